@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from psycopg.rows import tuple_row
+from psycopg.rows import scalar_row, tuple_row
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import State
@@ -82,7 +82,8 @@ def known_documents(cur: Cursor, keys: Sequence[str]) -> list[KnownDocument]:
 
 def present_keys(cur: Cursor) -> list[str]:
     """Keys of the documents present, in the order of their names: the Dagster partitions."""
-    return [row["key"] for row in cur.execute('select key from documents where is_present order by key collate "C"')]
+    with cur.connection.cursor(row_factory=scalar_row) as plain:
+        return plain.execute('select key from documents where is_present order by key collate "C"').fetchall()
 
 
 def has_documents(cur: Cursor) -> bool:
@@ -231,7 +232,7 @@ def mark_gone(cur: Cursor, keys: Sequence[str], reason: str = "the file is gone"
 
 @dataclass(frozen=True)
 class WaitingForText:
-    """Documents whose text is neither extracted nor failed: how many, and the reasons of the first ones by key."""
+    """Documents whose text is neither extracted nor failed: how many, and the reasons of some of them, by key."""
 
     count: int
     reasons: dict[str, str]
@@ -239,15 +240,16 @@ class WaitingForText:
 
 def waiting_for_text(cur: Cursor, most: int) -> WaitingForText:
     """Documents that wait for their text, for example for another attempt, with up to `most` reasons."""
-    waiting = "from work_items i join documents d using (document_id) where i.stage = first_stage() and " + _WAITS
-    count = fetch_one(cur, f"select count(*) as n {waiting}")["n"]
+    waits = "i.stage = (select first_stage()) and i.state in ('pending', 'claimed', 'deferred')"
+    row = fetch_one(cur, f"select coalesce(sum(i.n), 0)::bigint as n from item_counts i where {waits}")
+    cur.execute("set local enable_seqscan = off")  # a plan that expects many of them would read all items to find few
     cur.execute(
-        f"select d.key, coalesce(i.reason, 'not read yet') as reason {waiting} order by i.item_id limit %s", [most]
+        "select d.key, coalesce(i.reason, 'not read yet') as reason from ("
+        f"  select i.item_id, i.document_id, i.reason from work_items i where {waits} limit %s) i "
+        "join documents d using (document_id) order by i.item_id",
+        [most],
     )
-    return WaitingForText(count, {row["key"]: row["reason"] for row in cur.fetchall()})
-
-
-_WAITS = "i.state in ('pending', 'claimed', 'deferred')"
+    return WaitingForText(int(row["n"]), {found["key"]: found["reason"] for found in cur.fetchall()})
 
 
 def replace_unusable_names(cur: Cursor, names: Sequence[UnusableName]) -> None:
