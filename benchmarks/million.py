@@ -68,7 +68,7 @@ MEASURES = (
 def million(workspace: Workspace, sizes: tuple[int, ...] = SIZES) -> Iterator[Row]:
     found = {}
     for documents in sizes:
-        found[documents] = {**_of_files(workspace, documents), **_of_documents(workspace, documents)}
+        found[documents] = {**of_files(workspace, documents), **_of_documents(workspace, documents)}
         workspace.report(f"{documents:,} documents: {found[documents]}")
     print(table(found))
     least, most = sizes[0], sizes[-1]
@@ -104,36 +104,39 @@ def _of_documents(workspace: Workspace, documents: int) -> dict[str, float]:
         add_history(ledger)
         add_extracted(ledger, home.settings, documents * 3 // 10, characters=CHARACTERS)
         analyze(ledger)
-        assert home.settings.slots.deep is not None
-        ledger.run(slots.register, home.settings.slots.deep)
-        found = {"the ledger, a document": bytes_of(tables_of(ledger), "offload") / documents}
-        for name, measured in (
-            ("a claim", lambda: 1000 * _claim(home, ledger)),
-            ("a finish of both stages", lambda: 1000 * _finish(home, ledger)),
-            ("`status --json`", lambda: _command(home, "status", "--json")),
-            ("`records`, a page of 200", lambda: _command(home, "records")),
-        ):
-            found[name] = median([measured() for _ in range(TURNS)])
-        with sensor_ticks(Sized(home, ledger, router), min(documents, PARTITIONS)) as tick:
-            found["a tick of the drain sensor"] = 1000 * median([tick() for _ in range(TURNS + 2)][2:])
-        export = home.folder / "records.jsonl"
-        seconds, found["memory of this export"] = _alone(home, "export", str(export))
-        found["an export as JSONL, a record"] = 1000 * seconds / documents
-        export.unlink()
-        backup = home.folder / "offload.backup"
-        found["backup"] = _seconds(lambda: write_backup(ledger, backup))
-        found["backup, a document"] = backup.stat().st_size / documents
-        backup.unlink()
-        found["a migration that changes every work item"] = _seconds(
-            lambda: ledger.run(lambda cur: cur.execute("update work_items set attempts = attempts + 1"))
-        )
-        with ledger.connect() as connection:
-            found["vacuum after it"] = _seconds(lambda: connection.execute("vacuum analyze work_items"))
-        return found
+        return of_ledger(Sized(home, ledger, router), documents)
 
 
-def _claim(home: Home, ledger: Ledger) -> float:
-    return seconds_a_claim(ledger, home.settings, DRAIN_STAGES)
+def of_ledger(filled: Sized, documents: int) -> dict[str, float]:
+    """What is measured in a filled ledger of so many documents."""
+    home, ledger = filled.home, filled.ledger
+    assert home.settings.slots.deep is not None
+    ledger.run(slots.register, home.settings.slots.deep)
+    found = {"the ledger, a document": bytes_of(tables_of(ledger), "offload") / documents}
+    measured: dict[str, Callable[[], float]] = {
+        "a claim": lambda: 1000 * seconds_a_claim(ledger, home.settings, DRAIN_STAGES),
+        "a finish of both stages": lambda: 1000 * _finish(home, ledger),
+        "`status --json`": lambda: _command(home, "status", "--json"),
+        "`records`, a page of 200": lambda: _command(home, "records"),
+    }
+    for name, measure in measured.items():
+        found[name] = median([measure() for _ in range(TURNS)])
+    with sensor_ticks(filled, min(documents, PARTITIONS)) as tick:
+        found["a tick of the drain sensor"] = 1000 * median([tick() for _ in range(TURNS + 2)][2:])
+    export = home.folder / "records.jsonl"
+    seconds, found["memory of this export"] = _alone(home, "export", str(export))
+    found["an export as JSONL, a record"] = 1000 * seconds / documents
+    export.unlink()
+    backup = home.folder / "offload.backup"
+    found["backup"] = _seconds(lambda: write_backup(ledger, backup))
+    found["backup, a document"] = backup.stat().st_size / documents
+    backup.unlink()
+    found["a migration that changes every work item"] = _seconds(
+        lambda: ledger.run(lambda cur: cur.execute("update work_items set attempts = attempts + 1"))
+    )
+    with ledger.connect() as connection:
+        found["vacuum after it"] = _seconds(lambda: connection.execute("vacuum analyze work_items"))
+    return found
 
 
 def _finish(home: Home, ledger: Ledger) -> float:
@@ -154,7 +157,7 @@ def _answers(claim: Claim) -> list[finish.Finish]:
     return [finish.Finish(claim, item, result) for item in claim.items]
 
 
-def _of_files(workspace: Workspace, documents: int) -> dict[str, float]:
+def of_files(workspace: Workspace, documents: int) -> dict[str, float]:
     """Scans of a library of so many files, by the command, so that its memory is its own."""
     with workspace.home() as (home, _):
         library = home.settings.library

@@ -25,3 +25,12 @@ create index work_items_due on work_items (document_id, stage)
 create index work_items_delayed on work_items (stage, not_before)
     where state in ('pending', 'deferred') and not_before is not null;
 drop index work_items_backing_off;
+
+-- The newest calls of a slot that answers rarely, beside another one that answers all the time.
+create index calls_slot on calls (slot, ended_at);
+-- The calls of a document: for `explain`, and when it is quarantined.
+create index calls_document on calls (document_id);
+
+-- Events that wait for Dagster are counted from this index alone: a copied ledger has millions.
+drop index outbox_pending;
+create index outbox_pending on outbox (event_id) include (stage) where told_at is null;
