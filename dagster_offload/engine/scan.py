@@ -30,6 +30,7 @@ from dagster_offload.stages.catalog import recipes
 VANISHED_SHARE = 0.2
 VANISHED_COUNT = 10
 BATCH = 100
+LOOKED_UP = 10 * BATCH  # files whose documents are looked up together
 NAMES_SHOWN = 3  # of the files left out for one reason
 TOO_LARGE = "too_large"  # the reason of such a document starts with this
 
@@ -99,8 +100,7 @@ def _scan(
         _refuse_mass_vanishing(library, found, vanished, len(last.seen) + len(last.others))
 
     scan_id = ledger.run(documents.begin_scan)
-    known = {row.key: row for row in ledger.run(documents.known_documents, [file.key for file in found.files])}
-    counts = _store_changes(settings, ledger, found.files, known, started_at, on_progress)
+    counts = _store_changes(settings, ledger, found.files, started_at, on_progress)
     left_out = {key: left for key, left in vanished.items() if left is not None}
     ledger.run(documents.mark_gone, [key for key in vanished if key not in left_out])
     for reason in dict.fromkeys(left.reason for left in left_out.values()):
@@ -188,12 +188,15 @@ def _store_changes(
     settings: Settings,
     ledger: Ledger,
     files: list[FileStat],
-    known: dict[str, KnownDocument],
     started_at: datetime,
     on_progress: Progress | None,
 ) -> _Counts:
     counts, current_recipes = _Counts(), recipes(settings)
+    known: dict[str, KnownDocument] = {}
     for start in range(0, len(files), BATCH):
+        if start % LOOKED_UP == 0:
+            keys = [file.key for file in files[start : start + LOOKED_UP]]
+            known = {row.key: row for row in ledger.run(documents.known_documents, keys)}
         batch: list[tuple[FileStat, str | None, str | None]] = []
         for file in files[start : start + BATCH]:
             before = known.get(file.key)

@@ -266,3 +266,17 @@ def test_a_stored_64_bit_inode_does_not_abort_the_scan(library: Library, bench: 
     bench.sql("update documents set inode = inode + 9223372036854775808")
     assert library.differs() is None
     assert library.scan().changed == 0
+
+
+def test_documents_are_known_in_every_batch_of_a_scan(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "BATCH", 1)
+    monkeypatch.setattr(scanning, "LOOKED_UP", 2)
+    for number in range(5):
+        library.write(f"{number}.txt", f"text {number}")
+    assert library.scan().added == 5
+    for number in range(5):
+        library.write(f"{number}.txt", f"another text {number}", LONG_AGO + 1)
+    (library.folder / "4.txt").unlink()
+    library.write("new.txt", "text")
+    report = library.scan()
+    assert (report.added, report.changed, report.vanished) == (1, 4, 1)
