@@ -25,6 +25,8 @@ create index work_items_due on work_items (document_id, stage)
 create index work_items_delayed on work_items (stage, not_before)
     where state in ('pending', 'deferred') and not_before is not null;
 drop index work_items_backing_off;
+-- The first items that need a person. Without it, all items may be read up to the first of those.
+create index work_items_problems on work_items (item_id) where state in ('failed', 'quarantined');
 
 -- The newest calls of a slot that answers rarely, beside another one that answers all the time.
 create index calls_slot on calls (slot, ended_at);
