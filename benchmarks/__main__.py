@@ -21,6 +21,7 @@ from benchmarks import (
     growth,
     guest,
     memory,
+    million,
     own_stages,
     prompt_cache,
     several_slots,
@@ -47,6 +48,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *splitting.BENCHMARKS,
     *endurance.BENCHMARKS,
     *ticks.BENCHMARKS,
+    *million.BENCHMARKS,
 )
 
 

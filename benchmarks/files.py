@@ -30,14 +30,14 @@ def unchanged_scan(workspace: Workspace, count: int = FILES) -> Iterator[Row]:
     with workspace.home() as (home, ledger):
         assert home.settings.library is not None
         workspace.report(f"writing {count:,} files, and a first scan of them")
-        _write_small_files(home.settings.library, count)
+        write_small_files(home.settings.library, count)
         scan(home.settings, ledger)
         time.sleep(2.1)  # a file written within 2 s of the scan is read again, which is not measured here
         scan(home.settings, ledger)
         ours, bare = [], []
         for _ in range(workspace.repeats + 2):
             began = time.perf_counter()
-            files = _walk_with_stat(str(home.settings.library))
+            files = walk_with_stat(str(home.settings.library))
             bare.append(time.perf_counter() - began)
             report = scan(home.settings, ledger)
             ours.append(report.seconds)
@@ -47,14 +47,14 @@ def unchanged_scan(workspace: Workspace, count: int = FILES) -> Iterator[Row]:
     yield Row(what, at_most(4), median(ours) / median(bare), raw)
 
 
-def _write_small_files(library: Path, count: int) -> None:
+def write_small_files(library: Path, count: int) -> None:
     for number in range(count):
         if number % FILES_A_FOLDER == 0:
             (library / f"{number // FILES_A_FOLDER:03}").mkdir()
         (library / f"{number // FILES_A_FOLDER:03}" / f"{number}.txt").write_text(f"note {number}")
 
 
-def _walk_with_stat(folder: str) -> int:
+def walk_with_stat(folder: str) -> int:
     """The minimum that any program must do to find changes. Returns the number of files."""
     count = 0
     folders = [folder]

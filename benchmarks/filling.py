@@ -40,7 +40,6 @@ def _add(cur: Cursor, settings: Settings, count: int, characters: int, name: str
         "extract": known["extract"],
         "classify": known[CLASSIFY],
         "summarize": known[SUMMARIZE],
-        "state": "done" if is_done else "pending",
     }
     cur.execute(
         "insert into documents (key, digest, size, mtime_ns, ctime_ns, inode, digested_at) "
@@ -61,33 +60,38 @@ def _add(cur: Cursor, settings: Settings, count: int, characters: int, name: str
         "where d.key like %(name)s || '/%%' order by d.document_id",
         given,
     )
+    (_finish if is_done else _start)(cur, given)
+
+
+# The LLM stages `s` of each document `d` with its text `r`.
+_LLM_STAGES = (
+    "from documents d join results r on r.stage = 'extract' and r.input_digest = d.digest cross join "
+    "unnest(array['classify', 'summarize'], array[%(classify)s, %(summarize)s]) with ordinality as s (stage, recipe, number)"
+)
+_NAMED = "where d.key like %(name)s || '/%%' order by d.document_id, s.number"
+
+
+def _start(cur: Cursor, given: dict[str, object]) -> None:
     cur.execute(
         "insert into work_items (document_id, stage, state, input_digest) "
-        "select d.document_id, s.stage, 'pending', r.output_digest from documents d "
-        "join results r on r.stage = 'extract' and r.input_digest = d.digest, "
-        "  unnest(array['classify', 'summarize']) with ordinality as s(stage, number) "
-        "where d.key like %(name)s || '/%%' order by d.document_id, s.number",
+        f"select d.document_id, s.stage, 'pending', r.output_digest {_LLM_STAGES} {_NAMED}",
         given,
     )
-    if is_done:
-        _finish(cur, given)
 
 
 def _finish(cur: Cursor, given: dict[str, object]) -> None:
     cur.execute(
         "insert into results (stage, input_digest, recipe, outcome, value, output_digest, slot, served_model, "
         "  model_evidence, tokens_in, tokens_out, tokens_cached, seconds, first_document) "
-        "select i.stage, i.input_digest, case i.stage when 'classify' then %(classify)s else %(summarize)s end, 'ok', "
-        '  \'{"category": "contract", "summary": "A lease.", "title": "Lease"}\', i.input_digest, \'deep\', '
-        "  'simulated/extractive-8bit', 'reported', 500, 60, 400, 2.0, d.key "
-        "from work_items i join documents d using (document_id) "
-        "where d.key like %(name)s || '/%%' and i.stage <> 'extract' order by i.item_id",
+        "select s.stage, r.output_digest, s.recipe, 'ok', "
+        '  \'{"category": "contract", "summary": "A lease.", "title": "Lease"}\', r.output_digest, \'deep\', '
+        f"  'simulated/extractive-8bit', 'reported', 500, 60, 400, 2.0, d.key {_LLM_STAGES} {_NAMED}",
         given,
     )
     cur.execute(
-        "update work_items i set state = 'done', outcome = 'ok', recipe = r.recipe, result_id = r.result_id "
-        "from results r, documents d where r.stage = i.stage and r.input_digest = i.input_digest "
-        "  and d.document_id = i.document_id and d.key like %(name)s || '/%%' and i.stage <> 'extract'",
+        "insert into work_items (document_id, stage, state, input_digest, recipe, outcome, result_id) "
+        f"select d.document_id, s.stage, 'done', r.output_digest, s.recipe, 'ok', a.result_id {_LLM_STAGES} "
+        f"join results a on a.stage = s.stage and a.input_digest = r.output_digest {_NAMED}",
         given,
     )
 

@@ -36,10 +36,10 @@ def growth(workspace: Workspace, documents: int = DOCUMENTS) -> Iterator[Row]:
         home.run("scan", "--json")
         done = home.run("drain", "--json")["done"]
         assert done == documents, f"{done} of {documents}"
-        tables = _tables(ledger)
+        tables = tables_of(ledger)
     what = f"of Postgres per document of {CHARACTERS:,} characters, {documents:,} documents"
-    yield Row(f"bytes {what}: ledger", at_most(12_000, "B"), _bytes(tables, "offload") / documents, tables)
-    yield Row(f"bytes {what}: Dagster", at_most(12_000, "B"), _bytes(tables, "offload_dagster") / documents, {})
+    yield Row(f"bytes {what}: ledger", at_most(12_000, "B"), bytes_of(tables, "offload") / documents, tables)
+    yield Row(f"bytes {what}: Dagster", at_most(12_000, "B"), bytes_of(tables, "offload_dagster") / documents, {})
     # Autovacuum looks at a table once a minute.
     worst = max(row["dead"] / row["live"] for row in tables.values() if row["live"] > 1_000)
     yield Row("dead rows / live rows in the table with the most, right after it", at_most(1.0), worst, {})
@@ -49,12 +49,12 @@ def filled(workspace: Workspace) -> Iterator[Row]:
     with workspace.home() as (home, ledger):
         add_done(ledger, home.settings, FILLED, characters=CHARACTERS)
         add_history(ledger)
-        tables = _tables(ledger)
+        tables = tables_of(ledger)
     what = f"bytes of the ledger per document, {FILLED:,} documents, filled with SQL"
-    yield Row(what, at_most(12_000, "B"), _bytes(tables, "offload") / FILLED, tables)
+    yield Row(what, at_most(12_000, "B"), bytes_of(tables, "offload") / FILLED, tables)
 
 
-def _tables(ledger: Ledger) -> dict[str, dict[str, Any]]:
+def tables_of(ledger: Ledger) -> dict[str, dict[str, Any]]:
     def read(cur: Cursor) -> dict[str, dict[str, Any]]:
         return {
             f"{row['schema']}.{row['name']}": row for row in cur.execute(_SIZES).fetchall() if row["bytes"] > 100_000
@@ -63,7 +63,7 @@ def _tables(ledger: Ledger) -> dict[str, dict[str, Any]]:
     return ledger.run(read)
 
 
-def _bytes(tables: dict[str, dict[str, Any]], schema: str) -> int:
+def bytes_of(tables: dict[str, dict[str, Any]], schema: str) -> int:
     return sum(int(row["bytes"]) for row in tables.values() if row["schema"] == schema)
 
 

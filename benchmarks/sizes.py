@@ -86,8 +86,8 @@ def seconds_a_claim(ledger: Ledger, settings: Settings, stages: Sequence[str]) -
 def tick(workspace: Workspace) -> Iterator[Row]:
     small, large = both(workspace)
     with ExitStack() as stack:
-        small_tick = stack.enter_context(_ticks(small, SMALL // ITEMS_A_DOCUMENT))
-        large_tick = stack.enter_context(_ticks(large, PARTITIONS))
+        small_tick = stack.enter_context(sensor_ticks(small, SMALL // ITEMS_A_DOCUMENT))
+        large_tick = stack.enter_context(sensor_ticks(large, PARTITIONS))
         pairs = [(small_tick(), large_tick()) for _ in range(TICKS + 2)][2:]  # the first two import and connect
     small_ms, large_ms = ([1000 * pair[side] for pair in pairs] for side in (0, 1))
     raw = {"small_ms": small_ms, "large_ms": large_ms, "partitions": PARTITIONS}
@@ -97,7 +97,7 @@ def tick(workspace: Workspace) -> Iterator[Row]:
 
 
 @contextmanager
-def _ticks(one: Sized, partitions: int) -> Iterator[Callable[[], float]]:
+def sensor_ticks(one: Sized, partitions: int) -> Iterator[Callable[[], float]]:
     """A function that evaluates the sensor as the daemon does, and returns the seconds it took."""
     import dagster as dg
 

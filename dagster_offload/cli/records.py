@@ -105,10 +105,10 @@ def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bo
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.records.reading import stream
 
-    found = stream(settings, ledger, query)
     if as_json:
-        print_json({"records": list(found)})
+        print_json({"records": list(stream(settings, ledger, query))})
         return
+    found = stream(settings, ledger, query, most=MOST_ROWS + 1)
     rows = table("document", "state", "category", "title and summary")
     shown = 0
     for record in islice(found, MOST_ROWS):

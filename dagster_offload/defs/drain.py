@@ -126,7 +126,7 @@ def build_drain_sensor(deep_slot: DeepSlot, names: Names) -> dg.SensorDefinition
         try:
             settings = deep_slot.settings()
             ledger = deep_slot.resident_ledger(settings)
-            if ledger.run(outbox.count_pending):
+            if ledger.run(outbox.is_any_pending):
                 EventReporter(context.instance, ledger, names, settings).report(REPORTING_SECONDS)
             decision = decide_drain(settings, ledger)
         except OffloadError as error:

@@ -201,12 +201,16 @@ def _check(
 ) -> dg.RunRequest | dg.SkipReason:
     differs = library_differs(settings, ledger)
     rearranged = ledger.run(why_to_scan, settings.partition_rule)
-    due = ledger.run(claims.count_due, [EXTRACT])
+    due = ledger.run(claims.backlog, [EXTRACT]).due
     if differs is None and rearranged is None and not due:
         return dg.SkipReason("the library is unchanged; 0 documents are due for extraction")
     if (shortage := shortage_of(settings)) is not None:
         return dg.SkipReason(escaped(shortage))
-    waiting = "1 document is due for extraction" if due == 1 else f"{due} documents are due for extraction"
+    waiting = (
+        "1 document is due for extraction"
+        if due == 1
+        else f"{claims.shown_count(due)} documents are due for extraction"
+    )
     why = "; ".join(filter(None, [differs, rearranged, waiting if due else None]))
     if ledger.run(workers.live_workers, ledger.schema, "scan"):
         return dg.SkipReason(f"a scan is running; {why}")

@@ -6,7 +6,7 @@ This module does not extract text. A scan that would empty the ledger (an unmoun
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from dagster_offload.ledger.work.documents import KnownDocument
 from dagster_offload.library.digests import digest
 from dagster_offload.library.files import FileStat, SeenFile, printable
 from dagster_offload.library.left_out import LeftOut
+from dagster_offload.library.seen import SeenFiles
 from dagster_offload.library.sizes import too_large
 from dagster_offload.library.walk import Walk, WalkRules, walk
 from dagster_offload.postgres.room import refuse_without_room
@@ -30,6 +31,7 @@ from dagster_offload.stages.catalog import recipes
 VANISHED_SHARE = 0.2
 VANISHED_COUNT = 10
 BATCH = 100
+LOOKED_UP = 10 * BATCH  # files whose documents are looked up together
 NAMES_SHOWN = 3  # of the files left out for one reason
 TOO_LARGE = "too_large"  # the reason of such a document starts with this
 
@@ -94,13 +96,12 @@ def _scan(
     started_at = ledger.run(documents.now)
     last = ledger.run(_last_scan, settings.library_section.max_file_size)
     found = walk(library, last.seen, walk_rules(settings))
-    vanished = _vanished(found, last)
+    vanished = ledger.run(_vanished, found, last)
     if not accept_vanished:
         _refuse_mass_vanishing(library, found, vanished, len(last.seen) + len(last.others))
 
     scan_id = ledger.run(documents.begin_scan)
-    known = {row.key: row for row in ledger.run(documents.known_documents, [file.key for file in found.files])}
-    counts = _store_changes(settings, ledger, found.files, known, started_at, on_progress)
+    counts = _store_changes(settings, ledger, found.files, started_at, on_progress)
     left_out = {key: left for key, left in vanished.items() if left is not None}
     ledger.run(documents.mark_gone, [key for key in vanished if key not in left_out])
     for reason in dict.fromkeys(left.reason for left in left_out.values()):
@@ -136,7 +137,7 @@ def library_differs(settings: Settings, ledger: Ledger) -> str | None:
     """Describe what a scan would store, by file stats alone; None if nothing changed. Raises `LibraryMissing`."""
     last = ledger.run(_last_scan, settings.library_section.max_file_size)
     found = walk(_library(settings), last.seen, walk_rules(settings))
-    vanished = len(_vanished(found, last))
+    vanished = len(ledger.run(_vanished, found, last))
     if found.files or vanished:
         return f"{len(found.files)} new or changed, {vanished} gone, of {found.count} files"
     return None
@@ -188,12 +189,15 @@ def _store_changes(
     settings: Settings,
     ledger: Ledger,
     files: list[FileStat],
-    known: dict[str, KnownDocument],
     started_at: datetime,
     on_progress: Progress | None,
 ) -> _Counts:
     counts, current_recipes = _Counts(), recipes(settings)
+    known: dict[str, KnownDocument] = {}
     for start in range(0, len(files), BATCH):
+        if start % LOOKED_UP == 0:
+            keys = [file.key for file in files[start : start + LOOKED_UP]]
+            known = {row.key: row for row in ledger.run(documents.known_documents, keys)}
         batch: list[tuple[FileStat, str | None, str | None]] = []
         for file in files[start : start + BATCH]:
             before = known.get(file.key)
@@ -239,32 +243,39 @@ def _store_batch(
 class _LastScan:
     """The documents present after the last scan: those to compare by stat, and the keys of the others."""
 
-    seen: dict[str, SeenFile]
+    seen: SeenFiles
     others: list[str]
 
 
 def _last_scan(cur: Cursor, max_file_size: int) -> _LastScan:
-    # Documents refused for their size that fit the present setting must be read, even if unchanged.
-    seen, others = documents.seen_documents(cur), documents.other_present_keys(cur, TOO_LARGE, max_file_size)
-    for key in others:
-        seen.pop(key, None)
-    return _LastScan(seen, others)
+    others: list[str] = []
+
+    def settled() -> Iterator[SeenFile]:
+        # Documents refused for their size that fit the present setting must be read, even if unchanged.
+        for document in documents.present_documents(cur, TOO_LARGE, max_file_size):
+            if document.is_settled:
+                yield document.file
+            else:
+                others.append(document.file[0])
+
+    return _LastScan(SeenFiles(settled()), others)
 
 
 def _too_large(file: FileStat, limit: int) -> str | None:
     return f"{TOO_LARGE}: {too_large(file.size, limit)}" if file.size > limit else None
 
 
-def _vanished(found: Walk, last: _LastScan) -> dict[str, LeftOut | None]:
+def _vanished(cur: Cursor, found: Walk, last: _LastScan) -> dict[str, LeftOut | None]:
     """Keys that are in the ledger and not in the library, with the rule that leaves the file out; None = it is gone.
 
     A document in a folder that cannot be listed is not gone, and neither is one that is not downloaded.
     """
-    if len(found.unchanged) == len(last.seen) and not last.others:
+    if found.unchanged == len(last.seen) and not last.others:
         return {}
-    here = {*found.unchanged, *(file.key for file in found.files), *found.not_downloaded}
+    here = {*(file.key for file in found.files), *found.not_downloaded}
     hidden = tuple(folder.key for folder in found.unreadable)
-    keys = (key for key in (*last.seen, *last.others) if key not in here and not (hidden and key.startswith(hidden)))
+    changed = last.seen.not_found(each.file for each in documents.present_documents(cur))
+    keys = (key for key in (*changed, *last.others) if key not in here and not (hidden and key.startswith(hidden)))
     return {key: found.why_left_out(key) for key in keys}
 
 

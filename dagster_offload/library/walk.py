@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,6 @@ from dagster_offload.library import left_out
 from dagster_offload.library.files import (
     DOCUMENT_TYPES,
     FileStat,
-    SeenFile,
     UnusableName,
     extension,
     normal_form,
@@ -26,6 +25,7 @@ from dagster_offload.library.ignore import Selection
 from dagster_offload.library.left_out import HEAD_BYTES, IGNORE_FILE, Kind, LeftOut
 from dagster_offload.library.mounts import is_pseudo_file_system
 from dagster_offload.library.placeholders import NOT_DOWNLOADED, downloaded_path, is_dataless
+from dagster_offload.library.seen import SeenFiles
 
 # The folder was removed, or replaced by a link or a file, after it was listed.
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -61,7 +61,7 @@ class Walk:
     """The result of a walk."""
 
     files: list[FileStat] = field(default_factory=list)  # new and changed documents, sorted by key
-    unchanged: list[str] = field(default_factory=list)  # keys of the other documents, unsorted
+    unchanged: int = 0  # the number of the other documents
     unusable: list[UnusableName] = field(default_factory=list)
     unreadable: list[UnreadableFolder] = field(default_factory=list)
     # By path below the library in normal form, unsorted. Folders end with a slash; what is inside them is not listed.
@@ -70,7 +70,7 @@ class Walk:
     @property
     def count(self) -> int:
         """The number of documents."""
-        return len(self.files) + len(self.unchanged)
+        return len(self.files) + self.unchanged
 
     @property
     def not_downloaded(self) -> set[str]:
@@ -84,8 +84,8 @@ class Walk:
         return next((self.left_out[name] for name in (".", *above, key) if name in self.left_out), None)
 
 
-def walk(library: Path, seen: Mapping[str, SeenFile] | None = None, rules: WalkRules = DEFAULT_RULES) -> Walk:
-    """List the documents of `library`. Documents whose state equals the one in `seen` (by key) are listed by key only.
+def walk(library: Path, seen: SeenFiles | None = None, rules: WalkRules = DEFAULT_RULES) -> Walk:
+    """List the documents of `library`. Documents whose state is in `seen` are marked there, and only counted.
 
     Everything else is in `Walk.left_out`, with its reason. Links to folders are not followed. A link to a file is a
     document if its target is a regular file inside the library. This supports git-annex, and a user who may write into
@@ -93,7 +93,7 @@ def walk(library: Path, seen: Mapping[str, SeenFile] | None = None, rules: WalkR
     Raises `LibraryMissing`, `ScanRefused` if the library's own file with patterns cannot be used, and `ValueError` for a
     pattern of `rules` that is none.
     """
-    return _walk(library, seen or {}, rules, None)
+    return _walk(library, SeenFiles() if seen is None else seen, rules, None)
 
 
 def why_left_out(library: Path, key: str, rules: WalkRules = DEFAULT_RULES) -> LeftOut | None:
@@ -101,10 +101,10 @@ def why_left_out(library: Path, key: str, rules: WalkRules = DEFAULT_RULES) -> L
 
     Lists only the folders above it. Raises like `walk`.
     """
-    return next(iter(_walk(library, {}, rules, key.rstrip("/")).left_out.values()), None)
+    return next(iter(_walk(library, SeenFiles(), rules, key.rstrip("/")).left_out.values()), None)
 
 
-def _walk(library: Path, seen: Mapping[str, SeenFile], rules: WalkRules, only: str | None) -> Walk:
+def _walk(library: Path, seen: SeenFiles, rules: WalkRules, only: str | None) -> Walk:
     root = os.fspath(library.absolute())
     try:
         with open_library(root) as handle:
@@ -123,9 +123,7 @@ class _Folder(NamedTuple):
 class _Walker:
     """One walk: its result so far, and the documents whose key is not ASCII."""
 
-    def __init__(
-        self, root: str, handle: int, seen: Mapping[str, SeenFile], rules: WalkRules, only: str | None
-    ) -> None:
+    def __init__(self, root: str, handle: int, seen: SeenFiles, rules: WalkRules, only: str | None) -> None:
         """`only`: the key of the one file or folder to look at, None = all."""
         self.root = root
         self.handle = handle
@@ -210,18 +208,17 @@ class _Walker:
         if (left := selection.why_file_left_out(prefix, entry.name)) is not None:
             self.found.left_out[normal_form(raw)] = left
             return
-        # The fast path for unchanged files, because a library may hold 100,000.
-        before = self.seen.get(raw)
-        if before is not None and raw.isascii():
+        # The fast path for unchanged files, because a library may hold a million.
+        if self.seen and raw.isascii():
             try:
                 now = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # removed since it was listed
                 return
-            # For a link, `before` holds the state of its target, so it never matches here and is handled below.
-            if before == (raw, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino) and (
-                now.st_dev == self.device or self.rules.cross_mounts
+            # A link is seen with the state of its target, so it is never found here and is handled below.
+            if (now.st_dev == self.device or self.rules.cross_mounts) and self.seen.find(
+                (raw, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)
             ):
-                self.found.unchanged.append(raw)
+                self.found.unchanged += 1
                 return
         if (left := _why_type_left_out(entry.name)) is not None:
             self.found.left_out[normal_form(raw)] = left
@@ -277,8 +274,8 @@ class _Walker:
             self._add_unless_duplicate(file, raw)
 
     def _add(self, file: FileStat) -> None:
-        if self.seen.get(file.key) == file.seen:
-            self.found.unchanged.append(file.key)
+        if self.seen.find(file.seen):
+            self.found.unchanged += 1
         else:
             self.found.files.append(file)
 

@@ -5,6 +5,7 @@ from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.sinks import notifications
 from dagster_offload.ledger.sinks.notifications import Marks
 from dagster_offload.ledger.slots import availability, slots
+from dagster_offload.ledger.work import counts
 from dagster_offload.notify.events import Decision, Facts, decide
 from dagster_offload.settings.sections.notify import ChannelSettings
 from dagster_offload.slot.config import DEEP
@@ -45,7 +46,7 @@ def _read(cur: Cursor, marks: Marks) -> Facts:
         left=left,
         is_working=is_working,
         was_done=is_over and latest > marks.done_to and _was_done(cur, marks.done_to),
-        documents=news.count_present(cur) if is_over else 0,
+        documents=counts.count_documents(cur) if is_over else 0,
         need_you=news.count_failed(cur) if is_over else 0,
         failed=failed,
         failures=news.still_failed(cur, failed) if failed else [],

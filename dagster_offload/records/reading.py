@@ -117,9 +117,11 @@ def _read(settings: Settings, query: Query, *, with_text: bool) -> Iterator[dict
         yield from stream(settings, stack.enter_context(open_ledger(settings)), query, with_text=with_text)
 
 
-def stream(settings: Settings, ledger: Ledger, query: Query, *, with_text: bool = False) -> Iterator[dict[str, Any]]:
-    """The records of an open ledger. Memory grows by 8 bytes a document."""
-    ids = ledger.run(records.select, query.selection(settings))
+def stream(
+    settings: Settings, ledger: Ledger, query: Query, *, with_text: bool = False, most: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """The records of an open ledger, at most the first `most`. Memory grows by 8 bytes a document."""
+    ids = ledger.run(records.select, query.selection(settings), most)
     for start in range(0, len(ids), DOCUMENTS_A_PAGE):
         page = ledger.run(_page, ids[start : start + DOCUMENTS_A_PAGE], with_text=with_text)
         for found in page:

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import md5, sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from dagster_offload.library.digests import digest, locate, md5_of_unchanged
 from dagster_offload.library.files import SeenFile, seen_as
 from dagster_offload.library.left_out import Kind
+from dagster_offload.library.seen import SeenFiles
 from dagster_offload.library.walk import WalkRules, walk
 from tests.support.library import keys, only, write
 
@@ -68,17 +69,17 @@ def test_a_folder_replaced_by_a_link_during_the_walk_is_not_listed(library: Path
         write(library, name)
     write(library.parent, "secrets/secret.txt")
 
-    class Swapping(dict[str, SeenFile]):
+    class Swapping(SeenFiles):
         """Replaces the other folder by a link, after the walk has listed it, when the first file is looked up."""
 
-        def get(self, key: str, default: Any = None) -> Any:
-            other = library / ("b" if key.startswith("a/") else "a")
+        def find(self, file: SeenFile) -> bool:
+            other = library / ("b" if file[0].startswith("a/") else "a")
             if not other.is_symlink() and not (library.parent / "aside").exists():
                 other.rename(library.parent / "aside")
                 other.symlink_to(library.parent / "secrets")
-            return super().get(key, default)
+            return super().find(file)
 
-    found = walk(library, Swapping({"unknown": ("unknown", 0, 0, 0, 0)}))
+    found = walk(library, Swapping([("unknown", 0, 0, 0, 0)]))
     assert len(found.files) == 1
     assert "secret" not in str(found)
 
@@ -184,10 +185,10 @@ def test_a_mounted_single_file_is_left_out(library: Path, tmp_path: Path) -> Non
         subprocess.run(["mount", "--bind", str(tmp_path / "disk/b.txt"), str(library / "a.txt")], check=True)
         try:
             for known in (
-                {},
-                {file.key: file.seen for file in walk(library, rules=WalkRules(cross_mounts=True)).files},
+                [],
+                [file.seen for file in walk(library, rules=WalkRules(cross_mounts=True)).files],
             ):
-                found = walk(library, known)
+                found = walk(library, SeenFiles(known))
                 assert (found.count, list(found.left_out)) == (0, ["a.txt"])
         finally:
             subprocess.run(["umount", "-l", str(library / "a.txt")], check=True)
@@ -214,7 +215,7 @@ def test_a_time_beyond_64_bits_of_nanoseconds_is_clamped(library: Path, seconds:
     file = only(library)
     assert -(2**63) <= file.mtime_ns < 2**63
     assert digest(file)
-    assert walk(library, {file.key: file.seen}).unchanged == ["a.txt"]
+    assert walk(library, SeenFiles([file.seen])).unchanged == 1
 
 
 def test_every_number_of_a_stat_fits_a_bigint() -> None:

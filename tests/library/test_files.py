@@ -4,7 +4,6 @@ import os
 import unicodedata
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from dagster_offload.errors import LibraryMissing
 from dagster_offload.library.digests import digest, locate
 from dagster_offload.library.files import MAX_KEY_BYTES, SeenFile, extension, printable
 from dagster_offload.library.left_out import Kind
+from dagster_offload.library.seen import SeenFiles
 from dagster_offload.library.walk import walk
 from tests.support.library import keys, only, write
 from tests.support.users import as_unprivileged_user
@@ -221,7 +221,7 @@ def states(library: Path) -> dict[str, SeenFile]:
     return {file.key: file.seen for file in walk(library).files}
 
 
-def test_unchanged_documents_are_listed_by_key_only(library: Path) -> None:
+def test_unchanged_documents_are_only_counted(library: Path) -> None:
     write(library, "a/same.txt")
     write(library, unicodedata.normalize("NFD", "a/같은.txt"))
     write(library, "touched.txt")
@@ -232,10 +232,11 @@ def test_unchanged_documents_are_listed_by_key_only(library: Path) -> None:
     os.utime(library / "touched.txt", ns=(1, 1))
     os.replace(write(library, "new"), library / "replaced.txt")
     write(library, "added.txt")
-    found = walk(library, before)
+    seen = SeenFiles(before.values())
+    found = walk(library, seen)
     assert [file.key for file in found.files] == ["added.txt", "replaced.txt", "touched.txt"]
-    assert sorted(found.unchanged) == ["a/same.txt", "a/같은.txt", "link.txt"]
-    assert found.count == 6
+    assert (found.unchanged, found.count) == (3, 6)
+    assert sorted(seen.not_found(before.values())) == ["replaced.txt", "touched.txt"]
 
 
 def test_a_link_in_place_of_a_file_does_not_count_as_unchanged(library: Path) -> None:
@@ -244,8 +245,8 @@ def test_a_link_in_place_of_a_file_does_not_count_as_unchanged(library: Path) ->
     (library / "a.txt").rename(library / "b.txt")
     (library / "a.txt").symlink_to("../outside.txt")
     write(library.parent, "outside.txt")
-    found = walk(library, before)
-    assert ([file.key for file in found.files], found.unchanged) == (["b.txt"], [])
+    found = walk(library, SeenFiles(before.values()))
+    assert ([file.key for file in found.files], found.unchanged) == (["b.txt"], 0)
     assert found.left_out["a.txt"].kind is Kind.LINK
 
 
@@ -253,13 +254,14 @@ def test_a_file_removed_during_the_walk_does_not_hide_the_others(library: Path) 
     for name in "abc":
         write(library, f"{name}.txt")
 
-    class Going(dict[str, SeenFile]):
-        """Removes the first file that is looked up."""
+    class Going(SeenFiles):
+        """Removes another file when the first one is looked up: the walk has listed both."""
 
-        def get(self, key: str, default: Any = None) -> Any:
-            if len(list(library.iterdir())) == 3:
-                (library / key).unlink()
-            return super().get(key, default)
+        def find(self, file: SeenFile) -> bool:
+            others = sorted(path for path in library.iterdir() if path.name != file[0])
+            if len(others) == 2:
+                others[0].unlink()
+            return super().find(file)
 
-    found = walk(library, Going(states(library)))
-    assert (len(found.unchanged), found.files) == (2, [])
+    found = walk(library, Going(states(library).values()))
+    assert (found.unchanged, found.files) == (2, [])

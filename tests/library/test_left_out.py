@@ -11,6 +11,7 @@ from dagster_offload.errors import ScanRefused
 from dagster_offload.library.ignore import MAX_IGNORE_BYTES
 from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind, is_program
 from dagster_offload.library.placeholders import is_dataless, is_not_downloaded
+from dagster_offload.library.seen import SeenFiles
 from dagster_offload.library.walk import WalkRules, walk, why_left_out
 from tests.support.library import keys, write
 
@@ -179,11 +180,11 @@ def test_patterns_match_names_in_both_unicode_forms(library: Path) -> None:
 
 
 def test_a_document_that_a_pattern_leaves_out_is_left_out_though_it_is_unchanged(papers: Path) -> None:
-    before = {file.key: file.seen for file in walk(papers).files}
+    before = [file.seen for file in walk(papers).files]
     write(papers, ".offloadignore", b"a.txt\n")
-    found = walk(papers, before)
-    assert "a.txt" not in found.unchanged
-    assert len(found.unchanged) == 4
+    seen = SeenFiles(before)
+    assert walk(papers, seen).unchanged == 4
+    assert list(seen.not_found(before)) == ["a.txt"]
 
 
 @pytest.mark.rule("library-8")

@@ -65,6 +65,15 @@ def test_a_record_has_the_document_its_state_and_the_fields_of_every_stage(fille
     assert record["updated_at"]
 
 
+def test_a_page_has_the_first_records_that_match_in_the_order_of_their_keys(filled: Engine) -> None:
+    def page(query: Query, most: int) -> list[str]:
+        return [record["document"] for record in stream(filled.settings(), filled.ledger, query, most=most)]
+
+    assert page(Query(), 2) == ["a.txt", "b/청구서.txt"]
+    assert page(Query(where=["category=invoice"]), 1) == ["b/청구서.txt"]
+    assert page(Query(), 9) == ["a.txt", "b/청구서.txt", "c.txt", "waiting.txt"]
+
+
 def test_a_document_that_waits_is_a_record_with_its_state(filled: Engine) -> None:
     record = next(records(filled, Query(state=["pending"])))
     assert (record["document"], record["category"], record["payment"]) == ("waiting.txt", None, None)

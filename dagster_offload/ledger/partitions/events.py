@@ -97,6 +97,11 @@ def pending(cur: Cursor, stages: Sequence[str], most_rows: int, most_partitions:
 _IS_DUE = "coalesce(check_at <= clock_timestamp(), true)"
 
 
+def is_any_change(cur: Cursor) -> bool:
+    """Whether a change of a partition is not yet reported. Does not count them."""
+    return bool(fetch_one(cur, f"select exists (select from partition_changes where {_IS_DUE}) as is_so")["is_so"])
+
+
 def count_changes(cur: Cursor) -> int:
     """How many changes of partitions are not yet reported. The table is empty if each document is a partition."""
     return int(fetch_one(cur, f"select count(*) as n from partition_changes where {_IS_DUE}")["n"])

@@ -56,8 +56,9 @@ def next_attempts(cur: Cursor, limit: int) -> list[NextAttempt]:
 def not_applicable(cur: Cursor) -> dict[str, int]:
     """By stage with a condition: how many documents do not meet it. They are a part of those that are done."""
     cur.execute(
-        "select stage, count(*) as n from work_items where stage = any(array(select name from stages "
-        "  where condition is not null)) and state = 'done' and outcome = 'not_applicable' group by stage"
+        "select stage, sum(n)::bigint as n from item_counts where stage = any(array(select name from stages "
+        "  where condition is not null)) and state = 'done' and outcome = 'not_applicable' "
+        "group by stage having sum(n) > 0"
     )
     return {row["stage"]: row["n"] for row in cur.fetchall()}
 

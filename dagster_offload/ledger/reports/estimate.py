@@ -89,8 +89,10 @@ def _backlog(cur: Cursor) -> dict[str, int]:
     `_parts_left` counts the long documents that were begun. Whether a document is long is not known before it is begun.
     """
     cur.execute(
-        "select stage, count(*) as n from work_items where state in ('pending', 'claimed', 'deferred') "
-        "and (parts_total is null or stage = (select first_stage())) group by stage"
+        "select stage, sum(n)::bigint as n from ("
+        "  select stage, n from item_counts where state in ('pending', 'claimed', 'deferred') union all "
+        "  select stage, -1 from work_items where state in ('pending', 'claimed', 'deferred') "
+        "    and parts_total is not null and stage <> (select first_stage())) counted group by stage"
     )
     counts = {row["stage"]: row["n"] for row in cur.fetchall()}
     return {
@@ -136,11 +138,10 @@ def long_documents_ahead(
     """
     cur.execute(
         "select d.key as document, i.stage, length(r.text) as characters, left(r.text, %(sample)s) as sample "
-        "from work_items i join documents d using (document_id) "
+        f"from ({_BEHIND_OTHERS}) i join documents d using (document_id) "
         "join work_items x on x.document_id = i.document_id and x.stage = first_stage() "
         "join results r on r.result_id = x.result_id "
-        "where i.stage = any(%(stages)s) and i.state in ('pending', 'claimed', 'deferred') and i.parts_total is null "
-        "and i.priority < 0 order by i.priority desc, i.document_id limit %(limit)s",
+        "order by i.priority desc, i.document_id limit %(limit)s",
         {"sample": SAMPLE_CHARACTERS, "stages": list(stages_in_parts), "limit": limit},
     )
     rows, found = cur.fetchall(), []
@@ -152,6 +153,15 @@ def long_documents_ahead(
             hours = None if rate is None else _calls(parts) * rate.seconds_per_part / 3600
             found.append(LongAhead(row["document"], row["stage"], parts, hours))
     return found
+
+
+# Items of long texts: their priority is below that of others. Each half has an index that does not hold the others.
+_BEHIND_OTHERS = (
+    "select * from work_items where stage = any(%(stages)s) and state in ('pending', 'deferred') "
+    "and must_run_alone in (false, true) and priority < 0 and parts_total is null "
+    "union all select * from work_items where stage = any(%(stages)s) and state = 'claimed' "
+    "and priority < 0 and parts_total is null"
+)
 
 
 def _calls(parts: int) -> float:

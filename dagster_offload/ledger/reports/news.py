@@ -7,6 +7,7 @@ from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import SlotRow, State
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots import rests, slots
+from dagster_offload.ledger.work import counts
 from dagster_offload.slot.rest import Pause
 
 KINDS = ("scan", "drain", "run")
@@ -126,7 +127,7 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
         failed=failures[:NAMED],
         left=left,
         need_you=count_failed(cur),
-        documents=0 if left else count_present(cur),
+        documents=0 if left else counts.count_documents(cur),
     )
     newest = max([since.worker, *(row["worker_id"] for row in found)])
     return now, Marks(newest, max([since.scan, *(row["scan_id"] for row in scans)]), last, marks)
@@ -192,8 +193,3 @@ def count_failed(cur: Cursor) -> int:
         "where stage = any(array(select name from stages)) and state in ('failed', 'quarantined')",
     )
     return int(row["n"])
-
-
-def count_present(cur: Cursor) -> int:
-    """The documents that are present."""
-    return int(fetch_one(cur, "select count(*) as n from documents where is_present")["n"])

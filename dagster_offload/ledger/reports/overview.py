@@ -55,9 +55,11 @@ def slot_use(cur: Cursor, slot: str) -> SlotUse:
 def newest_records(cur: Cursor, limit: int) -> list[int]:
     """The ids of the documents present with the newest answers, newest first."""
     cur.execute(
-        "select d.document_id from (select first_document, max(result_id) as newest from ("
-        "    select first_document, result_id from results where stage <> (select first_stage()) "
-        "    order by result_id desc limit %(most)s) r group by first_document) r "
+        "select d.document_id from (select r.first_document, max(r.result_id) as newest from stages s cross join lateral ("
+        "    select first_document, result_id from results where superseded_at is null and outcome = 'ok' "
+        # Not `stage = s.name`: the planner could then read all results backwards, past those of other stages.
+        "    and stage >= s.name and stage <= s.name order by stage desc, result_id desc limit %(most)s) r "
+        "  where s.upstream is not null group by r.first_document) r "
         "join documents d on d.key = r.first_document and d.is_present order by r.newest desc limit %(limit)s",
         {"most": 4 * limit, "limit": limit},
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from psycopg.rows import scalar_row
+
 from dagster_offload.ledger.core.database import Cursor
 
 Operator = Literal["=", "!=", ">=", "<=", ">", "<", "~"]
@@ -72,8 +74,8 @@ class DocumentRecord:
         return next((each.reason for each in self.stages.values() if each.state == self.state and each.reason), None)
 
 
-def select(cur: Cursor, selection: Selection) -> "array[int]":
-    """The ids of the documents that match, in the order of their keys. 8 bytes each."""
+def select(cur: Cursor, selection: Selection, most: int | None = None) -> "array[int]":
+    """The ids of the documents that match, or of the first `most` of them, in the order of their keys. 8 bytes each."""
     where, parameters = ["d.is_present"], []
     for condition in selection.conditions:
         where.append(_matches(condition))
@@ -90,9 +92,9 @@ def select(cur: Cursor, selection: Selection) -> "array[int]":
     for word in selection.words:
         where.append(_CONTAINS)
         parameters += [_like(word)] * 3
-    query = f'select d.document_id from documents d where {" and ".join(where)} order by d.key collate "C"'
-    cur.execute(query.encode(), parameters)
-    return array("q", (row["document_id"] for row in cur))
+    query = f'select d.document_id from documents d where {" and ".join(where)} order by d.key collate "C" limit %s'
+    with cur.connection.cursor(row_factory=scalar_row) as plain:
+        return array("q", plain.execute(query.encode(), [*parameters, most]))
 
 
 # The record of a work item `i` of a document `d` with its result `r`, with a person's corrections. Whether there are any is

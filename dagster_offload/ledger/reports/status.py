@@ -14,21 +14,18 @@ from dagster_offload.ledger.work.redo import OUTDATED
 
 
 def stage_counts(cur: Cursor, recipes: Mapping[str, str]) -> dict[str, StageCounts]:
-    """Work items by stage and state; `outdated` = done with another recipe than today's.
-
-    An index covers the query: counting a million items takes a quarter of a second.
-    """
-    counts = {}
+    """Work items by stage and state; `outdated` = done with another recipe than today's."""
+    found = {}
     for stage in [node.name for node in stages.graph(cur)]:
         cur.execute(
-            f"select i.state, count(*) as n, count(*) filter (where {OUTDATED}) as outdated from work_items i "
-            "where i.stage = %(stage)s and i.state <> 'gone' group by i.state",
+            f"select i.state, sum(i.n)::bigint as n, coalesce(sum(i.n) filter (where {OUTDATED}), 0)::bigint as outdated "
+            "from item_counts i where i.stage = %(stage)s and i.state <> 'gone' group by i.state",
             {"stage": stage, "recipe": recipes.get(stage)},
         )
         rows = cur.fetchall()
         outdated = sum(row["outdated"] for row in rows)
-        counts[stage] = StageCounts(**{row["state"]: row["n"] for row in rows}, outdated=outdated)
-    return counts
+        found[stage] = StageCounts(**{row["state"]: row["n"] for row in rows}, outdated=outdated)
+    return found
 
 
 @dataclass(frozen=True)
@@ -160,7 +157,7 @@ def in_parts(cur: Cursor, limit: int = 50) -> list[InParts]:
 def count_needs_ocr(cur: Cursor) -> int:
     """How many documents are images of text that need OCR."""
     cur.execute(
-        "select count(*) as n from work_items "
+        "select coalesce(sum(n), 0)::bigint as n from item_counts "
         "where stage = (select first_stage()) and state = 'done' and outcome = 'needs_ocr'"
     )
     return int(cur.fetchall()[0]["n"])

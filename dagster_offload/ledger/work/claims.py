@@ -111,7 +111,13 @@ def count_due(
 ) -> int:
     """How many documents (of `documents`, else all) have work in `stages` that could be claimed now at `slot`."""
     row = fetch_one(
-        cur, f"select count(distinct i.document_id) as n from {_DUE_ITEMS}", _due_parameters(stages, documents, slot)
+        cur,
+        # Items that wait for no time are read from their index alone, in the order of documents. The others are few.
+        "select (select count(*) from (select distinct i.document_id from work_items i "
+        f"  where {_is_undelayed('i')} and {_OF_DOCUMENTS}) undelayed) "
+        f"+ (select count(distinct i.document_id) from {_DUE_ITEMS} and i.not_before is not null and not exists ("
+        f"  select from work_items o where o.document_id = i.document_id and {_is_undelayed('o')})) as n",
+        _due_parameters(stages, documents, slot),
     )
     return int(row["n"])
 
@@ -125,13 +131,14 @@ class Backlog:
 
     def __str__(self) -> str:
         documents = "document" if self.due == 1 else "documents"
-        return f"{_shown(self.due)} {documents} due, {_shown(self.waiting)} deferred"
+        return f"{shown_count(self.due)} {documents} due, {shown_count(self.waiting)} deferred"
 
 
 MOST_COUNTED = 1_000
 
 
-def _shown(count: int) -> str:
+def shown_count(count: int) -> str:
+    """A count that stops at `MOST_COUNTED`, for people."""
     return str(count) if count < MOST_COUNTED else f"{MOST_COUNTED:,} or more"
 
 
@@ -213,6 +220,14 @@ _DUE_ITEMS = (
 )
 
 
+def _is_undelayed(item: str) -> str:
+    """The condition that a work item is due whatever the time and the slot."""
+    return (
+        f"{item}.state in ('pending', 'deferred') and {item}.not_before is null and {item}.input_digest is not null "
+        f"and {item}.stage = any(%(stages)s)"
+    )
+
+
 def _due_parameters(stages: Sequence[str], documents: Sequence[str] | None, slot: str | None) -> dict[str, Any]:
     return {"stages": list(stages), "documents": None if documents is None else list(documents), "slot": slot}
 
@@ -272,13 +287,16 @@ def count_waiting_for_others(cur: Cursor, graph: StageGraph, stages: Sequence[st
         for need in set(graph.with_needs([stage])) - set(stages):
             needed.setdefault(need, set()).add(stage)
     cur.execute(
-        "select n.need, count(*) as n from jsonb_to_recordset(%s::jsonb) as n (need text, stages text[]) "
-        "join work_items w on w.stage = n.need and w.state in ('pending', 'claimed', 'deferred') "
-        "where (select count(*) from work_items o where o.document_id = w.document_id and o.stage = any(n.stages)) "
-        "  < cardinality(n.stages) group by n.need",
+        "select n.need, (select coalesce(sum(c.n), 0) from item_counts c where c.stage = n.need "
+        "    and c.state in ('pending', 'claimed', 'deferred') and c.recipe is null)::bigint "
+        # Only a document whose item was claimed before may have got items of the later stages.
+        "  + (select count(*) from work_items w where w.stage = n.need and w.state in ('pending', 'claimed', 'deferred') "
+        "    and w.recipe is not null and (select count(*) from work_items o where o.document_id = w.document_id "
+        "      and o.stage = any(n.stages)) < cardinality(n.stages)) as n "
+        "from jsonb_to_recordset(%s::jsonb) as n (need text, stages text[])",
         [json.dumps([{"need": need, "stages": sorted(followers)} for need, followers in needed.items()])],
     )
-    counts = {row["need"]: int(row["n"]) for row in cur.fetchall()}
+    counts = {row["need"]: int(row["n"]) for row in cur.fetchall() if row["n"]}
     return {name: counts[name] for name in graph.names if name in counts}
 
 

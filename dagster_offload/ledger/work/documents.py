@@ -1,11 +1,11 @@
 """Documents in the ledger: a scan stores which are new, changed, gone or back, and creates their first-stage items."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from psycopg.rows import tuple_row
+from psycopg.rows import scalar_row, tuple_row
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import State
@@ -24,28 +24,45 @@ class KnownDocument(NamedTuple):
 
 # A file that was written this shortly before it was read may have changed again without a change of its stat.
 RACY_SECONDS = 2
+DOCUMENTS_A_PAGE = 10_000
 
 # How long, and for how many scans, a partition without a document is kept: a person may be launching a run over it.
 KEPT_MINUTES = 10
 KEPT_SCANS = 2
 
 
-def seen_documents(cur: Cursor) -> dict[str, SeenFile]:
-    """The documents present whose bytes need not be read again while their stat stays the same; by key."""
-    with cur.connection.cursor(row_factory=tuple_row) as plain:
-        plain.execute(
+class PresentDocument(NamedTuple):
+    """A document that was present after the last scan. If it is settled, its bytes need not be read again while the state of
+    its file stays the same."""
+
+    file: SeenFile
+    is_settled: bool
+
+
+def present_documents(cur: Cursor, reason: str = "", most: int = -1) -> Iterator[PresentDocument]:
+    """The documents present, read in pages within this transaction, because there may be a million.
+
+    Those with at most `most` bytes that were not read for a reason that begins with `reason` are not settled, and neither
+    are files that were written just before they were read.
+    """
+    with cur.connection.cursor("present_documents", row_factory=tuple_row) as pages:
+        pages.itersize = DOCUMENTS_A_PAGE
+        pages.execute(
             # An earlier release stored inodes of 64 bits; `seen_as` keeps the lower 63.
-            "select key, size, mtime_ns, ctime_ns, (inode % 9223372036854775808)::bigint "
-            f"from documents where {_IS_SETTLED}",
+            "select key, size, mtime_ns, ctime_ns, (inode %% 9223372036854775808)::bigint, "
+            f"{_IS_SETTLED} and not coalesce(starts_with(unreadable, %s) and size <= %s, false) "
+            "from documents where is_present",
+            [reason, most],
             binary=True,
         )
-        return {row[0]: row for row in plain.fetchall()}
+        for row in pages:
+            yield PresentDocument(row[:5], row[5])
 
 
 # A document without `digested_at` was not read, for example for want of permission. A file whose modification time is in the
 # future must not be read at every scan; it is read once when that time has passed.
 _IS_SETTLED = (
-    "is_present and (digested_at is null "
+    "(digested_at is null "
     f"or mtime_ns <= (date_part('epoch', digested_at) - {RACY_SECONDS}) * 1e9 "
     "or mtime_ns >= date_part('epoch', now()) * 1e9)"
 )
@@ -54,21 +71,11 @@ _IS_SETTLED = (
 def is_settled_as(cur: Cursor, seen: SeenFile) -> bool:
     """Whether a scan that finds the document's file with this stat would not read its bytes again."""
     cur.execute(
-        f"select from documents where key = %s and (size, mtime_ns, ctime_ns, inode) = (%s, %s, %s, %s) and {_IS_SETTLED}",
+        f"select from documents where key = %s and (size, mtime_ns, ctime_ns, inode) = (%s, %s, %s, %s) "
+        f"and is_present and {_IS_SETTLED}",
         list(seen),
     )
     return cur.rowcount == 1
-
-
-def other_present_keys(cur: Cursor, reason: str = "", most: int = -1) -> list[str]:
-    """Documents present that must be read again: their files were written just before they were read, or they have at most
-    `most` bytes and were not read for a reason that begins with `reason`."""
-    cur.execute(
-        f"select key from documents where is_present and (not ({_IS_SETTLED}) "
-        "or (starts_with(unreadable, %s) and size <= %s))",
-        [reason, most],
-    )
-    return [row["key"] for row in cur.fetchall()]
 
 
 def known_documents(cur: Cursor, keys: Sequence[str]) -> list[KnownDocument]:
@@ -79,7 +86,8 @@ def known_documents(cur: Cursor, keys: Sequence[str]) -> list[KnownDocument]:
 
 def present_keys(cur: Cursor) -> list[str]:
     """Keys of the documents present, in the order of their names: the Dagster partitions."""
-    return [row["key"] for row in cur.execute('select key from documents where is_present order by key collate "C"')]
+    with cur.connection.cursor(row_factory=scalar_row) as plain:
+        return plain.execute('select key from documents where is_present order by key collate "C"').fetchall()
 
 
 def expired_keys(cur: Cursor, keys: Sequence[str]) -> list[str]:
@@ -254,7 +262,7 @@ def mark_gone(cur: Cursor, keys: Sequence[str], reason: str = "the file is gone"
 
 @dataclass(frozen=True)
 class WaitingForText:
-    """Documents whose text is neither extracted nor failed: how many, and the reasons of the first ones by key."""
+    """Documents whose text is neither extracted nor failed: how many, and the reasons of some of them, by key."""
 
     count: int
     reasons: dict[str, str]
@@ -262,15 +270,16 @@ class WaitingForText:
 
 def waiting_for_text(cur: Cursor, most: int) -> WaitingForText:
     """Documents that wait for their text, for example for another attempt, with up to `most` reasons."""
-    waiting = "from work_items i join documents d using (document_id) where i.stage = first_stage() and " + _WAITS
-    count = fetch_one(cur, f"select count(*) as n {waiting}")["n"]
+    waits = "i.stage = (select first_stage()) and i.state in ('pending', 'claimed', 'deferred')"
+    row = fetch_one(cur, f"select coalesce(sum(i.n), 0)::bigint as n from item_counts i where {waits}")
+    cur.execute("set local enable_seqscan = off")  # a plan that expects many of them would read all items to find few
     cur.execute(
-        f"select d.key, coalesce(i.reason, 'not read yet') as reason {waiting} order by i.item_id limit %s", [most]
+        "select d.key, coalesce(i.reason, 'not read yet') as reason from ("
+        f"  select i.item_id, i.document_id, i.reason from work_items i where {waits} limit %s) i "
+        "join documents d using (document_id) order by i.item_id",
+        [most],
     )
-    return WaitingForText(count, {row["key"]: row["reason"] for row in cur.fetchall()})
-
-
-_WAITS = "i.state in ('pending', 'claimed', 'deferred')"
+    return WaitingForText(int(row["n"]), {found["key"]: found["reason"] for found in cur.fetchall()})
 
 
 def replace_unusable_names(cur: Cursor, names: Sequence[UnusableName]) -> None:

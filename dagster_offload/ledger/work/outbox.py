@@ -141,9 +141,16 @@ def withdraw_observations(cur: Cursor, item_ids: Sequence[int]) -> None:
     )
 
 
+def is_any_pending(cur: Cursor) -> bool:
+    """Whether an event is not yet reported to Dagster. Does not count them."""
+    row = fetch_one(cur, f"select exists (select from outbox where {_IS_PENDING}) as is_so")
+    return bool(row["is_so"]) or events.is_any_change(cur)
+
+
 def count_pending(cur: Cursor) -> int:
     """How many events are not yet reported to Dagster. Those of a stage that was removed wait until it is back."""
-    row = fetch_one(
-        cur, "select count(*) as n from outbox where told_at is null and stage = any(array(select name from stages))"
-    )
+    row = fetch_one(cur, f"select count(*) as n from outbox where {_IS_PENDING}")
     return int(row["n"]) + events.count_changes(cur)
+
+
+_IS_PENDING = "told_at is null and stage = any(array(select name from stages))"

@@ -305,3 +305,17 @@ def test_a_key_that_was_removed_or_got_a_document_is_forgotten(bench: Bench) -> 
     assert bench.sql("select key from typed_keys") == [{"key": "other.txt"}]
     expire(bench)
     assert bench.sql("select key from typed_keys") == []
+
+
+def test_documents_are_known_in_every_batch_of_a_scan(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "BATCH", 1)
+    monkeypatch.setattr(scanning, "LOOKED_UP", 2)
+    for number in range(5):
+        library.write(f"{number}.txt", f"text {number}")
+    assert library.scan().added == 5
+    for number in range(5):
+        library.write(f"{number}.txt", f"another text {number}", LONG_AGO + 1)
+    (library.folder / "4.txt").unlink()
+    library.write("new.txt", "text")
+    report = library.scan()
+    assert (report.added, report.changed, report.vanished) == (1, 4, 1)
