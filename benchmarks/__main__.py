@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import (
+    call_cost,
     dagster_runs,
     drains,
     endurance,
@@ -34,6 +35,7 @@ from benchmarks.workspace import Workspace
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     *drains.BENCHMARKS,
+    *call_cost.BENCHMARKS,
     *several_slots.BENCHMARKS,
     *gaps.BENCHMARKS,
     *sizes.BENCHMARKS,

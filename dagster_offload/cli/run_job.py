@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dagster_offload.cli.formatting import duration
 from dagster_offload.engine.progress import describe_parts_read
 from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.host.python_process import importing
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.rows import State
@@ -44,14 +45,17 @@ def run_job(
         warnings.simplefilter(
             "ignore"
         )  # Dagster's warnings about its own beta features do not concern users of these commands
-        import dagster as dg
-        from dagster_postgres.utils import DagsterPostgresException
-        from sqlalchemy.exc import OperationalError
+        with importing():
+            import dagster as dg
+            from dagster_postgres.utils import DagsterPostgresException
+            from sqlalchemy.exc import OperationalError
 
-        from dagster_offload.definitions import build_definitions
-        from dagster_offload.defs.execution.in_process import run_in_process
-        from dagster_offload.defs.instance import open_instance
-        from dagster_offload.defs.names import TERMINAL, UP
+            from dagster_offload.definitions import build_definitions
+            from dagster_offload.defs.execution.in_process import run_in_process
+            from dagster_offload.defs.instance import open_instance
+            from dagster_offload.defs.names import TERMINAL, UP
+
+            definitions = build_definitions()
 
         with (
             _stoppable(),
@@ -65,7 +69,7 @@ def run_job(
                 with open_instance(settings) as instance, _progress(settings, ledger, stages, console):
                     launched_by = UP if _is_child_of_up(settings) else TERMINAL  # `up` starts the first scan
                     end = run_in_process(
-                        build_definitions(), instance, job_name, log_level="CRITICAL", launched_by=launched_by, **config
+                        definitions, instance, job_name, log_level="CRITICAL", launched_by=launched_by, **config
                     )
             except dg.DagsterExecutionInterruptedError as interrupted:
                 raise KeyboardInterrupt from interrupted

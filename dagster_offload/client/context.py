@@ -76,9 +76,8 @@ class ContextWindows:
         cut = self._cut_prompt(slot, answer, prompt)
         if cut is not None:
             return cut
-        wanted = estimated_tokens(prompt) + (max_tokens or 0)
-        if _is_empty_overflow(answer, wanted):
-            return ContextOverflow(wanted // 2)
+        if _is_empty(answer) and (wanted := estimated_tokens(prompt) + (max_tokens or 0)) > SMALLEST_CONTEXT_IN_USE:
+            return ContextOverflow(wanted // 2)  # the context may be too small (LM Studio)
         return self._filled(slot, answer, max_tokens)
 
     def _cut_prompt(self, slot: SlotConfig, answer: Answer, prompt: str) -> ContextOverflow | None:
@@ -120,12 +119,11 @@ class ContextWindows:
         return ContextOverflow(whole, before) if is_at_known_end or is_at_some_end else None
 
 
-def _is_empty_overflow(answer: Answer, wanted_tokens: int) -> bool:
-    """Whether the answer to a request of `wanted_tokens` has no token, so that the context may be too small (LM Studio).
-    False for a server that reports no counts."""
+def _is_empty(answer: Answer) -> bool:
+    """Whether the answer has no token. False for a server that reports no counts."""
     is_empty = not answer.strip() and not answer.thinking_tokens and not answer.is_in_reasoning
     is_counted = answer.usage.prompt_tokens is not None or answer.usage.completion_tokens is not None
-    return is_empty and is_counted and not answer.usage.completion_tokens and wanted_tokens > SMALLEST_CONTEXT_IN_USE
+    return is_empty and is_counted and not answer.usage.completion_tokens
 
 
 def usable_context(reported: int | None) -> int:

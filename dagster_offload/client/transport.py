@@ -1,25 +1,25 @@
 """The sockets under every call to a slot: keep-alive that detects a vanished host, proxies, and accurate errors.
 
-This module uses httpx on aiohttp's transport. `ai_client.py` decides what is sent and what an answer means.
+Requests go through aiohttp; answers and errors are httpx's. `ai_client.py` decides what is sent and what an answer means.
 """
 
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Self
+from json import dumps
+from typing import Any, Protocol, Self
 
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
-from httpx_aiohttp import AiohttpTransport
 
 from dagster_offload.client.connections import CleanConnector, UnsolicitedAnswer
 from dagster_offload.errors import CutAnswer, SettingsError
 from dagster_offload.host.threads import start_in_daemon_thread
-from dagster_offload.slot.addresses import USER_AGENT, auth_headers, endpoint, origin, proxy_for
+from dagster_offload.slot.addresses import USER_AGENT, auth_headers, basic, endpoint, origin, proxy_for
 from dagster_offload.slot.config import SlotConfig
 
 # A host that vanishes during an answer is detected 35 s after its last byte; the call survives a shorter sleep.
@@ -43,12 +43,20 @@ LONGEST_BODY_BYTES = 16 * 2**20
 NAME_LOOKUP_SECONDS = 6.0
 
 
-class Http:
-    """HTTP to the servers of some slots, through a proxy where one applies. Use it as a context manager, or close it.
+class Sender(Protocol):
+    """Sends requests to one server, over its own connections."""
 
-    Requests go directly to httpx's transports. What `httpx.AsyncClient` adds (redirects, cookies, authentication flows,
-    hooks) is not needed here, and takes a third of a call's processor time.
-    """
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, timeout: httpx.Timeout
+    ) -> httpx.Response:
+        """Send one request and read its complete answer. Raises what `Http.exchange` raises."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+
+
+class Http:
+    """HTTP to the servers of some slots, through a proxy where one applies. Use it as a context manager, or close it."""
 
     def __init__(self, slots: Iterable[SlotConfig], *, is_fresh: bool = False) -> None:
         """The event loop of the first request opens the sockets. Raises `SettingsError` for a bad CA file.
@@ -56,7 +64,7 @@ class Http:
         `is_fresh`: each request uses a new connection, so that its answer shows the present state of the host.
         """
         self._by_origin = {
-            origin(slot.url): _transport(
+            origin(slot.url): _sender(
                 tls_context(slot.ca_file, slot.setting("ca_file")) if slot.url.startswith("https:") else None,
                 is_fresh=is_fresh,
                 proxy=proxy_for(slot.url),
@@ -67,32 +75,21 @@ class Http:
     async def exchange(
         self, method: str, url: str, headers: Mapping[str, str], timeout: httpx.Timeout, json: Any = None
     ) -> httpx.Response:
-        """Send one request and read its complete answer.
+        """Send one request and read its complete answer. The answer has its `request` unless its status is 2xx.
 
         Redirects are returned, not followed: a redirected POST loses its body or goes to a host that is not configured.
-        Raises `CutAnswer` for a body over 16 MB, and httpx errors corrected by `corrected_errors`.
+        Raises `CutAnswer` for a body over 16 MB, and httpx's errors of transport and decoding.
         """
-        request = httpx.Request(
-            method, _parsed(url), headers={**_HEADERS, **headers}, json=json, extensions={"timeout": timeout.as_dict()}
-        )
-        body = bytearray()
-        with corrected_errors():
-            response = await self._by_origin[origin(url)].handle_async_request(request)
-            try:
-                async for part in response.aiter_bytes():
-                    body += part
-                    if len(body) > LONGEST_BODY_BYTES:
-                        raise CutAnswer(f"its body is longer than {LONGEST_BODY_BYTES >> 20} MB")
-            finally:
-                await response.aclose()
-        # The body is decompressed and complete, so headers about its encoding no longer apply.
-        lasting = [(name, value) for name, value in response.headers.raw if name.lower() not in _PACKING_HEADERS]
-        return httpx.Response(response.status_code, headers=lasting, content=bytes(body), request=request)
+        sent, content = {**_HEADERS, **headers}, None
+        if json is not None:
+            sent["content-type"] = "application/json"
+            content = dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return await self._by_origin[origin(url)].send(method, url, sent, content, timeout)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for transport in self._by_origin.values():
-            await transport.aclose()
+        for sender in self._by_origin.values():
+            await sender.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,10 +98,84 @@ class Http:
         await self.aclose()
 
 
+class AiohttpSender:
+    """Sends requests with aiohttp. httpx's client or its transports would take as much processor time again."""
+
+    def __init__(self, context: ssl.SSLContext | None, *, is_fresh: bool, proxy: str | None = None) -> None:
+        self._context, self._is_fresh = context, is_fresh
+        self._proxy: dict[str, Any] = {} if proxy is None else _through(httpx.Proxy(proxy))
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, timeout: httpx.Timeout
+    ) -> httpx.Response:
+        """Send one request and read its complete answer."""
+        if self._session is None:
+            self._session = _open_session(self._context, is_fresh=self._is_fresh)
+        limits = aiohttp.ClientTimeout(sock_connect=timeout.connect, sock_read=timeout.read, connect=timeout.pool)
+        with corrected_errors():
+            async with self._session.request(
+                method,
+                _normalized(url),
+                headers=headers,
+                data=content,
+                timeout=limits,
+                allow_redirects=False,
+                auto_decompress=False,
+                **self._proxy,
+            ) as answer:
+                is_refused = not 200 <= answer.status < 300
+                request = httpx.Request(method, url, headers=headers, content=content) if is_refused else None
+                return httpx.Response(
+                    answer.status,
+                    # The body is decompressed and complete, so headers about its encoding no longer apply.
+                    headers=[each for each in answer.raw_headers if each[0].lower() not in _PACKING_HEADERS],
+                    content=await _body_of(answer),
+                    request=request,
+                )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+async def _body_of(answer: aiohttp.ClientResponse) -> bytes:
+    parts: AsyncIterator[bytes] = answer.content.iter_any()
+    if "content-encoding" in answer.headers:
+        parts = httpx.Response(answer.status, headers=answer.raw_headers, stream=_Packed(parts)).aiter_bytes()
+    body = bytearray()
+    async for part in parts:
+        body += part
+        if len(body) > LONGEST_BODY_BYTES:
+            raise CutAnswer(f"its body is longer than {LONGEST_BODY_BYTES >> 20} MB")
+    return bytes(body)
+
+
+class _Packed(httpx.AsyncByteStream):
+    """A body for httpx to decompress."""
+
+    def __init__(self, parts: AsyncIterator[bytes]) -> None:
+        self._parts = parts
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._parts:
+            yield part
+
+
+def _through(proxy: httpx.Proxy) -> dict[str, Any]:
+    """aiohttp's arguments for a request through a proxy."""
+    headers = {} if proxy.auth is None else {"proxy-authorization": basic(*proxy.auth)}
+    return {"proxy": str(proxy.url), "proxy_headers": headers}
+
+
 _HEADERS = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "gzip, deflate"}
 _PACKING_HEADERS = {b"content-encoding", b"transfer-encoding", b"content-length"}
 
-_parsed = lru_cache(maxsize=64)(httpx.URL)
+
+@lru_cache(maxsize=64)
+def _normalized(url: str) -> str:
+    return str(httpx.URL(url))
 
 
 def call_timeout(slot: SlotConfig, read_seconds: float) -> httpx.Timeout:
@@ -145,28 +216,25 @@ def keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return opened
 
 
-def _transport(context: ssl.SSLContext | None, *, is_fresh: bool, proxy: str | None = None) -> AiohttpTransport:
-    def open_session() -> aiohttp.ClientSession:
-        connector = CleanConnector(
-            resolver=NameLookup(),
-            socket_factory=keepalive_socket,  # the transport silently ignores its own `socket_options`
-            ssl=context or True,
-            limit=0,  # permits limit the calls in flight, not the pool
-            force_close=is_fresh,
-            keepalive_timeout=None if is_fresh else IDLE_CONNECTION_SECONDS,
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            max_line_size=LONGEST_HEADER_BYTES,
-            max_field_size=LONGEST_HEADER_BYTES,
-        )
-
-    return AiohttpTransport(
-        verify=context or False,  # unused, as we pass a session; False avoids loading the certificates again
-        client=open_session,
-        proxy=None if proxy is None else httpx.Proxy(proxy),
+def _open_session(context: ssl.SSLContext | None, *, is_fresh: bool) -> aiohttp.ClientSession:
+    connector = CleanConnector(
+        resolver=NameLookup(),
+        socket_factory=keepalive_socket,
+        ssl=context or True,
+        limit=0,  # permits limit the calls in flight, not the pool
+        force_close=is_fresh,
+        keepalive_timeout=None if is_fresh else IDLE_CONNECTION_SECONDS,
     )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_line_size=LONGEST_HEADER_BYTES,
+        max_field_size=LONGEST_HEADER_BYTES,
+    )
+
+
+# The tests replace it by httpx's own transport.
+_sender: Callable[..., Sender] = AiohttpSender
 
 
 async def get(http: Http, slot: SlotConfig, path: str, seconds: float) -> httpx.Response:
@@ -177,38 +245,47 @@ async def get(http: Http, slot: SlotConfig, path: str, seconds: float) -> httpx.
 
 @contextmanager
 def corrected_errors() -> Iterator[None]:
-    """Replace misleading transport errors of the requests inside.
-
-    httpx-aiohttp reports a refused connection, a failed name lookup and a server that disconnects before it answers all
-    as `ConnectTimeout`. Which document becomes a suspect depends on the difference, so this function corrects the error.
-    """
+    """Replace errors of aiohttp by httpx's. Which document becomes a suspect depends on the difference between them."""
     try:
         yield
-    except httpx.TransportError as error:
-        corrected = corrected_error(error)
-        if corrected is error:
-            raise
-        raise corrected from error.__cause__
-    except aiohttp.ClientError as error:  # the library does not map it: the answer is not HTTP
-        raise httpx.RemoteProtocolError(f"the server's answer is not HTTP: {type(error).__name__}") from error
+    except aiohttp.ClientError as error:
+        accurate = _accurate(error)
+        if accurate is None:  # the answer is not HTTP
+            raise httpx.RemoteProtocolError(f"the server's answer is not HTTP: {type(error).__name__}") from error
+        raise accurate(str(error) or type(error).__name__) from error
 
 
 def corrected_error(error: httpx.TransportError) -> httpx.TransportError:
-    """The httpx error that matches aiohttp's error; `error` itself if it already does."""
+    """The httpx error that matches aiohttp's error; `error` itself if it already does.
+
+    For errors of people's own clients: httpx-aiohttp reports a refused connection, a failed name lookup and a server that
+    disconnects before it answers all as `ConnectTimeout`.
+    """
     cause = error.__cause__
-    for kind, accurate in (
-        (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
-        (aiohttp.ClientConnectorError, httpx.ConnectError),  # refused, no such host, no route, TLS
-        (UnsolicitedAnswer, httpx.ConnectError),  # no request was sent
-        (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
-        (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
-        (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
-        (aiohttp.ClientConnectionResetError, httpx.WriteError),
-        (aiohttp.ClientOSError, httpx.ReadError),  # reset, or the host vanished, after connecting
-    ):
-        if isinstance(cause, kind):
-            return error if type(error) is accurate else accurate(str(cause) or type(cause).__name__)
-    return error
+    accurate = _accurate(cause)
+    return error if accurate in (None, type(error)) else accurate(str(cause) or type(cause).__name__)
+
+
+def _accurate(error: BaseException | None) -> type[httpx.TransportError] | None:
+    """The kind of httpx error that matches an error of aiohttp; None if there is none."""
+    return next((accurate for kind, accurate in _ACCURATE if isinstance(error, kind)), None)
+
+
+_ACCURATE: tuple[tuple[type[aiohttp.ClientError], type[httpx.TransportError]], ...] = (
+    (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
+    (aiohttp.ClientHttpProxyError, httpx.ProxyError),
+    (aiohttp.ClientConnectorError, httpx.ConnectError),  # refused, no such host, no route, TLS
+    (UnsolicitedAnswer, httpx.ConnectError),  # no request was sent
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+    (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
+    (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
+    (aiohttp.ClientConnectionResetError, httpx.WriteError),
+    (aiohttp.ClientOSError, httpx.ReadError),  # reset, or the host vanished, after connecting
+    (aiohttp.ClientPayloadError, httpx.ReadError),  # the connection ended within the body
+    (aiohttp.ClientConnectionError, httpx.NetworkError),
+    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
+)
 
 
 class NameLookup(AbstractResolver):

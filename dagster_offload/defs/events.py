@@ -205,11 +205,14 @@ class EventReporter:
     def _shown(self, event: Pending, record: DocumentRecord | None) -> Reported:
         if isinstance(event, PendingObservation):
             return observation(event, self.names.keys)
-        previews = self.settings.previews == "on"
-        shown = materialization(event, self.names.keys, self.stages, self.settings.library, previews=previews)
-        if record is None:
-            return shown
-        return shown.with_metadata({"record": record_markdown(record, self.settings), **shown.metadata})
+        return materialization(
+            event,
+            self.names.keys,
+            self.stages,
+            self.settings.library,
+            previews=self.settings.previews == "on",
+            record=None if record is None else record_markdown(record, self.settings),
+        )
 
     @cached_property
     def reportable(self) -> list[str]:

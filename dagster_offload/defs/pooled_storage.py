@@ -1,21 +1,25 @@
 """Dagster's Postgres storage for processes that run for weeks: it keeps a connection, and what it knows about the schema.
 
 dagster_postgres opens a connection for each query of the daemon or of a run, and asks Postgres for its list of tables before
-many of them. Both cost more processor time than the queries. Here the three storages of an instance share one small pool,
-and a table or column that was found is not looked for again. All instances of a process share one engine: the code server
-opens an instance for many ticks and for each run that ends. `dagster.yaml` names the class, as Dagster documents for
-storages of your own. Why it is built this way: docs/decisions/0012-idle-costs.md.
+many of them. Both cost more processor time than the queries, and so does the SQL of a batch of events: SQLAlchemy writes it
+anew for each batch, with a parameter for each column of each event. Here the three storages of an instance share one small
+pool, a table or column that was found is not looked for again, and all batches have the same SQL. All instances of a process
+share one engine: the code server opens an instance for many ticks and for each run that ends. `dagster.yaml` names the
+class, as Dagster documents for storages of your own. Why it is built this way: docs/decisions/0012-idle-costs.md.
 """
 
 import os
 import selectors
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Self
 
+import dagster as dg
 import sqlalchemy
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import pg_url_from_config
+from sqlalchemy.dialects.postgresql import ARRAY
 
 # Connections that stay open. More threads than that open connections of their own and close them after the query.
 KEPT_CONNECTIONS = 1
@@ -74,6 +78,16 @@ os.register_at_fork(after_in_child=engine_of.cache_clear)
 
 
 class _ClosingEventLogStorage(PostgresEventLogStorage):
+    def prepare_insert_event_batch(self, events: Sequence[dg.EventLogEntry]) -> Any:
+        """The statement that stores a batch of events, in their order. Dagster adds `returning` for their ids."""
+        rows = [self._event_to_row(event) for event in events]
+        columns = [SqlEventLogStorageTable.c[name] for name in rows[0]]
+        arrays = [sqlalchemy.literal([row[column.name] for row in rows], ARRAY(column.type)) for column in columns]
+        names = [column.name for column in columns]
+        unnested = sqlalchemy.func.unnest(*arrays).table_valued(*names, with_ordinality="n").render_derived()
+        chosen = sqlalchemy.select(*(unnested.c[name] for name in names)).order_by(unnested.c.n)
+        return SqlEventLogStorageTable.insert().from_select(names, chosen)
+
     def dispose(self) -> None:
         """Close the pool. An instance disposes of this storage and of no other that has the engine.
 

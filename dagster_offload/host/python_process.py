@@ -4,10 +4,12 @@ Every process gets the absolute folders of PYTHONPATH, so all processes import t
 entries are dropped: they mean the working folder, and another user may own it.
 """
 
+import gc
 import os
 import site
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 _PACKAGE_PARENT = str(Path(__file__).parents[2])
@@ -28,3 +30,18 @@ def python_environment(environment: Mapping[str, str] | None = None) -> dict[str
         result["PYTHONPATH"] = os.pathsep.join(paths)
     result["PYTHONSAFEPATH"] = "1"
     return result
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import large modules in the block without garbage collections, and let no later collection look at them.
+
+    Modules are never garbage. While they load, collections look at all of them again and again: a fifth of a command's
+    start. Later, each full collection would look at a million objects: a sixth of a drain's processor time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

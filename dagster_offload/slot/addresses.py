@@ -30,8 +30,12 @@ def auth_headers(slot: SlotConfig) -> dict[str, str]:
     parts = urlsplit(slot.url)
     if parts.username is None:
         return {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"authorization": f"Basic {b64encode(pair.encode()).decode()}"}
+    return {"authorization": basic(unquote(parts.username), unquote(parts.password or ""))}
+
+
+def basic(user: str, password: str) -> str:
+    """The value of a header with a user and a password."""
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def origin(url: str) -> str:

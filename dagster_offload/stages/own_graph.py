@@ -14,6 +14,8 @@ def with_own_stages(own: Mapping[str, StageSpec]) -> StageGraph:
 
     Raises `SettingsError` for a mistake between them. The settings refuse such a pipeline file with line and column.
     """
+    if not own:
+        return BUILT_IN
     for path, message in mistakes(own):
         raise SettingsError(f"stages.{'.'.join(path)}: {message}")
     nodes = {name: StageNode(name, spec.reads, _condition(spec)) for name, spec in own.items()}

@@ -16,6 +16,7 @@ from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import load_settings
 from dagster_offload.stages.catalog import code_versions
 from dagster_offload.stages.graph import BUILT_IN, StageGraph
+from tests.support.connections import recording_statements
 from tests.support.edge import Edge
 from tests.support.stages import STAGE_NAMES
 
@@ -94,6 +95,27 @@ def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
     for field in ("job_name", "step_key", "level", "run_id"):
         assert getattr(batched.event_log_entry, field) == getattr(logged.event_log_entry, field), field
     assert edge.instance.get_event_tags_for_asset(KEYS["summarize"], filter_tags={RESULT_TAG: "7"}) is not None
+
+
+def test_batches_of_any_size_share_one_statement_and_keep_their_order(edge: Edge) -> None:
+    def store(*names: str) -> None:
+        pending = [replace(PENDING, document=name) for name in names]
+        shown = [documents.materialization(each, KEYS, facts({"summarize": PENDING.recipe}), None) for each in pending]
+        events._store_batch(
+            edge.instance,
+            [
+                events._entry("a-run", "drain", DRAIN_STEP, events._message(event), each)
+                for event, each in zip(pending, shown, strict=True)
+            ],
+        )
+
+    with recording_statements() as statements:
+        store("b.txt")
+        store("a.txt", "c.txt", "b.txt")
+    assert len({text for text in statements if text.lower().startswith("insert into event_logs")}) == 1
+    wanted = dg.AssetRecordsFilter(asset_key=KEYS["summarize"])
+    found = edge.instance.fetch_materializations(wanted, limit=10, ascending=True).records
+    assert [record.partition_key for record in found] == ["b.txt", "a.txt", "c.txt", "b.txt"]
 
 
 def test_a_batch_appears_in_every_query_for_partitions(edge: Edge) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from dagster_offload.client import transport
 from dagster_offload.drain import DrainSummary
 from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.errors import CutAnswer
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.testing import ChangeTiming
@@ -36,11 +38,35 @@ if not os.environ.get("FAULTS_TABLE"):
     PLAYS = PLAYS[::3]  # the test suite runs a third of the rows, of all kinds; `make faults` runs all
 
 
-def plain_transport(context: Any, *, is_fresh: bool, proxy: str | None = None) -> httpx.AsyncHTTPTransport:
-    kept = 0 if is_fresh else 20
-    return httpx.AsyncHTTPTransport(
-        verify=context or False, limits=httpx.Limits(max_keepalive_connections=kept), proxy=proxy
-    )
+class PlainHttpx:
+    """httpx's own transport in the place of aiohttp."""
+
+    def __init__(self, context: Any, *, is_fresh: bool, proxy: str | None = None) -> None:
+        limits = httpx.Limits(max_keepalive_connections=0 if is_fresh else 20)
+        self._transport = httpx.AsyncHTTPTransport(verify=context or False, limits=limits, proxy=proxy)
+
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, timeout: httpx.Timeout
+    ) -> httpx.Response:
+        request = httpx.Request(
+            method, url, headers=headers, content=content, extensions={"timeout": timeout.as_dict()}
+        )
+        response = await self._transport.handle_async_request(request)
+        response.request = request
+        try:
+            body = bytearray()
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > transport.LONGEST_BODY_BYTES:
+                    raise CutAnswer("its body is longer than 16 MB")
+        finally:
+            await response.aclose()
+        packing = {"content-encoding", "transfer-encoding", "content-length"}
+        lasting = [(name, value) for name, value in response.headers.items() if name not in packing]
+        return httpx.Response(response.status_code, headers=lasting, content=bytes(body), request=request)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
 
 
 def outcome(state: str, reason: str | None, summary: DrainSummary, calls: int, attempts: int) -> str:
@@ -72,7 +98,7 @@ def test_a_row_of_the_matrix_ends_as_promised(
     change_timing: ChangeTiming,
 ) -> None:
     if kind == PLAIN:
-        monkeypatch.setattr(transport, "_transport", plain_transport)
+        monkeypatch.setattr(transport, "_sender", PlainHttpx)
     if "429" in row.name:
         change_timing(
             shortest_retry_after=1.0

@@ -1,15 +1,17 @@
 """How we start Python: nothing that lies in the working folder is ever run."""
 
+import gc
 import os
 import re
 import site
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import dagster_offload
-from dagster_offload.host.python_process import python_command, python_environment
+from dagster_offload.host.python_process import importing, python_command, python_environment
 
 PACKAGE = Path(dagster_offload.__file__).parent
 # Their processes run with `-I -S`, or are what `multiprocessing` asked for, with `-P`.
@@ -53,3 +55,24 @@ def test_python_is_started_in_one_way_only() -> None:
         (file,) = PACKAGE.rglob(name)
         for line in file.read_text().splitlines():
             assert "sys.executable" not in line or '"-I", "-S"' in line or '"-P"' in line
+
+
+def test_imports_cause_no_collections_and_later_ones_leave_modules_out() -> None:
+    try:
+        with importing():
+            assert not gc.isenabled()
+            module = ModuleType("large")
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+        assert all(found is not module for found in gc.get_objects())
+    finally:
+        gc.unfreeze()
+
+
+def test_collections_are_on_again_after_a_failed_import() -> None:
+    try:
+        with pytest.raises(ImportError), importing():
+            raise ImportError
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()

@@ -38,8 +38,13 @@ def materialization(
     library: Path | None,
     *,
     previews: bool = True,
+    record: dg.MetadataValue | None = None,
 ) -> dg.AssetMaterialization:
-    """The materialization of one finished work item. Without `previews`, it contains no text of a document or its record."""
+    """The materialization of one finished work item. Without `previews`, it contains no text of a document or its record.
+
+    `record`: the document's whole record, to be shown first.
+    """
+    first = {} if record is None else {"record": record}
     is_current = stages.recipes.get(event.stage) == event.recipe
     tags = {
         RESULT_TAG: str(event.result_id),
@@ -54,7 +59,7 @@ def materialization(
         asset_keys[event.stage],
         partition=event.document,
         tags=tags,
-        metadata=_metadata(event, library, previews=previews),
+        metadata=first | _metadata(event, library, previews=previews),
     )
 
 
