@@ -78,6 +78,15 @@ def present_keys(cur: Cursor) -> list[str]:
     return [row["key"] for row in cur.execute('select key from documents where is_present order by key collate "C"')]
 
 
+def newest_sizes(cur: Cursor, most: int) -> dict[str, int]:
+    """The sizes in bytes of the newest documents that are present and could be read, by key."""
+    cur.execute(
+        "select key, size from documents where is_present and digest is not null order by document_id desc limit %s",
+        [most],
+    )
+    return {row["key"]: row["size"] for row in cur.fetchall()}
+
+
 def has_documents(cur: Cursor) -> bool:
     """Whether the ledger has ever seen a document."""
     return cur.execute("select 1 from documents limit 1").fetchone() is not None
