@@ -4,9 +4,12 @@ Each step claims documents from the one shared ledger until none is left, so it 
 when each begins. No value is passed between steps: their outputs need no storage that all hosts can reach.
 """
 
+import contextlib
 from collections.abc import Iterator
 
 import dagster as dg
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import DBAPIError
 
 from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.names import EXTRACT_BEGIN, EXTRACT_END, EXTRACT_STEP, TERMS_TAG, Names
@@ -17,6 +20,7 @@ from dagster_offload.defs.shown.overview import report_overview
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.engine.extraction.host import Terms, refuse_other_terms, terms_here
 from dagster_offload.engine.extraction.together import extract_together
+from dagster_offload.engine.progress import Progress, ProgressCounts
 from dagster_offload.errors import HostRefused
 from dagster_offload.ledger.core.workers import host_name
 from dagster_offload.ledger.reports import status
@@ -25,6 +29,7 @@ from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.counts import counted
 
 DEFAULT_STEPS = 2
+STORAGE_UNAVAILABLE = (DagsterPostgresException, DBAPIError)
 
 
 class ExtractConfig(dg.Config):
@@ -76,7 +81,7 @@ def build_extract_job(
                         settings,
                         ledger,
                         context.run.run_id,
-                        on_progress=progress(context),
+                        on_progress=_unless_unavailable(progress(context)),
                         stop_if_ended=lambda: _stop_if_ended(context),
                     )
         if counts.machine_fault is not None:
@@ -130,8 +135,21 @@ def _terms_of_run(context: dg.OpExecutionContext) -> Terms:
     return Terms.read(run.tags[TERMS_TAG])
 
 
+def _unless_unavailable(report: Progress) -> Progress:
+    """`report`, except while Dagster's storage is unavailable: a host that is cut off keeps its texts and waits."""
+
+    def report_if_available(counts: ProgressCounts) -> None:
+        with contextlib.suppress(*STORAGE_UNAVAILABLE):
+            report(counts)
+
+    return report_if_available
+
+
 def _stop_if_ended(context: dg.OpExecutionContext) -> None:
     """Raise if the run has ended, or is being cancelled: Celery does not stop a step that runs on another host."""
-    run = context.instance.get_run_by_id(context.run.run_id)
+    try:
+        run = context.instance.get_run_by_id(context.run.run_id)
+    except STORAGE_UNAVAILABLE:
+        return
     if run is None or run.is_finished or run.status is dg.DagsterRunStatus.CANCELING:
         raise dg.DagsterExecutionInterruptedError
