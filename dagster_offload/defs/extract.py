@@ -29,6 +29,7 @@ from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.counts import counted
 
 DEFAULT_STEPS = 2
+MOST_REPEATS = 1_000  # of a step, because its workers were stopped
 STORAGE_UNAVAILABLE = (DagsterPostgresException, DBAPIError)
 
 
@@ -76,7 +77,7 @@ def build_extract_job(
             with deep_slot.unmigrated_ledger() as ledger:
                 refuse_other_terms(terms_here(settings, ledger), _terms_of_run(context))
                 reporter = EventReporter.in_step(context, settings, ledger, names)
-                with reporting(reporter):
+                with reporting(reporter), _again_elsewhere_if_stopped(context):
                     counts = extract_together(
                         settings,
                         ledger,
@@ -135,6 +136,17 @@ def _terms_of_run(context: dg.OpExecutionContext) -> Terms:
     return Terms.read(run.tags[TERMS_TAG])
 
 
+@contextlib.contextmanager
+def _again_elsewhere_if_stopped(context: dg.OpExecutionContext) -> Iterator[None]:
+    """Let another worker repeat the step if this worker is stopped while the run goes on. Without this, the run would fail."""
+    try:
+        yield
+    except dg.DagsterExecutionInterruptedError:
+        if runs_on_this_host(context) or _has_ended(context):
+            raise
+        raise dg.RetryRequested(max_retries=MOST_REPEATS, seconds_to_wait=0) from None
+
+
 def _unless_unavailable(report: Progress) -> Progress:
     """`report`, except while Dagster's storage is unavailable: a host that is cut off keeps its texts and waits."""
 
@@ -147,9 +159,14 @@ def _unless_unavailable(report: Progress) -> Progress:
 
 def _stop_if_ended(context: dg.OpExecutionContext) -> None:
     """Raise if the run has ended, or is being cancelled: Celery does not stop a step that runs on another host."""
+    if _has_ended(context):
+        raise dg.DagsterExecutionInterruptedError
+
+
+def _has_ended(context: dg.OpExecutionContext) -> bool:
+    """Whether the run has ended or is being cancelled. False while Dagster's storage is unavailable."""
     try:
         run = context.instance.get_run_by_id(context.run.run_id)
     except STORAGE_UNAVAILABLE:
-        return
-    if run is None or run.is_finished or run.status is dg.DagsterRunStatus.CANCELING:
-        raise dg.DagsterExecutionInterruptedError
+        return False
+    return run is None or run.is_finished or run.status is dg.DagsterRunStatus.CANCELING

@@ -31,10 +31,11 @@ from tests.support.database import WITHOUT_FSYNC
 REDIS_PORT, POSTGRES_PORT = 6379, 5432  # on an address that only this test has
 # Celery hands the step of a dead worker to another one after this time, instead of an hour.
 REDELIVERY_SECONDS = 20
-# What `dagster-offload worker` starts, with that change. Each process of the test says what ends it.
+# What `dagster-offload worker` starts, with that change, and without time to finish when it is stopped.
 CELERY_WORKER = f"""
 from dagster_offload.defs.execution import celery
 celery.REDELIVERY_SECONDS = {REDELIVERY_SECONDS}
+celery.SOFT_SHUTDOWN_SECONDS = 0.1
 from dagster_offload.defs.execution.celery_app import app
 app.worker_main(list(celery.worker_command()[4:]))
 """
@@ -54,7 +55,7 @@ class Host:
         self.library = self.folder / "mounted"
         self.library.symlink_to(site.library)
         self.environment = {**site.environment, "OFFLOAD_HOME": str(self.folder / "home")}
-        self.environment |= {"OFFLOAD_LIBRARY": str(self.library)}
+        self.environment |= {"OFFLOAD_LIBRARY": str(self.library), "REMAP_SIGTERM": "SIGQUIT"}
 
     def connect(self) -> None:
         _ip("netns", "add", self._namespace)
