@@ -141,7 +141,7 @@ def _again_elsewhere_if_stopped(context: dg.OpExecutionContext) -> Iterator[None
     """Let another worker repeat the step if this worker is stopped while the run goes on. Without this, the run would fail."""
     try:
         yield
-    except dg.DagsterExecutionInterruptedError:
+    except (dg.DagsterExecutionInterruptedError, SystemExit):  # Celery's workers answer SIGTERM with the second
         if runs_on_this_host(context) or _has_ended(context):
             raise
         raise dg.RetryRequested(max_retries=MOST_REPEATS, seconds_to_wait=0) from None

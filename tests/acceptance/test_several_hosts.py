@@ -37,9 +37,12 @@ def test_the_documents_of_a_host_that_dies_are_done_by_another_whose_clock_is_te
     site.assert_each_done_once(DOCUMENTS)
     assert held > 0
     assert done < DOCUMENTS
-    print(f"bob died with {held} documents claimed, when {done} of {DOCUMENTS} were done; by host: {site.done_by_host()}")
+    print(
+        f"bob died with {held} documents claimed, when {done} of {DOCUMENTS} were done; by host: {site.done_by_host()}"
+    )
 
 
+@pytest.mark.rule("hosts-3")
 def test_the_documents_of_a_host_that_is_cut_off_are_done_by_another_and_not_again_when_it_is_back(site: Site) -> None:
     ada, bob = site.host("ada"), site.host("bob")
     site.add_documents("lease", DOCUMENTS)
@@ -77,6 +80,7 @@ def test_a_run_goes_on_when_redis_was_gone_meanwhile(site: Site) -> None:
     assert stop(ada_at_work) == 0
 
 
+@pytest.mark.rule("hosts-4")
 def test_a_worker_that_is_stopped_gives_its_step_and_its_documents_to_another(site: Site) -> None:
     ada, bob = site.host("ada"), site.host("bob")
     site.add_documents("lease", DOCUMENTS)

@@ -1,4 +1,4 @@
-"""The job `extract`: steps share the backlog, with any executor; its texts are reported once; it refuses, and it can be cancelled."""
+"""The job `extract`: its steps share the backlog and report each text once, refuse a host that is unfit, and can be cancelled."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +48,9 @@ def test_each_document_is_done_and_reported_once_by_the_steps_together(edge: Edg
     assert names == {"begin_extraction", *(f"extract_texts[{n}]" for n in (1, 2, 3)), "end_extraction"}
     assert edge.partitions_done(EXTRACT) == {f"{name}.txt" for name in LETTERS}
     assert len(edge.materializations(EXTRACT)) == len(LETTERS)
-    (ended,) = [event for event in result.all_events if event.is_successful_output and event.step_key == "end_extraction"]
+    (ended,) = [
+        event for event in result.all_events if event.is_successful_output and event.step_key == "end_extraction"
+    ]
     metadata = ended.step_output_data.metadata
     assert (metadata["done"].value, metadata["still due"].value) == (len(LETTERS), 0)
 
@@ -84,6 +86,7 @@ def test_a_step_that_cannot_see_the_library_takes_nothing(edge: Edge) -> None:
     assert edge.partitions_done(EXTRACT) == set()
 
 
+@pytest.mark.rule("hosts-4")
 def test_a_cancel_ends_a_step_that_runs_on_another_host(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dagster_offload.engine.extraction.run.WATCH_SECONDS", 0.0)
     reached, cancelled = threading.Event(), threading.Event()

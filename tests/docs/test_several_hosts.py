@@ -42,8 +42,13 @@ def test_the_run_launcher_of_the_values_is_valid() -> None:
     config = {LAUNCHER_KEYS[key]: value for key, value in written["config"]["k8sRunLauncher"].items()}
     for key in ("env_secrets", "env_config_maps"):
         config[key] = [each["name"] for each in config[key]]
-    needed = {"service_account_name": "dagster", "instance_config_map": "dagster-instance", "dagster_home": "/opt/dagster"}
-    checked = validate_config(dg.Shape(K8sRunLauncher.config_type()), {**config, **needed})
+    needed = {
+        "service_account_name": "dagster",
+        "instance_config_map": "dagster-instance",
+        "dagster_home": "/opt/dagster",
+    }
+    schema = dg.Shape(K8sRunLauncher.config_type())  # type: ignore[no-untyped-call]
+    checked = validate_config(schema, {**config, **needed})
     assert checked.errors in (None, [])
 
 

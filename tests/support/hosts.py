@@ -184,7 +184,12 @@ class Site:
         listening = {"listen_addresses": self.address, "port": str(POSTGRES_PORT), "hba_file": str(rules)}
         url = ensure_embedded(self._server, options={**WITHOUT_FSYNC, **listening})
         there = conninfo_to_dict(url)
-        address = {"host": self.address, "port": POSTGRES_PORT, "user": there["user"], "dbname": there["dbname"]}
+        address: dict[str, Any] = {
+            "host": self.address,
+            "port": POSTGRES_PORT,
+            "user": there["user"],
+            "dbname": there["dbname"],
+        }
         self._url = libpq_url(address)
 
     def start_redis(self) -> None:
@@ -208,7 +213,9 @@ class Site:
     def add_documents(self, prefix: str, count: int) -> None:
         """Write documents, and scan them without reading their texts."""
         for number in range(count):
-            (self.library / f"{prefix}-{number:04}.txt").write_text(f"{prefix} {number}: the rent is {number} EUR.\n" * 20)
+            (self.library / f"{prefix}-{number:04}.txt").write_text(
+                f"{prefix} {number}: the rent is {number} EUR.\n" * 20
+            )
         with open_ledger(self.settings) as ledger:
             assert scan(self.settings, ledger).added == count
 
@@ -218,12 +225,21 @@ class Site:
             pass  # writes dagster.yaml
         config = self.folder / "run.yaml"
         config.write_text(f"ops: {{begin_extraction: {{config: {{steps: {steps}}}}}}}\n")
-        job = ["-m", "dagster", "job", "execute", "-m", "dagster_offload.definitions", "-j", "extract", "-c", str(config)]
+        job = [
+            "-m",
+            "dagster",
+            "job",
+            "execute",
+            "-m",
+            "dagster_offload.definitions",
+            "-j",
+            "extract",
+            "-c",
+            str(config),
+        ]
         environment = self.environment | {"DAGSTER_HOME": str(self.folder / "home" / "dagster")}
         with (self.folder / "run").open("ab") as said:
-            run = subprocess.Popen(
-                [sys.executable, *job], env=environment, cwd=self.folder, stdout=said, stderr=said
-            )
+            run = subprocess.Popen([sys.executable, *job], env=environment, cwd=self.folder, stdout=said, stderr=said)
         self.started.append(run)
         return run
 

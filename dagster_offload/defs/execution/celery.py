@@ -26,7 +26,9 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     """The broker, the result backend and the configuration of Celery. Raises `SettingsError`."""
     broker = settings.celery.broker
     if broker is None:
-        raise SettingsError("no broker: set OFFLOAD_CELERY_BROKER to the address of a Redis, such as redis://HOST:6379/0")
+        raise SettingsError(
+            "no broker: set OFFLOAD_CELERY_BROKER to the address of a Redis, such as redis://HOST:6379/0"
+        )
     return {
         "broker": broker.get_secret_value(),
         "backend": broker.get_secret_value(),
@@ -71,7 +73,9 @@ def check_broker(settings: Settings) -> HostCheck:
         return HostCheck("broker", False, str(error))
     where = urlsplit(address).hostname or "this host"
     try:
-        with redis.Redis.from_url(address, socket_connect_timeout=BROKER_SECONDS, socket_timeout=BROKER_SECONDS) as client:
+        with redis.Redis.from_url(
+            address, socket_connect_timeout=BROKER_SECONDS, socket_timeout=BROKER_SECONDS
+        ) as client:
             client.ping()
     except (redis.RedisError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"

@@ -7,9 +7,10 @@ from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 from dagster_offload.defs.execution.celery import celery_options
 from dagster_offload.settings import load_settings
 
-app = make_app(CeleryExecutor.for_cli(**celery_options(load_settings())).app_args())
+_executor = CeleryExecutor.for_cli(**celery_options(load_settings()))  # type: ignore[no-untyped-call]
+app = make_app(_executor.app_args())  # type: ignore[no-untyped-call]
 
 # The tasks of `dagster_celery.app`.
-execute_plan = create_task(app)
+execute_plan = create_task(app)  # type: ignore[no-untyped-call]
 execute_job = create_execute_job_task(app)
 resume_job = create_resume_job_task(app)

@@ -120,7 +120,9 @@ def check_library(library: Path | None, known: Mapping[str, int]) -> HostCheck:
             f"the library {library} is not the one of the ledger: {len(differing)} of {len(known)} documents are missing or "
             f"have another size here, such as {differing[0]}. Set OFFLOAD_LIBRARY to the folder where it is mounted"
         )
-    return HostCheck("library", True, f"{library}, {len(known) - len(differing)} of {len(known)} documents as in the ledger")
+    return HostCheck(
+        "library", True, f"{library}, {len(known) - len(differing)} of {len(known)} documents as in the ledger"
+    )
 
 
 def _library_fault(found: str) -> HostCheck:
@@ -162,7 +164,9 @@ def check_clock(skew: float) -> HostCheck:
         return HostCheck("clock", True, "as the database's")
     ahead = "ahead of" if skew > 0 else "behind"
     return HostCheck(
-        "clock", True, f"{abs(skew):.0f} s {ahead} the database's; work uses the database's, but times in Dagster's log differ"
+        "clock",
+        True,
+        f"{abs(skew):.0f} s {ahead} the database's; work uses the database's, but times in Dagster's log differ",
     )
 
 

@@ -58,6 +58,7 @@ def test_another_version_than_that_of_up_is_refused() -> None:
     assert check_version([]).ok
 
 
+@pytest.mark.rule("hosts-2")
 def test_other_stages_than_those_of_up_are_refused(engine: Engine) -> None:
     there = pipeline_of(engine.settings(classes="tax,rent"))
     with Worker(engine.ledger, "up") as up:
@@ -66,6 +67,7 @@ def test_other_stages_than_those_of_up_are_refused(engine: Engine) -> None:
             refuse_unfit_host(engine.settings(), engine.ledger)
 
 
+@pytest.mark.rule("hosts-2")
 def test_a_folder_without_the_documents_of_the_ledger_is_not_the_library(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("four")
     known = {"a.txt": 4}
@@ -98,9 +100,7 @@ def test_a_library_that_vanishes_is_noticed(tmp_path: Path) -> None:
         watch.refuse_if_lost()
 
 
-def test_a_host_without_tesseract_is_refused_unless_ocr_is_off(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_without_tesseract_is_refused_unless_ocr_is_off(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     refused = check_ocr(engine.settings(ocr="auto"))
     assert not refused.ok
@@ -116,6 +116,7 @@ def test_a_clock_that_differs_is_named_and_harmless(skew: float, found: str) -> 
     assert found in check.found
 
 
+@pytest.mark.rule("hosts-2")
 def test_the_steps_of_a_run_need_the_same_ledger_version_and_ocr() -> None:
     terms = Terms("a", "0.2.0", "kor+eng")
     refuse_other_terms(terms, Terms.read(str(terms)))

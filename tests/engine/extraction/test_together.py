@@ -21,6 +21,7 @@ from tests.support.extraction import COUNT, BlockingExtractor, notes, states, wr
 RUN = "run-of-several-steps"
 
 
+@pytest.mark.rule("hosts-1")
 def test_several_steps_do_each_document_once(engine: Engine) -> None:
     written(engine, *notes())
     with ThreadPoolExecutor(3) as pool:
@@ -31,6 +32,7 @@ def test_several_steps_do_each_document_once(engine: Engine) -> None:
     assert row["n"] == COUNT
 
 
+@pytest.mark.rule("hosts-1")
 def test_a_step_waits_for_what_another_step_of_its_run_holds_and_takes_it_over(engine: Engine) -> None:
     written(engine, *notes())
     settings, waits = engine.settings(), threading.Event()
@@ -58,6 +60,7 @@ def test_a_step_does_not_wait_for_a_scan_that_reads_a_long_book(engine: Engine) 
         assert extract_together(engine.settings(), engine.ledger, RUN).done == COUNT - 5
 
 
+@pytest.mark.rule("hosts-3")
 def test_a_step_that_was_cut_off_registers_anew_and_goes_on(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, blocking: BlockingExtractor
 ) -> None:
@@ -91,6 +94,7 @@ def test_a_step_that_stays_cut_off_fails(
         extract_together(engine.settings(), engine.ledger, RUN)
 
 
+@pytest.mark.rule("hosts-3")
 def test_a_worker_that_was_reclaimed_registers_anew(engine: Engine, blocking: BlockingExtractor) -> None:
     written(engine, "slow.txt")
     with ThreadPoolExecutor(1) as pool:
@@ -107,6 +111,7 @@ def test_a_worker_that_was_reclaimed_registers_anew(engine: Engine, blocking: Bl
     assert row["n"] >= 2
 
 
+@pytest.mark.rule("hosts-2")
 def test_a_host_that_loses_the_library_stops_and_postpones_nothing(
     engine: Engine, blocking: BlockingExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
