@@ -40,6 +40,10 @@ from dagster_offload.defs.execution.celery_app import app
 app.worker_main(list(celery.worker_command()[4:]))
 """
 CLI = ("-m", "dagster_offload.cli")
+_LOCK_CLAIMS = """
+    select item_id from work_items i join workers w using (worker_id)
+    where i.stage = 'extract' and i.state = 'claimed' and w.host = %s for update of i skip locked
+"""
 
 
 class Host:
@@ -248,18 +252,32 @@ class Site:
             connection.execute("set search_path to offload")
             return connection.execute(query.encode(), parameters).fetchall()
 
-    def held_by(self, host: Host) -> int:
-        """How many documents workers of this host hold, if they have already done one of them."""
-        [row] = self.sql(
-            "select count(*) filter (where i.state = 'claimed') as held from workers w "
-            "left join work_items i on i.worker_id = w.worker_id where w.host = %s and w.kind = 'extract' and exists "
-            "(select from transitions t where t.worker_id = w.worker_id and t.to_state = 'done')",
-            host.name,
-        )
-        return int(row["held"])
+    @contextmanager
+    def frozen(self, host: Host) -> Iterator[int]:
+        """Let no step on this host store its next texts during the block. Yields how many documents it holds, at least one.
 
-    def wait_until_held_by(self, host: Host) -> None:
-        wait_for(lambda: self.held_by(host) > 0, f"documents held by {host.name}")
+        The rows of documents that it has claimed are locked. So it does not matter how quick it is, or this test.
+        """
+        with psycopg.connect(self._url) as connection:
+            connection.execute("set search_path to offload")
+            connection.commit()
+
+            def lock() -> bool:
+                locked = connection.execute(_LOCK_CLAIMS, [host.name]).fetchall()
+                if not locked:
+                    connection.rollback()
+                held.append(len(locked))
+                return bool(locked)
+
+            held: list[int] = []
+            wait_for(lock, f"documents held by {host.name}")
+            yield held[-1]
+            connection.rollback()
+
+    def is_anyone_deregistering(self) -> bool:
+        """Whether a worker waits for a row while it gives back what it holds."""
+        waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like %s"
+        return bool(self.sql(waiting, "update work_items set state = 'pending', reason%"))
 
     def done(self) -> int:
         [row] = self.sql("select count(*) as n from work_items where stage = 'extract' and state = 'done'")
@@ -311,12 +329,6 @@ def a_site() -> Iterator[Site]:
     finally:
         site.close()
         shutil.rmtree(folder)
-
-
-def stop(process: "subprocess.Popen[bytes]") -> int:
-    """Stop a process as an operating system does. Returns its exit code."""
-    process.terminate()
-    return process.wait(PATIENCE_SECONDS)
 
 
 def _ip(*arguments: str) -> None:
