@@ -1,7 +1,8 @@
-"""`python -m tests.chaos.hosts`, started by `make hosts`: the long story of two hosts, with its counts. Needs root, Redis, faketime.
+"""`python -m tests.chaos.hosts`, started by `make hosts`: the long story of two hosts, with its counts.
 
-Four parts, each with documents of its own: bob dies; bob is cut off for two minutes; Redis is gone for a minute; both hosts drain
-at one slot, and bob dies. ada's clock is ten minutes ahead. After each part, every document was done, recorded and reported once.
+Needs root, Redis and faketime. Four parts, each with documents of its own: bob dies; bob is cut off for two minutes; Redis is
+gone for a minute; both hosts drain at one slot, and bob dies. ada's clock is ten minutes ahead. After each part, every document
+was done, recorded and reported once.
 """
 
 import argparse

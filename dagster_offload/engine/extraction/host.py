@@ -183,8 +183,9 @@ class Terms:
 
     @classmethod
     def read(cls, text: str) -> "Terms":
-        """The inverse of `str`."""
-        return cls(**json.loads(text))
+        """The inverse of `str`. Another version may have written other fields: it is refused because of its version."""
+        found = json.loads(text)
+        return cls(found["ledger_id"], found["version"], found.get("ocr_languages", ""))
 
 
 def terms_here(settings: Settings, ledger: Ledger) -> Terms:

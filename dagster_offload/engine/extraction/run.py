@@ -194,6 +194,8 @@ class _ResultWriter:
     def _fetch(self, lanes: TextLanes, enough: int) -> list[Ended]:
         """Wait for `enough` documents to end, or for those that end soon. [] if the lanes hold none any more."""
         while (first := lanes.fetch(timing.current().extraction_idle)) is None:
+            if self.watch is not None:
+                self.watch()
             if lanes.in_pages:  # new documents go before the next pages, so the caller looks for them
                 return []
             self._release(lanes.take_unstarted())
