@@ -23,7 +23,7 @@ PROCESSES := tests/acceptance tests/chaos
 # If one part fails, the others still run, and `make` fails at the end.
 EVERY_PART := $(MAKE) --no-print-directory --keep-going
 
-.PHONY: help demo up test test-fast test-together test-alone test-real-model real-servers pictures recording coverage faults chaos bench \
+.PHONY: help demo up test test-fast test-together test-alone test-real-model real-servers pictures recording coverage faults chaos hosts bench \
 	lint $(LINTERS) check-definitions format clean licences commands docs audit test-oldest test-newest
 
 help: ## List the targets
@@ -110,6 +110,9 @@ check-types: $(INSTALLED)
 
 check-imports: $(INSTALLED)
 	@$(BIN)/lint-imports
+
+hosts: $(INSTALLED) ## Extract on two hosts: one dies, one is cut off, Redis is gone (10 minutes; root, Redis, faketime)
+	@$(BIN)/python -m tests.chaos.hosts $(ARGS)
 
 format: $(INSTALLED) ## Rewrite the code in the project's format
 	@$(BIN)/ruff format .

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from dagster_offload.defs.definitions import library_definitions
+from dagster_offload.defs.execution.celery import build_celery_executor
 from dagster_offload.defs.execution.waiting_executor import build_waiting_executor
 from dagster_offload.defs.names import names_of
 from dagster_offload.defs.resources import DeepSlot, SettingsLoader
@@ -23,6 +24,7 @@ def build_definitions(
     asset_key_prefix: Sequence[str] = (),
     partitions_name: str = DEFAULT_PARTITIONS,
     name_prefix: str = "",
+    extract_executor: dg.ExecutorDefinition | None = None,
 ) -> dg.Definitions:
     """The assets, jobs and sensors of one library.
 
@@ -31,13 +33,17 @@ def build_definitions(
     `settings_loader` is called here, for the stages and the interval at which the library sensor ticks, and again by each
     run and tick.
 
+    `extract_executor` runs the job `extract`, on several hosts if it can. None: Celery if `celery.broker` is set, else this host.
+
     With the executor set here, a run that waits for a slot uses no processor time. A component sets none.
     """
     settings = _settings_or_defaults(settings_loader)
     names = names_of(stage_graph(settings), asset_key_prefix, name_prefix)
     slot = DeepSlot(settings_loader, schema)
+    if extract_executor is None and settings.celery.broker is not None:
+        extract_executor = build_celery_executor(settings)
     return dg.Definitions.merge(
-        library_definitions(settings, slot, names, partitions_name),
+        library_definitions(settings, slot, names, partitions_name, extract_executor),
         # While a step waits, one executor of Dagster uses a whole core and the other ignores a cancel. See decision 0009.
         dg.Definitions(executor=build_waiting_executor(slot, names)),
     )

@@ -23,6 +23,7 @@ OffloadError
 ├── OcrWanted                the file has pages that OCR must read first; not a fault
 ├── ExtractorUnavailable     the extractor process cannot be started, or was closed
 ├── MachineFault             this machine cannot read such a file in its present setup; the document waits
+├── HostRefused              this host may not take part in an extraction on several hosts; the message says why
 ├── NoSuchDocument           no document of the library has this key
 ├── BackupError              a backup cannot be written, read or restored, or a ledger cannot be moved
 ├── LedgerUnavailable        Postgres cannot be reached, started or used
@@ -219,6 +220,10 @@ class ExtractorUnavailable(OffloadError):
 
 class MachineFault(OffloadError):
     """This machine cannot read such a file in its present setup. The document waits; the message says what to change."""
+
+
+class HostRefused(OffloadError):
+    """This host may not take part in an extraction on several hosts. The message says why, and what to change."""
 
 
 class NoSuchDocument(OffloadError):

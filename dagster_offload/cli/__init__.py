@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "Run a demonstration on sample documents, with a router that sleeps and wakes.",
     "preview": "Show what a scan would find and how long the deep slot would need.",
     "scan": "Scan the library once and extract the text of new documents.",
+    "worker": "Take part in the extraction of texts from this host, with Celery.",
     "drain": "Process the backlog on the deep slot.",
     "status": "Show what is done, what is waiting, and why.",
     "explain": "Show everything that happened to one document.",

@@ -6,6 +6,7 @@ import dagster as dg
 
 from dagster_offload.defs.assets import build_documents_asset
 from dagster_offload.defs.drain import build_drain_job, build_drain_sensor
+from dagster_offload.defs.extract import build_extract_job
 from dagster_offload.defs.inputs import LedgerInputs
 from dagster_offload.defs.library import build_library_sensor, build_scan_job
 from dagster_offload.defs.names import LEDGER_IO, RESOURCE, Names
@@ -17,8 +18,17 @@ from dagster_offload.settings import Settings
 MOST_SECONDS_BETWEEN_TICKS = 60.0
 
 
-def library_definitions(settings: Settings, slot: DeepSlot, names: Names, partitions_name: str) -> dg.Definitions:
-    """The definitions of one library, for any executor; docs/decisions/0009-waiting-runs.md names what a wait costs."""
+def library_definitions(
+    settings: Settings,
+    slot: DeepSlot,
+    names: Names,
+    partitions_name: str,
+    extract_executor: dg.ExecutorDefinition | None = None,
+) -> dg.Definitions:
+    """The definitions of one library, for any executor; docs/decisions/0009-waiting-runs.md names what a wait costs.
+
+    `extract_executor` runs the job `extract`; None = the executor of the code location.
+    """
     partitions = dg.DynamicPartitionsDefinition(name=partitions_name)
     with warnings.catch_warnings():
         # `backfill_policy` is a beta feature. Without it, a range becomes one run per document.
@@ -28,7 +38,11 @@ def library_definitions(settings: Settings, slot: DeepSlot, names: Names, partit
     deep_slot = deep_slot_resource(slot, settings)
     return dg.Definitions(
         assets=[documents, *overview_specs(names)],
-        jobs=[build_scan_job(names, partitions_name, deep_slot), build_drain_job(names, deep_slot)],
+        jobs=[
+            build_scan_job(names, partitions_name, deep_slot),
+            build_extract_job(names, deep_slot, extract_executor),
+            build_drain_job(names, deep_slot),
+        ],
         sensors=[
             build_library_sensor(slot, names, ticks_every),
             build_drain_sensor(slot, names),

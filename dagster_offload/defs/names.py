@@ -9,13 +9,17 @@ from dagster_offload.stages.graph import StageGraph, asset_name
 
 SCAN_JOB = "scan"
 DRAIN_JOB = "drain"
+EXTRACT_JOB = "extract"
 SCAN_STEP = "scan_library"
 DRAIN_STEP = "drain_backlog"
+# The steps of the job `extract`. The second runs several times.
+EXTRACT_BEGIN, EXTRACT_STEP, EXTRACT_END = "begin_extraction", "extract_texts", "end_extraction"
 RESOURCE = "deep_slot"
 LEDGER_IO = "ledger_io"  # reads the assets as inputs of other assets
 STAGES_STEP = "document_stages"  # the step of every run that a person or a backfill launches on the assets
 
 WAITING_EXECUTOR = "waiting_multiprocess"
+CELERY_EXECUTOR = "celery"
 
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
 
@@ -33,6 +37,7 @@ OLD_RAN_ON_TAG = "dagster_offload/ran_on"  # of runs before version 0.2
 RESULT_TAG = "dagster_offload/result"
 RECIPE_TAG = "dagster_offload/recipe"
 OBSERVATION_TAG = "dagster_offload/observation"
+TERMS_TAG = ".dagster/offload_terms"  # of a run of `extract`: what its steps must have in common
 REPOSITORY_TAG = ".dagster/repository"  # the UI finds a job's runs by this tag
 
 
@@ -54,6 +59,11 @@ class Names:
         return self.of(SCAN_JOB)
 
     @property
+    def extract_job(self) -> str:
+        """The job that extracts on several hosts."""
+        return self.of(EXTRACT_JOB)
+
+    @property
     def drain_job(self) -> str:
         """The job that processes the backlog."""
         return self.of(DRAIN_JOB)
@@ -63,8 +73,8 @@ class Names:
         return f"{self.prefix}_{name}" if self.prefix else name
 
     def step_of(self, job_name: str) -> str:
-        """The step key of a job's runs. Each run has exactly one step."""
-        steps = {self.scan_job: SCAN_STEP, self.drain_job: DRAIN_STEP}
+        """The key of the step to which the events of a job's runs belong. All runs but those of `extract` have one step."""
+        steps = {self.scan_job: SCAN_STEP, self.drain_job: DRAIN_STEP, self.extract_job: EXTRACT_END}
         return self.of(steps.get(job_name, STAGES_STEP))
 
 

@@ -81,6 +81,14 @@ def has_own_process(context: dg.AssetExecutionContext | dg.OpExecutionContext) -
     return name in (WAITING_EXECUTOR, dg.multiprocess_executor.name)
 
 
+def runs_on_this_host(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> bool:
+    """Whether the run's process is on the host of its steps: not with Celery or Kubernetes, for example."""
+    return has_own_process(context) or context.job_def.executor_def.name in (
+        dg.in_process_executor.name,
+        dg.multi_or_in_process_executor.name,
+    )
+
+
 def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
     """Tag the run with its host and process: the process that stays alive while a step waits."""
     run = multiprocessing.parent_process() if has_own_process(context) else None

@@ -59,5 +59,14 @@ class ProgressCounts:
             self.deferred += 1
         self.total = max(self.total, self.ended)
 
+    def add(self, other: "ProgressCounts") -> None:
+        """Add what the same worker did afterwards."""
+        self.total += other.total
+        self.done += other.done
+        self.failed += other.failed
+        self.deferred += other.deferred
+        self.started += other.started
+        self.machine_fault, self.reading = other.machine_fault, other.reading
+
 
 Progress = Callable[[ProgressCounts], None]

@@ -15,6 +15,14 @@ from dagster_offload.postgres.pooler import refuse_pooler
 from dagster_offload.postgres.urls import libpq_url
 
 CONNECT_SECONDS = 10
+# A connection that a cut network has left without an answer fails after about this time. By default, Linux tries for 15 minutes.
+SILENT_SECONDS = 30
+_NOTICED_SILENCE = {
+    "tcp_user_timeout": SILENT_SECONDS * 1000,
+    "keepalives_idle": SILENT_SECONDS,
+    "keepalives_interval": SILENT_SECONDS // 3,
+    "keepalives_count": 3,
+}
 
 
 def ensure_external(url: str) -> str:
@@ -40,7 +48,7 @@ def normalised(url: str) -> str:
             "OFFLOAD_POSTGRES_URL must have the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE; percent-encode"
             " special characters in the password"
         )
-    return libpq_url({"connect_timeout": CONNECT_SECONDS, **parts, "client_encoding": "UTF8"})
+    return libpq_url({"connect_timeout": CONNECT_SECONDS, **_NOTICED_SILENCE, **parts, "client_encoding": "UTF8"})
 
 
 def _parsed(address: str) -> dict[str, Any] | None:

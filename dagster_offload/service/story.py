@@ -101,7 +101,7 @@ def _reason(slot: SlotRow) -> str:
 
 
 def _name(worker: WorkerNews) -> str:
-    return "text" if worker.kind == "scan" else worker.kind
+    return "text" if worker.kind in ("scan", "extract") else worker.kind
 
 
 def _ended(worker: WorkerNews, now: News) -> str | None:

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 from dagster_offload.library.partition_keys import PartitionRule
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 from dagster_offload.settings.sections.backup import BackupSection
+from dagster_offload.settings.sections.celery import CelerySection
 from dagster_offload.settings.sections.keep import KeepSection
 from dagster_offload.settings.sections.notify import AnyChannel, NotifySection
 from dagster_offload.settings.sections.section import Section, Variable
@@ -187,6 +188,9 @@ class Settings(Section):
     notify: NotifySection = Field(default=NotifySection(), description="channels: who is notified of what")
     keep: KeepSection = Field(default=KeepSection(), description="how much of the past is kept")
     backup: BackupSection = Field(default=BackupSection(), description="the backups that `up` makes")
+    celery: CelerySection = Field(
+        default=CelerySection(), description="the broker for extraction on several hosts (docs/several-hosts.md)"
+    )
     ui: UISection = Field(default=UISection(), description="who may open the UI, and under which address")
 
     @field_validator("home")

@@ -80,7 +80,7 @@ def test_the_resource_says_what_the_settings_are_without_the_password() -> None:
 
 def test_jobs_and_sensors_keep_their_names_and_sensors_run_by_default() -> None:
     repository = defs.get_repository_def()
-    assert sorted(job.name for job in repository.get_all_jobs()) == ["__ASSET_JOB", "drain", "scan"]
+    assert sorted(job.name for job in repository.get_all_jobs()) == ["__ASSET_JOB", "drain", "extract", "scan"]
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
     assert {name: sensor.job_name for name, sensor in sensors.items()} == {
         "drain_sensor": "drain",

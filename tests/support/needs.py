@@ -4,6 +4,7 @@ With CI=true the test fails instead, because CI has everything.
 """
 
 import functools
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -51,12 +52,20 @@ def _without_tesseract() -> str | None:
     return None if reader.languages == LANGUAGES else f"needs OCR. {reader.advice}"
 
 
+def _without_redis() -> str | None:
+    if importlib.util.find_spec("dagster_celery") is None:
+        return "needs Celery: pip install dagster-offload[celery]"
+    missing = [program for program in ("redis-server", "faketime") if shutil.which(program) is None]
+    return f"needs {' and '.join(missing)}: apt-get install {' '.join(missing)}" if missing else None
+
+
 MISSING: dict[str, Callable[[], str | None]] = {
     "root": _without_root,
     "pgbouncer": _without_pgbouncer,
     "caddy": _without_caddy,
     "chromium": _without_chromium,
     "tesseract": _without_tesseract,
+    "redis": _without_redis,
 }
 
 

@@ -30,6 +30,7 @@ ONLY_UP = {
     "on_record": "write an asset that loads the records",
     "notify": "use the alerts or sensors of your project",
     "backup": "make backups of the Postgres that holds the ledger",
+    "celery": "set the executor of your project",
     "ui": "use the web server of your project",
     "prefork": "use the run launcher of your project",
 }

@@ -38,6 +38,7 @@ AHEAD_SECONDS = 0.5
 MOST_AHEAD_PER_LANE = 32
 # A text waits at most this long for others to share its transaction.
 GROUP_WAIT_SECONDS = 0.25
+WATCH_SECONDS = 1.0
 
 
 def run_extraction(
@@ -63,8 +64,12 @@ def extract_due(
     documents: Sequence[str] | None = None,
     on_progress: Progress | None = None,
     look_for_files: Callable[[], None] | None = None,
+    watch: Callable[[], None] | None = None,
 ) -> ProgressCounts:
-    """Extract what is due of these documents, or of all, until nothing is. An exception stops the extractors."""
+    """Extract what is due of these documents, or of all, until nothing is. An exception stops the extractors.
+
+    `watch` is called about every second. It may raise.
+    """
     counts = ProgressCounts(total=ledger.run(claims.count_due, [EXTRACT], documents))
     if counts.total:
         reader = find_reader(settings.ocr, settings.ocr_languages)
@@ -74,7 +79,16 @@ def extract_due(
             None if look_for_files is None else _Every(settings.library_section.scan_interval, look_for_files)
         )
         writer = _ResultWriter(
-            settings, ledger, worker, recipes(settings), documents, counts, on_progress, reader, between_looks
+            settings,
+            ledger,
+            worker,
+            recipes(settings),
+            documents,
+            counts,
+            on_progress,
+            reader,
+            between_looks,
+            None if watch is None else _Every(WATCH_SECONDS, watch),
         )
         memory, max_bytes = memory_of_this_machine(), settings.library_section.max_file_size
         for children, alone in ((children_for(cores, memory), False), (children_for(1, memory), True)):
@@ -122,6 +136,7 @@ class _ResultWriter:
     on_progress: Progress | None
     reader: Reader
     look_for_files: _Every | None = None
+    watch: _Every | None = None
     lanes: int = 1
     _report_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -140,6 +155,8 @@ class _ResultWriter:
                     continue
             if not lanes.held:
                 return
+            if self.watch is not None:
+                self.watch()
             ended = self._fetch(lanes, enough=min(max(1, ahead // 2), lanes.held))
             if lanes.in_pages and self.look_for_files is not None:
                 self.look_for_files()
@@ -177,6 +194,8 @@ class _ResultWriter:
     def _fetch(self, lanes: TextLanes, enough: int) -> list[Ended]:
         """Wait for `enough` documents to end, or for those that end soon. [] if the lanes hold none any more."""
         while (first := lanes.fetch(timing.current().extraction_idle)) is None:
+            if self.watch is not None:
+                self.watch()
             if lanes.in_pages:  # new documents go before the next pages, so the caller looks for them
                 return []
             self._release(lanes.take_unstarted())

@@ -10,7 +10,7 @@ from dagster_offload.ledger.slots import rests, slots
 from dagster_offload.ledger.work import counts
 from dagster_offload.slot.rest import Pause
 
-KINDS = ("scan", "drain", "run")
+KINDS = ("scan", "extract", "drain", "run")
 MOST_COUNTED = 1_000
 NAMED = 3
 
@@ -136,18 +136,18 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
 def _done(cur: Cursor, worker_id: int, kind: str, mark: int) -> dict[str, int]:
     """How many documents a worker has done and failed since a transition.
 
-    A drain or a run has done a document if nothing of it is left; a scan if its text is there.
+    A drain or a run has done a document if nothing of it is left; a scan or an extraction if its text is there.
     """
     row = fetch_one(
         cur,
         "with worked as (select document_id, bool_or(to_state = 'done') as is_done, "
         "    bool_or(to_state in ('failed', 'quarantined')) as has_failed "
         "  from transitions where transition_id > %(mark)s and worker_id = %(worker)s group by document_id) "
-        "select count(*) filter (where is_done and not has_failed and (%(is_scan)s or not exists ("
+        "select count(*) filter (where is_done and not has_failed and (%(reads_texts)s or not exists ("
         "    select from work_items i where i.document_id = w.document_id "
         "    and i.state in ('pending', 'deferred', 'claimed')))) as done, "
         "  count(*) filter (where has_failed) as failed from worked w",
-        {"mark": mark, "worker": worker_id, "is_scan": kind == "scan"},
+        {"mark": mark, "worker": worker_id, "reads_texts": kind in ("scan", "extract")},
     )
     return {"done": int(row["done"]), "failed": int(row["failed"])}
 

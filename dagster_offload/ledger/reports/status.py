@@ -62,6 +62,16 @@ def problems_of_run(cur: Cursor, run_id: str) -> list[Problem]:
     return [_problem(row) for row in cur.fetchall()]
 
 
+def done_by_host(cur: Cursor, run_id: str, stage: str) -> dict[str, int]:
+    """How many work items of `stage` the workers of this run have done, by host."""
+    cur.execute(
+        "select w.host, count(*) as n from transitions t join workers w using (worker_id) "
+        "where w.run_id = %s and t.stage = %s and t.to_state = 'done' group by w.host order by w.host",
+        [run_id, stage],
+    )
+    return {row["host"]: int(row["n"]) for row in cur.fetchall()}
+
+
 _PROBLEMS = (
     "select d.key as document, i.stage, i.state, i.reason, i.attempts from work_items i "
     "join documents d using (document_id) where i.state in ('failed', 'quarantined')"

@@ -277,6 +277,16 @@ def count_claimed_elsewhere(cur: Cursor, stages: Sequence[str], worker_id: int) 
     return int(row["n"])
 
 
+def is_held_in_run(cur: Cursor, stages: Sequence[str], run_id: str) -> bool:
+    """Whether a worker of this run holds work in `stages`."""
+    cur.execute(
+        "select 1 from work_items i join workers w using (worker_id) "
+        "where i.state = 'claimed' and i.stage = any(%s) and w.run_id = %s limit 1",
+        [list(stages), run_id],
+    )
+    return cur.rowcount > 0
+
+
 def count_waiting_for_others(cur: Cursor, graph: StageGraph, stages: Sequence[str]) -> dict[str, int]:
     """By stage outside `stages`: how many documents wait for that one before they can start in `stages`.
 

@@ -116,6 +116,15 @@ def expired_keys(cur: Cursor, keys: Sequence[str]) -> list[str]:
     return gone + [row["key"] for row in cur.fetchall()]
 
 
+def newest_sizes(cur: Cursor, most: int) -> dict[str, int]:
+    """The sizes in bytes of the newest documents that are present and could be read, by key."""
+    cur.execute(
+        "select key, size from documents where is_present and digest is not null order by document_id desc limit %s",
+        [most],
+    )
+    return {row["key"]: row["size"] for row in cur.fetchall()}
+
+
 def has_documents(cur: Cursor) -> bool:
     """Whether the ledger has ever seen a document."""
     return cur.execute("select 1 from documents limit 1").fetchone() is not None

@@ -1,0 +1,109 @@
+"""Celery for the job `extract`: one set of options for the executor and for the workers, from the settings of each host."""
+
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+import dagster as dg
+
+from dagster_offload.defs.names import CELERY_EXECUTOR
+from dagster_offload.engine.extraction.host import HostCheck
+from dagster_offload.errors import SettingsError
+from dagster_offload.settings import Settings
+
+NOT_INSTALLED = "Celery is not installed here: pip install 'dagster-offload[celery]'"
+# Redis gives a message to another worker if the first has not confirmed it for so long. A step confirms at its end, so the
+# step of a host that died is repeated after this time. A repeated step that is still running finds other documents, or none. It
+# is far longer than clocks differ, because each worker measures it with its own clock.
+REDELIVERY_SECONDS = 3600
+# A worker that must stop finishes what ends within this time. Then its step releases its claims.
+SOFT_SHUTDOWN_SECONDS = 10
+BROKER_SECONDS = 5.0  # for a connection to the broker
+PUBLISH_RETRIES = 60  # of a message while the broker is unavailable, up to 5 s apart
+
+
+def celery_options(settings: Settings) -> dict[str, Any]:
+    """The broker, the result backend and the configuration of Celery. Raises `SettingsError`."""
+    broker = settings.celery.broker
+    if broker is None:
+        raise SettingsError(
+            "no broker: set OFFLOAD_CELERY_BROKER to the address of a Redis, such as redis://HOST:6379/0"
+        )
+    return {
+        "broker": broker.get_secret_value(),
+        "backend": broker.get_secret_value(),
+        "config_source": {
+            "task_acks_late": True,
+            "task_reject_on_worker_lost": True,
+            "broker_transport_options": {"visibility_timeout": REDELIVERY_SECONDS},
+            "result_backend_transport_options": {"visibility_timeout": REDELIVERY_SECONDS},
+            # While Redis is unavailable, a run and its workers wait for it.
+            "broker_connection_retry_on_startup": True,
+            "broker_connection_max_retries": None,
+            "result_backend_always_retry": True,
+            "task_publish_retry_policy": {
+                "max_retries": PUBLISH_RETRIES,
+                "interval_start": 0,
+                "interval_step": 0.5,
+                "interval_max": 5,
+            },
+            "worker_prefetch_multiplier": 1,
+            "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_SECONDS,
+        },
+    }
+
+
+def worker_command() -> tuple[str, ...]:
+    """Celery's arguments for a worker: `python -m ...`. One step at a time, because a step uses all cores."""
+    application = ("-m", "celery", "--app", "dagster_offload.defs.execution.celery_app")
+    name = f"dagster-offload-{os.getpid()}@%h"
+    return (*application, "worker", "--concurrency", "1", "--hostname", name, "--loglevel", "WARNING")
+
+
+def check_broker(settings: Settings) -> HostCheck:
+    """Whether Celery is installed and Redis answers. No message contains the password."""
+    try:
+        import dagster_celery  # noqa: F401 - is it installed?
+        import redis
+    except ImportError:
+        return HostCheck("broker", False, NOT_INSTALLED)
+    try:
+        address = celery_options(settings)["broker"]
+    except SettingsError as error:
+        return HostCheck("broker", False, str(error))
+    where = urlsplit(address).hostname or "this host"
+    try:
+        with redis.Redis.from_url(
+            address, socket_connect_timeout=BROKER_SECONDS, socket_timeout=BROKER_SECONDS
+        ) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        return HostCheck("broker", False, f"no answer from Redis on {where} ({reason}): check OFFLOAD_CELERY_BROKER")
+    return HostCheck("broker", True, f"Redis on {where}")
+
+
+def build_celery_executor(settings: Settings) -> dg.ExecutorDefinition:
+    """Dagster's Celery executor with the settings' options. If it cannot be used here, a run of it fails with the reason.
+
+    Raises `SettingsError` without a broker.
+    """
+    try:
+        from dagster_celery import celery_executor
+    except ImportError:
+        return _failing_executor(NOT_INSTALLED)
+    if settings.postgres_url is None:
+        return _failing_executor(
+            "OFFLOAD_CELERY_BROKER is set, but the embedded Postgres serves one host only: set OFFLOAD_POSTGRES_URL, or unset "
+            "OFFLOAD_CELERY_BROKER"
+        )
+    executor: dg.ExecutorDefinition = celery_executor.configured(celery_options(settings), name=CELERY_EXECUTOR)
+    return executor
+
+
+def _failing_executor(reason: str) -> dg.ExecutorDefinition:
+    @dg.executor(name=CELERY_EXECUTOR, requirements=dg.multiple_process_executor_requirements())
+    def celery(_context: dg.InitExecutorContext) -> dg.Executor:
+        raise SettingsError(reason)
+
+    return celery

@@ -1,0 +1,25 @@
+"""The section `celery` of the pipeline file: the broker over which the job `extract` reaches workers on several hosts."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+
+from dagster_offload.settings.sections.section import Section, Variable
+
+REDIS = ("redis://", "rediss://")
+
+
+class CelerySection(Section):
+    """Where Celery's messages and results are."""
+
+    broker: Annotated[SecretStr | None, Variable("OFFLOAD_CELERY_BROKER")] = Field(
+        default=None,
+        description="Redis for the job `extract`: `redis://HOST:6379/0`; set = the job runs on Celery workers",
+    )
+
+    @field_validator("broker")
+    @classmethod
+    def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(REDIS):
+            raise ValueError("must be the address of a Redis: redis://HOST:6379/0, or rediss:// for TLS")
+        return value
