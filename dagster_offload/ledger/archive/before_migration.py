@@ -28,7 +28,7 @@ def back_up_before_migration(cur: Cursor, ledger: Ledger, settings: Settings) ->
     except BackupError as error:
         raise LedgerUnavailable(
             f"this version changes the ledger (schema step {step} to {newest}), and the backup before that failed: "
-            f"{error}. Free some space there, or set OFFLOAD_BACKUP_DIR to a folder on another disk"
+            f"{error}. Nothing was changed: correct that, or set OFFLOAD_BACKUP_DIR to a folder on another disk"
         ) from error
     # A warning, because a person who upgrades should see it, whatever the command.
     logger.warning(
