@@ -34,4 +34,7 @@ def back_up_before_migration(cur: Cursor, ledger: Ledger, settings: Settings) ->
     logger.warning(
         "This version changes the ledger (schema step %s to %s). A backup from before: %s", step, newest, file
     )
-    folder.remove_expired(file.parent, settings.backup.keep, folder.BEFORE_MIGRATION)
+    try:
+        folder.remove_expired(file.parent, settings.backup.keep, folder.BEFORE_MIGRATION)
+    except OSError as error:  # the backup is there
+        logger.warning("old backups cannot be removed: %s", error)
