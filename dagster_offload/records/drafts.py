@@ -14,8 +14,7 @@ from pathlib import Path
 
 _SUFFIX = ".new"
 _LEFT = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.new", re.DOTALL)
-# Of the name of the file, in characters: a name of bytes has a limit, and the draft's is longer.
-LONGEST_KEPT = 100
+_KEPT_BYTES = 100  # of the name of the file: a name has a limit in bytes, and that of the draft is longer
 
 
 @contextmanager
@@ -33,7 +32,7 @@ def replacing(file: Path) -> Iterator[Path]:
 
 def _locked_draft(file: Path) -> tuple[int, Path]:
     while True:
-        descriptor, name = tempfile.mkstemp(prefix=f".{file.name[:LONGEST_KEPT]}.", suffix=_SUFFIX, dir=file.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{_cut(file.name)}.", suffix=_SUFFIX, dir=file.parent)
         with contextlib.suppress(OSError):  # a file system without locks: there no leftover is removed either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
@@ -52,9 +51,18 @@ def remove_leftovers(folder: Path, is_ours: Callable[[str], bool]) -> None:
                 _remove_unlocked(entry.path)
 
 
+def _cut(name: str) -> str:
+    return os.fsencode(name)[:_KEPT_BYTES].decode(errors="ignore")
+
+
+def is_cut(name: str) -> bool:
+    """Whether the name of a draft's file may have been longer."""
+    return len(os.fsencode(name)) > _KEPT_BYTES - 4  # a character of up to four bytes may have been in the way
+
+
 def is_named(name: str) -> Callable[[str], bool]:
     """Whether a draft is one of the file `name`."""
-    return lambda cut: cut == name[:LONGEST_KEPT]
+    return lambda cut: cut == _cut(name)
 
 
 def _remove_unlocked(path: str) -> None:

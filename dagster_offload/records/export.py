@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from dagster_offload.errors import SettingsError
 from dagster_offload.records import as_csv, as_html, as_jsonl, as_markdown, as_parquet
 from dagster_offload.records.columns import Column
-from dagster_offload.records.drafts import LONGEST_KEPT, is_named, remove_leftovers, replacing
+from dagster_offload.records.drafts import is_cut, is_named, remove_leftovers, replacing
 
 FORMATS = ("jsonl", "csv", "parquet", "html", "md")
 # The names of the notes in a folder that are ours. Only these are ever removed.
@@ -81,7 +81,7 @@ def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, lib
 
 def _is_note(name: str) -> bool:
     """Whether a file, whose name may be cut, can be one of ours in a folder of notes."""
-    return name == MANIFEST or name.endswith(".md") or len(name) >= LONGEST_KEPT
+    return name == MANIFEST or name.endswith(".md") or is_cut(name)
 
 
 def note_name(document: str) -> str:

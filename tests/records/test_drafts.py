@@ -45,7 +45,7 @@ def test_the_draft_of_a_killed_export_is_removed_by_the_next(tmp_path: Path) -> 
 
 def test_the_draft_of_a_killed_note_is_removed_by_the_next_export_of_notes(tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
-    for name in (".a.txt.md.abcd1234.new", f".{'x' * 100}.abcd1234.new"):
+    for name in (".a.txt.md.abcd1234.new", f".{'x' * 100}.abcd1234.new", f".{'가' * 33}.abcd1234.new"):
         (tmp_path / "letters" / name).touch()
     (tmp_path / "..dagster-offload.json.abcd1234.new").write_text("{")
     export.write_notes([{"document": "letters/b.txt", "state": "done"}], DOCUMENT, tmp_path, None)

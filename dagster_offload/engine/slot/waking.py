@@ -10,10 +10,9 @@ import socket
 import subprocess
 
 from dagster_offload import timing
-from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.host.programs import WatchedProgram
 from dagster_offload.host.threads import start_in_daemon_thread
-from dagster_offload.ledger.core.database import CONNECTION_LOST, Ledger
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import rests
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.waking import WakeConfig, magic_packet
@@ -44,14 +43,11 @@ def _wake(conninfo: str, schema: str, config: WakeConfig, wake_id: int) -> str |
     """Wake the slot and store how it ended. Uses a ledger of its own: that of the tick may be closed by then."""
     try:
         problem = wake(config)
-    except Exception:
-        logger.exception("a wake failed")  # the tick may not wait for it any longer
-        raise
-    try:
         with Ledger(conninfo, schema) as ledger:
             ledger.run(rests.end_wake, wake_id, problem)
-    except (LedgerUnavailable, *CONNECTION_LOST) as error:
-        logger.warning("how a wake ended could not be stored: %s", error)
+    except Exception:
+        logger.exception("a wake failed, or how it ended could not be stored")  # the tick may not wait any longer
+        raise
     return problem
 
 

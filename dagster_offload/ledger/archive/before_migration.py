@@ -28,10 +28,13 @@ def back_up_before_migration(cur: Cursor, ledger: Ledger, settings: Settings) ->
     except BackupError as error:
         raise LedgerUnavailable(
             f"this version changes the ledger (schema step {step} to {newest}), and the backup before that failed: "
-            f"{error}. Free some space there, or set OFFLOAD_BACKUP_DIR to a folder on another disk"
+            f"{error}. Nothing was changed: correct that, or set OFFLOAD_BACKUP_DIR to a folder on another disk"
         ) from error
     # A warning, because a person who upgrades should see it, whatever the command.
     logger.warning(
         "This version changes the ledger (schema step %s to %s). A backup from before: %s", step, newest, file
     )
-    folder.remove_expired(file.parent, settings.backup.keep, folder.BEFORE_MIGRATION)
+    try:
+        folder.remove_expired(file.parent, settings.backup.keep, folder.BEFORE_MIGRATION)
+    except OSError as error:  # the backup is there
+        logger.warning("old backups cannot be removed: %s", error)

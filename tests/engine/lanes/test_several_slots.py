@@ -137,10 +137,12 @@ def test_a_trial_that_hangs_at_one_slot_keeps_no_new_work_of_another_waiting(sev
     drain.result()
     assert several.breaker("deep") is BreakerState.OPEN
 
-    several.deep.set(mode="awake", hold=True)
+    for router in (several.deep, several.studio):
+        router.set(mode="awake", hold=True)
     several.engine.texts("before.txt")
     drain = several.engine.beside(several.engine.drain)
     several.deep.wait(open=1)  # the trial
+    several.studio.set(hold=False)
     several.engine.wait_until(
         "select 1 where 9 = (select count(*) from work_items where stage = 'summarize' and state = 'done') "
         "and not exists (select from permits where slot = 'studio')"
