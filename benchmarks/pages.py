@@ -92,7 +92,7 @@ def materialize_all(instance: dg.DagsterInstance, ledger: Ledger) -> None:
     """Copy one real event of each asset to every partition."""
     for key in KEYS.values():
         tags = {DATA_VERSION_TAG: "d" * 64, CODE_VERSION_TAG: "c" * 16}
-        metadata = {"preview": "x" * 500, "tokens_in": 500, "path": dg.MetadataValue.path("PARTITION")}
+        metadata: dict[str, Any] = {"preview": "x" * 500, "tokens_in": 500, "path": dg.MetadataValue.path("PARTITION")}
         instance.report_runless_asset_event(
             dg.AssetMaterialization(key, partition="PARTITION", tags=tags, metadata=metadata)
         )

@@ -227,7 +227,9 @@ def _no_such_document(keys: Sequence[str], rule: PartitionRule) -> str:
     shown = ", ".join(escaped(key) for key in keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
     if not rule.is_grouped:
         return f"no such document: {shown}"
-    return f"no such partition: {shown}. It has no documents now, or partition_by was changed ({rule.by}): reload the page"
+    return (
+        f"no such partition: {shown}. It has no documents now, or partition_by was changed ({rule.by}): reload the page"
+    )
 
 
 def _spec(
