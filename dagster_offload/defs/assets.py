@@ -26,7 +26,7 @@ from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.partitions.reports import report_under_run
 from dagster_offload.ledger.reports.records import Selection
-from dagster_offload.ledger.work import documents, redo, waiting_runs
+from dagster_offload.ledger.work import documents, outbox, redo, waiting_runs
 from dagster_offload.ledger.work.claims import Unfinished
 from dagster_offload.library.partition_keys import PER_DOCUMENT, PartitionRule
 from dagster_offload.settings import Settings
@@ -95,7 +95,7 @@ def materialize(
     """
     tag_run(context)
     with deep_slot.ledger() as ledger:
-        rule = ledger.run(assigning.in_force).rule
+        rule = _rule_in_force(ledger)
         present, missing = ledger.run(_documents_of, rule, selected)
         if not present:
             raise NoSuchDocument(_no_such_document(sorted(missing), rule))
@@ -120,6 +120,24 @@ def materialize(
     raise_for(summary, requested, sorted(missing), rule)
     if not rule.is_grouped:
         evaluate_served_model(context, settings, names.keys, present)
+
+
+def _rule_in_force(ledger: Ledger) -> PartitionRule:
+    """The rule that groups documents into partitions. Waits while a scan changes it.
+
+    Raises `Failure` if that scan was interrupted: some partitions lack documents, and the run would end without them.
+    """
+    now = ledger.run(assigning.in_force)
+    if not now.is_complete:
+        with outbox.holding_back(ledger):
+            now = ledger.run(assigning.in_force)
+    if not now.is_complete:
+        raise dg.Failure(
+            f"the change of the partitions to {now.rule} (OFFLOAD_PARTITION_BY) was interrupted: run the job `scan`, then "
+            "run this again",
+            allow_retries=False,
+        )
+    return now.rule
 
 
 def _documents_of(cur: Cursor, rule: PartitionRule, selected: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -209,7 +227,9 @@ def _no_such_document(keys: Sequence[str], rule: PartitionRule) -> str:
     shown = ", ".join(escaped(key) for key in keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
     if not rule.is_grouped:
         return f"no such document: {shown}"
-    return f"no document is in the partition {shown} any more: reload the page and select partitions of today ({rule})"
+    return (
+        f"no such partition: {shown}. It has no documents now, or partition_by was changed ({rule.by}): reload the page"
+    )
 
 
 def _spec(

@@ -91,7 +91,7 @@ class EventReporter:
     def report(self, seconds: float | None = None) -> int | None:
         """Report pending events, oldest first, for at most about `seconds` (None: until none is pending).
 
-        Returns the number of reported events, or None if another process is reporting.
+        Returns the number of reported events, or None if another process is reporting or gives documents other partitions.
         """
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         with outbox.flushing(self.ledger) as has_lock:

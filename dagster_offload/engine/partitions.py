@@ -26,19 +26,23 @@ def why_to_scan(cur: Cursor, wanted: PartitionRule) -> str | None:
     return None
 
 
-def arrange(ledger: Ledger, wanted: PartitionRule, batch: int = BATCH) -> PartitionRule:
-    """Let all documents follow the setting, and return the rule that is in force then.
+def begin_change(ledger: Ledger, wanted: PartitionRule) -> PartitionRule:
+    """Put the setting in force if it is not, and return its rule. `complete_change` must follow.
 
-    The caller must keep events from being reported meanwhile. If it is interrupted, the next call goes on.
+    The caller must keep events from being reported until then. After an interruption, call both again.
     """
     now = ledger.run(assigning.in_force)
     rule = ledger.run(_fitting, wanted, now)
     if rule != now.rule:
         ledger.run(assigning.put_in_force, rule)
+    return rule
+
+
+def complete_change(ledger: Ledger, rule: PartitionRule, batch: int = BATCH) -> None:
+    """Let all documents follow the rule in force."""
     step = assigning.assign_next if rule.is_grouped else assigning.report_next
     while ledger.run(step, batch):
         pass
-    return rule
 
 
 def _fitting(cur: Cursor, wanted: PartitionRule, now: RuleInForce) -> PartitionRule:

@@ -164,8 +164,8 @@ class Settings(Section):
     )
     partition_by: str = Field(
         default="document",
-        description="what is one partition in Dagster: each `document`, or those of a `folder`, of a `month`, or of one of N "
-        "shards (`shard:100`); for more than some ten thousand documents",
+        description="what a Dagster partition holds: one `document`, or those of a `folder`, a `month`, or one of N shards "
+        "(`shard:100`)",
         json_schema_extra={"pattern": "^(document|folder|month|shard:[0-9]{1,4})$"},
     )
     retry_after_minutes: float = Field(

@@ -18,7 +18,7 @@ from dagster_offload.defs.names import Names
 from dagster_offload.defs.partitions.events import forget_partitions
 from dagster_offload.defs.partitions.storage import remove_keys
 from dagster_offload.defs.runs import UNFINISHED
-from dagster_offload.engine.partitions import arrange, is_in_force
+from dagster_offload.engine.partitions import begin_change, complete_change, is_in_force
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.work import documents, outbox
@@ -48,9 +48,12 @@ def update_partitions(
         )
     with outbox.holding_back(ledger):
         before = ledger.run(assigning.in_force)
-        rule = arrange(ledger, wanted)
-        if not rule.is_grouped:
-            return sync_partitions(instance, name, ledger.run(documents.present_keys))
+        rule = begin_change(ledger, wanted)
+        if not rule.is_grouped:  # Dagster must have the keys before an event is reported for them
+            changes = sync_partitions(instance, name, ledger.run(documents.present_keys))
+            complete_change(ledger, rule)
+            return changes
+        complete_change(ledger, rule)
         keys, assets = ledger.run(assigning.keys), list(names.keys.values())
         # Another rule may give an old key to other documents: shard-0007 of 100 is not that of 200.
         if before.rule != rule or not before.is_complete:

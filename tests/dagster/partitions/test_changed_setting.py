@@ -9,7 +9,7 @@ import pytest
 
 from dagster_offload.defs.partitions import keys as partition_keys
 from dagster_offload.defs.partitions.storage import remove_keys
-from dagster_offload.engine.partitions import arrange
+from dagster_offload.engine.partitions import begin_change, complete_change
 from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.work import outbox
 from dagster_offload.library.partition_keys import By, PartitionRule
@@ -119,7 +119,7 @@ def test_a_change_that_is_interrupted_shows_nothing_and_the_next_scan_completes_
     folders = partitioned(edge, "folder")
     with monkeypatch.context() as patched:
         if where == "assigning":
-            patched.setattr(partition_keys, "arrange", partial(arrange, batch=1))
+            patched.setattr(partition_keys, "complete_change", partial(complete_change, batch=1))
             patched.setattr(assigning, "_move", _failing_after(assigning._move, 1))
         else:
             patched.setattr(partition_keys, "remove_keys", _failing_after(remove_keys, 0))
@@ -127,6 +127,10 @@ def test_a_change_that_is_interrupted_shows_nothing_and_the_next_scan_completes_
     assert green(folders, "summarize") <= {"rent/a.txt", "rent/b.txt", "tax/c.txt"}
     if where == "assigning":
         assert not folders.ledger.run(assigning.in_force).is_complete
+        (event,) = folders.materialize("rent/a.txt", stages=["summarize"]).get_step_failure_events()
+        failure = event.step_failure_data.user_failure_data
+        assert failure is not None
+        assert "was interrupted: run the job `scan`" in str(failure.description)
     folders.tick("drain_sensor")
     assert not green(folders, "summarize") & {"rent", "tax"}
     requested = folders.tick("library_sensor")
@@ -135,6 +139,25 @@ def test_a_change_that_is_interrupted_shows_nothing_and_the_next_scan_completes_
     report(folders)
     assert keys(folders) == {"rent", "tax"}
     assert green(folders, "summarize") == {"rent", "tax"}
+
+
+def test_an_interrupted_change_back_to_documents_reports_nothing_before_dagster_has_the_keys(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = partitioned(edge, "folder")
+    write(edge, "rent/a.txt", "tax/c.txt")
+    folders.scan()
+    folders.run_job("drain")
+    with monkeypatch.context() as patched:
+        patched.setattr(partition_keys, "sync_partitions", _failing_after(partition_keys.sync_partitions, 0))
+        assert not edge.run_job("scan").success
+    edge.tick("drain_sensor")
+    assert edge.materializations("summarize", "rent/a.txt") == []
+    requested = edge.tick("library_sensor")
+    assert isinstance(requested, dg.RunRequest)
+    edge.scan()
+    assert keys(edge) == {"rent/a.txt", "tax/c.txt"}
+    assert green(edge, "summarize") == {"rent/a.txt", "tax/c.txt"}
 
 
 def _failing_after(function: Callable[..., Any], calls: int) -> Callable[..., Any]:
@@ -159,7 +182,9 @@ def test_more_than_2000_folders_count_with_fewer_levels_and_the_scan_says_so(edg
             "insert into documents (key, digest, size, mtime_ns, ctime_ns, inode, partition) "
             "select 'x/' || n || '/d.txt', 'd', 1, 1, 1, n, 'x/' || n from generate_series(1, 2000) n"
         )
-    assert arrange(folders.ledger, PartitionRule(By.FOLDER)) == PartitionRule(By.FOLDER, 1)
+    rule = begin_change(folders.ledger, PartitionRule(By.FOLDER))
+    assert rule == PartitionRule(By.FOLDER, 1)
+    complete_change(folders.ledger, rule)
     assert folders.ledger.run(assigning.keys) == ["a", "x"]
     with folders.ledger.transaction() as cur:
         cur.execute("delete from documents where key like 'x/%'")

@@ -4,12 +4,20 @@ from collections.abc import Sequence
 
 import pytest
 
-from dagster_offload.engine.partitions import arrange
+from dagster_offload.engine.partitions import BATCH, begin_change, complete_change
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.partitions import assigning
 from dagster_offload.library.partition_keys import By, PartitionRule
 from tests.support.ledger import Bench
 
 FOLDERS = PartitionRule(By.FOLDER)
+
+
+def arrange(ledger: Ledger, wanted: PartitionRule, batch: int = BATCH) -> PartitionRule:
+    """Let all documents follow the setting. Returns the rule that is in force then."""
+    rule = begin_change(ledger, wanted)
+    complete_change(ledger, rule, batch)
+    return rule
 
 
 def store(bench: Bench, *keys: str) -> None:
