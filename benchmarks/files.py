@@ -139,7 +139,7 @@ def ocr(workspace: Workspace, copies: int = OCR_COPIES) -> Iterator[Row]:
                 workspace.report(f"{lanes} lanes: {rates[-1]:.1f} pages a minute")
     ratio = median(pages_per_minute[2]) / median(pages_per_minute[1])
     raw = {"pages_per_minute": pages_per_minute, "cores": os.cpu_count()}
-    yield Row("pages of one scan a minute, two lanes / one lane", at_least(1.6), ratio, raw)
+    yield Row("pages of one scan a minute, two lanes / one lane", at_least(1.8), ratio, raw)
 
 
 def write_scan(file: Path, copies: int, mark: str) -> int:
