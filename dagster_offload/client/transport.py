@@ -103,7 +103,16 @@ class AiohttpSender:
 
     def __init__(self, context: ssl.SSLContext | None, *, is_fresh: bool, proxy: str | None = None) -> None:
         self._context, self._is_fresh = context, is_fresh
-        self._proxy: dict[str, Any] = {} if proxy is None else _through(httpx.Proxy(proxy))
+        self._proxy: dict[str, Any] = {}
+        self._password_of_proxy: dict[str, str] = {}
+        if proxy is not None:
+            through = httpx.Proxy(proxy)
+            password = {} if through.auth is None else {"proxy-authorization": basic(*through.auth)}
+            self._proxy = {"proxy": str(through.url)}
+            if context is None:  # the proxy gets each request
+                self._password_of_proxy = password
+            else:  # the proxy gets the request to connect, and no other
+                self._proxy["proxy_headers"] = password
         self._session: aiohttp.ClientSession | None = None
 
     async def send(
@@ -117,7 +126,7 @@ class AiohttpSender:
             async with self._session.request(
                 method,
                 _normalized(url),
-                headers=headers,
+                headers={**headers, **self._password_of_proxy} if self._password_of_proxy else headers,
                 data=content,
                 timeout=limits,
                 allow_redirects=False,
@@ -161,12 +170,6 @@ class _Packed(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for part in self._parts:
             yield part
-
-
-def _through(proxy: httpx.Proxy) -> dict[str, Any]:
-    """aiohttp's arguments for a request through a proxy."""
-    headers = {} if proxy.auth is None else {"proxy-authorization": basic(*proxy.auth)}
-    return {"proxy": str(proxy.url), "proxy_headers": headers}
 
 
 _HEADERS = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "gzip, deflate"}

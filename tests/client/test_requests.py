@@ -1,9 +1,14 @@
 """What is sent: options, the extra body, keys and passwords; and when a proxy is used."""
 
+import asyncio
+import gzip
+
+import httpx
 import pytest
 
-from dagster_offload.errors import SettingsError
-from dagster_offload.slot.addresses import auth_headers, endpoint, proxy_for
+from dagster_offload.client.transport import LONGEST_BODY_BYTES, Http, get
+from dagster_offload.errors import CutAnswer, SettingsError
+from dagster_offload.slot.addresses import auth_headers, basic, endpoint, proxy_for
 from dagster_offload.slot.chat import request_body, with_extra
 from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.slot.config import SlotConfig
@@ -71,3 +76,62 @@ def test_a_slot_on_this_host_is_never_reached_through_a_proxy(monkeypatch: pytes
     assert proxy_for("http://direct.example:1") is None
     assert proxy_for("http://router.example:1") == "http://proxy.example:3128"
     assert proxy_for("https://router.example") is None
+
+
+async def test_a_proxy_gets_its_password_and_the_request_with_the_slots_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        monkeypatch.setenv("http_proxy", f"http://us%40er:pass@127.0.0.1:{port}")
+        async with Http([keyed("key")]) as http:
+            response = await get(http, keyed("key"), "/health", 5)
+    assert (response.status_code, response.content) == (200, b"{}")
+    [request] = requests
+    first, *headers = request.splitlines()
+    assert first == "get http://router/health http/1.1"
+    assert f"proxy-authorization: {basic('us@er', 'pass').lower()}" in headers
+    assert "authorization: bearer key" in headers
+
+
+async def test_a_proxy_that_tunnels_gets_its_password_and_not_the_slots_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+        writer.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    slot = SlotConfig(name="deep", url="https://router", model="m", api_key="key")
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://us%40er:pass@127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        async with Http([slot]) as http:
+            with pytest.raises(httpx.ProxyError):
+                await get(http, slot, "/health", 5)
+    [request] = requests
+    assert request.startswith("connect router:443 ")
+    assert f"proxy-authorization: {basic('us@er', 'pass').lower()}" in request
+    assert "bearer" not in request
+
+
+async def test_a_body_that_decompresses_to_more_than_the_limit_is_refused() -> None:
+    bomb = gzip.compress(b" " * (LONGEST_BODY_BYTES + 1))
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n%b" % (len(bomb), bomb))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        slot = SlotConfig(name="deep", url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", model="m")
+        async with Http([slot]) as http:
+            with pytest.raises(CutAnswer, match="longer than 16 MB"):
+                await get(http, slot, "/health", 30)
