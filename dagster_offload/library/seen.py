@@ -15,7 +15,7 @@ class SeenFiles:
 
     Only a hash of 64 bits is kept. Another state of the same file that differs in one number has another hash, and any other
     state is mistaken for a known one once in 10 ** 13 changed files, in a library of a million. The hash of a name is
-    different in each process, so nobody can choose names that collide.
+    different in each process, so no one can choose names that collide.
     """
 
     def __init__(self, files: Iterable[SeenFile] = ()) -> None:

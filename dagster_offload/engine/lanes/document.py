@@ -20,6 +20,7 @@ from dagster_offload.client.faults import is_busy, retry_after_of
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.asking import question_about
 from dagster_offload.engine.lanes.blame import FaultAssigner, fault_code
+from dagster_offload.engine.lanes.call_records import call_record
 from dagster_offload.engine.lanes.commits import GroupCommit
 from dagster_offload.engine.lanes.next_step import (
     CONTEXT_TOO_LONG,
@@ -42,7 +43,7 @@ from dagster_offload.ledger.work import claims, finish, partials, refused_answer
 from dagster_offload.ledger.work.finish import Finish, output_digest
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
-from dagster_offload.slot.completion import Answer, ContextOverflow
+from dagster_offload.slot.completion import ContextOverflow
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.graph import Outcome, StageGraph
 from dagster_offload.stages.llm_stage import LLMStage
@@ -209,10 +210,10 @@ class DocumentRunner:
         # Every error of a call goes into the ledger with its reason.
         except Exception as error:  # noqa: BLE001
             seconds, too_long = time.monotonic() - started, too_long_of(error)
-            call = _call(slot, epoch, seconds, outcome=fault_code(error), part=passage.label)
+            call = call_record(slot, epoch, seconds, outcome=fault_code(error), part=passage.label)
             had_room = too_long is not None and room.is_to_blame(too_long)
             return Reply(call, error=error, too_long=too_long, had_room_to_think=had_room)
-        call = _call(slot, epoch, time.monotonic() - started, answer=answer, part=passage.label)
+        call = call_record(slot, epoch, time.monotonic() - started, answer=answer, part=passage.label)
         too_long = self.windows.overflow_in(slot, answer, options.max_tokens, system + question.prompt)
         if too_long is None and room.was_too_small(answer):
             too_long = ContextOverflow()
@@ -328,28 +329,3 @@ def _why_released(item: ClaimedItem, reading: Reading, end: DocumentEnd) -> str:
         return f"the document's {item.stage} was {end}"
     progress = f"left after {reading.done} of {reading.total} parts" if reading.total else "not started"
     return f"the document's {item.stage} was {progress}: the slot was needed or unavailable, or the disk was full"
-
-
-def _call(
-    slot: SlotConfig,
-    epoch: int,
-    seconds: float,
-    *,
-    answer: str | None = None,
-    outcome: str = "ok",
-    part: str | None = None,
-) -> CallRecord:
-    known = answer if isinstance(answer, Answer) else Answer("")
-    return CallRecord(
-        slot=slot.name,
-        epoch=epoch,
-        asked_model=slot.model,
-        seconds=known.seconds or seconds,
-        outcome=outcome,
-        served_model=known.served_model,
-        model_evidence=known.model_evidence if answer is not None else None,
-        tokens_in=known.usage.prompt_tokens,
-        tokens_out=known.usage.completion_tokens,
-        tokens_cached=known.usage.cached_tokens,
-        part=part,
-    )
