@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Program:
         self._arguments = [os.path.expanduser(arguments[0]), *arguments[1:]]
         self._timeout = timeout
         self._folder = folder
+        self._starting = threading.Lock()  # a program that has started can be killed: `kill` waits until it is known
         self._running: subprocess.Popen[bytes] | None = None
 
     def run(self, given: bytes = b"") -> int:
@@ -31,15 +33,15 @@ class Program:
         Raises `OSError` if it cannot be started, and `subprocess.TimeoutExpired` at the time limit. The program and its group
         are killed then, and after any other error.
         """
-        process = subprocess.Popen(  # noqa: S603 - the owner's own program, no shell
-            self._arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self._folder if self._folder is not None and self._folder.is_dir() else None,
-            start_new_session=True,
-        )
-        self._running = process
+        with self._starting:
+            process = self._running = subprocess.Popen(  # noqa: S603 - the owner's own program, no shell
+                self._arguments,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=self._folder if self._folder is not None and self._folder.is_dir() else None,
+                start_new_session=True,
+            )
         try:
             with self._while_running(process):
                 process.communicate(given, timeout=self._timeout)
@@ -57,7 +59,9 @@ class Program:
 
     def kill(self) -> None:
         """Kill it with all that it started, if it runs. For another thread than that of `run`."""
-        if (running := self._running) is not None:
+        with self._starting:
+            running = self._running
+        if running is not None:
             _kill(running)
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +67,18 @@ def test_another_thread_can_kill_a_program(tmp_path: Path, pipe: Path) -> None:
             runner.join(0.1)
         assert alive.read() == b""
     assert codes == [-9]
+
+
+def test_a_program_that_is_killed_while_it_starts_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, killing = subprocess.Popen, threading.Thread(target=lambda: running.kill())
+
+    def start_slowly(*arguments: Any, **options: Any) -> Any:
+        process = start(*arguments, **options)
+        killing.start()  # the program runs, and `Program` does not know it yet
+        killing.join(0.2)
+        return process
+
+    running = Program(["sleep", "600"], 60.0)
+    monkeypatch.setattr(subprocess, "Popen", start_slowly)
+    assert running.run() == -9
+    killing.join(60)

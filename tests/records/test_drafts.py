@@ -97,3 +97,10 @@ def test_a_draft_that_was_taken_for_a_leftover_is_made_again(tmp_path: Path, mon
         draft.write_text("whole")
     assert (tmp_path / "records.csv").read_text() == "whole"
     assert draft != made[0]
+
+
+def test_notes_with_the_longest_names_are_written(tmp_path: Path) -> None:
+    documents = [f"a/{'가' * 82}.md", f"a/{'가' * 84}1.pdf", f"a/{'x' * 240}.txt"]
+    records = [{"document": document, "state": "done"} for document in documents]
+    assert export.write_notes(records, DOCUMENT, tmp_path, None) == export.Exported(3, 3, 0)
+    assert len(list((tmp_path / "a").iterdir())) == 3

@@ -342,13 +342,6 @@ def test_a_name_too_long_for_a_note_is_shortened_and_stays_unique() -> None:
     assert len(one.rpartition("/")[2].encode()) <= 255
 
 
-def test_notes_with_the_longest_names_are_written(tmp_path: Path) -> None:
-    documents = [f"a/{'가' * 82}.md", f"a/{'가' * 84}1.pdf", f"a/{'x' * 240}.txt"]
-    records = [{"document": document, "state": "done"} for document in documents]
-    assert export.write_notes(records, DOCUMENT, tmp_path, None) == export.Exported(3, 3, 0)
-    assert len(list((tmp_path / "a").iterdir())) == 3
-
-
 def test_every_column_of_a_file_is_in_a_view_too(filled: Engine, ledger_url: str) -> None:
     with open_ledger(filled.settings(postgres_url=ledger_url)):
         pass
