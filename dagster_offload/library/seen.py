@@ -13,9 +13,8 @@ _PARTS = 1024
 class SeenFiles:
     """A set of file states that remembers which of them a walk has found.
 
-    Only a hash of 64 bits is kept. Another state of the same file that differs in one number has another hash, and any other
-    state is mistaken for a known one once in 10 ** 13 changed files, in a library of a million. The hash of a name is
-    different in each process, so no one can choose names that collide.
+    Only a hash of 64 bits is kept. In a library of a million files, one changed file in 10 ** 13 is taken for an unchanged one.
+    Names cannot be chosen to collide, because the hash of a name is different in each process.
     """
 
     def __init__(self, files: Iterable[SeenFile] = ()) -> None:

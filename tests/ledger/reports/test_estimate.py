@@ -17,12 +17,15 @@ def looked(bench: Bench) -> Estimate:
 
 
 def drained(bench: Bench, documents: int, beside: int = 1, hours_ago: float = 0.0) -> None:
-    """Answered calls: 10 s to classify, 30 s to summarize, `beside` documents in flight, that ended so long ago."""
+    """Answered calls: 10 s to classify, 30 s to summarize, `beside` documents in flight, that ended so long ago.
+
+    All times are those of one moment: on a busy machine the rows of the statement are milliseconds apart.
+    """
     bench.sql(
         "insert into calls (item_id, document_id, stage, slot, epoch, asked_model, tokens_in, tokens_out, tokens_cached, "
         "  seconds, outcome, ended_at) "
         "select %s + 2 * n + s, n, case s when 0 then 'classify' else 'summarize' end, 'deep', 1, 'qwen', 1000, 50, s * 900, "
-        "  case s when 0 then 10 else 30 end, 'ok', clock_timestamp() - make_interval(secs => %s) "
+        "  case s when 0 then 10 else 30 end, 'ok', now() - make_interval(secs => %s) "
         "  - make_interval(secs => (%s - n / %s) * 40 - case s when 0 then 10 else 40 end) "
         "from generate_series(0, %s) as n, generate_series(0, 1) as s",
         int(hours_ago * 1000),
