@@ -90,11 +90,15 @@ def assign(cur: Cursor, documents: Sequence[str]) -> None:
         "select document_id, key, mtime_ns, partition from documents where key = any(%s) order by document_id",
         [list(documents)],
     )
-    _move(cur, PartitionRule(By(row["grouped_by"]), row["number"]), cur.fetchall())
+    moved = _move(cur, PartitionRule(By(row["grouped_by"]), row["number"]), cur.fetchall())
+    note_changes(cur, moved)
 
 
 def assign_next(cur: Cursor, most: int) -> bool:
-    """Give the next documents their partitions, after `put_in_force`. Returns whether more remain."""
+    """Give the next documents their partitions, after `put_in_force`. Returns whether more remain.
+
+    Notes no changes: the reporter looks at every partition once Dagster has its key.
+    """
     row = cur.execute(
         "select grouped_by, number, filled_to from partition_rule where filled_to is not null for update"
     ).fetchone()
@@ -192,21 +196,22 @@ def note_changes(cur: Cursor, partitions: Iterable[str]) -> None:
     cur.execute("insert into partition_changes (partition) select unnest(%s::text[])", [sorted(partitions)])
 
 
-def _move(cur: Cursor, rule: PartitionRule, documents: Sequence[dict[str, str]]) -> None:
+def _move(cur: Cursor, rule: PartitionRule, documents: Sequence[dict[str, str]]) -> set[str]:
+    """Store the partitions of these documents. Returns those that lost or got one."""
     moved = {
         row["document_id"]: key
         for row in documents
         if (key := rule.key_of(row["key"], int(row["mtime_ns"]))) != row["partition"]
     }
     if not moved:
-        return
+        return set()
     cur.execute(
         "update documents d set partition = m.partition from unnest(%s::bigint[], %s::text[]) as m (document_id, partition) "
         "where d.document_id = m.document_id",
         [list(moved), list(moved.values())],
     )
     before = {row["partition"] for row in documents if row["document_id"] in moved and row["partition"] is not None}
-    note_changes(cur, before.union(moved.values()))
+    return before.union(moved.values())
 
 
 def _advance(cur: Cursor, found: Sequence[dict[str, int]], most: int) -> bool:

@@ -14,7 +14,6 @@ from dagster_offload.ledger.core.rows import State
 # done so.
 CHECK_AFTER_SECONDS = 15.0
 NAMED = 3  # how many documents an event names
-_CHANGES_READ = 5_000
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,10 @@ def pending(cur: Cursor, stages: Sequence[str], most_rows: int, most_partitions:
     rows = [Row(**{**row, "state": row["state"] and State(row["state"])}) for row in cur.fetchall()]
     cur.execute(
         "select partition, array_agg(change_id) as ids, bool_or(check_at is not null) as was_withdrawn "
-        f"from (select * from partition_changes where {_IS_DUE} "
+        f"from partition_changes where {_IS_DUE} "
         # A process that lacks a stage leaves them to one that has it.
-        "  and not exists (select from stages where name <> all(%s)) order by change_id limit %s) c "
-        "group by partition order by min(change_id) limit %s",
-        [list(stages), _CHANGES_READ, most_partitions],
+        "and not exists (select from stages where name <> all(%s)) group by partition order by min(change_id) limit %s",
+        [list(stages), most_partitions],
     )
     changes = cur.fetchall()
     return Pending(
