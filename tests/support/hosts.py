@@ -136,6 +136,7 @@ class Site:
         self.hosts: list[Host] = []
         self.started: list[subprocess.Popen[bytes]] = []
         self.environment: dict[str, str] = {}
+        self.documents = 0
         self._url = ""
         self._redis: subprocess.Popen[bytes] | None = None
 
@@ -222,6 +223,7 @@ class Site:
             )
         with open_ledger(self.settings) as ledger:
             assert scan(self.settings, ledger).added == count
+        self.documents += count
 
     def launch(self, steps: int) -> "subprocess.Popen[bytes]":
         """Start a run of the job `extract` beside Postgres and Redis. Its output goes to the file `run`."""
@@ -295,15 +297,16 @@ class Site:
         [row] = self.sql("select count(*) as n from workers where host = %s and ended_at is null", host.name)
         return int(row["n"])
 
-    def wait_until_done(self, count: int) -> None:
-        wait_for(lambda: self.done() == count, f"{count} documents done")
+    def wait_until_done(self) -> None:
+        wait_for(lambda: self.done() == self.documents, f"{self.documents} documents done")
 
     def wait_for_run(self, run: "subprocess.Popen[bytes]") -> None:
         wait_for(lambda: run.poll() is not None, "the end of the run")
         assert run.returncode == 0, (self.folder / "run").read_text(errors="replace")[-6000:]
 
-    def assert_each_done_once(self, count: int) -> None:
+    def assert_each_done_once(self) -> None:
         """Every document has its text, was recorded once, and was reported to Dagster once."""
+        count = self.documents
         [row] = self.sql(
             "select count(*) filter (where state = 'done') as done, count(*) as items, "
             "(select count(*) from transitions where stage = 'extract' and to_state = 'done') as recorded, "
