@@ -3,6 +3,7 @@
 Beside them, on the bridge's own address: one Postgres over TCP, and one Redis.
 """
 
+import itertools
 import os
 import shutil
 import signal
@@ -40,6 +41,7 @@ from dagster_offload.defs.execution.celery_app import app
 app.worker_main(list(celery.worker_command()[4:]))
 """
 CLI = ("-m", "dagster_offload.cli")
+_numbers = itertools.count()
 _LOCK_CLAIMS = """
     select item_id from work_items i join workers w using (worker_id)
     where i.stage = 'extract' and i.state = 'claimed' and w.host = %s for update of i skip locked
@@ -52,8 +54,9 @@ class Host:
     def __init__(self, site: "Site", name: str, address: str, clock: Sequence[str]) -> None:
         self.site, self.name, self.address = site, name, address
         self._clock = tuple(clock)
-        self._namespace = f"offload-{os.getpid()}-{name}"
-        self._link = f"of{os.getpid()}{name}"[:15]
+        # A number, because the system removes a namespace's link some time after the namespace.
+        self._namespace = f"offload-{os.getpid()}-{name}-{next(_numbers)}"
+        self._link = f"of{os.getpid()}n{next(_numbers)}"
         self.folder = site.folder / name
         self.folder.mkdir()
         self.library = self.folder / "mounted"
@@ -120,6 +123,7 @@ class Host:
 
     def remove(self) -> None:
         self.kill()
+        _ip("link", "delete", self._link)
         _ip("netns", "delete", self._namespace)
 
 
@@ -130,7 +134,7 @@ class Site:
         self.folder = folder
         self.library = folder / "library"
         self.library.mkdir()
-        self.bridge = f"offload{os.getpid()}"
+        self.bridge = f"ob{os.getpid()}n{next(_numbers)}"
         self.subnet = f"10.{100 + os.getpid() // 250 % 100}.{os.getpid() % 250}"
         self.address = f"{self.subnet}.1"
         self.hosts: list[Host] = []
