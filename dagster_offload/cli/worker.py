@@ -52,7 +52,7 @@ def command(*, only_check: bool, as_json: bool) -> None:
         print_json({"ok": is_fit, "checks": [asdict(check) for check in checks]})
     if not is_fit:
         if not as_json:
-            click.echo("This host takes no documents until the lines marked `no` are mended.", err=True)
+            click.echo("This host takes no documents until the lines marked `no` are fixed.", err=True)
         raise click.exceptions.Exit(ExitCode.REFUSED)
     if not only_check:
         _become_worker()

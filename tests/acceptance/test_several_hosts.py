@@ -34,7 +34,7 @@ def test_the_documents_of_a_host_that_dies_are_done_by_another_whose_clock_is_te
     ada.start_worker()
 
     site.wait_for_run(run)
-    site.assert_each_done_once(DOCUMENTS)
+    site.assert_each_done_once()
     assert done <= DOCUMENTS - held
     print(f"bob died with {held} documents, when {done} of {DOCUMENTS} were done; by host: {site.done_by_host()}")
 
@@ -48,12 +48,12 @@ def test_the_documents_of_a_host_that_is_cut_off_are_done_by_another_and_not_aga
         bob.unplug()
     done = site.done()
     ada.start_worker()
-    site.wait_until_done(DOCUMENTS)  # after bob's lease
+    site.wait_until_done()  # after bob's lease
     bob.plug_in()
 
     site.wait_for_run(run)
     wait_for(lambda: site.count_live(bob) == 0, "the end of bob's step")
-    site.assert_each_done_once(DOCUMENTS)
+    site.assert_each_done_once()
     assert done <= DOCUMENTS - held
     assert bob_at_work.poll() is None
     print(f"bob was cut off with {held}, when {done} of {DOCUMENTS} were done; by host: {site.done_by_host()}")
@@ -65,12 +65,12 @@ def test_a_run_goes_on_when_redis_was_gone_meanwhile(site: Site) -> None:
     run = site.launch(steps=2)
     with site.frozen(ada):
         site.stop_redis()
-    site.wait_until_done(DOCUMENTS)
+    site.wait_until_done()
     assert run.poll() is None
     site.start_redis()
 
     site.wait_for_run(run)
-    site.assert_each_done_once(DOCUMENTS)
+    site.assert_each_done_once()
     ada_at_work.terminate()
     assert ada_at_work.wait(PATIENCE_SECONDS) == 0
 
@@ -87,5 +87,5 @@ def test_a_worker_that_is_stopped_gives_its_step_and_its_documents_to_another(si
     ada.start_worker()
 
     site.wait_for_run(run)
-    site.assert_each_done_once(DOCUMENTS)
+    site.assert_each_done_once()
     assert site.done_by_host()["ada"] > 0

@@ -43,8 +43,11 @@ def test_without_celery_the_extra_is_named(call: Call, library: Path, monkeypatc
     assert found(result.output) == {"broker": "Celery is not installed here: pip install 'dagster-offload[celery]'"}
 
 
-def test_the_broker_must_be_redis(call: Call, library: Path) -> None:
-    os.environ["OFFLOAD_CELERY_BROKER"] = "amqp://me:hunter2@box//"
+@pytest.mark.parametrize(
+    "address", ["amqp://me:hunter2@box//", "redis://", "redis://:hunter2/@box:6379/0", "redis://:@hunter2@box/0"]
+)
+def test_the_broker_must_be_redis_and_no_message_shows_its_password(call: Call, library: Path, address: str) -> None:
+    os.environ["OFFLOAD_CELERY_BROKER"] = address
     result = call("worker", "--check")
     assert result.exit_code == 2
     assert "OFFLOAD_CELERY_BROKER" in result.output

@@ -82,7 +82,7 @@ def test_two_components_and_a_strangers_assets_work_side_by_side(project: Projec
     project.add_assets(DOWNSTREAM)
     dg.Definitions.validate_loadable(project.defs)
 
-    for job in ("papers_scan", "papers_drain", "letters_scan", "letters_drain"):
+    for job in ("papers_scan", "papers_drain", "letters_scan", "letters_extract", "letters_drain", "papers_extract"):
         assert project.run(job).success
 
     assert project.instance.get_dynamic_partitions("papers_documents") == ["bill.txt", "lease.txt"]

@@ -3,6 +3,7 @@
 Beside them, on the bridge's own address: one Postgres over TCP, and one Redis.
 """
 
+import itertools
 import os
 import shutil
 import signal
@@ -40,6 +41,7 @@ from dagster_offload.defs.execution.celery_app import app
 app.worker_main(list(celery.worker_command()[4:]))
 """
 CLI = ("-m", "dagster_offload.cli")
+_numbers = itertools.count()
 _LOCK_CLAIMS = """
     select item_id from work_items i join workers w using (worker_id)
     where i.stage = 'extract' and i.state = 'claimed' and w.host = %s for update of i skip locked
@@ -52,8 +54,9 @@ class Host:
     def __init__(self, site: "Site", name: str, address: str, clock: Sequence[str]) -> None:
         self.site, self.name, self.address = site, name, address
         self._clock = tuple(clock)
-        self._namespace = f"offload-{os.getpid()}-{name}"
-        self._link = f"of{os.getpid()}{name}"[:15]
+        # A number, because the system removes a namespace's link some time after the namespace.
+        self._namespace = f"offload-{os.getpid()}-{name}-{next(_numbers)}"
+        self._link = f"of{os.getpid()}n{next(_numbers)}"
         self.folder = site.folder / name
         self.folder.mkdir()
         self.library = self.folder / "mounted"
@@ -120,6 +123,7 @@ class Host:
 
     def remove(self) -> None:
         self.kill()
+        _ip("link", "delete", self._link)
         _ip("netns", "delete", self._namespace)
 
 
@@ -130,12 +134,13 @@ class Site:
         self.folder = folder
         self.library = folder / "library"
         self.library.mkdir()
-        self.bridge = f"offload{os.getpid()}"
+        self.bridge = f"ob{os.getpid()}n{next(_numbers)}"
         self.subnet = f"10.{100 + os.getpid() // 250 % 100}.{os.getpid() % 250}"
         self.address = f"{self.subnet}.1"
         self.hosts: list[Host] = []
         self.started: list[subprocess.Popen[bytes]] = []
         self.environment: dict[str, str] = {}
+        self.documents = 0
         self._url = ""
         self._redis: subprocess.Popen[bytes] | None = None
 
@@ -222,6 +227,7 @@ class Site:
             )
         with open_ledger(self.settings) as ledger:
             assert scan(self.settings, ledger).added == count
+        self.documents += count
 
     def launch(self, steps: int) -> "subprocess.Popen[bytes]":
         """Start a run of the job `extract` beside Postgres and Redis. Its output goes to the file `run`."""
@@ -295,15 +301,16 @@ class Site:
         [row] = self.sql("select count(*) as n from workers where host = %s and ended_at is null", host.name)
         return int(row["n"])
 
-    def wait_until_done(self, count: int) -> None:
-        wait_for(lambda: self.done() == count, f"{count} documents done")
+    def wait_until_done(self) -> None:
+        wait_for(lambda: self.done() == self.documents, f"{self.documents} documents done")
 
     def wait_for_run(self, run: "subprocess.Popen[bytes]") -> None:
         wait_for(lambda: run.poll() is not None, "the end of the run")
         assert run.returncode == 0, (self.folder / "run").read_text(errors="replace")[-6000:]
 
-    def assert_each_done_once(self, count: int) -> None:
+    def assert_each_done_once(self) -> None:
         """Every document has its text, was recorded once, and was reported to Dagster once."""
+        count = self.documents
         [row] = self.sql(
             "select count(*) filter (where state = 'done') as done, count(*) as items, "
             "(select count(*) from transitions where stage = 'extract' and to_state = 'done') as recorded, "

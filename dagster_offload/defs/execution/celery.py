@@ -77,7 +77,7 @@ def check_broker(settings: Settings) -> HostCheck:
             address, socket_connect_timeout=BROKER_SECONDS, socket_timeout=BROKER_SECONDS
         ) as client:
             client.ping()
-    except (redis.RedisError, ValueError) as error:
+    except redis.RedisError as error:
         reason = f"{type(error).__name__}: {error}"
         return HostCheck("broker", False, f"no answer from Redis on {where} ({reason}): check OFFLOAD_CELERY_BROKER")
     return HostCheck("broker", True, f"Redis on {where}")

@@ -18,6 +18,7 @@ from dagster_offload.ledger.core import identity, migrate
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.pipelines import RunningPipeline, refuse_other_pipeline, running_pipelines
 from dagster_offload.ledger.work import documents
+from dagster_offload.library.digests import locate
 from dagster_offload.library.handles import stat_file
 from dagster_offload.settings import Settings
 from dagster_offload.stages.pipeline import pipeline_of
@@ -131,8 +132,6 @@ def _library_fault(found: str) -> HostCheck:
 
 def _size(library: Path, key: str) -> int | None:
     """The size of a document's file in bytes; None if it cannot be seen."""
-    from dagster_offload.library.digests import locate
-
     try:
         path = locate(library, key)
         return None if path is None else stat_file(library, path.relative_to(library).as_posix()).st_size

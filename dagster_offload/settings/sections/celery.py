@@ -1,6 +1,7 @@
 """The section `celery` of the pipeline file: the broker over which the job `extract` reaches workers on several hosts."""
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -20,6 +21,18 @@ class CelerySection(Section):
     @field_validator("broker")
     @classmethod
     def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(REDIS):
-            raise ValueError("must be the address of a Redis: redis://HOST:6379/0, or rediss:// for TLS")
+        if value is not None and not _is_address(value.get_secret_value()):
+            raise ValueError(
+                "must be the address of a Redis: redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS; percent-encode special "
+                "characters in the password"
+            )
         return value
+
+
+def _is_address(text: str) -> bool:
+    """Whether this is a URL of Redis that no unencoded `@`, `:` or `/` of the password splits."""
+    try:
+        parts = urlsplit(text)
+        return text.startswith(REDIS) and bool(parts.hostname) and parts.netloc.count("@") < 2 and parts.port != 0
+    except ValueError:  # the port is no number
+        return False
