@@ -18,7 +18,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import usage
 from dagster_offload.ledger.reports.estimate import estimate
 from dagster_offload.ledger.slots import slots
-from dagster_offload.ledger.work import claims
+from dagster_offload.ledger.work import claims, left
 from dagster_offload.postgres.room import refuse_without_room, shortage_of
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import SlotConfig
@@ -139,11 +139,11 @@ async def _drain(
         finally:
             if filling is not None:
                 filling.cancel()
-    in_back_off = await ledger.run(claims.count_in_back_off, names)
+    in_back_off = await ledger.run(left.count_in_back_off, names)
     due = await ledger.run(claims.count_due, names)
     if due and (shortage := shortage_of(settings)) is not None:
         raise NoRoom(f"{shortage}. Documents: {totals.counts.done} done, {due} left")
-    deferred = await ledger.run(claims.count_waiting, names)
+    deferred = await ledger.run(left.count_waiting, names)
     used = await ledger.run(usage.of_worker, worker.id)
     warnings = [
         warning
@@ -155,7 +155,7 @@ async def _drain(
     waited_for = await at_work.slots_waited_for(rows)
     done = totals.counts.done
     if len(used_slots) > 1:  # a document that is done at one slot may wait for another
-        done = await ledger.run(claims.count_finished, sorted(totals.done), names)
+        done = await ledger.run(left.count_finished, sorted(totals.done), names)
     answered_in_part = 0 if done else await ledger.run(usage.documents_answered, worker.id)
     reasons = [slot.reason for slot in waited_for if slot.reason is not None]
     next_checks = [slot.next_check for slot in waited_for if slot.next_check is not None]
@@ -165,10 +165,10 @@ async def _drain(
         failed=totals.counts.failed,
         deferred=deferred,
         left=due + in_back_off,
-        held_elsewhere=await ledger.run(claims.count_claimed_elsewhere, names, worker.id),
+        held_elsewhere=await ledger.run(left.count_claimed_elsewhere, names, worker.id),
         in_back_off=in_back_off,
         answered_in_part=answered_in_part or None,
-        waits_for=await ledger.run(claims.count_waiting_for_others, stage_graph(settings), names),
+        waits_for=await ledger.run(left.count_waiting_for_others, stage_graph(settings), names),
         reason=SUPERSEDED if at_work.is_superseded else "; ".join(reasons) or None,
         next_check_at=min(next_checks).isoformat(timespec="seconds") if next_checks else None,
         is_slot_unavailable=any(slot.is_unavailable for slot in waited_for),

@@ -27,7 +27,7 @@ from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.partitions.reports import report_under_run
 from dagster_offload.ledger.reports.records import Selection
 from dagster_offload.ledger.work import documents, outbox, redo, waiting_runs
-from dagster_offload.ledger.work.claims import Unfinished
+from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.library.partition_keys import PER_DOCUMENT, PartitionRule
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import code_versions, stage_graph

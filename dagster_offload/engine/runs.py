@@ -19,8 +19,8 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import rests, slots
-from dagster_offload.ledger.work import claims, documents
-from dagster_offload.ledger.work.claims import Unfinished
+from dagster_offload.ledger.work import documents, left
+from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.rest import Rest
@@ -94,7 +94,7 @@ async def _run_documents(
         for group in (configured.of_drains, small):
             if group and shortage_of(settings) is None:
                 await SeveralSlots(runner, group, by_slot, totals, keys).work()
-    unfinished = await ledger.run(claims.unfinished, keys, stages)
+    unfinished = await ledger.run(left.unfinished, keys, stages)
     state = await _state_waited_for(settings, ledger, {item.stage for item in unfinished})
     wait = settings.retry_after_minutes * 60
     return summarize_run(len(keys), unfinished, state.row, wait, shortage_of(settings), state.rest)

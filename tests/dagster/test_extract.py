@@ -13,7 +13,7 @@ from dagster_offload.defs.names import TERMS_TAG
 from dagster_offload.engine.extraction.host import Terms
 from dagster_offload.engine.scan import scan
 from dagster_offload.errors import SettingsError
-from dagster_offload.ledger.work import claims
+from dagster_offload.ledger.work import left
 from dagster_offload.settings import load_settings
 from dagster_offload.stages.graph import EXTRACT
 from tests.support.edge import Edge
@@ -105,7 +105,7 @@ def test_a_cancel_ends_a_step_that_runs_on_another_host(edge: Edge, monkeypatch:
         edge.instance.report_run_canceling(run)
         cancelled.set()
         assert not running.result(60).success
-    assert edge.ledger.run(claims.count_claimed_elsewhere, [EXTRACT], 0) == 0
+    assert edge.ledger.run(left.count_claimed_elsewhere, [EXTRACT], 0) == 0
 
 
 def test_the_embedded_postgres_cannot_be_shared_so_a_run_over_celery_fails_with_the_reason() -> None:

@@ -11,7 +11,7 @@ from dagster_offload.defs.execution.waiting import deferrals_as_waits, retry_req
 from dagster_offload.engine.runs import RunSummary
 from dagster_offload.errors import StageDeferred
 from dagster_offload.ledger.core.rows import State
-from dagster_offload.ledger.work.claims import Unfinished
+from dagster_offload.ledger.work.left import Unfinished
 
 FAILED = Unfinished("a.txt", "classify", State.FAILED, "unknown_class: the answer's category is none of: x", 3, None)
 

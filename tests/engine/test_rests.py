@@ -10,7 +10,7 @@ from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import rests
-from dagster_offload.ledger.work.claims import Unfinished
+from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import DEEP, PRIMARY
 from dagster_offload.slot.rest import Rest, RestKind

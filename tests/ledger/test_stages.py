@@ -9,7 +9,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.core.rows import Claim, NewResult
 from dagster_offload.ledger.slots import slots
-from dagster_offload.ledger.work import claims, documents, finish
+from dagster_offload.ledger.work import claims, documents, finish, left
 from dagster_offload.ledger.work.finish import Finish
 from dagster_offload.library.files import FileStat
 from dagster_offload.stages.graph import Outcome, StageGraph, StageNode
@@ -99,7 +99,7 @@ def test_an_item_that_does_not_exist_yet_is_reported_as_its_upstreams(bench: Ben
     put(bench, "a.txt")
     worker = bench.worker()
     answer(bench, worker, take(bench, worker))
-    found = bench.ledger.run(claims.unfinished, ["a.txt"], ["payment"])
+    found = bench.ledger.run(left.unfinished, ["a.txt"], ["payment"])
     assert [(entry.document, entry.stage) for entry in found] == [("a.txt", "translate")]
 
 

@@ -13,7 +13,7 @@ from dagster_offload.engine.progress import Progress, ProgressCounts
 from dagster_offload.errors import HostRefused, LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.workers import Worker, lock_alive
-from dagster_offload.ledger.work import claims
+from dagster_offload.ledger.work import left
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
 
@@ -78,7 +78,7 @@ def _extract_until_lost(
         counts.add(added)
         if added.machine_fault is not None:
             return True
-        if not ledger.run(claims.is_held_in_run, [EXTRACT], run_id):
+        if not ledger.run(left.is_held_in_run, [EXTRACT], run_id):
             return ledger.run(lock_alive, worker.id)  # a worker that was reclaimed is given nothing, whatever is left
         watch()
         notified.wait(timing.current().recheck)

@@ -13,7 +13,7 @@ from dagster_offload.engine.runs import summarize_run
 from dagster_offload.engine.slot.wake import Decision, describe_wait, should_drain, together
 from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
-from dagster_offload.ledger.work.claims import Unfinished
+from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.settings import load_settings
 from dagster_offload.slot.health import ProbeResult
 from dagster_offload.slot.rest import Rest, RestKind

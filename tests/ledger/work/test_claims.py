@@ -8,7 +8,7 @@ import pytest
 
 from dagster_offload.ledger.core.rows import Claim, State
 from dagster_offload.ledger.slots import slots
-from dagster_offload.ledger.work import claims, documents
+from dagster_offload.ledger.work import claims, documents, left
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.ledger import RECIPES, Bench
@@ -189,7 +189,7 @@ def test_deferred_work_is_due_after_its_wait_or_once_the_slots_breaker_closes(be
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker))
     assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 1  # b.txt, never claimed
-    assert bench.ledger.run(claims.count_waiting, [CLASSIFY]) == 1
+    assert bench.ledger.run(left.count_waiting, [CLASSIFY]) == 1
     bench.close_breaker()
     assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 2
 
@@ -247,15 +247,15 @@ def test_counts_show_what_other_workers_hold(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     mine, other = bench.worker(), bench.worker()
     bench.hold(other)
-    assert bench.ledger.run(claims.count_claimed_elsewhere, DRAIN_STAGES, mine) == 1
-    assert bench.ledger.run(claims.count_claimed_elsewhere, DRAIN_STAGES, other) == 0
+    assert bench.ledger.run(left.count_claimed_elsewhere, DRAIN_STAGES, mine) == 1
+    assert bench.ledger.run(left.count_claimed_elsewhere, DRAIN_STAGES, other) == 0
 
 
 def test_unfinished_names_the_item_a_run_waits_for_or_its_upstream(bench: Bench) -> None:
     bench.extracted("a.txt")
     bench.put("new.txt")
     bench.hold(bench.worker(), [CLASSIFY])
-    found = bench.ledger.run(claims.unfinished, ["a.txt", "new.txt"], [EXTRACT, CLASSIFY])
+    found = bench.ledger.run(left.unfinished, ["a.txt", "new.txt"], [EXTRACT, CLASSIFY])
     assert {(u.document, u.stage, u.state) for u in found} == {
         ("a.txt", CLASSIFY, State.CLAIMED),
         ("new.txt", EXTRACT, State.PENDING),
@@ -266,7 +266,7 @@ def test_unfinished_gives_the_seconds_until_an_item_is_due(bench: Bench) -> None
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker, [CLASSIFY]), wait=120)
-    (found,) = bench.ledger.run(claims.unfinished, ["a.txt"], [CLASSIFY])
+    (found,) = bench.ledger.run(left.unfinished, ["a.txt"], [CLASSIFY])
     assert found.seconds_to_due is not None
     assert 110 < found.seconds_to_due <= 120
     assert found.reason == "upstream_cold"

@@ -8,7 +8,7 @@ from dagster_offload.ledger.archive.backup import write_backup
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.migrate import make_steps, migrate
 from dagster_offload.ledger.reports import status
-from dagster_offload.ledger.work import claims, counts, documents
+from dagster_offload.ledger.work import claims, counts, documents, left
 from dagster_offload.ledger.work.counts import ItemCount
 from dagster_offload.stages.graph import BUILT_IN, CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.archive import put_back
@@ -143,4 +143,4 @@ def test_only_documents_that_cannot_start_in_a_stage_wait_for_another_one(bench:
     bench.ledger.run(claims.release, worker, bench.hold(worker, [EXTRACT], keys=["interrupted.txt"]), "stopped")
     bench.extracted("again.txt")
     bench.redo([EXTRACT], ["again.txt"])
-    assert bench.ledger.run(claims.count_waiting_for_others, BUILT_IN, DRAIN_STAGES) == {EXTRACT: 2}
+    assert bench.ledger.run(left.count_waiting_for_others, BUILT_IN, DRAIN_STAGES) == {EXTRACT: 2}
