@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -118,6 +119,16 @@ def an_engine(ledger: Ledger, router: Router, home: Path, **options: Any) -> Ite
 def engine(ledger_url: str, router: Router, tmp_path: Path) -> Iterator[Engine]:
     with Ledger(ledger_url) as ledger, an_engine(ledger, router, tmp_path) as engine:
         yield engine
+
+
+def attempts(engine: Engine) -> int:
+    (row,) = engine.sql("select sum(attempts)::int as n from work_items")
+    return int(row["n"])
+
+
+def outcomes(engine: Engine) -> Counter[str]:
+    """The outcomes of the calls for documents."""
+    return Counter(row["outcome"] for row in engine.sql("select outcome from calls where item_id is not null"))
 
 
 @pytest.fixture

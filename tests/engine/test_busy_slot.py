@@ -1,0 +1,59 @@
+"""A slot that answers 429: calls wait, lanes become fewer, and the third in a row opens the breaker."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from dagster_offload.engine.lanes.document import DocumentRunner
+from dagster_offload.ledger.slots import breaker
+from dagster_offload.slot.config import DEEP
+from dagster_offload.testing import ChangeTiming
+from tests.support.engine import DrainsHeard, Engine, attempts, outcomes
+from tests.support.router import change_after
+
+KEYS = [f"{n}.txt" for n in range(8)]
+
+
+def test_429s_wait_reduce_the_lanes_and_are_recorded_and_three_in_a_row_open_the_breaker(
+    engine: Engine, change_timing: ChangeTiming
+) -> None:
+    change_timing(busy_pause=0.01)
+    engine.router.set(mode="refuse", status=429)
+    engine.texts(*KEYS)
+    summary = engine.drain()
+    assert (summary.failed, attempts(engine)) == (0, 0)
+    assert summary.is_slot_unavailable
+    assert "busy" in str(summary.reason)
+    assert len(engine.router.completions()) == 3
+    assert sum(outcomes(engine).values()) == 3
+
+
+def test_a_single_429_costs_only_its_wait(engine: Engine, change_timing: ChangeTiming) -> None:
+    change_timing(busy_pause=0.01)
+    engine.router.set(mode="refuse", status=429)
+    change_after(engine.router, after_refusals=1, mode="awake")
+    engine.texts("a.txt")
+    assert engine.drain().done == 1
+    assert engine.slot().epoch == 1
+    assert outcomes(engine) == {"http_429": 1, "ok": 2}
+
+
+def test_a_call_to_a_busy_slot_is_not_retried_if_the_breaker_opened_meanwhile(
+    engine: Engine, drains_heard: DrainsHeard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause = DocumentRunner._waited_for_a_busy_slot
+
+    async def until_the_breaker_opens(runner: DocumentRunner, *given: Any) -> bool:
+        is_over = await pause(runner, *given)
+        await asyncio.to_thread(drains_heard, "breaker:")
+        return is_over
+
+    monkeypatch.setattr(DocumentRunner, "_waited_for_a_busy_slot", until_the_breaker_opens)
+    engine.router.set(mode="refuse", status=429)
+    engine.texts("a.txt")
+    drain = engine.beside(engine.drain)
+    engine.router.wait(refusals=1)
+    engine.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None)
+    drain.result()
+    assert len(engine.router.completions()) == 1
