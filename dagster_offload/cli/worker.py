@@ -93,4 +93,5 @@ def _become_worker() -> None:
     click.echo("Starting Celery. Ctrl-C ends the worker.", err=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, python_command(*worker_command()), environment)  # noqa: S606 - our own Python
+    command = python_command(*worker_command())
+    os.execve(command[0], command, environment)  # noqa: S606 - our own Python

@@ -1,4 +1,4 @@
--- Partitions of several documents. `ledger/work/partitions.py` creates the triggers while a rule groups documents, so that
+-- Partitions of several documents. `ledger/partitions/assigning.py` creates the triggers while a rule groups documents, so that
 -- they cost nothing otherwise.
 
 -- Note the partitions whose documents this statement added, removed, finished or restarted. A partition is complete for a

@@ -50,7 +50,7 @@ def retry(
             "reason": reason,
         },
     )
-    rows = cur.fetchall()
+    rows = sorted(cur.fetchall(), key=lambda row: int(row["item_id"]))
     cur.execute("delete from cuts where item_id = any(%s)", [[row["item_id"] for row in rows]])
     for row in rows:
         record_transition(cur, row["document_id"], row["stage"], row["from_state"], State.PENDING, None, "retry")
