@@ -86,6 +86,8 @@ def is_glyph_numbers(text: str) -> bool:
     controls = len(_CONTROLS.findall(kept))
     if controls < 2 or controls < _CONTROLS_NEEDED * len(kept):
         return False
+    if 3 * sum(map(str.isdigit, kept)) >= len(kept):  # a table of numbers with bullets or ticks
+        return False
     letters = [character for character in kept.lower() if character.isalpha()]
     foreign = sum(not character.isascii() for character in letters)
     return 2 * foreign < len(kept) and _usual_pairs(kept.lower()) <= _FEW_PAIRS * len(letters)

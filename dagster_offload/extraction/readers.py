@@ -315,7 +315,7 @@ def _pdf(data: bytes, pictures: PictureReader) -> Extracted:
     if found.broken_pages:
         metadata["reason"] = f"{found.broken_pages} of {pages} pages are broken and cannot be read"
     attached = ["Attachments: " + ", ".join(found.attached)] if found.attached else []
-    read = _ocr(lambda: pictures.read_pdf(data, found.pages))
+    read = _ocr(lambda: pictures.read_pdf(found.data, found.pages))
     if read is not None:
         text = "\n\n".join([read.text, *attached]) if read.outcome is Outcome.OK else ""
         return _with_metadata(replace(read, text=text), metadata)

@@ -12,7 +12,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dagster_offload.extraction.legibility import is_stray, share_of_wrong_letters, why_glyph_soup, why_worthless
+from dagster_offload.extraction.legibility import (
+    is_glyph_numbers,
+    is_stray,
+    share_of_wrong_letters,
+    why_glyph_soup,
+    why_worthless,
+)
 
 LIBRARY = Path(__file__).parents[2] / "fixtures" / "library"
 SOURCES = Path(__file__).parents[2] / "dagster_offload"
@@ -185,3 +191,8 @@ def test_syllables_that_korean_does_not_use_show_that_a_font_maps_glyphs_to_wron
     assert share_of_wrong_letters(wrong) > 0.3
     assert 0.02 < share_of_wrong_letters(right * 3 + wrong) < 0.1
     assert share_of_wrong_letters("plain") == share_of_wrong_letters("") == share_of_wrong_letters("똠방각하 펲시") == 0
+
+
+def test_numbers_beside_ticks_without_letters_are_no_glyph_numbers() -> None:
+    assert not is_glyph_numbers("Total\n\x01 1.234,56\n\x01 99,00\n2024")
+    assert is_glyph_numbers("\x150\x04SVIQ\x04MTWYQ\n0SVIQ\x04MTWYQ")

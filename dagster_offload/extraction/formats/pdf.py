@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pypdfium2
@@ -43,13 +43,16 @@ _CERTIFICATE = b"/Adobe.PubSec"
 class PdfText:
     """The text of each page ("" if it has none), the title, and the number of pages that could not be opened.
 
-    `attached` are the names of the files that are attached to the document. They are not read.
+    `attached` are the names of the files that are attached to the document. They are not read. `data` are the bytes that
+    were read, repaired if need be. `is_blank`: no page shows anything.
     """
 
     pages: tuple[str, ...]
     title: str
     broken_pages: int
     attached: tuple[str, ...] = ()
+    data: bytes = field(default=b"", repr=False)
+    is_blank: bool = False
 
 
 def pdf_text(data: bytes) -> PdfText:
@@ -57,13 +60,20 @@ def pdf_text(data: bytes) -> PdfText:
     if _is_cut_off(data):
         raise broken(file_types.PDF, data)
     found = _read(data)
-    if found.broken_pages or not any(found.pages):
-        # A table with wrong offsets hides pages, or what they show. PDFium looks for the objects itself if it finds no table.
+    if found.broken_pages or found.is_blank:
         with contextlib.suppress(FileRefused):
-            found = max(found, _read(data.replace(_TABLE, b"%" * len(_TABLE))), key=_amount)
+            found = max(found, _read(repaired(data)), key=_amount)
     if found.broken_pages == len(found.pages):
         raise broken(file_types.PDF, data)
     return found
+
+
+def repaired(data: bytes) -> bytes:
+    """Return the file without its cross-reference table. PDFium looks for the objects itself then.
+
+    A table with wrong offsets hides pages, or what they show.
+    """
+    return data.replace(_TABLE, b"%" * len(_TABLE))
 
 
 def _read(data: bytes) -> PdfText:
@@ -74,14 +84,28 @@ def _read(data: bytes) -> PdfText:
     try:
         title, attached = document.get_metadata_value("Title"), _attached(document)
         if is_dynamic_form(document):
-            return PdfText((_form_text(document),), title, 0, attached)
+            return PdfText((_form_text(document),), title, 0, attached, data)
         if document.get_formtype() != pdfium.FORMTYPE_NONE:
             document.init_forms()
         pages = [_page_text(document, index) for index in range(len(document))]
+        is_blank = not any(pages) and not any(shows_anything(document, index) for index in range(len(document)))
     finally:
         document.close()
     texts = join_cut_words([page or "" for page in pages])
-    return PdfText(tuple(clean(_mapped(text)) for text in texts), title, pages.count(None), attached)
+    shown = tuple(clean(_mapped(text)) for text in texts)
+    return PdfText(shown, title, pages.count(None), attached, data, is_blank)
+
+
+def shows_anything(document: Any, index: int) -> bool:
+    """Whether the page can be opened and has an object."""
+    try:
+        page = document[index]
+    except (pypdfium2.PdfiumError, IndexError):
+        return False
+    try:
+        return bool(pdfium.FPDFPage_CountObjects(page.raw) > 0)
+    finally:
+        page.close()
 
 
 def _mapped(text: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import pypdfium2
 import pypdfium2.raw as pdfium
 
+from dagster_offload.extraction.formats.pdf import shows_anything
 from dagster_offload.extraction.ocr.skew import skew_of, straightened
 
 DPI = 300  # Tesseract's models were trained at this resolution
@@ -29,6 +30,10 @@ class PdfPages:
     @property
     def count(self) -> int:
         return len(self._document)
+
+    def shows_anything(self, number: int) -> bool:
+        """Whether the page can be opened and has an object."""
+        return shows_anything(self._document, number - 1)
 
     def is_picture(self, number: int) -> bool:
         """Whether pictures cover at least half of the page."""

@@ -14,6 +14,7 @@ import pypdfium2
 from dagster_offload.extraction.cleaning import clean
 from dagster_offload.extraction.file_types.detection import detect_type
 from dagster_offload.extraction.file_types.images import HEIC, TIFF, tiff_pages
+from dagster_offload.extraction.formats.pdf import repaired
 from dagster_offload.extraction.legibility import is_stray, share_of_wrong_letters, why_glyph_soup, why_worthless
 from dagster_offload.extraction.no_text import NO_WORDS
 from dagster_offload.extraction.ocr import tesseract
@@ -61,6 +62,8 @@ class PictureReader:
     def read_pages(self, data: bytes) -> Extracted:
         """Read the `allowed` pages of a PDF, which an earlier request named. What is returned is not its text."""
         pages = PdfPages(data)
+        if not all(map(pages.shows_anything, self.allowed or ())):
+            pages = PdfPages(repaired(data))
         for number in self.allowed or ():
             self._page(number, pages.count, lambda n: (*pages.render_page(n), 0), pages.render_straight)
         return Extracted(Outcome.NO_TEXT, "", {"reason": "only some of its pages were read"})

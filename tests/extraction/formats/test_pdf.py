@@ -7,6 +7,7 @@ from dagster_offload.extraction import readers
 from dagster_offload.extraction.formats.pdf import join_cut_words, pdf_text
 from dagster_offload.extraction.formats.pdf_annotations import Letter, Note, insert_notes
 from dagster_offload.extraction.legibility import why_glyph_soup
+from dagster_offload.extraction.ocr.page_images import PdfPages
 from dagster_offload.extraction.ocr.scans import PictureReader
 from dagster_offload.extraction.ocr.tesseract import Reader
 from dagster_offload.extraction.protocol import Extracted
@@ -167,6 +168,25 @@ def test_a_table_with_a_wrong_offset_hides_no_text(hidden: str) -> None:
     start = b"%010d 00000 n" % whole.index(hidden.encode())
     found = pdf_text(whole.replace(start, b"0000000012 00000 n"))
     assert (found.pages, found.broken_pages) == (("the whole letter",), 0)
+
+
+def test_a_scanned_page_with_a_wrong_offset_is_read_by_ocr_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = made_pdf(Page(lines("the whole letter")), Page("0 0 595 842 re f " * 30))
+    start = b"%010d 00000 n" % whole.index(b"7 0 obj")
+    broken = whole.replace(start, b"0000000012 00000 n")
+    read: list[bytes] = []
+    monkeypatch.setattr(PictureReader, "read_pdf", lambda _self, data, _texts: read.append(data))
+    pictures = PictureReader(Reader("", "", "", (), knows_orientation=False, advice=""), {}, lambda _: None)
+    assert readers.read_file(broken, "a.pdf", "pdf", pictures).text == "the whole letter"
+    assert len(pdf_text(read[0]).pages) == 2
+    assert pdf_text(read[0]).broken_pages == 0
+    assert PdfPages(read[0]).shows_anything(2)
+    assert not PdfPages(broken).shows_anything(2)
+
+
+def test_a_page_that_shows_something_is_not_repaired() -> None:
+    scan = made_pdf(Page("0 0 595 842 re f"))
+    assert pdf_text(scan).data == scan
 
 
 def test_glyph_numbers_instead_of_letters_are_not_read_as_text() -> None:

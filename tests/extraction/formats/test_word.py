@@ -58,6 +58,13 @@ def test_an_east_asian_word_95_document_is_read_by_its_codes_of_two_bytes(
     assert read_as(monkeypatch, f"# {codes} \u1093\u10e9\u1094", data) == f"# {text} “é”"
 
 
+def test_codes_that_were_read_as_one_character_or_lost_do_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = "创建亍堋文档在单击确定".encode("gbk").decode("utf-16-be", "surrogatepass")
+    data = compound({"WordDocument": b"\x99\xa6" + bytes(5000)})
+    assert any(ord(code) > 0xFFFF for code in codes)
+    assert read_as(monkeypatch, f"# {codes}\ufffd", data) == "# 创建亍堋文档在单击确定\ufffd"
+
+
 def test_raised_letters_are_read_without_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_as(monkeypatch, "the 1<sup>st</sup> of H<sub>2</sub>O", word_file(0xC1)) == "the 1st of H2O"
 

@@ -25,6 +25,7 @@ _WORD_95 = b"\xdc\xa5"  # how the header of Word 6 and 95 begins
 # How the header of Word 6 and 95 begins in Japan and Korea, and in China and Taiwan, whose texts tell their encoding.
 _EAST_ASIAN = {b"\x97\xa6": "cp932", b"\x98\xa6": "cp949", b"\x99\xa6": "gb18030"}
 _FIRST_OF_TWO_BYTES = 0x8100  # smaller codes are of one byte
+_LOST = 0xFFFD  # a code that office-oxide could not read as a character
 _WESTERN = 0x10  # the upper half of the code of a Western character
 _LAST_OF_WORD_95 = 0x69  # later file versions store text in Unicode
 _FONTS = 0x00D0  # where the header has the offset and the length of the table of fonts
@@ -66,22 +67,28 @@ def _decoded_by_two_bytes(text: str, encoding: str) -> str:
     """Decode text whose codes were read as characters."""
     if encoding == "gb18030" and not _is_simplified(text):
         encoding = "cp950"
-    return _BEYOND_ASCII.sub(lambda run: "".join(_of_code(character, encoding) for character in run[0]), text)
+    return _BEYOND_ASCII.sub(lambda run: "".join(_of_code(code, encoding) for code in _codes(run[0])), text)
 
 
 def _is_simplified(text: str) -> bool:
     """Whether nine of ten codes are of GB 2312, which has few of the codes that Taiwan uses."""
-    codes = [ord(character).to_bytes(2, "big") for character in text if ord(character) >= _FIRST_OF_TWO_BYTES]
+    codes = [code.to_bytes(2, "big") for code in _codes(text) if _FIRST_OF_TWO_BYTES <= code != _LOST]
     return 10 * sum(strict(code, "gb2312") is not None for code in codes) >= 9 * len(codes)
 
 
-def _of_code(character: str, encoding: str) -> str:
-    code = ord(character)
-    if code >= _FIRST_OF_TWO_BYTES:
+def _codes(text: str) -> tuple[int, ...]:
+    """The codes that were read as UTF-16. Two of them may have become one character."""
+    data = text.encode("utf-16-be", "surrogatepass")
+    return struct.unpack(f">{len(data) // 2}H", data)
+
+
+def _of_code(code: int, encoding: str) -> str:
+    if _FIRST_OF_TWO_BYTES <= code != _LOST:
         return code.to_bytes(2, "big").decode(encoding, "replace")
     if code >> 8 == _WESTERN:
         return bytes((code & 0xFF,)).decode("cp1252", "replace")
-    return strict(_western_bytes(character), encoding) or character
+    byte = ord(chr(code).translate(_TO_LATIN_1))
+    return chr(code) if byte > 0xFF else strict(bytes((byte,)), encoding) or chr(code)
 
 
 def _encoding_of_fonts(stream: bytes) -> str | None:
