@@ -72,6 +72,9 @@ def build_extract_job(
         description="Claims documents from the ledger and extracts their texts, on all cores, until none is left.",
     )
     def extract_texts(context: dg.OpExecutionContext, deep_slot: dg.ResourceParam[DeepSlot]) -> None:
+        if _has_ended(context):  # Celery has delivered the step again
+            context.log.info("the run has ended: nothing to do")
+            return
         with failures_as_messages():
             settings = deep_slot.settings()
             with deep_slot.unmigrated_ledger() as ledger:

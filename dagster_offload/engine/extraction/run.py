@@ -111,8 +111,12 @@ class _Every:
 
     def __call__(self) -> None:
         if time.monotonic() - self._last >= self._seconds:
-            self._act()
-            self._last = time.monotonic()
+            self.at_once()
+
+    def at_once(self) -> None:
+        """Call `act`, whenever it was called before."""
+        self._act()
+        self._last = time.monotonic()
 
 
 class _Written(NamedTuple):
@@ -145,6 +149,8 @@ class _ResultWriter:
         ahead, ended = 0, list[Ended]()
         while True:
             began = time.monotonic()
+            if self.watch is not None and any(isinstance(end.found, Waits | Unread) for end in ended):
+                self.watch.at_once()  # the library may be what is missing, so postpone no document for it
             taken = self._commit(ended, self._wanted(lanes, ahead, alone=alone), lanes, alone=alone)
             if self.worker.is_lost:
                 self._release([*lanes.take_unstarted(), *taken])

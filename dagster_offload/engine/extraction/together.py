@@ -19,6 +19,7 @@ from dagster_offload.stages.graph import EXTRACT
 
 logger = logging.getLogger(__name__)
 
+PAUSE_SECONDS = 1.0  # between two looks at Postgres
 EXTRACT_WORKER = "extract"  # the kind of these workers
 
 
@@ -38,7 +39,6 @@ def extract_together(
     `stop_if_ended` is called about every second, and raises if the run has ended. Raises `HostRefused` if this host may not
     take part, or loses the library, and `LedgerUnavailable` if it is cut off for `timing.cut_off` seconds.
     """
-    refuse_unfit_host(settings, ledger)
     if settings.library is None:
         raise HostRefused("no library: set OFFLOAD_LIBRARY")
     library = LibraryWatch(settings.library)
@@ -50,6 +50,7 @@ def extract_together(
     counts, give_up_at = ProgressCounts(), math.inf
     while True:
         try:
+            refuse_unfit_host(settings, ledger)
             with Worker(ledger, EXTRACT_WORKER, [EXTRACT], run_id) as worker:
                 give_up_at = math.inf
                 if _extract_until_lost(settings, ledger, worker, counts, on_progress, watch):
@@ -59,6 +60,14 @@ def extract_together(
             if time.monotonic() >= give_up_at:
                 raise
             logger.warning("%s; this step registers anew when Postgres answers", error)
+            stop_if_ended()
+            time.sleep(PAUSE_SECONDS)
+        except HostRefused:
+            # A failed step fails the run, and with it the steps of other hosts.
+            while ledger.run(left.is_held_in_run, [EXTRACT], run_id):
+                stop_if_ended()
+                time.sleep(PAUSE_SECONDS)
+            raise
 
 
 def _extract_until_lost(

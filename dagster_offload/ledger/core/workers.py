@@ -96,22 +96,29 @@ class Worker:
         self._listeners.append(listener)
 
     def __enter__(self) -> "Worker":
-        self.id = self.ledger.run(_register, self.kind, self.stages, self.run_id)
-        self._connection = self.ledger.retry_until_available(self._hold)
-        self.ledger.run(reclaim_dead, self.ledger.schema)
+        try:
+            self.id = self.ledger.run(_register, self.kind, self.stages, self.run_id)
+            self._connection = self.ledger.retry_until_available(self._hold)
+            self.ledger.run(reclaim_dead, self.ledger.schema)
+        except BaseException:
+            self._close()
+            raise
         self._thread.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
         os.write(self._stop_writer, b"x")
         self._thread.join()
-        os.close(self._stop_reader)
-        os.close(self._stop_writer)
         try:
             self.ledger.run(_deregister, self.id)
         finally:
-            if self._connection is not None:
-                self._connection.close()
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self._stop_reader)
+        os.close(self._stop_writer)
+        if self._connection is not None:
+            self._connection.close()
 
     def _hold(self) -> Connection:
         """Open a direct connection that holds this worker's lock and listens for notifications."""
