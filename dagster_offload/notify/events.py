@@ -43,7 +43,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Notice:
+class Notification:
     """One message. A channel gets at most one with the same `key`."""
 
     event: Event
@@ -56,7 +56,7 @@ class Notice:
 class Decision:
     """The messages, and what was looked at with them. `seconds`: when to look again; None = at the next change."""
 
-    messages: list[Notice]
+    messages: list[Notification]
     is_done_looked_at: bool
     are_failures_looked_at: bool
     seconds: float | None = None
@@ -70,7 +70,7 @@ def decide(facts: Facts, channel: ChannelSettings) -> Decision:
     if waits is None:
         found += _needs_you(facts, channel)
     return Decision(
-        [notice for notice in found if notice.event in channel.events],
+        [notification for notification in found if notification.event in channel.events],
         is_done_looked_at=is_over,
         are_failures_looked_at=waits is None,
         seconds=waits,
@@ -85,10 +85,10 @@ def _wait_for_others(facts: Facts, *, is_over: bool) -> float | None:
     return left if left > 0 else None
 
 
-def _done(facts: Facts, *, is_over: bool) -> Iterator[Notice]:
+def _done(facts: Facts, *, is_over: bool) -> Iterator[Notification]:
     if is_over and facts.was_done:
         needs = f" {_verb(facts.need_you, 'need')} you: dagster-offload status" if facts.need_you else ""
-        yield Notice(
+        yield Notification(
             "done",
             f"done/{facts.latest}",
             "all done",
@@ -96,7 +96,7 @@ def _done(facts: Facts, *, is_over: bool) -> Iterator[Notice]:
         )
 
 
-def _needs_you(facts: Facts, channel: ChannelSettings) -> Iterator[Notice]:
+def _needs_you(facts: Facts, channel: ChannelSettings) -> Iterator[Notification]:
     if not facts.failures:
         return
     count = len({problem.document for problem in facts.failures})
@@ -105,7 +105,7 @@ def _needs_you(facts: Facts, channel: ChannelSettings) -> Iterator[Notice]:
     if channel.names and len(facts.failures) > NAMED:
         lines.append(f"and {len(facts.failures) - NAMED} more")
     lines.append("What to do: dagster-offload status, and dagster-offload explain DOCUMENT")
-    yield Notice("needs_you", f"needs_you/{max(facts.failed)}", title, "\n".join(lines))
+    yield Notification("needs_you", f"needs_you/{max(facts.failed)}", title, "\n".join(lines))
 
 
 def _line(problem: Problem) -> str:
@@ -113,11 +113,11 @@ def _line(problem: Problem) -> str:
     return f"{problem.state}: {escaped(problem.document)}, {problem.stage}: {escaped(reason[:LONGEST_REASON])}"
 
 
-def _misconfigured(facts: Facts) -> Iterator[Notice]:
+def _misconfigured(facts: Facts) -> Iterator[Notification]:
     for slot in facts.slots:
         if slot.breaker is BreakerState.MISCONFIGURED:
             code = (slot.reason or "").partition(":")[0].partition(" ")[0]
-            yield Notice(
+            yield Notification(
                 "misconfigured",
                 f"misconfigured/{slot.name}/{facts.opened_at.get(slot.name)}/{code}",
                 f"the slot {slot.name} is misconfigured",
@@ -126,12 +126,12 @@ def _misconfigured(facts: Facts) -> Iterator[Notice]:
             )
 
 
-def _away(facts: Facts, days: float) -> Iterator[Notice]:
+def _away(facts: Facts, days: float) -> Iterator[Notification]:
     for slot in facts.slots:
         absence, due = facts.absences.get(slot.name), facts.due.get(slot.name, 0)
         if absence is None or absence.days < days or not due or slot.breaker is BreakerState.MISCONFIGURED:
             continue
-        yield Notice(
+        yield Notification(
             "away",
             f"away/{slot.name}/{absence.number}",
             f"the slot {slot.name} is unavailable for {days:g} day{'' if days == 1 else 's'}",

@@ -20,8 +20,8 @@ def _look(cur: Cursor, name: str, channel: ChannelSettings) -> float | None:
     marks = notifications.marks(cur, name)
     facts = _read(cur, marks)
     decision = decide(facts, channel)
-    for notice in decision.messages:
-        notifications.add(cur, name, notice.event, notice.key, notice.title, notice.message)
+    for notification in decision.messages:
+        notifications.add(cur, name, notification.event, notification.key, notification.title, notification.message)
     _mark(cur, name, marks, facts, decision)
     return decision.seconds
 
@@ -84,5 +84,5 @@ def _mark(cur: Cursor, name: str, marks: Marks, facts: Facts, decision: Decision
         notifications.mark_done(cur, name, facts.latest)
     if decision.are_failures_looked_at:
         notifications.mark_failures(cur, name, [*marks.seen, *facts.failed])
-    if any(notice.event == "needs_you" for notice in decision.messages):
+    if any(notification.event == "needs_you" for notification in decision.messages):
         notifications.mark_grouped(cur, name)

@@ -75,13 +75,18 @@ class Mail:
         looking = start_in_daemon_thread(socket.getaddrinfo, self._settings.server, port, type=socket.SOCK_STREAM)
         addresses = dict.fromkeys(str(entry[4][0]) for entry in looking.result(self._settings.timeout))
         for number, address in enumerate(addresses, start=1):
-            server.timeout = max(self._settings.timeout - (time.monotonic() - began), 0.1)
+            left = self._settings.timeout - (time.monotonic() - began)
+            server.timeout = max(left / (len(addresses) - number + 1), 1.0)
             try:
                 server.connect(address, port)
-                return
             except OSError:
-                if number == len(addresses):
+                if number == len(addresses) or left <= 0:
                     raise
+                continue
+            server.timeout = left
+            if server.sock is not None:
+                server.sock.settimeout(max(left, 1.0))
+            return
 
     def _mail(self, message: Notice) -> EmailMessage:
         sender = self._settings.sender or self._settings.email

@@ -25,7 +25,7 @@ def problems(count: int) -> list[Problem]:
 
 
 def events(facts: Facts, **changes: Any) -> list[str]:
-    return [notice.event for notice in decide(facts, channel(**changes)).messages]
+    return [notification.event for notification in decide(facts, channel(**changes)).messages]
 
 
 def test_a_quiet_ledger_says_nothing() -> None:
@@ -57,23 +57,23 @@ def test_failures_do_not_wait_for_others_when_the_work_is_over() -> None:
 
 
 def test_many_failures_are_one_message_that_names_the_first() -> None:
-    [notice] = decide(replace(QUIET, failed=[5], failures=problems(NAMED + 5)), channel()).messages
-    assert notice.title == "15 documents need you"
-    assert "failed: 0.txt, summarize: no_json: no JSON" in notice.message
-    assert "and 5 more" in notice.message
+    [notification] = decide(replace(QUIET, failed=[5], failures=problems(NAMED + 5)), channel()).messages
+    assert notification.title == "15 documents need you"
+    assert "failed: 0.txt, summarize: no_json: no JSON" in notification.message
+    assert "and 5 more" in notification.message
 
 
 def test_without_names_no_document_is_named() -> None:
-    [notice] = decide(replace(QUIET, failed=[5], failures=problems(2)), channel(names=False)).messages
-    assert notice.title == "2 documents need you"
-    assert ".txt" not in notice.message
+    [notification] = decide(replace(QUIET, failed=[5], failures=problems(2)), channel(names=False)).messages
+    assert notification.title == "2 documents need you"
+    assert ".txt" not in notification.message
 
 
 def test_a_channel_gets_only_its_events_and_the_others_count_as_looked_at() -> None:
     facts = replace(QUIET, was_done=True, failed=[5], failures=problems(1))
     assert sorted(events(facts)) == ["done", "needs_you"]
     decision = decide(facts, channel(events="needs_you"))
-    assert [notice.event for notice in decision.messages] == ["needs_you"]
+    assert [notification.event for notification in decision.messages] == ["needs_you"]
     assert decision.is_done_looked_at
 
 
