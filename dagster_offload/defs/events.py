@@ -130,7 +130,8 @@ class EventReporter:
                 patience_ends = time.monotonic() + OTHER_FLUSHER_PATIENCE_SECONDS
             if time.monotonic() > patience_ends:
                 logger.warning(
-                    "another process holds %s events and makes no progress; the next run or sensor tick reports them",
+                    "%s events are not reported yet: another process reports them, or a scan is changing the partitions "
+                    "(OFFLOAD_PARTITION_BY). The next run or sensor tick reports them",
                     left,
                 )
                 return

@@ -151,7 +151,9 @@ def _fewer_levels(levels: int) -> str:
             what = "only the first level of their paths counts"
         case _:
             what = f"only the first {levels} levels of their paths count"
-    return f"there are more than {MOST_PARTITIONS} folders, so {what} (OFFLOAD_PARTITION_BY; shard:N has no such limit)"
+    return (
+        f"there were more than {MOST_PARTITIONS} folders, so {what} (OFFLOAD_PARTITION_BY; shard:N has no such limit)"
+    )
 
 
 def build_library_sensor(deep_slot: DeepSlot, names: Names, interval_seconds: float) -> dg.SensorDefinition:

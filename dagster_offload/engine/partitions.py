@@ -21,7 +21,7 @@ def why_to_scan(cur: Cursor, wanted: PartitionRule) -> str | None:
     """Why a scan must update Dagster's partitions although the library is unchanged; None if it need not."""
     if not is_in_force(wanted, assigning.in_force(cur)):
         return f"partition_by is {wanted} now"
-    if wanted.is_grouped and assigning.has_unknown_keys(cur):
+    if wanted.is_grouped and assigning.unknown_keys(cur):
         return "Dagster does not have all partitions yet"
     return None
 

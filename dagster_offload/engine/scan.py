@@ -232,11 +232,12 @@ def _store_batch(
     current_recipes: Mapping[str, str],
     started_at: datetime,
 ) -> None:
+    rule = assigning.locked_rule(cur)
     if new:
         documents.store_new(cur, new, current_recipes, started_at)
     for file, found, unreadable in others:
         documents.store(cur, file, found, unreadable, current_recipes, started_at)
-    assigning.assign(cur, [*(file.key for file, _ in new), *(file.key for file, _, _ in others)])
+    assigning.assign(cur, rule, [*(file.key for file, _ in new), *(file.key for file, _, _ in others)])
 
 
 @dataclass(frozen=True)

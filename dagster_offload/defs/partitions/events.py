@@ -65,11 +65,12 @@ def _report(reporter: "EventReporter", found: Pending) -> None:
             withdraw(reporter.instance, reporter.names.keys[stage], partitions)
     if found.was_withdrawn:
         reporter.instance.wipe_asset_cached_status([reporter.names.keys[stage] for stage in reporter.reportable])
+    _note_intent(reporter, [facts for facts in known if runs[facts.partition, facts.stage]])
     reported: dict[tuple[str, str], tuple[str, Run]] = {}
     for stage in reporter.reportable:  # upstream assets first
         complete = [facts for facts in known if facts.stage == stage and facts.is_complete]
         reported |= _materialize(reporter, stage, complete, runs)
-    _observe(reporter, [row for row in found.rows if row.state is not None], {facts.partition for facts in known})
+    _observe(reporter, found.rows)
     reporter.ledger.run(
         _mark_reported,
         [(partition, stage, version, run) for (partition, stage), (version, run) in reported.items()],
@@ -90,6 +91,13 @@ def _runs(found: Pending, stages: Sequence[str]) -> dict[tuple[str, str], list[R
     return runs
 
 
+def _note_intent(reporter: "EventReporter", known: Sequence[Facts]) -> None:
+    """Note which partitions Dagster may show from now on. If this process dies, they can be withdrawn all the same."""
+    begun = [(facts.partition, facts.stage, "", None) for facts in known if facts.is_complete and facts.version is None]
+    if begun:
+        reporter.ledger.run(events.mark_reported, begun, [], [])
+
+
 def _materialize(
     reporter: "EventReporter", stage: str, complete: Sequence[Facts], runs: dict[tuple[str, str], list[Run]]
 ) -> dict[tuple[str, str], tuple[str, Run]]:
@@ -98,6 +106,8 @@ def _materialize(
     reported = {}
     for facts in complete:
         contents = reporter.ledger.run(events.contents, facts.partition, stage, reporter.stages.recipes.get(stage))
+        if not contents.documents:  # they have gone meanwhile, which is noted
+            continue
         for run in runs_to_report(facts, contents.version, runs[facts.partition, stage]):
             shown = partition_materialization(facts.partition, stage, contents, reporter.names.keys, reporter.stages)
             message = f"{escaped(facts.partition)}: {stage} is done for {counted(contents.documents, 'document')}."
@@ -108,13 +118,14 @@ def _materialize(
     return reported
 
 
-def _observe(reporter: "EventReporter", rows: Sequence[Row], known: set[str]) -> None:
+def _observe(reporter: "EventReporter", rows: Sequence[Row]) -> None:
     """Report documents that were deferred, failed or quarantined: one event for a partition, a stage, a state and a run."""
-    together: dict[tuple[str, str, State, Run], list[Row]] = defaultdict(list)
+    together: dict[tuple[str, str, State, Run], dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        if row.partition in known and row.state is not None:
-            together[row.stage, row.partition, row.state, row.run_id].append(row)
-    for (stage, partition, state, run), alike in together.items():
+        if row.partition is not None and row.state is not None:
+            together[row.stage, row.partition, row.state, row.run_id][row.document] = row
+    for (stage, partition, state, run), by_document in together.items():
+        alike = list(by_document.values())
         shown = partition_observation(partition, stage, state, alike, reporter.names.keys)
         message = f"{escaped(partition)}: {stage} is {state} for {counted(len(alike), 'document')}."
         reporter.store(run, [(message, shown)])

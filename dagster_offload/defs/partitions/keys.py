@@ -5,7 +5,6 @@ If each document is a partition, a key that a person has typed is kept for a whi
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import dagster as dg
 from dagster._core.storage.tags import (
@@ -47,19 +46,17 @@ def update_partitions(
             instance, name, present, expired=lambda others: ledger.run(documents.expired_keys, others)
         )
     with outbox.holding_back(ledger):
-        before = ledger.run(assigning.in_force)
         rule = begin_change(ledger, wanted)
         if not rule.is_grouped:  # Dagster must have the keys before an event is reported for them
             changes = sync_partitions(instance, name, ledger.run(documents.present_keys))
             complete_change(ledger, rule)
             return changes
         complete_change(ledger, rule)
-        keys, assets = ledger.run(assigning.keys), list(names.keys.values())
-        # Another rule may give an old key to other documents: shard-0007 of 100 is not that of 200.
-        if before.rule != rule or not before.is_complete:
-            forget_partitions(instance, ledger, assets, keys)
-        forget = partial(forget_partitions, instance, ledger, assets)
-        changes = sync_partitions(instance, name, keys, before_adding=forget)
+        # Another rule may give an old key to other documents: shard-0007 of 100 is not that of 200. After a restore, Dagster may
+        # show more than the ledger has.
+        if new := ledger.run(assigning.unknown_keys):
+            forget_partitions(instance, ledger, list(names.keys.values()), new)
+        changes = sync_partitions(instance, name, ledger.run(assigning.keys))
         ledger.run(assigning.set_dagster_keys, instance.get_dynamic_partitions(name))
         return PartitionChanges(changes.added, changes.removed, rule)
 
@@ -70,7 +67,6 @@ def sync_partitions(
     keys: Sequence[str],
     *,
     expired: Callable[[Sequence[str]], Collection[str]] | None = None,
-    before_adding: Callable[[list[str]], None] | None = None,
 ) -> PartitionChanges:
     """Add these keys to the dynamic partitions `name`, and remove others. Dagster keeps the events of removed keys.
 
@@ -87,10 +83,7 @@ def sync_partitions(
     if gone:
         gone -= _keys_of_unfinished_runs(instance)
     for start in range(0, len(new), BATCH):
-        batch = new[start : start + BATCH]
-        if before_adding is not None:
-            before_adding(batch)
-        instance.add_dynamic_partitions(name, batch)
+        instance.add_dynamic_partitions(name, new[start : start + BATCH])
     remove_keys(instance, name, sorted(gone))
     return PartitionChanges(added=len(new), removed=len(gone))
 

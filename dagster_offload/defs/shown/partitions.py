@@ -19,6 +19,8 @@ from dagster_offload.ledger.partitions.events import NAMED, Contents, Row
 from dagster_offload.text.counts import counted
 from dagster_offload.text.plain_text import escaped, escaped_json
 
+_NO_REASON = "no reason was recorded"
+
 
 def partition_materialization(
     partition: str, stage: str, found: Contents, asset_keys: Mapping[str, dg.AssetKey], stages: StageFacts
@@ -54,20 +56,23 @@ def partition_materialization(
 def partition_observation(
     partition: str, stage: str, state: State, rows: Sequence[Row], asset_keys: Mapping[str, dg.AssetKey]
 ) -> dg.AssetObservation:
-    """The observation of documents of a partition that were deferred, failed or quarantined: how many, and the first few."""
+    """The observation of documents of a partition that were deferred, failed or quarantined: how many, and the first few.
+
+    `rows` has each document once.
+    """
     metadata: dict[str, dg.MetadataValue] = {
         "state": dg.MetadataValue.text(state.value),
-        "documents": dg.MetadataValue.int(len({row.document for row in rows})),
+        "documents": dg.MetadataValue.int(len(rows)),
     }
     for number, row in enumerate(rows[:NAMED], start=1):
         step = next_step(row.document, stage, state, row.reason)
-        lines = [row.document, row.reason or "no reason was recorded", *([step] if step else [])]
+        lines = [row.document, row.reason or _NO_REASON, *([step] if step else [])]
         metadata[f"document {number}"] = dg.MetadataValue.text(escaped(": ".join(lines)))
     return dg.AssetObservation(
         asset_keys[stage],
         partition=partition,
         description=escaped(
-            f"{state.value}: {counted(len(rows), 'document')}, such as {rows[0].document}: {rows[0].reason}"
+            f"{state.value}: {counted(len(rows), 'document')}, such as {rows[0].document}: {rows[0].reason or _NO_REASON}"
         ),
         metadata=metadata,
         tags={OBSERVATION_TAG: str(rows[-1].event_id)},

@@ -45,6 +45,8 @@ def replace(cur: Cursor, wanted: StageGraph) -> None:
                 filled_to,
             ],
         )
+    # A stage that is back may lack items that its partitions had when it was removed. There are none without groups.
+    cur.execute("insert into partition_changes (partition) select key from dagster_partitions")
 
 
 def fill_documents(cur: Cursor, keys: Sequence[str], recipes: Mapping[str, str]) -> None:

@@ -1,6 +1,9 @@
 -- Partitions of several documents. Unless the setting partition_by was changed, each document is a partition, and these
 -- tables are empty.
 
+-- Workers lock items before documents.
+lock table work_items in access exclusive mode;
+
 alter table documents add column partition text;  -- null = none yet, or each document is one
 create index documents_partition on documents (partition, document_id) where partition is not null and is_present;
 
@@ -26,8 +29,9 @@ create table partition_changes (              -- partitions in which a document 
 create table partition_reports (              -- stages that Dagster shows as materialized for a partition
     partition text not null,
     stage text not null,
-    version text not null,                    -- a hash of the outputs of its documents
+    version text not null,                    -- a hash of the outputs of its documents; '' = about to be reported
     run_id text,                              -- of the last event
-    told_at timestamptz not null default clock_timestamp(),
     primary key (partition, stage)
 );
+
+create index outbox_pending_document on outbox (document_id, result_id) where told_at is null;

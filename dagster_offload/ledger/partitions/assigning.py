@@ -46,6 +46,8 @@ def in_force(cur: Cursor) -> RuleInForce:
 def put_in_force(cur: Cursor, rule: PartitionRule) -> None:
     """Let all documents follow this rule from now on. The caller must keep events from being reported until they do."""
     cur.execute("lock table partition_rule in exclusive mode")
+    # No result may be stored between the time below and the triggers. They need this lock anyway.
+    cur.execute("lock table work_items in share row exclusive mode")
     # Events that were not reported before the first rule that groups documents count as later ones.
     cur.execute(
         "insert into partition_rule (grouped_by, number, filled_to, grouped_since) values (%(by)s, %(number)s, 0, "
@@ -81,17 +83,21 @@ def follow_changes(cur: Cursor) -> None:
             cur.execute(f"alter table work_items {'enable' if is_wanted else 'disable'} trigger {name}".encode())
 
 
-def assign(cur: Cursor, documents: Sequence[str]) -> None:
-    """Give these documents their partitions, in the transaction that stores their files."""
+def locked_rule(cur: Cursor) -> PartitionRule:
+    """The rule in force, which cannot change before this transaction ends. To be called before it writes documents."""
     row = cur.execute("select grouped_by, number from partition_rule for share").fetchone()
-    if row is None or row["grouped_by"] == By.DOCUMENT:
+    return PER_DOCUMENT if row is None else PartitionRule(By(row["grouped_by"]), row["number"])
+
+
+def assign(cur: Cursor, rule: PartitionRule, documents: Sequence[str]) -> None:
+    """Give these documents their partitions by the locked rule, in the transaction that stores their files."""
+    if not rule.is_grouped:
         return
     cur.execute(
         "select document_id, key, mtime_ns, partition from documents where key = any(%s) order by document_id",
         [list(documents)],
     )
-    moved = _move(cur, PartitionRule(By(row["grouped_by"]), row["number"]), cur.fetchall())
-    note_changes(cur, moved)
+    note_changes(cur, _move(cur, rule, cur.fetchall()))
 
 
 def assign_next(cur: Cursor, most: int) -> bool:
@@ -150,10 +156,11 @@ def keys(cur: Cursor) -> list[str]:
     return [row["partition"] for row in cur.fetchall()]
 
 
-def has_unknown_keys(cur: Cursor) -> bool:
-    """Whether a partition has documents and is none of Dagster's yet, because a command or an interrupted scan stored them."""
+def unknown_keys(cur: Cursor) -> list[str]:
+    """The partitions that have documents and that Dagster lacks or may show wrongly: a command or an interrupted scan stored
+    them, the rule was changed, or the ledger was restored."""
     known = {row["key"] for row in cur.execute("select key from dagster_partitions")}
-    return not known.issuperset(keys(cur))
+    return [key for key in keys(cur) if key not in known]
 
 
 def folders(cur: Cursor) -> list[str]:

@@ -170,8 +170,7 @@ def mark_reported(
     cur.execute(
         "insert into partition_reports (partition, stage, version, run_id) "
         "select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) "
-        "on conflict (partition, stage) do update set version = excluded.version, run_id = excluded.run_id, "
-        "told_at = clock_timestamp()",
+        "on conflict (partition, stage) do update set version = excluded.version, run_id = excluded.run_id",
         [[each[column] for each in reported] for column in range(4)],
     )
     cur.execute("delete from partition_changes where change_id = any(%s)", [list(changes)])

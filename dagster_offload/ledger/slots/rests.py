@@ -12,7 +12,7 @@ from dagster_offload.slot.waking import Wake, describe_wakes, is_wake_due
 PAUSE_MESSAGE = "pause:"
 # Longer ago, a wake explains nothing, and no limit counts it.
 KEPT = timedelta(days=30)
-# What a wake has failed by until it ends.
+# The problem that is stored for a wake until it ends.
 _NOT_ENDED = "it did not end"
 # How long a wake may take beyond the time limit of its program.
 _ENDED_LATE = timedelta(seconds=15)

@@ -9,6 +9,7 @@ import pytest
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.checks import NAME as CHECK
+from dagster_offload.defs.partitions import events as partition_events
 from dagster_offload.ledger.work import redo
 from tests.dagster.partitions.conftest import KEYS, green, partitioned, report, shown_as, write
 from tests.support.edge import Edge
@@ -279,3 +280,33 @@ def test_what_waits_or_fails_is_observed_on_the_partition_with_few_names(folders
     assert metadata is not None
     assert metadata.metadata["state"].value == "deferred"
     assert len([name for name in metadata.metadata if name.startswith("document ")]) <= 3
+
+
+def test_a_failure_is_observed_although_dagster_does_not_have_the_partition_yet(folders: Edge) -> None:
+    write(folders, "rent/a.txt")
+    folders.scan()
+    with folders.ledger.transaction() as cur:
+        cur.execute("delete from dagster_partitions")
+    folders.router.set(mode="cold")
+    folders.run_job("drain")
+    wanted = dg.AssetRecordsFilter(asset_key=KEYS["classify"], asset_partitions=["rent"])
+    assert len(folders.instance.fetch_observations(wanted, limit=10).records) == 1
+
+
+def test_a_report_that_dies_before_the_ledger_knows_it_can_be_withdrawn(
+    folders: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folders, "rent/a.txt")
+    folders.scan()
+
+    def dies(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(partition_events, "_mark_reported", dies)
+        folders.run_job("drain")
+    assert green(folders, "summarize") == {"rent"}, "Dagster has the event"
+    write(folders, "rent/b.txt")
+    folders.scan()
+    report(folders)
+    assert green(folders, "summarize") == set()

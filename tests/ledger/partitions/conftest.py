@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from dagster_offload.engine.partitions import BATCH, begin_change, complete_change
-from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.partitions import assigning
 from dagster_offload.library.partition_keys import By, PartitionRule
 from tests.support.ledger import Bench
@@ -20,11 +20,16 @@ def arrange(ledger: Ledger, wanted: PartitionRule, batch: int = BATCH) -> Partit
     return rule
 
 
+def assign(cur: Cursor, keys: Sequence[str]) -> None:
+    """Give documents their partitions, as a scan's batch does."""
+    assigning.assign(cur, assigning.locked_rule(cur), keys)
+
+
 def store(bench: Bench, *keys: str) -> None:
     """Store new or changed documents, as a scan does."""
     for key in keys:
         bench.put(key)
-    bench.ledger.run(assigning.assign, keys)
+    bench.ledger.run(assign, keys)
 
 
 def extracted(bench: Bench, *keys: str) -> None:

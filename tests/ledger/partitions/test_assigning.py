@@ -9,7 +9,16 @@ from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.work import documents, outbox
 from dagster_offload.library.partition_keys import PER_DOCUMENT, By, PartitionRule
 from dagster_offload.stages.graph import BUILT_IN, CLASSIFY, EXTRACT, SUMMARIZE
-from tests.ledger.partitions.conftest import FOLDERS, arrange, extracted, noted, partitions, store, with_dagster_keys
+from tests.ledger.partitions.conftest import (
+    FOLDERS,
+    arrange,
+    assign,
+    extracted,
+    noted,
+    partitions,
+    store,
+    with_dagster_keys,
+)
 from tests.support.ledger import Bench
 from tests.support.stages import DRAIN_STAGES
 
@@ -45,7 +54,7 @@ def test_a_file_with_another_modification_time_moves_to_another_month(bench: Ben
     assert partitions(bench) == {"a.txt": "1970-01"}
     noted(bench)
     bench.sql("update documents set mtime_ns = 1760000000000000000")
-    bench.ledger.run(assigning.assign, ["a.txt"])
+    bench.ledger.run(assign, ["a.txt"])
     assert partitions(bench) == {"a.txt": "2025-10"}
     assert noted(bench) == ["1970-01", "2025-10"]
 
@@ -56,7 +65,7 @@ def test_a_scan_that_stores_documents_during_a_change_uses_the_rule_before_or_af
     arrange(bench.ledger, FOLDERS)
     bench.put("rent/a.txt")
     with bench.ledger.transaction() as scanning:
-        assigning.assign(scanning, ["rent/a.txt"])
+        assign(scanning, ["rent/a.txt"])
         change = bench.begun(lambda cur: assigning.put_in_force(cur, SHARDS))
         assert not change.done(), "it waits for the scan's batch"
     change.result()
@@ -69,7 +78,7 @@ def test_what_can_change_the_state_of_a_partition_is_noted(folders: Bench) -> No
     store(folders, "rent/a.txt", "tax/b.txt")
     assert noted(folders) == ["rent", "tax"]
     folders.extracted("rent/c.txt")
-    folders.ledger.run(assigning.assign, ["rent/c.txt"])
+    folders.ledger.run(assign, ["rent/c.txt"])
     noted(folders)
     claim = folders.hold(worker, [CLASSIFY], keys=["rent/c.txt"])
     assert noted(folders) == [], "a claim completes nothing"
