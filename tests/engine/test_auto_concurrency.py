@@ -1,5 +1,6 @@
 """The concurrency of a drain: found automatically, limited by the prompt cache size, without a query per call."""
 
+import asyncio
 import itertools
 import threading
 from collections import Counter
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.drain import DrainSummary, run_drain
+from dagster_offload.engine.lanes.lane import Lane
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
 from dagster_offload.slot.config import DEEP
@@ -180,6 +182,26 @@ def test_a_429_never_ends_the_last_lane(engine: Engine, change_timing: ChangeTim
     drain = drain_with_a_lane_that_found_nothing(engine)
     change_after(engine.router, after_refusals=1, mode="awake")
     engine.router.set(mode="refuse", status=429, hold=False)  # the open call is answered, the next one is refused
+    assert drain.result().left == 0
+
+
+def test_lanes_that_end_at_the_same_moment_after_a_429_leave_no_work(
+    engine: Engine, change_timing: ChangeTiming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One lane has found nothing to do and is about to end. The other makes work due, and ends as one lane too many."""
+    work = Lane.work
+
+    async def ends_after_the_others(lane: Lane) -> None:
+        await work(lane)
+        others = {task for task in lane._shared.lanes if task not in (asyncio.current_task(), None)}
+        if others and not lane._shared.is_reduced:
+            await asyncio.wait(others)
+
+    monkeypatch.setattr(Lane, "work", ends_after_the_others)
+    change_timing(busy_pause=0.01)
+    drain = drain_with_a_lane_that_found_nothing(engine)
+    change_after(engine.router, after_refusals=1, mode="awake")
+    engine.router.set(mode="refuse", status=429, hold=False)
     assert drain.result().left == 0
 
 

@@ -74,6 +74,7 @@ class Shared:
     totals: Totals
     lanes: set[asyncio.Task[Any] | None] = field(default_factory=set)  # those that run at the same time
     max_lanes: int = MAX_CONCURRENCY  # lower after a 429
+    is_reduced: bool = False  # a lane has ended although it might have found more work
     ended: int = 0  # the number of documents whose work ended here, however it ended
     changes: int = 0  # the number of notifications received about slots or permits
     is_superseded: bool = False  # the running `up` now works with other recipes
@@ -180,6 +181,7 @@ class Lane:
                 end = await self._runner.run_stages(claim, shared.scope.stages, self._freeze_watch, epochs)
                 shared.count(claim, end)
             if not self._alone and shared.has_too_many_lanes:
+                shared.is_reduced = True
                 shared.lanes.discard(asyncio.current_task())  # before the next await, or another lane would end too
                 await self._release_claimed_ahead()
                 return False

@@ -110,13 +110,19 @@ class Lanes:
 
         The first error cancels all lanes and is raised unwrapped.
         """
-        self._shared.max_lanes = MAX_CONCURRENCY
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._open_lane(group, freeze_watch)
-                self._opener = group.create_task(self._open_lanes(group, freeze_watch))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
+        shared = self._shared
+        shared.max_lanes = MAX_CONCURRENCY
+        while True:
+            shared.is_reduced = False
+            try:
+                async with asyncio.TaskGroup() as group:
+                    self._open_lane(group, freeze_watch)
+                    self._opener = group.create_task(self._open_lanes(group, freeze_watch))
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from errors
+            # The last lane may have found nothing just before the one that ended made more work due.
+            if not (shared.is_reduced and shared.may_start()):
+                return
 
     async def _open_lanes(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
         """Open lanes as the slot's concurrency and the work allow. Steers the concurrency if it is automatic."""
