@@ -1,15 +1,22 @@
 """The list numbers of Word documents (97 to 2003). The files are made record by record."""
 
+import io
 import struct
 from dataclasses import dataclass
 
+import olefile
 import pytest
 
-from dagster_offload.extraction.formats.office97 import word, word_lists
+from dagster_offload.extraction.formats.office97 import word
 from dagster_offload.extraction.formats.office97.word_lists import with_list_numbers
 from tests.extraction.made_compound import compound
 
 TEXT, PAGE = 0x800, 512
+
+
+def numbered(text: str, data: bytes) -> str:
+    with olefile.OleFileIO(io.BytesIO(data)) as file:
+        return with_list_numbers(text, file, file.openstream("WordDocument").read())
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def test_list_numbers_come_back_as_the_document_shows_them() -> None:
     ]
     data = document(paragraphs, {7: [ROMAN, LETTERS], 8: [SYLLABLES]}, [(7, b""), (8, b"")])
     text = "임대차 계약\n\n1. Purpose\n  1. the house\n  2. the garden\n\nno list\n\n## Rent\n\nthe deposit\n\n- 보증금"
-    assert with_list_numbers(text, data) == (
+    assert numbered(text, data) == (
         "임대차 계약\n\n제I조 Purpose\n  a) the house\n  b) the garden\n\nno list\n\n"
         "## 제II조 Rent\n\na) the deposit\n\n가. 보증금"
     )
@@ -126,7 +133,7 @@ def test_a_style_gives_its_list_to_its_paragraphs_and_to_the_styles_based_on_it(
     styles = (style(0xFFF), style(0, use=1), style(1))
     paragraphs = [Paragraph("one", style=1), Paragraph("two", style=2), Paragraph("three", 0, style=2)]
     data = document(paragraphs, {7: [Level()]}, [(7, b"")], styles)
-    assert with_list_numbers("one\n\ntwo\n\nthree", data) == "1. one\n\n2. two\n\nthree"
+    assert numbered("one\n\ntwo\n\nthree", data) == "1. one\n\n2. two\n\nthree"
 
 
 def test_a_list_counts_on_where_it_is_used_again_unless_it_starts_anew() -> None:
@@ -137,19 +144,19 @@ def test_a_list_counts_on_where_it_is_used_again_unless_it_starts_anew() -> None
         {7: [Level()]},
         [(7, b""), (7, b""), (7, anew), (7, changed)],
     )
-    text = with_list_numbers("one\n\ntwo\n\nfive\n\nletter\n\nthree", data)
+    text = numbered("one\n\ntwo\n\nfive\n\nletter\n\nthree", data)
     assert text == "1. one\n\n2. two\n\n5. five\n\nA. letter\n\n3. three"
 
 
 def test_bullets_replace_numbers_that_were_guessed_and_what_the_writer_typed_stays() -> None:
     paragraphs = [Paragraph("milk", 1, 0), Paragraph("- eggs", 2, 0), Paragraph("plain")]
     data = document(paragraphs, {7: [Level(23, "\uf0b7")], 8: [Level()]}, [(7, b""), (8, b"")])
-    assert with_list_numbers("1. milk\n- eggs\n3. plain", data) == "- milk\n1. - eggs\n3. plain"
+    assert numbered("1. milk\n- eggs\n3. plain", data) == "- milk\n1. - eggs\n3. plain"
 
 
 def test_a_paragraph_that_is_not_found_again_costs_no_other_its_number() -> None:
     data = document([Paragraph(name, 1, 0) for name in ("one", "two", "three")], {7: [Level()]}, [(7, b"")])
-    assert with_list_numbers("one\n\nthree", data) == "1. one\n\n3. three"
+    assert numbered("one\n\nthree", data) == "1. one\n\n3. three"
 
 
 @pytest.mark.parametrize("keep", [0x100, 0x300, 0x7F0])
@@ -169,4 +176,4 @@ def test_damage_of_the_lists_costs_no_text(monkeypatch: pytest.MonkeyPatch, keep
     assert word.doc_text(whole) == "1. one"
     streams = {"WordDocument": b"\xec\xa5" + b"\x7f" * keep, "0Table": b"\1" * 40}
     assert word.doc_text(compound(streams)) == "one"
-    assert word_lists.with_list_numbers("one", compound({"WordDocument": b"\xdc\xa5", "x": b"\xec\xa5"})) == "one"
+    assert numbered("one", compound({"WordDocument": b"\xdc\xa5", "x": b"\xec\xa5"})) == "one"

@@ -15,7 +15,7 @@ from office_oxide import Document, OfficeOxideError
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.encodings.decoded import strict
 from dagster_offload.extraction.encodings.decoding import decode
-from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, is_compound
+from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.office97.word_lists import with_list_numbers
 from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
 from dagster_offload.extraction.formats.parts.markdown import plain_markdown
@@ -47,20 +47,19 @@ def doc_text(data: bytes) -> str:
             raise protected() from None
         raise broken(file_types.WORD, data) from None
     try:
-        stream = _stream(data)
-        if stream[:2] in _EAST_ASIAN:
-            return _decoded_by_two_bytes(text, _EAST_ASIAN[stream[:2]])
-        encoding = _encoding_of_fonts(stream)
-        return with_list_numbers(text, data) if encoding is None else _decoded_again(text, encoding)
+        with olefile.OleFileIO(io.BytesIO(data)) as file:
+            return _corrected(text, file)
     except DAMAGE_ERRORS:  # of what we add; the text itself has been read
         return text
 
 
-def _stream(data: bytes) -> bytes:
-    if not is_compound(data):
-        return b""
-    with olefile.OleFileIO(io.BytesIO(data)) as file:
-        return bytes(file.openstream("WordDocument").read())
+def _corrected(text: str, file: olefile.OleFileIO) -> str:
+    """Decode again what office-oxide decodes wrongly, or else add the numbers of lists. Raises errors of damage."""
+    document = bytes(file.openstream("WordDocument").read())
+    if document[:2] in _EAST_ASIAN:
+        return _decoded_by_two_bytes(text, _EAST_ASIAN[document[:2]])
+    encoding = _encoding_of_fonts(document)
+    return with_list_numbers(text, file, document) if encoding is None else _decoded_again(text, encoding)
 
 
 def _decoded_by_two_bytes(text: str, encoding: str) -> str:

@@ -6,7 +6,6 @@ each numbered paragraph in the text again. A paragraph that it does not find sta
 Format specification: [MS-DOC].
 """
 
-import io
 import re
 import struct
 from bisect import bisect_right
@@ -58,16 +57,12 @@ class _Numbering:
         return _Numbering(base.use if self.use is None else self.use, base.level if self.level is None else self.level)
 
 
-def with_list_numbers(text: str, data: bytes) -> str:
-    """Return the text with its list numbers. Raises errors of damage."""
-    if _WORD_97 not in data:
+def with_list_numbers(text: str, file: olefile.OleFileIO, document: bytes) -> str:
+    """Return the text with its list numbers. `document` is the main stream of the file. Raises errors of damage."""
+    if not document.startswith(_WORD_97):
         return text
-    with olefile.OleFileIO(io.BytesIO(data)) as file:
-        document = file.openstream("WordDocument").read()
-        if not document.startswith(_WORD_97):
-            return text
-        (flags,) = struct.unpack_from("<H", document, _FLAGS)
-        table = file.openstream("1Table" if flags & _SECOND_TABLE else "0Table").read()
+    (flags,) = struct.unpack_from("<H", document, _FLAGS)
+    table = file.openstream("1Table" if flags & _SECOND_TABLE else "0Table").read()
     return _placed(text, _labelled(document, table))
 
 
