@@ -4,17 +4,13 @@ Processor time hardly depends on what else the machine does. If two lanes need n
 fast while a core is free for each.
 """
 
-import os
 import resource
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
 from benchmarks.call_cost import postgres_seconds
-from benchmarks.files import write_scan
+from benchmarks.files import extract_bare, write_copies, write_scan
 from benchmarks.rows import Benchmark, Row, at_least, at_most, median
 from benchmarks.workspace import Workspace, options_of
 from dagster_offload.engine.extraction.run import run_extraction
@@ -35,8 +31,8 @@ def mixed_library(workspace: Workspace) -> Iterator[Row]:
         for turn in range(workspace.repeats):
             for lanes, seconds in ours.items():
                 library = home.folder / f"turn{turn}-{lanes}"
-                files = _write_mixed(library, mark=f"{turn} {lanes}")
-                bare.append(processor_seconds(ledger, lambda files=files: _extract_bare(files)) / len(files))  # type: ignore[misc]
+                files = write_copies(library, FIXTURES, _mixed_samples(), COPIES, mark=f"{turn} {lanes}")
+                bare.append(processor_seconds(ledger, lambda files=files: extract_bare(files, 1)) / len(files))  # type: ignore[misc]
                 seconds.append(_extracting(home.settings, ledger, library, lanes) / len(files))
                 workspace.report(f"{lanes} lanes: {seconds[-1] * 1000:.2f} / {bare[-1] * 1000:.2f} ms a document")
     raw = {
@@ -82,10 +78,9 @@ def _spent() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def _write_mixed(library: Path, mark: str) -> list[Path]:
-    """Copies of the sample files of all formats, with bytes of their own after the end."""
-    files = []
-    samples = [
+def _mixed_samples() -> list[Path]:
+    """The sample files of all formats that are read without OCR."""
+    return [
         file
         for folder in ("library", "formats")
         for file in sorted((FIXTURES / folder).rglob("*"))
@@ -93,22 +88,6 @@ def _write_mixed(library: Path, mark: str) -> list[Path]:
         and file.suffix not in {".py", ".json", ".jpg", ".png", ".tif"}
         and "protected" not in file.name
     ]
-    for copy in range(COPIES):
-        for sample in samples:
-            file = library / str(copy) / sample.relative_to(FIXTURES)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(sample, file)
-            with file.open("ab") as end:
-                end.write(f"\n<!-- {mark} {copy} -->\n".encode())
-            files.append(file)
-    return files
-
-
-def _extract_bare(files: list[Path]) -> None:
-    script = Path(__file__).parent / "bare_extractor.py"
-    listed = "\n".join(str(file) for file in files)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    subprocess.run([sys.executable, str(script), "1"], input=listed, text=True, check=True, env=environment)
 
 
 BENCHMARKS = (Benchmark("mixed-library", mixed_library), Benchmark("ocr-cost", ocr_pages))

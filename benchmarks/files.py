@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -74,10 +74,10 @@ def extraction(workspace: Workspace) -> Iterator[Row]:
     with workspace.home(ocr="off") as (home, ledger):  # the bare extractor does not read pictures either
         for turn in range(workspace.repeats):
             library = home.folder / f"turn{turn}"
-            files = _write_samples(library, mark=turn)
+            files = write_copies(library, SAMPLES, _plain_samples(), COPIES, mark=str(turn))
             settings = load_settings(**options_of(home.settings) | {"library": library})
             began = time.perf_counter()
-            _extract_bare(files)
+            extract_bare(files, os.cpu_count() or 1)
             bare.append(len(files) / (time.perf_counter() - began))
             scan(settings, ledger, accept_vanished=True)
             began = time.perf_counter()
@@ -90,26 +90,30 @@ def extraction(workspace: Workspace) -> Iterator[Row]:
     yield Row("extraction on all cores / the bare extractor on all cores", at_least(0.85), ratio, raw)
 
 
-def _write_samples(library: Path, mark: int) -> list[Path]:
-    """Copies of the sample library's PDF, HTML and text files with different bytes and the same text."""
+def _plain_samples() -> list[Path]:
+    return [file for file in sorted(SAMPLES.rglob("*")) if file.suffix in {".pdf", ".html", ".md", ".txt"}]
+
+
+def write_copies(library: Path, root: Path, samples: Sequence[Path], copies: int, mark: str) -> list[Path]:
+    """Copies of samples below `root`, each with the same text and different bytes at its end."""
     files = []
-    for copy in range(COPIES):
-        for sample in sorted(SAMPLES.rglob("*")):
-            if sample.suffix in {".pdf", ".html", ".md", ".txt"}:
-                file = library / str(copy) / sample.relative_to(SAMPLES)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(sample, file)
-                with file.open("ab") as end:
-                    end.write(f"\n<!-- {mark} {copy} -->\n".encode())
-                files.append(file)
+    for copy in range(copies):
+        for sample in samples:
+            file = library / str(copy) / sample.relative_to(root)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(sample, file)
+            with file.open("ab") as end:
+                end.write(f"\n<!-- {mark} {copy} -->\n".encode())
+            files.append(file)
     return files
 
 
-def _extract_bare(files: list[Path]) -> None:
-    """The readers in one process per core, which get the files one by one."""
+def extract_bare(files: Sequence[Path], processes: int) -> None:
+    """The readers in some processes, which get the files one by one. They may keep their bytecode, as ours do."""
     script = Path(__file__).parent / "bare_extractor.py"
     listed = "\n".join(str(file) for file in files)
-    subprocess.run([sys.executable, str(script), str(os.cpu_count() or 1)], input=listed, text=True, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, str(script), str(processes)], input=listed, text=True, check=True, env=environment)
 
 
 def ocr(workspace: Workspace, copies: int = OCR_COPIES) -> Iterator[Row]:
