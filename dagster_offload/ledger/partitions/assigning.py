@@ -4,10 +4,12 @@ All processes follow the rule of the ledger. Only `put_in_force` changes it, and
 a partition, `report_next`) must be called until it returns False.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.work import outbox
 from dagster_offload.library.partition_keys import PER_DOCUMENT, By, PartitionRule
 
 # Statements: one trigger per kind of change, because Postgres allows no other with the tables of changed rows.
@@ -40,7 +42,11 @@ def in_force(cur: Cursor) -> RuleInForce:
     row = cur.execute("select grouped_by, number, filled_to is null as is_complete from partition_rule").fetchone()
     if row is None:
         return RuleInForce(PER_DOCUMENT)
-    return RuleInForce(PartitionRule(By(row["grouped_by"]), row["number"]), row["is_complete"])
+    return RuleInForce(_rule_of(row), row["is_complete"])
+
+
+def _rule_of(row: Mapping[str, Any]) -> PartitionRule:
+    return PartitionRule(By(row["grouped_by"]), row["number"])
 
 
 def put_in_force(cur: Cursor, rule: PartitionRule) -> None:
@@ -86,7 +92,7 @@ def follow_changes(cur: Cursor) -> None:
 def locked_rule(cur: Cursor) -> PartitionRule:
     """The rule in force, which cannot change before this transaction ends. To be called before it writes documents."""
     row = cur.execute("select grouped_by, number from partition_rule for share").fetchone()
-    return PER_DOCUMENT if row is None else PartitionRule(By(row["grouped_by"]), row["number"])
+    return PER_DOCUMENT if row is None else _rule_of(row)
 
 
 def assign(cur: Cursor, rule: PartitionRule, documents: Sequence[str]) -> None:
@@ -105,42 +111,37 @@ def assign_next(cur: Cursor, most: int) -> bool:
 
     Notes no changes: the reporter looks at every partition once Dagster has its key.
     """
-    row = cur.execute(
-        "select grouped_by, number, filled_to from partition_rule where filled_to is not null for update"
-    ).fetchone()
+    row, found = _next_documents(cur, most)
     if row is None:
         return False
-    cur.execute(
-        "select document_id, key, mtime_ns, partition from documents where document_id > %s order by document_id limit %s",
-        [row["filled_to"], most],
-    )
-    found = cur.fetchall()
-    _move(cur, PartitionRule(By(row["grouped_by"]), row["number"]), found)
+    _move(cur, _rule_of(row), found)
     return _advance(cur, found, most)
 
 
 def report_next(cur: Cursor, most: int) -> bool:
     """Queue what the next documents did while they shared partitions, now that each is one. Returns whether more remain."""
-    row = cur.execute(
-        "select filled_to, grouped_since from partition_rule where filled_to is not null for update"
-    ).fetchone()
+    row, found = _next_documents(cur, most)
     if row is None:
         return False
     cur.execute(
-        "select document_id from documents where document_id > %s order by document_id limit %s",
-        [row["filled_to"], most],
-    )
-    found = cur.fetchall()
-    cur.execute(
-        "insert into outbox (result_id, document_id, stage, reused_from, attempts, deferrals) "
-        "select i.result_id, i.document_id, i.stage, nullif(r.first_document, d.key), i.attempts, i.deferrals "
-        "from documents d join work_items i using (document_id) join results r using (result_id) "
-        "where d.document_id = any(%s) and d.is_present and i.state = 'done' and i.changed_at >= %s and not exists ("
+        f"{outbox.QUEUE_DONE} and d.document_id = any(%s) and i.changed_at >= %s and not exists ("
         "  select from outbox o where o.document_id = i.document_id and o.result_id = i.result_id and o.told_at is null) "
         "order by i.item_id",
         [[each["document_id"] for each in found], row["grouped_since"]],
     )
     return _advance(cur, found, most)
+
+
+def _next_documents(cur: Cursor, most: int) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """The locked row of a rule that is not complete, with the next documents to follow it; None if it is complete."""
+    row = cur.execute("select * from partition_rule where filled_to is not null for update").fetchone()
+    if row is None:
+        return None, []
+    cur.execute(
+        "select document_id, key, mtime_ns, partition from documents where document_id > %s order by document_id limit %s",
+        [row["filled_to"], most],
+    )
+    return row, cur.fetchall()
 
 
 def keys(cur: Cursor) -> list[str]:

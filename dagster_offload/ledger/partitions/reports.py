@@ -11,8 +11,8 @@ def report_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages:
     """Queue what is done of these documents (keys) under a run that did not do all of it; returns how many rows.
 
     Dagster counts only events of runs tagged with a backfill. Without this, a backfill ends COMPLETED_FAILED if a drain
-    completed its documents while its run waited. What is queued or reported under the run is not queued
-    again; of a partition of several documents, what was last reported under it.
+    completed its documents while its run waited. What is queued or reported under the run is not queued again; of a
+    partition of several documents, what was last reported under it.
     """
     if not assigning.in_force(cur).rule.is_grouped:
         return outbox.report_under_run(cur, run_id, documents, stages)

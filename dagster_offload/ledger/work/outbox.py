@@ -105,6 +105,15 @@ def report_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages:
     return cur.rowcount
 
 
+# Queues what is done of the documents present, under no run. Conditions on the document `d` and the work item `i` may follow.
+QUEUE_DONE = (
+    "insert into outbox (result_id, document_id, stage, reused_from, attempts, deferrals) "
+    "select i.result_id, i.document_id, i.stage, nullif(r.first_document, d.key), i.attempts, i.deferrals "
+    "from documents d join work_items i using (document_id) join results r using (result_id) "
+    "where i.state = 'done' and d.is_present"
+)
+
+
 def report_again(cur: Cursor) -> int:
     """Queue every done result, and every work item that is deferred, failed or quarantined, for a Dagster that knows none of
     them, under no run; returns how many.
@@ -115,12 +124,7 @@ def report_again(cur: Cursor) -> int:
     cur.execute("delete from told")
     cur.execute("delete from partition_reports")
     cur.execute("delete from dagster_partitions")
-    cur.execute(
-        "insert into outbox (result_id, document_id, stage, reused_from, attempts, deferrals) "
-        "select i.result_id, i.document_id, i.stage, nullif(r.first_document, d.key), i.attempts, i.deferrals "
-        "from documents d join work_items i using (document_id) join results r using (result_id) "
-        "where i.state = 'done' and d.is_present order by i.item_id"
-    )
+    cur.execute(f"{QUEUE_DONE} order by i.item_id")
     results = cur.rowcount
     cur.execute(
         "insert into outbox (document_id, stage, state, reason, attempts, deferrals) "
