@@ -84,9 +84,7 @@ def evaluate_served_model(
     documents: Sequence[str],
 ) -> None:
     """Evaluate the selected checks for each document, based on its latest materialization."""
-    for stage in asset_keys:
-        if dg.AssetCheckKey(asset_keys[stage], NAME) not in context.selected_asset_check_keys:
-            continue
+    for stage in _stages_to_check(context, asset_keys):
         for document in documents:
             evaluation = _evaluation(context.instance, settings, asset_keys[stage], document)
             if evaluation is not None:
@@ -101,12 +99,10 @@ def evaluate_partitions(
     partitions: Sequence[str],
 ) -> None:
     """Evaluate the selected checks for each partition of several documents: the verdict of the first model that fails."""
-    for stage in asset_keys:
-        if dg.AssetCheckKey(asset_keys[stage], NAME) not in context.selected_asset_check_keys:
-            continue
+    for stage in _stages_to_check(context, asset_keys):
         for partition in partitions:
             verdicts = [
-                assess(evidence, served_model, settings.slots_section.named(slot or DEEP).expected_model)
+                _verdict(settings, slot, served_model, evidence)
                 for slot, served_model, evidence in ledger.run(models_of, partition, stage)
             ]
             if verdicts:
@@ -123,8 +119,17 @@ def _evaluation(
         return None
     metadata = records[0].asset_materialization.metadata
     slot, served_model, evidence = (_text(metadata, name) for name in ("slot", "served_model", "model_evidence"))
-    expected = settings.slots_section.named(slot or DEEP).expected_model
-    return _as_event(asset_key, document, assess(evidence, served_model, expected))
+    return _as_event(asset_key, document, _verdict(settings, slot, served_model, evidence))
+
+
+def _stages_to_check(context: dg.AssetExecutionContext, asset_keys: Mapping[str, dg.AssetKey]) -> list[str]:
+    """The stages whose checks the run has selected."""
+    selected = context.selected_asset_check_keys
+    return [stage for stage, key in asset_keys.items() if dg.AssetCheckKey(key, NAME) in selected]
+
+
+def _verdict(settings: Settings, slot: str | None, served_model: str | None, evidence: str | None) -> Verdict:
+    return assess(evidence, served_model, settings.slots_section.named(slot or DEEP).expected_model)
 
 
 def _as_event(asset_key: dg.AssetKey, partition: str, verdict: Verdict) -> dg.AssetCheckEvaluation:

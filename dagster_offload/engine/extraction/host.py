@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dagster_offload import __version__
 from dagster_offload.errors import HostRefused, LedgerUnavailable, OtherPipeline
-from dagster_offload.extraction.ocr.tesseract import Reader, find_reader
+from dagster_offload.extraction.ocr.tesseract import find_reader
 from dagster_offload.ledger.core import identity, migrate
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.pipelines import RunningPipeline, refuse_other_pipeline, running_pipelines
@@ -141,9 +141,9 @@ def _size(library: Path, key: str) -> int | None:
 
 def check_ocr(settings: Settings) -> HostCheck:
     """Whether this host can read pictures, if OCR is on. If it could not, it would store pictures as documents without text."""
-    reader = find_reader(settings.ocr, settings.ocr_languages)
     if settings.ocr == "off":
         return HostCheck("OCR", True, "off")
+    reader = find_reader(settings.ocr, settings.ocr_languages)
     if not reader.can_read or reader.missing:
         return HostCheck("OCR", False, f"{reader.advice}. Or set OFFLOAD_OCR=off on all hosts")
     return HostCheck("OCR", True, f"Tesseract {reader.version}, {reader.languages}")
@@ -189,11 +189,7 @@ class Terms:
 
 def terms_here(settings: Settings, ledger: Ledger) -> Terms:
     """The terms of this host."""
-    return Terms(_ledger_id(ledger), __version__, _reader(settings).languages)
-
-
-def _reader(settings: Settings) -> Reader:
-    return find_reader(settings.ocr, settings.ocr_languages)
+    return Terms(_ledger_id(ledger), __version__, find_reader(settings.ocr, settings.ocr_languages).languages)
 
 
 def _ledger_id(ledger: Ledger) -> str:
