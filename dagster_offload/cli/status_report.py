@@ -78,6 +78,10 @@ class Report:
         """Whether a process is alive that checks an unavailable slot again."""
         return bool(self.workers) or (self.up is not None and "drain_sensor" not in self.stopped_sensors)
 
+    def rest_of(self, slot: str) -> "Rest | None":
+        """Why the slot must not be used now; None if it may be."""
+        return next((rest for rest in self.rests if rest.slot == slot), None)
+
 
 def load_report(settings: "Settings") -> Report:
     """Probe the slot, then read everything else in one transaction, so that the numbers are consistent."""

@@ -5,29 +5,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report, ShownSlot
-from dagster_offload.text.counts import counted
+from dagster_offload.cli.status_next_steps import next_steps
+from dagster_offload.cli.status_report import Report, ShownSlot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dagster_offload.ledger.reports.estimate import LongAhead
     from dagster_offload.settings import Loaded, Settings
-    from dagster_offload.slot.rest import Rest
 
 STATES = ("pending", "claimed", "deferred", "done", "not_applicable", "failed", "quarantined", "outdated")
 LABELS = {"claimed": "in work", "not_applicable": "not applicable"}
 ALWAYS = ("pending", "deferred", "done", "failed")
-
-
-def _ocr_advice(settings: "Settings") -> str:
-    from dagster_offload.extraction.ocr.tesseract import find_reader
-
-    advice = find_reader(settings.ocr, settings.ocr_languages).advice
-    command = "dagster-offload redo --needs-ocr"
-    if advice:
-        return f"{advice}; then run {command}"
-    return f"To read them, run {command}. `dagster-offload explain DOCUMENT` shows what one lacks"
 
 
 def print_report(loaded: "Loaded", report: Report) -> None:
@@ -55,7 +43,7 @@ def print_report(loaded: "Loaded", report: Report) -> None:
         say(f"sensors  turned off in the UI: {', '.join(report.stopped_sensors)} ({_effects(report.stopped_sensors)})")
     click.echo("")
     _print_counts(report)
-    for line in _next_steps(settings, report):
+    for line in next_steps(settings, report):
         say(line)
 
 
@@ -120,7 +108,7 @@ def _describe_slot(report: Report, each: ShownSlot) -> str:
 
     configured, slot = each.config, each.row
     where = f"{configured.model} at {configured.shown_url}"
-    if (rest := _rest_of(report, configured.name)) is not None:
+    if (rest := report.rest_of(configured.name)) is not None:
         return f"{where}: {rest}"
     if slot is None or slot.breaker == "closed":
         reason = each.state["reason"]
@@ -136,10 +124,6 @@ def _describe_slot(report: Report, each: ShownSlot) -> str:
     if slot.is_retry_due and report.is_slot_checked:
         return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
     return f"{state}{next_check}"
-
-
-def _rest_of(report: Report, slot: str) -> "Rest | None":
-    return next((rest for rest in report.rests if rest.slot == slot), None)
 
 
 def _pace(report: Report) -> list[str]:
@@ -164,162 +148,3 @@ def _pace(report: Report) -> list[str]:
         reused = "reuse not reported by the server" if used.cached is None else f"{used.cached:,} from its cache"
         lines.append(f"tokens   last drain: {used.read:,} read, {reused}, {used.written:,} written")
     return lines
-
-
-def _next_steps(settings: "Settings", report: Report) -> list[str]:
-    """Lines about waiting work and its reason, and about work that needs a person, with the command to run."""
-    from dagster_offload.cli.formatting import describe_time, duration
-    from dagster_offload.engine.progress import describe_parts_read
-    from dagster_offload.ledger.archive.outcomes import failure
-
-    lines = []
-    if not report.has_scanned:
-        lines.append(f"\nNo scan has ended yet, so no document is counted: {_first_scan(report)}")
-    if report.up is not None and report.up.reload_waits_for:
-        lines.append(
-            f"\nThe stages changed: Dagster's UI shows them when the running work has ended: {report.up.reload_waits_for}. "
-            "`dagster-offload drain` uses them already."
-        )
-    if report.pipeline is not None and report.pipeline.problem is not None:
-        lines.append(f"\nThe last edit of the settings is not in force: {report.pipeline.problem}")
-    if report.difference is not None:
-        lines.append(
-            f"\nThe settings here differ from those of the running `up`, so commands that change records refuse to run: "
-            f"{report.difference}"
-        )
-    if report.room is not None and report.room.shortage is not None:
-        lines.append(f"\n{report.room.shortage}")
-    waiting = sum(
-        counts.pending + counts.deferred - report.in_back_off.get(stage, 0)
-        for stage, counts in report.stages.items()
-        if stage != "extract"
-    )
-    if waiting and len(report.slots) > 1:
-        lines.append(f"\n{waiting} waiting: {_what_several_wait_for(settings, report)}")
-    elif waiting and report.slot is not None and report.slot.breaker != "closed":
-        lines.append(f"\n{waiting} waiting for deep: {report.slot.reason_text}")
-    elif waiting and settings.slots.deep is None:
-        lines.append(f"\n{waiting} waiting: no deep slot is configured (OFFLOAD_DEEP_URL, OFFLOAD_DEEP_MODEL)")
-    elif waiting and not report.deep["healthy"]:
-        then = "`up` continues" if report.up is not None else "start `dagster-offload up`, which continues"
-        lines.append(f"\n{waiting} waiting for deep: {report.deep['reason']}; {then} when the slot is back")
-    elif waiting:
-        lines.append(f"\n{waiting} waiting for deep: {_who_drains(report)}")
-    if report.in_work:
-        lines.append("\nIn work:")
-        lines += [
-            f"  {work.document}  {', '.join(work.stages)}, by a {work.worker} since {describe_time(work.since)}"
-            for work in report.in_work
-        ]
-    if in_back_off := sum(report.in_back_off.values()):
-        lines.append(
-            f"\n{in_back_off} pending wait for their next attempt after a fault (dagster-offload explain DOCUMENT):"
-        )
-        lines += [
-            f"  {item.document}  {item.stage}: {describe_time(item.at)}, after {counted(item.attempts, 'attempt')}: "
-            f"{item.reason or 'no reason is stored'}"
-            for item in report.next_attempts
-        ]
-    if report.long_documents:
-        lines.append("\nLong documents in progress, read by page or part:")
-        shown = report.long_documents[:PROBLEMS_SHOWN]
-        lines += [
-            f"  {r.document}  {r.stage} {r.state}: {describe_parts_read(r.stage, r.done, r.total)}" for r in shown
-        ]
-    if report.long_documents_ahead:
-        lines.append("\nLong documents that wait, after the short ones:")
-        lines += [
-            f"  {ahead.document}  {ahead.stage}: {_describe_ahead(ahead)}" for ahead in report.long_documents_ahead
-        ]
-    if report.ocr.pages:
-        pages, hours = report.ocr.pages, report.ocr.hours
-        pace = "" if report.ocr.pages_per_minute is None else f", {report.ocr.pages_per_minute:.1f} pages a minute"
-        time = "" if hours is None else f": about {duration(hours * 3600)}"
-        documents = counted(report.ocr.documents, "document")
-        lines.append(f"\nPages that wait for OCR: {pages} of {documents}{pace}{time}")
-    if report.problems:
-        lines.append(
-            "\nThese need your attention (dagster-offload explain DOCUMENT, then dagster-offload retry DOCUMENT):"
-        )
-        lines += [
-            f"  {p.document}  {p.stage} {p.state} after {counted(p.attempts, 'attempt')}: {p.reason}"
-            for p in report.problems
-        ]
-    if report.doubtful:
-        lines.append("\nThese results are doubtful, so read the documents themselves:")
-        lines += [f"  {r.document}  {r.stage}: {', '.join(r.marks)}" for r in report.doubtful]
-    if report.needs_ocr:
-        lines.append(
-            f"\n{counted(report.needs_ocr, 'document')} of scanned pages not read yet. {_ocr_advice(settings)}"
-        )
-    if report.unusable_names:
-        lines.append("\nThese files cannot be documents because of their names (rename them):")
-        lines += [f"  {name}: {reason}" for name, reason in list(report.unusable_names.items())[:PROBLEMS_SHOWN]]
-    outdated = sum(counts.outdated for counts in report.stages.values())
-    if outdated:
-        lines.append(
-            f"\n{outdated} results are outdated (made with another prompt, options or model): dagster-offload redo --outdated"
-        )
-    if report.corrections_for_review:
-        lines.append(f"\n{_describe_reviews(report.corrections_for_review)}")
-    lines += [f"\n{why}" for outcome in report.backups if (why := failure(outcome)) is not None]
-    if report.events_pending:
-        lines.append(
-            f"\nNot in Dagster yet: {counted(report.events_pending, 'result')}; the next scan, drain or run reports them"
-        )
-    return lines
-
-
-def _first_scan(report: Report) -> str:
-    if "scan" in report.workers:
-        return "the first one is running"
-    return (
-        "`up` begins with one" if report.up is not None else "run `dagster-offload scan`, or start `dagster-offload up`"
-    )
-
-
-def _what_several_wait_for(settings: "Settings", report: Report) -> str:
-    """What the waiting work waits for if there are several slots. A stage may be for slots that are all unavailable."""
-    from dagster_offload.stages.catalog import stages_by_slot
-
-    resting = {rest.slot for rest in report.rests}
-    states = {each.config.name: each.state for each in report.slots}
-    usable = {
-        name
-        for name, state in states.items()
-        if name not in resting and state["breaker"] == "closed" and state["healthy"]
-    }
-    if not usable:
-        return "no slot is available"
-    by_slot = stages_by_slot(settings, report.stages)
-    stuck = [
-        f"{stage} waits for {' or '.join(slots)}"
-        for stage in report.stages
-        if (slots := [name for name in states if stage in by_slot[name]]) and not usable.intersection(slots)
-    ]
-    return "; ".join((_who_drains(report), *stuck))
-
-
-def _who_drains(report: Report) -> str:
-    if "drain" in report.workers:
-        return "a drain is working on them"
-    if (rest := _rest_of(report, "deep")) is not None and len(report.slots) == 1:
-        again = f"`dagster-offload resume {rest.slot}`" if rest.kind == "paused" else "the slot is used again"
-        return f"they wait until {again}"
-    if report.up is None:
-        return "start `dagster-offload up`, or run `dagster-offload drain` now"
-    if "drain_sensor" in report.stopped_sensors:
-        return "turn on drain_sensor in the UI (Automation), or run `dagster-offload drain` now"
-    return "`up` starts a drain within seconds; to start one now, run `dagster-offload drain`"
-
-
-def _describe_reviews(documents: int) -> str:
-    files = "1 file has" if documents == 1 else f"{documents} files have"
-    return f"{files} changed since you corrected the record; review the corrections: dagster-offload correct --list"
-
-
-def _describe_ahead(ahead: "LongAhead") -> str:
-    from dagster_offload.cli.formatting import duration
-
-    hours = "" if ahead.hours is None else f", about {duration(ahead.hours * 3600)} of the slot's time"
-    return f"about {ahead.parts} parts{hours}"

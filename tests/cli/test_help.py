@@ -23,6 +23,7 @@ HELPERS = {
     "record_lines",
     "run_job",
     "stage_inputs",
+    "status_next_steps",
     "status_report",
     "status_text",
 }

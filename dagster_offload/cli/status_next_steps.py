@@ -1,0 +1,201 @@
+"""The lower half of what `status` shows: what waits and why, what needs a person, and the command to run."""
+
+from typing import TYPE_CHECKING
+
+from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
+from dagster_offload.text.counts import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dagster_offload.ledger.reports.estimate import LongAhead
+    from dagster_offload.settings import Settings
+
+
+def next_steps(settings: "Settings", report: Report) -> "Iterator[str]":
+    """Lines about waiting work and its reason, and about work that needs a person, with the command to run."""
+    yield from _about_settings(report)
+    yield from _about_waiting(settings, report)
+    yield from _about_work(report)
+    yield from _about_long_documents(report)
+    yield from _about_ocr(settings, report)
+    yield from _about_faults(report)
+    yield from _about_results(report)
+
+
+def _about_settings(report: Report) -> "Iterator[str]":
+    if not report.has_scanned:
+        yield f"\nNo scan has ended yet, so no document is counted: {_first_scan(report)}"
+    if report.up is not None and report.up.reload_waits_for:
+        yield (
+            f"\nThe stages changed: Dagster's UI shows them when the running work has ended: {report.up.reload_waits_for}. "
+            "`dagster-offload drain` uses them already."
+        )
+    if report.pipeline is not None and report.pipeline.problem is not None:
+        yield f"\nThe last edit of the settings is not in force: {report.pipeline.problem}"
+    if report.difference is not None:
+        yield (
+            f"\nThe settings here differ from those of the running `up`, so commands that change records refuse to run: "
+            f"{report.difference}"
+        )
+
+
+def _about_waiting(settings: "Settings", report: Report) -> "Iterator[str]":
+    if report.room is not None and report.room.shortage is not None:
+        yield f"\n{report.room.shortage}"
+    waiting = sum(
+        counts.pending + counts.deferred - report.in_back_off.get(stage, 0)
+        for stage, counts in report.stages.items()
+        if stage != "extract"
+    )
+    if not waiting:
+        return
+    if len(report.slots) > 1:
+        yield f"\n{waiting} waiting: {_what_several_wait_for(settings, report)}"
+    elif report.slot is not None and report.slot.breaker != "closed":
+        yield f"\n{waiting} waiting for deep: {report.slot.reason_text}"
+    elif settings.slots.deep is None:
+        yield f"\n{waiting} waiting: no deep slot is configured (OFFLOAD_DEEP_URL, OFFLOAD_DEEP_MODEL)"
+    elif not report.deep["healthy"]:
+        then = "`up` continues" if report.up is not None else "start `dagster-offload up`, which continues"
+        yield f"\n{waiting} waiting for deep: {report.deep['reason']}; {then} when the slot is back"
+    else:
+        yield f"\n{waiting} waiting for deep: {_who_drains(report)}"
+
+
+def _about_work(report: Report) -> "Iterator[str]":
+    from dagster_offload.cli.formatting import describe_time
+
+    if report.in_work:
+        yield "\nIn work:"
+    for work in report.in_work:
+        yield f"  {work.document}  {', '.join(work.stages)}, by a {work.worker} since {describe_time(work.since)}"
+    if in_back_off := sum(report.in_back_off.values()):
+        yield f"\n{in_back_off} pending wait for their next attempt after a fault (dagster-offload explain DOCUMENT):"
+        for item in report.next_attempts:
+            attempt = f"{describe_time(item.at)}, after {counted(item.attempts, 'attempt')}"
+            yield f"  {item.document}  {item.stage}: {attempt}: {item.reason or 'no reason is stored'}"
+
+
+def _about_long_documents(report: Report) -> "Iterator[str]":
+    from dagster_offload.engine.progress import describe_parts_read
+
+    if report.long_documents:
+        yield "\nLong documents in progress, read by page or part:"
+    for long in report.long_documents[:PROBLEMS_SHOWN]:
+        yield f"  {long.document}  {long.stage} {long.state}: {describe_parts_read(long.stage, long.done, long.total)}"
+    if report.long_documents_ahead:
+        yield "\nLong documents that wait, after the short ones:"
+    for ahead in report.long_documents_ahead:
+        yield f"  {ahead.document}  {ahead.stage}: {_describe_ahead(ahead)}"
+
+
+def _about_ocr(settings: "Settings", report: Report) -> "Iterator[str]":
+    from dagster_offload.cli.formatting import duration
+
+    if left := report.ocr.pages:
+        pace = "" if report.ocr.pages_per_minute is None else f", {report.ocr.pages_per_minute:.1f} pages a minute"
+        time = "" if report.ocr.hours is None else f": about {duration(report.ocr.hours * 3600)}"
+        yield f"\nPages that wait for OCR: {left} of {counted(report.ocr.documents, 'document')}{pace}{time}"
+    if report.needs_ocr:
+        yield f"\n{counted(report.needs_ocr, 'document')} of scanned pages not read yet. {_ocr_advice(settings)}"
+
+
+def _about_faults(report: Report) -> "Iterator[str]":
+    if report.problems:
+        yield "\nThese need your attention (dagster-offload explain DOCUMENT, then dagster-offload retry DOCUMENT):"
+    for problem in report.problems:
+        found = f"{problem.state} after {counted(problem.attempts, 'attempt')}: {problem.reason}"
+        yield f"  {problem.document}  {problem.stage} {found}"
+    if report.doubtful:
+        yield "\nThese results are doubtful, so read the documents themselves:"
+    for doubt in report.doubtful:
+        yield f"  {doubt.document}  {doubt.stage}: {', '.join(doubt.marks)}"
+    if report.unusable_names:
+        yield "\nThese files cannot be documents because of their names (rename them):"
+    for name, reason in list(report.unusable_names.items())[:PROBLEMS_SHOWN]:
+        yield f"  {name}: {reason}"
+
+
+def _about_results(report: Report) -> "Iterator[str]":
+    from dagster_offload.ledger.archive.outcomes import failure
+
+    if outdated := sum(counts.outdated for counts in report.stages.values()):
+        yield (
+            f"\n{outdated} results are outdated (made with another prompt, options or model): "
+            "dagster-offload redo --outdated"
+        )
+    if report.corrections_for_review:
+        yield f"\n{_describe_reviews(report.corrections_for_review)}"
+    for outcome in report.backups:
+        if (why := failure(outcome)) is not None:
+            yield f"\n{why}"
+    if report.events_pending:
+        yield (
+            f"\nNot in Dagster yet: {counted(report.events_pending, 'result')}; the next scan, drain or run reports them"
+        )
+
+
+def _first_scan(report: Report) -> str:
+    if "scan" in report.workers:
+        return "the first one is running"
+    return (
+        "`up` begins with one" if report.up is not None else "run `dagster-offload scan`, or start `dagster-offload up`"
+    )
+
+
+def _what_several_wait_for(settings: "Settings", report: Report) -> str:
+    """What the waiting work waits for if there are several slots. A stage may be for slots that are all unavailable."""
+    from dagster_offload.stages.catalog import stages_by_slot
+
+    resting = {rest.slot for rest in report.rests}
+    states = {each.config.name: each.state for each in report.slots}
+    usable = {
+        name
+        for name, state in states.items()
+        if name not in resting and state["breaker"] == "closed" and state["healthy"]
+    }
+    if not usable:
+        return "no slot is available"
+    by_slot = stages_by_slot(settings, report.stages)
+    stuck = [
+        f"{stage} waits for {' or '.join(slots)}"
+        for stage in report.stages
+        if (slots := [name for name in states if stage in by_slot[name]]) and not usable.intersection(slots)
+    ]
+    return "; ".join((_who_drains(report), *stuck))
+
+
+def _who_drains(report: Report) -> str:
+    if "drain" in report.workers:
+        return "a drain is working on them"
+    if (rest := report.rest_of("deep")) is not None and len(report.slots) == 1:
+        again = f"`dagster-offload resume {rest.slot}`" if rest.kind == "paused" else "the slot is used again"
+        return f"they wait until {again}"
+    if report.up is None:
+        return "start `dagster-offload up`, or run `dagster-offload drain` now"
+    if "drain_sensor" in report.stopped_sensors:
+        return "turn on drain_sensor in the UI (Automation), or run `dagster-offload drain` now"
+    return "`up` starts a drain within seconds; to start one now, run `dagster-offload drain`"
+
+
+def _describe_reviews(documents: int) -> str:
+    files = "1 file has" if documents == 1 else f"{documents} files have"
+    return f"{files} changed since you corrected the record; review the corrections: dagster-offload correct --list"
+
+
+def _describe_ahead(ahead: "LongAhead") -> str:
+    from dagster_offload.cli.formatting import duration
+
+    hours = "" if ahead.hours is None else f", about {duration(ahead.hours * 3600)} of the slot's time"
+    return f"about {ahead.parts} parts{hours}"
+
+
+def _ocr_advice(settings: "Settings") -> str:
+    from dagster_offload.extraction.ocr.tesseract import find_reader
+
+    advice = find_reader(settings.ocr, settings.ocr_languages).advice
+    command = "dagster-offload redo --needs-ocr"
+    if advice:
+        return f"{advice}; then run {command}"
+    return f"To read them, run {command}. `dagster-offload explain DOCUMENT` shows what one lacks"
