@@ -4,7 +4,6 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,6 @@ from dagster_offload.stages.classify import DEFAULT_CLASSES
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 LIBRARY = FIXTURES / "library"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FIXTURES / "library_expected.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def extractor() -> Iterator[Extractor]:
-    with Extractor() as one:
-        yield one
 
 
 def test_the_walk_finds_exactly_the_samples() -> None:

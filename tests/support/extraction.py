@@ -4,12 +4,32 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dagster_offload.engine.scan import scan
+from dagster_offload.errors import ExtractionFailed
+from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.stages.graph import Outcome
 from tests.support.engine import Engine
 
+FORMATS = Path(__file__).parents[2] / "fixtures" / "formats"
 COUNT = 60
+
+
+def failure(extractor: Extractor, path: Path) -> ExtractionFailed:
+    """The failure of a file. Its message must not quote the document, and must be for a person."""
+    with pytest.raises(ExtractionFailed) as failed:
+        extractor.extract(path)
+    assert "haebaragi" not in f"{failed.value!r}".lower()
+    assert "application/" not in failed.value.message
+    return failed.value
+
+
+def reads_the_next_one(extractor: Extractor, folder: Path) -> bool:
+    after = folder / "after.txt"
+    after.write_bytes(b"the next document")
+    return extractor.extract(after).text == "the next document"
 
 
 class BlockingExtractor:
