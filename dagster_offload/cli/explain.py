@@ -43,10 +43,12 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     from dagster_offload.ledger.reports import status
     from dagster_offload.ledger.sinks import deliveries
     from dagster_offload.ledger.work import corrections, refused_answers
+    from dagster_offload.library.placeholders import downloaded_path
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
     key = document_key(settings.library, document)
+    key = downloaded_path(key) or key
     with open_ledger(settings) as ledger:
         found = ledger.run(status.explain, key)
         left_out = None if found is not None and found.is_present else _why_left_out(settings, key)

@@ -52,7 +52,7 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
     """Print the preview, line by line. `pace` is the slot's measured one, in tokens per second."""
     from dagster_offload.cli.formatting import duration
     from dagster_offload.engine.preview import ANSWER_TOKENS, PACES
-    from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
+    from dagster_offload.library.left_out import Kind, describe_count
     from dagster_offload.text.plain_text import escaped
 
     say(f"{escaped(found.library)}: {counted(found.documents, 'document')}, {_size(found.bytes)}")
@@ -71,7 +71,7 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
         say(f"{found.too_large:,} are larger than OFFLOAD_MAX_FILE_SIZE and are not read")
     for name, left in sorted(found.left_out.items(), key=lambda entry: -entry[1].count):
         names = ", ".join(left.names) + (" ..." if left.count > len(left.names) else "")
-        say(f"left out: {left.count:,} {KIND_DESCRIPTIONS[Kind(name)]}: {escaped(names)}")
+        say(f"left out: {describe_count(Kind(name), left.count)}: {escaped(names)}")
     if found.left_out:
         say("`dagster-offload scan --skipped` lists them all, and what would change that")
     for label, reasons in (("not a document", found.unusable_names), ("folder not read", found.unreadable_folders)):

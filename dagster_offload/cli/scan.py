@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dagster_offload.cli.options import home_option, json_option, library_option
-from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
+from dagster_offload.library.left_out import Kind, describe_count
 from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
@@ -102,6 +102,6 @@ def _print(summary: dict[str, Any]) -> None:
     for kind, left in summary["left_out"].items():
         more = left["count"] - len(left["names"])
         names_shown = ", ".join(left["names"]) + (f" and {more} more" if more else "")
-        say(f"left out: {left['count']} {KIND_DESCRIPTIONS[Kind(kind)]}: {names_shown}")
+        say(f"left out: {describe_count(Kind(kind), left['count'])}: {names_shown}")
     if summary["left_out"]:
         click.echo("`dagster-offload scan --skipped` lists everything that is left out, and why")

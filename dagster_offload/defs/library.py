@@ -26,7 +26,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
-from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind
+from dagster_offload.library.left_out import Kind, describe_count
 from dagster_offload.library.partition_keys import MOST_PARTITIONS, By
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
@@ -138,7 +138,7 @@ def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionC
         context.log.warning(f"folder not read: {escaped(name)}: {reason}")
     for kind, left in report.left_out.items():
         more = ", ..." if left.count > len(left.names) else ""
-        context.log.info(f"left out {left.count} {KIND_DESCRIPTIONS[Kind(kind)]}: {', '.join(left.names)}{more}")
+        context.log.info(f"left out {describe_count(Kind(kind), left.count)}: {', '.join(left.names)}{more}")
     for name, reason in report.no_longer_documents.items():
         context.log.warning(f"no longer a document, its results are kept: {escaped(name)}: {reason}")
 

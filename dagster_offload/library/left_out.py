@@ -30,8 +30,7 @@ class Kind(StrEnum):
     HOME = "home"
 
 
-# For the summary of a scan: `left out: 3 ...`.
-KIND_DESCRIPTIONS = {
+_MANY = {
     Kind.TYPE: "of types that are not read",
     Kind.IGNORED: "by your patterns",
     Kind.NOT_INCLUDED: "outside OFFLOAD_INCLUDE",
@@ -47,6 +46,16 @@ KIND_DESCRIPTIONS = {
     Kind.SPECIAL: "pipes, sockets or devices",
     Kind.FILE_SYSTEM: "on other file systems",
     Kind.HOME: "folders of dagster-offload",
+}
+_ONE = {
+    Kind.TYPE: "of a type that is not read",
+    Kind.TOOLS: "folder of development tools",
+    Kind.PACKAGE: "package of macOS",
+    Kind.EXECUTABLE: "program",
+    Kind.LINK: "link",
+    Kind.SPECIAL: "pipe, socket or device",
+    Kind.FILE_SYSTEM: "on another file system",
+    Kind.HOME: "folder of dagster-offload",
 }
 
 
@@ -148,6 +157,12 @@ def why_file_left_out(name: str) -> LeftOut | None:
     return None
 
 
+def describe_count(kind: Kind, count: int) -> str:
+    """For the summary of a scan: `1 program`, `1,200 of types that are not read`."""
+    described = _ONE.get(kind, _MANY[kind]) if count == 1 else _MANY[kind]
+    return f"{count:,} {described}"
+
+
 def why_folder_left_out(name: str) -> LeftOut | None:
     """Return why a folder is left out by its name, or None. A person may override this (`!name/`, see `ignore`)."""
     if name[0] == ".":
@@ -172,8 +187,9 @@ def virtual_environment(name: str) -> LeftOut:
 
 def unread_type(kind: str) -> LeftOut:
     """Why a file of a type that is not read is left out. `kind`: its extension without the dot."""
-    advice = "unpack it into the library" if kind in _ARCHIVES else "save or export it as a type that is read"
-    return LeftOut(Kind.TYPE, f"type .{kind} is not read", f"{advice} (docs/formats.md lists them)")
+    is_archive = kind in _ARCHIVES
+    advice = "unpack it into the library" if is_archive else "save or export it as a type that docs/formats.md lists"
+    return LeftOut(Kind.TYPE, f"type .{kind} is not read", advice)
 
 
 _ARCHIVES = frozenset({"zip", "7z", "rar", "tar", "gz", "tgz", "bz2", "xz", "zst", "cab", "iso", "dmg"})

@@ -57,6 +57,14 @@ def test_explain_says_why_a_file_is_no_document_and_what_would_change_that(
     assert call("explain", "missing.zip").exit_code != 0
 
 
+def test_explain_finds_a_file_that_is_not_downloaded_by_the_name_of_its_placeholder(
+    call: Call, mixed: Path, scanned: Path
+) -> None:
+    (mixed / ".rent.pdf.icloud").touch()
+    for name in (".rent.pdf.icloud", "rent.pdf"):
+        assert "rent.pdf: left out: it is in iCloud and not downloaded" in call("explain", name).stdout
+
+
 @pytest.mark.rule("library-8")
 def test_explain_of_a_document_that_a_new_rule_leaves_out_shows_its_history_and_the_rule(
     call: Call, scanned: Path

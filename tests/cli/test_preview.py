@@ -31,7 +31,7 @@ def test_preview_says_what_is_left_out_and_how_long_it_takes(call: Call, library
     (library / "holiday.zip").write_bytes(b"PK")
     shown = call("preview").stdout
     assert f"{library}: 2 documents" in shown
-    assert "left out: 1 of types that are not read: holiday.zip" in shown
+    assert "left out: 1 of a type that is not read: holiday.zip" in shown
     assert " at 100 tokens/s, " in shown
     assert " at 300 tokens/s, " in shown
 

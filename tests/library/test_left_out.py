@@ -9,7 +9,7 @@ import pytest
 
 from dagster_offload.errors import ScanRefused
 from dagster_offload.library.ignore import MAX_IGNORE_BYTES
-from dagster_offload.library.left_out import KIND_DESCRIPTIONS, Kind, is_program
+from dagster_offload.library.left_out import Kind, describe_count, is_program
 from dagster_offload.library.placeholders import is_dataless, is_not_downloaded
 from dagster_offload.library.seen import SeenFiles
 from dagster_offload.library.walk import WalkRules, walk, why_left_out
@@ -262,5 +262,12 @@ def test_a_document_in_a_left_out_folder_has_the_reason_of_the_folder(library: P
     assert found.why_left_out("b.txt") is None
 
 
-def test_every_kind_has_a_description() -> None:
-    assert set(KIND_DESCRIPTIONS) == set(Kind)
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_is_counted_in_words(kind: Kind) -> None:
+    assert describe_count(kind, 1200).startswith("1,200 ")
+
+
+def test_one_program_is_not_counted_as_programs() -> None:
+    assert describe_count(Kind.EXECUTABLE, 1) == "1 program"
+    assert describe_count(Kind.EXECUTABLE, 2) == "2 programs"
+    assert describe_count(Kind.NOT_DOWNLOADED, 1) == "1 not downloaded"
