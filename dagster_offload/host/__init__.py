@@ -1,1 +1,1 @@
-"""This machine: file ownership, and how this project starts Python and other programs. Standard library only."""
+"""This machine: whose a file is, how files are replaced, and how this project starts Python and other programs. Standard library only."""
