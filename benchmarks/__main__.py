@@ -16,6 +16,7 @@ from benchmarks import (
     dagster_runs,
     drains,
     endurance,
+    event_log,
     exports,
     extraction_cost,
     files,
@@ -55,6 +56,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *endurance.BENCHMARKS,
     *ticks.BENCHMARKS,
     *million.BENCHMARKS,
+    *event_log.BENCHMARKS,
 )
 
 
