@@ -117,12 +117,15 @@ class Host:
     def said(self) -> str:
         return (self.folder / "said").read_text(errors="replace")
 
+    def pids(self) -> list[int]:
+        return [int(pid) for pid in _output("ip", "netns", "pids", self._namespace).split()]
+
     def kill(self) -> None:
         """Kill -9 every process of this host at once, as a power cut does."""
-        while pids := _output("ip", "netns", "pids", self._namespace).split():
+        while pids := self.pids():
             for pid in pids:
                 with suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
             self.site.reap()
 
     def remove(self) -> None:

@@ -25,18 +25,22 @@ _IS_KEPT = f"(d.gone_at < {_CUTOFF}) is not true"
 # A result is unused if a redo replaced it, or if its input belongs to no document (of those that are kept) any more: they are gone,
 # or have other content by now. A result of another recipe is kept, because its recipe may come back. `in_doubt` are those whose
 # input no finished document has; whether one that is not done has it is the question of `_USED`.
+# `limit 1` makes Postgres search an index for each row instead of joining whole tables.
 _NEXT = f"""
     with page as materialized (
         select result_id, stage, input_digest, superseded_at < {_CUTOFF} as was_replaced, created_at < {_CUTOFF} as is_old
         from results where result_id > %(after)s order by result_id limit %(most)s),
     idle as materialized (
-        select * from page p where is_old and not exists (
-            select from work_items i join documents d using (document_id) where i.result_id = p.result_id and {_IS_KEPT}))
+        select p.* from page p left join lateral (
+            select true as yes from work_items i join documents d using (document_id)
+            where i.result_id = p.result_id and {_IS_KEPT} limit 1) used on true
+        where p.is_old and used.yes is null)
     select (select max(result_id) from page) as last,
         array(select result_id from idle where was_replaced) as replaced,
-        array(select result_id from idle p where was_replaced is not true and not exists (
-            select from results r join work_items i on i.result_id = r.result_id join documents d using (document_id)
-            where r.stage = p.stage and r.input_digest = p.input_digest and r.superseded_at is null and {_IS_KEPT})) as in_doubt
+        array(select p.result_id from idle p left join lateral (
+            select true as yes from results r join work_items i on i.result_id = r.result_id join documents d using (document_id)
+            where r.stage = p.stage and r.input_digest = p.input_digest and r.superseded_at is null and {_IS_KEPT} limit 1)
+            used on true where p.was_replaced is not true and used.yes is null) as in_doubt
 """
 _USED = f"""
     select distinct r.result_id from results r join work_items i on i.stage = r.stage and i.input_digest = r.input_digest
