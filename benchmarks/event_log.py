@@ -1,14 +1,15 @@
 """Dagster's event log of a large library: bytes a document, what retention takes, and Dagster's pages before and after it.
 
-A real scan and a real drain of 100 letters give runs and events. SQL copies them: each copy has a folder and runs of its own, which
-ended 100 days ago. One drain of ten is copied twice, as after a redo. First each document is a partition, which is the default.
-Then the library has 2,000 partitions (`partition_by`), so Dagster shows the old events no more.
+A real scan and a real drain of 100 letters give runs and events. SQL copies them: each copy has a folder and runs of its own,
+which ended 100 days ago. One drain of ten is copied twice, as after a redo. First each document is a partition, which is the
+default. Then the library has 2,000 partitions (`partition_by`), so Dagster shows the old events no more.
 """
 
 import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,40 +31,43 @@ from dagster_offload.library.partition_keys import MOST_PARTITIONS
 DOCUMENTS = 100_000
 COPIED, CHARACTERS = 100, 1_500
 COPIES_A_STATEMENT = 50
-AGE = "interval '100 days'"
+AGE = timedelta(days=100)
 TURNS = 5
 FOLDER = "SOURCE"  # of the letters that are copied; it is in every event about them
 RUNS_PAGE = """query RunsFeedRootQuery { runsFeedOrError(limit: 30, view: ROOTS) { ... on RunsFeedConnection { cursor hasMore
   results { id runStatus creationTime startTime endTime tags { key value } jobName } } }
   runsFeedCountOrError(view: ROOTS) { ... on RunsFeedCount { count } } }"""
 
-# Runs and documents of copy `n`.
-_NEW = "cross join generate_series(%(first)s, %(last)s) n cross join lateral (select md5({run} || n || %(mark)s)::uuid::text as run) new"
-_COPY_RUNS = f"""
-    insert into runs (run_id, snapshot_id, pipeline_name, status, run_body, create_timestamp, update_timestamp, start_time, end_time)
+# `COPY` names the run of copy `n`; what is about documents is in a folder `c1`, `c2` and so on.
+_COPY = """cross join generate_series(%(first)s, %(last)s) n
+    cross join lateral (select md5(r.run_id || n || %(mark)s)::uuid::text as run) new"""
+_RUNS = """
+    insert into runs (run_id, snapshot_id, pipeline_name, status, run_body, create_timestamp, update_timestamp, start_time,
+        end_time)
     select new.run, r.snapshot_id, r.pipeline_name, r.status, replace(r.run_body, r.run_id, new.run),
-        r.create_timestamp - {AGE}, r.update_timestamp - {AGE},
-        r.start_time - extract(epoch from {AGE}), r.end_time - extract(epoch from {AGE})
-    from runs r {_NEW.format(run="r.run_id")} where r.run_id = any(%(runs)s) order by n"""
-_COPY_RUN_TAGS = f"""
-    insert into run_tags (run_id, key, value) select new.run, t.key, t.value
-    from run_tags t {_NEW.format(run="t.run_id")} where t.run_id = any(%(runs)s)"""
-_COPY_EVENTS = f"""
+        r.create_timestamp - %(age)s, r.update_timestamp - %(age)s, r.start_time - extract(epoch from %(age)s),
+        r.end_time - extract(epoch from %(age)s)
+    from runs r COPY where r.run_id = any(%(runs)s) order by n"""
+_RUN_TAGS = """
+    insert into run_tags (run_id, key, value) select new.run, r.key, r.value
+    from run_tags r COPY where r.run_id = any(%(runs)s)"""
+_EVENTS = """
     insert into event_logs (run_id, dagster_event_type, timestamp, step_key, asset_key, partition, event)
-    select new.run, e.dagster_event_type, e.timestamp - {AGE}, e.step_key, e.asset_key, replace(e.partition, '{FOLDER}', 'c' || n),
-        replace(replace(e.event, e.run_id, new.run), '{FOLDER}', 'c' || n)
-    from event_logs e {_NEW.format(run="e.run_id")} where e.run_id = any(%(runs)s) order by n, e.id"""
-_COPY_EVENT_TAGS = f"""
+    select new.run, r.dagster_event_type, r.timestamp - %(age)s, r.step_key, r.asset_key,
+        replace(r.partition, %(folder)s, 'c' || n), replace(replace(r.event, r.run_id, new.run), %(folder)s, 'c' || n)
+    from event_logs r COPY where r.run_id = any(%(runs)s) order by n, r.id"""
+_EVENT_TAGS = """
     insert into asset_event_tags (event_id, asset_key, key, value, event_timestamp)
-    select copy.id, t.asset_key, t.key, t.value, t.event_timestamp - {AGE}
-    from asset_event_tags t join event_logs e on e.id = t.event_id {_NEW.format(run="e.run_id")}
-    join event_logs copy on copy.run_id = new.run and copy.asset_key = e.asset_key
-        and copy.partition = replace(e.partition, '{FOLDER}', 'c' || n)
-    where e.run_id = any(%(runs)s)"""
-_COPY_KEYS = f"""
+    select copy.id, t.asset_key, t.key, t.value, t.event_timestamp - %(age)s
+    from asset_event_tags t join event_logs r on r.id = t.event_id COPY
+    join event_logs copy on copy.run_id = new.run and copy.asset_key = r.asset_key
+        and copy.dagster_event_type = r.dagster_event_type and copy.partition = replace(r.partition, %(folder)s, 'c' || n)
+    where r.run_id = any(%(runs)s)"""
+_KEYS = """
     insert into dynamic_partitions (partitions_def_name, partition)
-    select partitions_def_name, replace(partition, '{FOLDER}', 'c' || n)
-    from dynamic_partitions cross join generate_series(%(first)s, %(last)s) n where partition like '{FOLDER}/%%' order by n, id"""
+    select partitions_def_name, replace(partition, %(folder)s, 'c' || n)
+    from dynamic_partitions cross join generate_series(%(first)s, %(last)s) n
+    where starts_with(partition, %(folder)s) order by n, id"""
 
 
 def event_log(workspace: Workspace, documents: int = DOCUMENTS) -> Iterator[Row]:
@@ -84,7 +88,12 @@ def event_log(workspace: Workspace, documents: int = DOCUMENTS) -> Iterator[Row]
     for name, value in found.items():
         workspace.report(f"{name}: {value:,.3f}")
     longest = max(value for name, value in found.items() if "longest" in name)
-    yield Row(f"bytes of Dagster a document, {what}", at_most(12_000, "B"), found["bytes of Dagster's tables, a document"], found)
+    yield Row(
+        f"bytes of Dagster a document, {what}",
+        at_most(12_000, "B"),
+        found["bytes of Dagster's tables, a document"],
+        found,
+    )
     yield Row(f"longest statement of retention, {what}", at_most(1, "s"), longest, found)
     yield Row(f"the page of runs, {what}", at_most(1, "s"), found["the runs"], found)
 
@@ -114,15 +123,16 @@ def _copy(ledger: Ledger, copies: int) -> None:
         everything = [row["run_id"] for row in runs]
         for first in range(1, copies + 1, COPIES_A_STATEMENT):
             last = min(first + COPIES_A_STATEMENT - 1, copies)
-            _insert(connection, everything, first, last, "", _COPY_KEYS)
+            _insert(connection, everything, first, last, "", _KEYS)
             if first // COPIES_A_STATEMENT % 10 == 0:
                 _insert(connection, drains, first, last, "redo")
     _vacuum(ledger)
 
 
 def _insert(connection: Connection, runs: list[str], first: int, last: int, mark: str, *others: str) -> None:
-    for statement in (_COPY_RUNS, _COPY_RUN_TAGS, _COPY_EVENTS, _COPY_EVENT_TAGS, *others):
-        connection.execute(statement.encode(), {"runs": runs, "first": first, "last": last, "mark": mark})
+    given = {"runs": runs, "first": first, "last": last, "mark": mark, "age": AGE, "folder": FOLDER}
+    for statement in (_RUNS, _RUN_TAGS, _EVENTS, _EVENT_TAGS, *others):
+        connection.execute(statement.replace("COPY", _COPY).encode(), given)
 
 
 def _vacuum(ledger: Ledger) -> None:

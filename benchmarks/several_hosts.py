@@ -1,8 +1,8 @@
 """OCR by the job `extract` with one, two and four Celery workers, each on a host with one core: processor time of a page.
 
-The hosts are network namespaces of this machine. So if it has fewer cores than workers, or other work, a clock says little. A page that
-needs no more processor time with four workers than with one is read four times as fast while each worker has a core. Needs root and
-Redis.
+The hosts are network namespaces of this machine. So if it has fewer cores than workers, or other work, a clock says little.
+If a page needs no more processor time with four workers than with one, they read four times as many while each has a core.
+Needs root and Redis.
 """
 
 from collections.abc import Iterator
@@ -48,7 +48,9 @@ def ocr_workers(workspace: Workspace) -> Iterator[Row]:
 
 def _add_scans(site: Site, ledger: Ledger, name: str, count: int) -> int:
     """Add scanned letters that nobody has read. Returns how many pages they have."""
-    pages = sum(write_scan(site.library / f"{name}-{number}.pdf", 1, mark=f"{name} {number}") for number in range(count))
+    pages = sum(
+        write_scan(site.library / f"{name}-{number}.pdf", 1, mark=f"{name} {number}") for number in range(count)
+    )
     scan(site.settings, ledger)
     site.documents += count
     return pages

@@ -128,7 +128,9 @@ class EventReporter:
         left, patience_ends = None, time.monotonic() + OTHER_FLUSHER_PATIENCE_SECONDS
         while self.report() is None:
             if not self.ledger.run(assigning.in_force).is_complete:
-                logger.info("a scan is changing the partitions (OFFLOAD_PARTITION_BY), and reports this work afterwards")
+                logger.info(
+                    "a scan is changing the partitions (OFFLOAD_PARTITION_BY), and reports this work afterwards"
+                )
                 return
             before, left = left, self.ledger.run(outbox.count_pending)
             if left == 0:

@@ -55,11 +55,10 @@ def build_extract_job(
     ) -> Iterator[dg.DynamicOutput[None]]:
         if config.steps < 1:
             raise dg.Failure(f"steps is {config.steps}: it must be 1 or more", allow_retries=False)
-        with failures_as_messages():
-            with _ledger_of_first_step(context, deep_slot) as ledger:
-                terms = terms_here(deep_slot.settings(), ledger)
-                context.instance.add_run_tags(context.run.run_id, {TERMS_TAG: str(terms)})
-                due = ledger.run(claims.count_due, [EXTRACT])
+        with failures_as_messages(), _ledger_of_first_step(context, deep_slot) as ledger:
+            terms = terms_here(deep_slot.settings(), ledger)
+            context.instance.add_run_tags(context.run.run_id, {TERMS_TAG: str(terms)})
+            due = ledger.run(claims.count_due, [EXTRACT])
         context.log.info(f"{counted(due, 'document')} due for extraction; steps: {config.steps}")
         for number in range(1, config.steps + 1):
             yield dg.DynamicOutput(None, mapping_key=str(number))

@@ -1,9 +1,9 @@
 """`python -m tests.chaos.hosts`, started by `make hosts`: the long story of two hosts, with its counts.
 
 Needs root, Redis and faketime. Six parts, each with documents of its own: bob dies; bob is cut off for two minutes; Redis is
-gone for a minute; Postgres is stopped for a minute; Postgres is killed; both hosts drain at one slot, and bob dies. ada's clock is
-ten minutes ahead, and its time zone is 23 hours from bob's. After each part, every document was done, recorded and reported
-once.
+gone for a minute; Postgres is stopped for a minute; Postgres is killed; both hosts drain at one slot, and bob dies. ada's clock
+is ten minutes ahead, and its time zone is 23 hours from bob's. After each part, every document was done, recorded and
+reported once.
 """
 
 import argparse

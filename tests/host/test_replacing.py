@@ -25,10 +25,15 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path: Path
 def test_a_block_that_raises_changes_nothing_and_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     file = tmp_path / "file"
     file.write_text("old")
-    with pytest.raises(error), replacing(file, suffix=".part") as draft:
-        assert [name for name in os.listdir(tmp_path) if name.endswith(".part")]
-        draft.write(b"new")
-        raise error
+
+    def write_a_part() -> None:
+        with replacing(file, suffix=".part") as draft:
+            assert [name for name in os.listdir(tmp_path) if name.endswith(".part")]
+            draft.write(b"new")
+            raise error
+
+    with pytest.raises(error):
+        write_a_part()
     assert os.listdir(tmp_path) == ["file"]
     assert file.read_text() == "old"
 

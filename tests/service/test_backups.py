@@ -29,7 +29,10 @@ OWNER = Owner("0a1b2c3d", has_own_folder=False)
         (["offload-ffffffff-20261128T115959Z.backup", "offload-20261128T115959Z.backup"], True),  # of another ledger
         (["offload-0a1b2c3d-20261127T120000Z.backup"], True),
         (["offload-0a1b2c3d-20261127T120001Z.backup", "offload-0a1b2c3d-20261101T000000Z.backup"], False),
-        (["before-step-0015-0a1b2c3d-20261128T115959Z.backup", "a.txt", "offload-0a1b2c3d-99999999T999999Z.backup"], True),
+        (
+            ["before-step-0015-0a1b2c3d-20261128T115959Z.backup", "a.txt", "offload-0a1b2c3d-99999999T999999Z.backup"],
+            True,
+        ),
         (["offload-0a1b2c3d-20270101T000000Z.backup"], True),  # the clock was wrong
     ],
 )

@@ -201,13 +201,8 @@ class Site:
         listening = {"listen_addresses": self.address, "port": str(POSTGRES_PORT), "hba_file": str(rules)}
         url = ensure_embedded(self._server, options={**WITHOUT_FSYNC, **KEPT_WHEN_KILLED, **listening})
         there = conninfo_to_dict(url)
-        address: dict[str, Any] = {
-            "host": self.address,
-            "port": POSTGRES_PORT,
-            "user": there["user"],
-            "dbname": there["dbname"],
-        }
-        self._url = libpq_url(address)
+        user, database = there["user"], there["dbname"]
+        self._url = libpq_url({"host": self.address, "port": POSTGRES_PORT, "user": user, "dbname": database})
 
     def end_postgres(self, how: signal.Signals) -> None:
         """SIGINT stops Postgres as an administrator does, SIGKILL ends all its processes as the kernel does."""
@@ -251,10 +246,12 @@ class Site:
             pass  # writes dagster.yaml
         config = self.folder / "run.yaml"
         config.write_text(f"ops: {{begin_extraction: {{config: {{steps: {steps}}}}}}}\n")
-        job = [*"-m dagster job execute -m dagster_offload.definitions -j extract -c".split(), str(config)]
+        job = ["-m", "dagster", "job", "execute", "-m", "dagster_offload.definitions", "-j", "extract"]
         environment = self.environment | {"DAGSTER_HOME": str(self.folder / "home" / "dagster")}
         with (self.folder / "run").open("ab") as said:
-            run = subprocess.Popen([sys.executable, *job], env=environment, cwd=self.folder, stdout=said, stderr=said)
+            run = subprocess.Popen(
+                [sys.executable, *job, "-c", str(config)], env=environment, cwd=self.folder, stdout=said, stderr=said
+            )
         self.started.append(run)
         return run
 

@@ -67,7 +67,9 @@ def refuse_other_version(ledger: Ledger) -> None:
 def _check_ledger(cur: Cursor, schema: str) -> HostCheck:
     step, newest = migrate.current_step(cur, schema), migrate.newest_step()
     if step is None:
-        return _ledger_fault("this database has no ledger: start `dagster-offload up` with it, or run the job `scan` of your project, first")
+        return _ledger_fault(
+            "this database has no ledger: start `dagster-offload up` with it, or run the job `scan` of your project, first"
+        )
     if step != newest:
         older, newer = ("the ledger", "this host") if step < newest else ("this host", "the ledger")
         return _ledger_fault(

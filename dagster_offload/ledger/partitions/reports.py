@@ -19,8 +19,8 @@ def report_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages:
         return outbox.report_under_run(cur, run_id, documents, stages)
     # One result of each partition: the reporter looks at the whole partition.
     cur.execute(
-        "with newest as materialized (select distinct on (d.partition, i.stage) d.partition, i.stage, i.result_id, i.document_id, "
-        "    i.attempts, i.deferrals "
+        "with newest as materialized ("
+        "  select distinct on (d.partition, i.stage) d.partition, i.stage, i.result_id, i.document_id, i.attempts, i.deferrals "
         "  from documents d join work_items i using (document_id) "
         "  where d.key = any(%(documents)s) and d.is_present and d.partition is not null and i.stage = any(%(stages)s) "
         "  and i.state = 'done' and not exists (select from partition_reports r "

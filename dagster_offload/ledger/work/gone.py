@@ -22,9 +22,9 @@ POSITION = "gone"  # in `upkeep_positions`
 _CUTOFF = "now() - make_interval(days => %(days)s)"
 _IS_GONE = f"gone_at < {_CUTOFF}"
 _IS_KEPT = f"(d.gone_at < {_CUTOFF}) is not true"
-# A result is unused if a redo replaced it, or if its input belongs to no document (of those that are kept) any more: they are gone,
-# or have other content by now. A result of another recipe is kept, because its recipe may come back. `in_doubt` are those whose
-# input no finished document has; whether one that is not done has it is the question of `_USED`.
+# A result is unused if a redo replaced it, or if its input belongs to no document (of those that are kept) any more: they are
+# gone, or have other content by now. A result of another recipe is kept, because its recipe may come back. `in_doubt` are
+# those whose input no finished document has; `_USED` selects those of them whose input an unfinished document has.
 # `limit 1` makes Postgres search an index for each row instead of joining whole tables.
 _NEXT = f"""
     with page as materialized (

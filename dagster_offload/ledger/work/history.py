@@ -104,7 +104,8 @@ def set_position(cur: Cursor, name: str, reached: str | None) -> None:
         cur.execute("delete from upkeep_positions where name = %s", [name])
     else:
         cur.execute(
-            "insert into upkeep_positions (name, reached) values (%s, %s) on conflict (name) do update set reached = excluded.reached",
+            "insert into upkeep_positions (name, reached) values (%s, %s) "
+            "on conflict (name) do update set reached = excluded.reached",
             [name, reached],
         )
 

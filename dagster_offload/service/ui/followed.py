@@ -41,6 +41,7 @@ class FollowedAccess:
             token = None if access.token is None else secret
             self._access = replace(access, token=token, password=line, sessions=sessions)
 
+
 def _secret(home: Path) -> str:
     try:
         return load_secret(home)

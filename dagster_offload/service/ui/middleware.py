@@ -68,7 +68,11 @@ class AccessControl:
                 return
             if message["type"] == "websocket.send" and self._followed.now() is not access:
                 is_closed = True
-                message = {"type": "websocket.close", "code": 1008, "reason": "the password or the token of the UI has changed"}
+                message = {
+                    "type": "websocket.close",
+                    "code": 1008,
+                    "reason": "the password or the token of the UI has changed",
+                }
             await send(message)
 
         return send_or_close

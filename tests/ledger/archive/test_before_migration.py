@@ -128,7 +128,9 @@ def test_an_older_ledger_is_not_migrated_while_an_up_works_with_it(old_url: str,
     with Ledger(old_url) as ledger:
         with (
             Worker(ledger, UP),
-            pytest.raises(LedgerUnavailable, match=rf"step {OLD_STEP} to \d+\).*`up` of an older version.*stop that `up`"),
+            pytest.raises(
+                LedgerUnavailable, match=rf"step {OLD_STEP} to \d+\).*`up` of an older version.*stop that `up`"
+            ),
         ):
             open_once(settings)
         assert step_of(old_url) == OLD_STEP

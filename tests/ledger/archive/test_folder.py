@@ -19,7 +19,12 @@ IN_HOME = Owner("0a1b2c3d", has_own_folder=True)
 
 def test_only_old_backups_of_the_same_kind_are_removed() -> None:
     made = [f"offload-0a1b2c3d-2026112{day}T120000Z.backup" for day in range(5)]
-    others = ["before-step-0015-0a1b2c3d-20261101T000000Z-00ff00.backup", "mine.backup", "offload-mine.backup", "letter.txt"]
+    others = [
+        "before-step-0015-0a1b2c3d-20261101T000000Z-00ff00.backup",
+        "mine.backup",
+        "offload-mine.backup",
+        "letter.txt",
+    ]
     assert expired([*made, *others], 3, OURS) == made[:2]
     assert expired([*made, *others], 7, OURS) == []
     assert expired([*made, *others], 3, OURS, kind="before-step") == []
