@@ -115,10 +115,13 @@ def _remove_documents(cur: Cursor, days: int, batch: int) -> int:
 
 def _remove_parts(cur: Cursor, digests: Sequence[str | None]) -> None:
     for table in ("part_answers", "ocr_pages"):
+        cur.execute(f"select distinct input_digest from {table} where input_digest = any(%s)".encode(), [list(digests)])
+        if not cur.rowcount:  # only documents in work have parts
+            continue
         cur.execute(
             f"delete from {table} t where t.input_digest = any(%s) "
             "and not exists (select from work_items i where i.input_digest = t.input_digest)".encode(),
-            [list(digests)],
+            [[row["input_digest"] for row in cur.fetchall()]],
         )
 
 
