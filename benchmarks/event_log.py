@@ -7,7 +7,7 @@ default. Then the library has 2,000 partitions (`partition_by`), so Dagster show
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -183,7 +183,10 @@ def _pages(home: Home, instance: dg.DagsterInstance) -> dict[str, float]:
     keys = list(instance.get_dynamic_partitions("documents"))
     with web_server(home, Path(instance.root_directory)) as url, httpx.Client(base_url=url, timeout=600) as client:
         site = Site(client, keys)
-        shown = {"the runs": lambda: _seconds_of_runs(site), "the asset": lambda: site.seconds("the asset")}
+        shown: dict[str, Callable[[], float]] = {
+            "the runs": lambda: _seconds_of_runs(site),
+            "the asset": lambda: site.seconds("the asset"),
+        }
         return {name: median([page() for _ in range(TURNS + 1)][1:]) for name, page in shown.items()}
 
 

@@ -87,13 +87,13 @@ def test_a_run_goes_on_when_postgres_has_ended_and_starts_again(site: Site, how:
     checked = ada.run("worker", "--check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "as the database's" in checked.stdout
-    ada.start_worker()
     bob.start_worker()
     run = site.launch(steps=2)
     with site.frozen(bob) as held:
         site.end_postgres(how)
     wait_for(lambda: "Postgres is unavailable" in bob.said, "bob's warning")
     site.start_postgres()
+    ada.start_worker()
 
     site.wait_for_run(run)
     site.assert_each_done_once()

@@ -100,10 +100,10 @@ def killed(site: Site, ada: Host, bob: Host) -> str:
 
 
 def _without_postgres(site: Site, ada: Host, bob: Host, how: signal.Signals, seconds: int) -> str:
-    ada.start_worker()
     bob.start_worker()
     run = site.launch(steps=2)
     with site.frozen(bob) as held:
+        ada.start_worker()
         left = site.documents - site.done()
         site.end_postgres(how)
     time.sleep(seconds)
