@@ -16,6 +16,7 @@ from benchmarks import (
     dagster_runs,
     drains,
     endurance,
+    event_log,
     exports,
     extraction_cost,
     files,
@@ -27,6 +28,7 @@ from benchmarks import (
     own_stages,
     pages,
     prompt_cache,
+    several_hosts,
     several_slots,
     sizes,
     splitting,
@@ -47,6 +49,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *growth.BENCHMARKS,
     *files.BENCHMARKS,
     *extraction_cost.BENCHMARKS,
+    *several_hosts.BENCHMARKS,
     *dagster_runs.BENCHMARKS,
     *pages.BENCHMARKS,
     *guest.BENCHMARKS,
@@ -55,6 +58,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *endurance.BENCHMARKS,
     *ticks.BENCHMARKS,
     *million.BENCHMARKS,
+    *event_log.BENCHMARKS,
 )
 
 

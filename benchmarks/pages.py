@@ -82,7 +82,7 @@ def site(workspace: Workspace, keys: Sequence[str]) -> Iterator[Site]:
             instance.add_dynamic_partitions("documents", keys[start : start + 1_000])
         materialize_all(instance, ledger)
         with (
-            _web_server(home, Path(instance.root_directory)) as url,
+            web_server(home, Path(instance.root_directory)) as url,
             httpx.Client(base_url=url, timeout=600) as client,
         ):
             yield Site(client, keys)
@@ -110,7 +110,7 @@ def materialize_all(instance: dg.DagsterInstance, ledger: Ledger) -> None:
 
 
 @contextmanager
-def _web_server(home: Home, dagster_home: Path) -> Iterator[str]:
+def web_server(home: Home, dagster_home: Path) -> Iterator[str]:
     holder = hold_port()
     command = [str(Path(sys.executable).parent / "dagster-webserver"), "-m", "dagster_offload.definitions"]
     with subprocess.Popen(

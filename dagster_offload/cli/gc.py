@@ -42,7 +42,7 @@ def command(*, older_than: int, yes: bool, as_json: bool) -> None:
 
     settings = load_settings()
     with open_ledger(settings) as ledger:
-        found = ledger.run(gone.find, older_than)
+        found = gone.find(ledger, older_than)
         if as_json:
             if not yes:
                 raise Refusal("--json asks nothing: add --yes to remove them")

@@ -120,9 +120,18 @@ class EventReporter:
         return reported
 
     def report_all(self) -> None:
-        """Return when no event is pending. Gives up if another process reports and makes no progress for a minute."""
+        """Return when no event is pending.
+
+        Gives up if another process reports and makes no progress for a minute, and at once during a change of the partitions:
+        it takes as long as there are documents, and the scan that completes it reports.
+        """
         left, patience_ends = None, time.monotonic() + OTHER_FLUSHER_PATIENCE_SECONDS
         while self.report() is None:
+            if not self.ledger.run(assigning.in_force).is_complete:
+                logger.info(
+                    "a scan is changing the partitions (OFFLOAD_PARTITION_BY), and reports this work afterwards"
+                )
+                return
             before, left = left, self.ledger.run(outbox.count_pending)
             if left == 0:
                 return
@@ -130,8 +139,8 @@ class EventReporter:
                 patience_ends = time.monotonic() + OTHER_FLUSHER_PATIENCE_SECONDS
             if time.monotonic() > patience_ends:
                 logger.warning(
-                    "%s events are not reported yet: another process reports them, or a scan is changing the partitions "
-                    "(OFFLOAD_PARTITION_BY). The next run or sensor tick reports them",
+                    "%s events are not reported yet: another process reports them. The next run or sensor tick does so "
+                    "otherwise",
                     left,
                 )
                 return

@@ -18,10 +18,11 @@ from dagster_offload.defs.resources import DeepSlot, failures_as_messages
 from dagster_offload.defs.runs import runs_on_this_host, tag_run
 from dagster_offload.defs.shown.overview import report_overview
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
-from dagster_offload.engine.extraction.host import Terms, refuse_other_terms, terms_here
+from dagster_offload.engine.extraction.host import Terms, refuse_other_terms, refuse_other_version, terms_here
 from dagster_offload.engine.extraction.together import extract_together
 from dagster_offload.engine.progress import Progress, ProgressCounts
 from dagster_offload.errors import HostRefused
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.workers import host_name
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import claims
@@ -54,13 +55,10 @@ def build_extract_job(
     ) -> Iterator[dg.DynamicOutput[None]]:
         if config.steps < 1:
             raise dg.Failure(f"steps is {config.steps}: it must be 1 or more", allow_retries=False)
-        with failures_as_messages():
-            if runs_on_this_host(context):
-                tag_run(context)
-            with deep_slot.ledger() as ledger:
-                terms = terms_here(deep_slot.settings(), ledger)
-                context.instance.add_run_tags(context.run.run_id, {TERMS_TAG: str(terms)})
-                due = ledger.run(claims.count_due, [EXTRACT])
+        with failures_as_messages(), _ledger_of_first_step(context, deep_slot) as ledger:
+            terms = terms_here(deep_slot.settings(), ledger)
+            context.instance.add_run_tags(context.run.run_id, {TERMS_TAG: str(terms)})
+            due = ledger.run(claims.count_due, [EXTRACT])
         context.log.info(f"{counted(due, 'document')} due for extraction; steps: {config.steps}")
         for number in range(1, config.steps + 1):
             yield dg.DynamicOutput(None, mapping_key=str(number))
@@ -129,6 +127,19 @@ def build_extract_job(
         end_extraction(begin_extraction().map(extract_texts).collect())
 
     return extract_job
+
+
+@contextlib.contextmanager
+def _ledger_of_first_step(context: dg.OpExecutionContext, deep_slot: DeepSlot) -> Iterator[Ledger]:
+    """The ledger. Only a run on its own host migrates it: a worker may be of another version than the running `up`."""
+    if runs_on_this_host(context):
+        tag_run(context)
+        with deep_slot.ledger() as ledger:
+            yield ledger
+    else:
+        with deep_slot.unmigrated_ledger() as ledger:
+            refuse_other_version(ledger)
+            yield ledger
 
 
 def _terms_of_run(context: dg.OpExecutionContext) -> Terms:

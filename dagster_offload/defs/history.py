@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def keep_small(
 ) -> bool:
     """Remove what is older than the settings say, once a day, for at most about `seconds`. Returns whether it is complete.
 
-    If it is not, the next call goes on. Between two days it costs two queries and does
+    If it is not, the next call goes on where this one ended. Between two days it costs two queries and does
     not open the instance. Dagster's runs are removed only in the
     instance of this home: the runs of another instance belong to its owner.
     """
@@ -53,8 +54,11 @@ def keep_small(
         ledger.run(history.mark_done, LEDGER)
     if ledger.run(history.is_due, RUNS):
         instance = get_instance()
-        if _is_ours(instance, settings) and not purge_runs(instance, settings, deadline):
-            return False
+        if _is_ours(instance, settings):
+            reached = purge_runs(instance, settings, deadline, Reached.read(ledger.run(history.position, RUNS)))
+            ledger.run(history.set_position, RUNS, None if reached is None else str(reached))
+            if reached is not None:
+                return False
         ledger.run(history.mark_done, RUNS)
     return True
 
@@ -64,15 +68,40 @@ def _is_ours(instance: dg.DagsterInstance, settings: Settings) -> bool:
     return is_in_home and isinstance(instance.event_log_storage, PostgresEventLogStorage)
 
 
-def purge_runs(instance: dg.DagsterInstance, settings: Settings, deadline: float) -> bool:
-    """Remove runs that ended more than `keep_runs_days` ago, and the oldest beyond `keep_runs`. Returns whether no such run
-    is left; False if `deadline` (of the monotonic clock) passed before."""
+@dataclass(frozen=True)
+class Reached:
+    """What a purge has looked at: all before the selection with this number, and of that one the runs down to `run_id`."""
+
+    selection: int = 0
+    run_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.selection} {self.run_id or ''}"
+
+    @classmethod
+    def read(cls, text: str | None) -> "Reached":
+        """The inverse of `str`. None: nothing was looked at."""
+        selection, _, run_id = (text or "0 ").partition(" ")
+        return cls(int(selection), run_id or None)
+
+
+def purge_runs(
+    instance: dg.DagsterInstance, settings: Settings, deadline: float, reached: Reached | None = None
+) -> Reached | None:
+    """Remove runs that ended more than `keep_runs_days` ago, and the oldest beyond `keep_runs`.
+
+    Returns None if no such run is left, and otherwise where to go on: `deadline` (of the monotonic clock) passed before.
+    """
+    reached = reached or Reached()
     cutoff = datetime.now(UTC) - timedelta(days=settings.keep.runs_days)
     newest = instance.get_run_ids(dg.RunsFilter(statuses=FINISHED), limit=settings.keep.runs)
     beyond = newest[-1] if len(newest) == settings.keep.runs else None
     too_old = dg.RunsFilter(statuses=FINISHED, updated_before=cutoff)
     too_many = dg.RunsFilter(statuses=FINISHED)
-    for wanted, after in [(too_old, None), *([(too_many, beyond)] if beyond else [])]:
+    selections = [(too_old, None), *([(too_many, beyond)] if beyond else [])]
+    for number, (wanted, after) in list(enumerate(selections))[reached.selection :]:
+        if number == reached.selection and reached.run_id is not None and instance.has_run(reached.run_id):
+            after = reached.run_id
         while page := instance.get_run_ids(wanted, cursor=after, limit=PAGE):
             held = _holders(instance, page)
             for run_id in page:
@@ -80,15 +109,17 @@ def purge_runs(instance: dg.DagsterInstance, settings: Settings, deadline: float
                     _remove_files(instance, run_id)
                     _remove_check_results(instance, run_id)
                     instance.delete_run(run_id)
-                if time.monotonic() > deadline:
-                    return False
+                    if time.monotonic() > deadline:
+                        return Reached(number, after)
             _remove_log_events(instance, sorted(held))
             # The cursor's run must still exist: its row says where the next page begins.
             kept = [run_id for run_id in page if run_id in held]
             after = kept[-1] if kept else after
+            if time.monotonic() > deadline:
+                return Reached(number, after)
     _remove_old_files(instance, cutoff)
     _remove_old_numbers(instance, settings, cutoff)
-    return True
+    return None
 
 
 # All statements are for Postgres. An event of an asset without partitions always counts as its latest.

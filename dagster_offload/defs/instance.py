@@ -1,7 +1,6 @@
 """The Dagster instance of one home: writes its `dagster.yaml` and opens the instance."""
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import dagster as dg
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from dagster_offload.host.replacing import replace_file
 from dagster_offload.postgres import DAGSTER_SCHEMA, dagster_url, ensure_postgres
 from dagster_offload.postgres.owners import refuse_foreign_objects
 from dagster_offload.settings import Settings
@@ -42,7 +42,7 @@ def prepare_instance(settings: Settings, conninfo: str) -> Path:
     before = file.read_text(encoding="utf-8") if file.exists() else None
     if before is not None and (before == content or not before.startswith(mark)):
         return folder
-    _replace(file, content)
+    replace_file(file, content)
     return folder
 
 
@@ -78,18 +78,3 @@ def _ensure_schema(conninfo: str) -> None:
 def _url(conninfo: str) -> str:
     options = conninfo_to_dict(conninfo).get("options") or ""
     return dagster_url(make_conninfo(conninfo, options=f"{options} -c search_path={DAGSTER_SCHEMA}".strip()))
-
-
-def _replace(file: Path, content: str) -> None:
-    """Write a temporary file and rename it, so that a reader sees the old file or the new one, never a part.
-
-    Raises `OSError`, for example on a full disk, and leaves nothing behind then.
-    """
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as written:
-            written.write(content)
-        Path(name).replace(file)
-    except OSError:
-        Path(name).unlink()
-        raise

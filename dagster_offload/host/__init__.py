@@ -1,1 +1,1 @@
-"""This machine: file ownership, and how this project starts Python and other programs. Standard library only."""
+"""This machine: who owns a file, how files are replaced, how Python and other programs are started. Standard library only."""

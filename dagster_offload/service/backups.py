@@ -12,6 +12,8 @@ import psycopg
 from dagster_offload.errors import LedgerUnavailable, OffloadError
 from dagster_offload.ledger.archive import folder, outcomes
 from dagster_offload.ledger.archive.backup import cancelled_by, write_backup
+from dagster_offload.ledger.archive.folder import Owner
+from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.workers import host_name
 from dagster_offload.settings import Settings
@@ -23,15 +25,20 @@ STOP_SECONDS = 2.0
 Say = Callable[[str], None]
 
 
-def is_due(names: Iterable[str], every: timedelta, now: datetime, failed_at: datetime | None = None) -> bool:
-    """Whether a scheduled backup is due, by the names of the files that exist. A file from the future does not count.
+def is_due(
+    names: Iterable[str], owner: Owner, every: timedelta, now: datetime, failed_at: datetime | None = None
+) -> bool:
+    """Whether a scheduled backup of the owner is due, by the names of the files that exist. A file from the future does not
+    count.
 
     `failed_at`: when the last try of this process failed.
     """
     if failed_at is not None and now < failed_at + RETRY_AFTER:
         return False
     made = [
-        moment for name in names if (moment := folder.made_at(name, folder.SCHEDULED)) is not None and moment <= now
+        moment
+        for name in names
+        if (moment := folder.made_at(name, folder.SCHEDULED, owner)) is not None and moment <= now
     ]
     return not made or max(made) + every <= now
 
@@ -47,6 +54,8 @@ class ScheduledBackups:
         self._thread: threading.Thread | None = None
         self._next_check = time.monotonic()
         self._failed_at: datetime | None = None
+        found = ledger.run(identity.read)
+        self._owner = folder.owner_of(settings, None if found is None else found.ledger_id)
 
     def check(self) -> None:
         """Start a backup if one is due. Call this often: it checks at most every 30 s."""
@@ -55,7 +64,7 @@ class ScheduledBackups:
             return
         self._next_check = time.monotonic() + CHECK_EVERY_SECONDS
         now = datetime.now(UTC)
-        if is_due(folder.names_in(self._settings.backup_folder), every, now, self._failed_at):
+        if is_due(folder.names_in(self._settings.backup_folder), self._owner, every, now, self._failed_at):
             self._thread = threading.Thread(target=self._run, name="backup", daemon=True)
             self._thread.start()
 
@@ -87,7 +96,7 @@ class ScheduledBackups:
                 self._ledger.run(outcomes.record_success, place, file.name, file.stat().st_size)
 
     def _write(self) -> Path:
-        file = folder.prepare(self._settings) / folder.scheduled_name(datetime.now(UTC))
+        file = folder.prepare(self._settings) / folder.scheduled_name(self._owner, datetime.now(UTC))
         write_backup(self._ledger, file, on_progress=cancelled_by(self._over.is_set))
-        folder.remove_expired(file.parent, self._settings.backup.keep, folder.SCHEDULED)
+        folder.remove_expired(file.parent, self._settings.backup.keep, self._owner, folder.SCHEDULED)
         return file

@@ -15,7 +15,7 @@ from pathlib import Path
 from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import announce, refuse_other_pipeline
-from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.core.workers import UP, Worker
 from dagster_offload.ledger.work.documents import has_documents
 from dagster_offload.service.home import running_up
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
@@ -30,7 +30,6 @@ from dagster_offload.text.suggestions import nearest
 CHECK_EVERY_SECONDS = 2.0
 SIGN_OFF_SECONDS = 3.0
 COPY_NAME = "running-offload.yaml"
-WORKER_KIND = "up"
 
 Say = Callable[[str], None]
 
@@ -138,7 +137,7 @@ class RunningPipeline:
 
     def _register(self) -> None:
         self._worker = None
-        worker = Worker(self._ledger, WORKER_KIND)
+        worker = Worker(self._ledger, UP)
         for listener in self._listeners:
             worker.on_notify(listener)
         self._worker = self._stack.enter_context(worker)

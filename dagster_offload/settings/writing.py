@@ -1,7 +1,6 @@
 """Writes pipeline files: a commented one for a new home, and single values, which keep the comments of the file."""
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import StringIO
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ByteSize
 from ruamel.yaml import YAML
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.host.replacing import PRIVATE, replace_file
 from dagster_offload.settings.editing import with_value
 from dagster_offload.settings.files import PipelineText, read_pipeline
 from dagster_offload.settings.leaves import LEAVES, Key, Leaf
@@ -34,18 +34,8 @@ def write_private(path: Path, text: str) -> None:
     target = Path(os.path.realpath(path))
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-        descriptor, new = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fchmod(file.fileno(), mode)
-                os.fsync(file.fileno())
-            os.replace(new, target)
-        except BaseException:
-            os.unlink(new)
-            raise
+        mode = target.stat().st_mode & 0o777 if target.exists() else PRIVATE
+        replace_file(target, text, mode=mode)
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -1,5 +1,9 @@
-"""The job `extract` on several hosts: one dies, one is cut off, Redis stops, clocks differ. Nothing is lost or done twice."""
+"""The job `extract` on several hosts: one dies, one is cut off, Redis or Postgres stops, clocks and time zones differ.
 
+Nothing is lost or done twice.
+"""
+
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -73,6 +77,27 @@ def test_a_run_goes_on_when_redis_was_gone_meanwhile(site: Site) -> None:
     site.assert_each_done_once()
     ada_at_work.terminate()
     assert ada_at_work.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.mark.rule("hosts-6")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_run_goes_on_when_postgres_has_ended_and_starts_again(site: Site, how: signal.Signals) -> None:
+    """Each host has a time zone of its own, 23 hours apart, and its own path to the library."""
+    ada, bob = site.host("ada", zone="EAST-13"), site.host("bob", zone="WEST+10")
+    checked = ada.run("worker", "--check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "as the database's" in checked.stdout
+    bob.start_worker()
+    run = site.launch(steps=2)
+    with site.frozen(bob) as held:
+        site.end_postgres(how)
+    wait_for(lambda: "Postgres is unavailable" in bob.said, "bob's warning")
+    site.start_postgres()
+    ada.start_worker()
+
+    site.wait_for_run(run)
+    site.assert_each_done_once()
+    print(f"bob held {held} documents when Postgres ended; by host: {site.done_by_host()}")
 
 
 @pytest.mark.rule("hosts-4")

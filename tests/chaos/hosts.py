@@ -1,11 +1,13 @@
 """`python -m tests.chaos.hosts`, started by `make hosts`: the long story of two hosts, with its counts.
 
-Needs root, Redis and faketime. Four parts, each with documents of its own: bob dies; bob is cut off for two minutes; Redis is
-gone for a minute; both hosts drain at one slot, and bob dies. ada's clock is ten minutes ahead. After each part, every document
-was done, recorded and reported once.
+Needs root, Redis and faketime. Six parts, each with documents of its own: bob dies; bob is cut off for two minutes; Redis is
+gone for a minute; Postgres is stopped for a minute; Postgres is killed; both hosts drain at one slot, and bob dies. ada's clock
+is ten minutes ahead, and its time zone is 23 hours from bob's. After each part, every document was done, recorded and
+reported once.
 """
 
 import argparse
+import signal
 import time
 from collections import Counter
 
@@ -14,7 +16,7 @@ from tests.support.acceptance import PATIENCE_SECONDS, wait_for
 from tests.support.hosts import CLI, Host, Site, a_site
 
 TEN_MINUTES_AHEAD = ("faketime", "-f", "+10m")
-CUT_SECONDS, REDIS_SECONDS = 120, 60
+CUT_SECONDS, REDIS_SECONDS, POSTGRES_SECONDS = 120, 60, 60
 CONCURRENCY = 2
 LATER = 50
 DRAINED = 40  # documents at most, of each drain
@@ -25,8 +27,8 @@ def main() -> None:
     options.add_argument("--documents", type=int, default=1_000, help="of each part")
     count = options.parse_args().documents
     with a_site() as site:
-        ada, bob = site.host("ada", clock=TEN_MINUTES_AHEAD), site.host("bob")
-        for name, part in (("bob dies", dies), ("bob is cut off", cut_off), ("Redis is gone", without_redis)):
+        ada, bob = site.host("ada", clock=TEN_MINUTES_AHEAD, zone="EAST-13"), site.host("bob", zone="WEST+10")
+        for name, part in PARTS.items():
             began = time.monotonic()
             site.add_documents(part.__name__, count)
             found = part(site, ada, bob)
@@ -87,6 +89,29 @@ def without_redis(site: Site, ada: Host, bob: Host) -> str:
     return f"{left} were left, {done} of them were done without it"
 
 
+def stopped(site: Site, ada: Host, bob: Host) -> str:
+    """Postgres is stopped, and starts again after a minute."""
+    return _without_postgres(site, ada, bob, signal.SIGINT, POSTGRES_SECONDS)
+
+
+def killed(site: Site, ada: Host, bob: Host) -> str:
+    """All processes of Postgres are killed, and it starts again at once."""
+    return _without_postgres(site, ada, bob, signal.SIGKILL, 0)
+
+
+def _without_postgres(site: Site, ada: Host, bob: Host, how: signal.Signals, seconds: int) -> str:
+    bob.start_worker()
+    run = site.launch(steps=2)
+    with site.frozen(bob) as held:
+        ada.start_worker()
+        left = site.documents - site.done()
+        site.end_postgres(how)
+    time.sleep(seconds)
+    site.start_postgres()
+    site.wait_for_run(run)
+    return f"bob held {held}, {left} were left"
+
+
 def drains(site: Site, ada: Host, bob: Host) -> str:
     """Both hosts drain at one slot. Together they keep to its concurrency, and ada does what bob had begun."""
     router = Router(concurrency=2 * CONCURRENCY, latency=0.05, hold=True)
@@ -118,6 +143,14 @@ def drains(site: Site, ada: Host, bob: Host) -> str:
     most = log["max_open"]
     return f"{row['results']} results, {sum(asked.values())} answers ({twice} repeated), at most {most} open of {CONCURRENCY}"
 
+
+PARTS = {
+    "bob dies": dies,
+    "bob is cut off": cut_off,
+    "Redis is gone": without_redis,
+    "Postgres is stopped": stopped,
+    "Postgres is killed": killed,
+}
 
 if __name__ == "__main__":
     main()

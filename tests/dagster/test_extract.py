@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -13,9 +14,13 @@ from dagster_offload.defs.names import TERMS_TAG
 from dagster_offload.engine.extraction.host import Terms
 from dagster_offload.engine.scan import scan
 from dagster_offload.errors import SettingsError
+from dagster_offload.ledger.core import pipelines
+from dagster_offload.ledger.core.migrate import current_step, newest_step
+from dagster_offload.ledger.core.workers import UP, Worker
 from dagster_offload.ledger.work import left
 from dagster_offload.settings import load_settings
 from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.stages.pipeline import pipeline_of
 from tests.support.edge import Edge
 
 LETTERS = {f"letter{number}": f"Letter {number} about the lease." for number in range(12)}
@@ -83,6 +88,31 @@ def test_a_step_that_cannot_see_the_library_takes_nothing(edge: Edge) -> None:
     assert library is not None
     library.rename(library.with_name("elsewhere"))
     assert f"this host takes no documents: cannot read the library {library}" in failure(begin(edge, steps=1))
+    assert edge.partitions_done(EXTRACT) == set()
+
+
+@pytest.mark.rule("hosts-5")
+def test_the_first_step_on_a_worker_of_another_version_migrates_and_begins_nothing(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "runs_on_this_host", lambda _: False)
+    with edge.ledger.transaction() as cur:
+        cur.execute("delete from migrations where number = %s", [newest_step()])
+    assert "this host begins no extraction: the ledger is older than this host" in failure(begin(edge))
+    with edge.ledger.transaction() as cur:
+        assert (current_step(cur, edge.ledger.schema) or 0) < newest_step()
+    assert edge.partitions_done(EXTRACT) == set()
+
+
+@pytest.mark.rule("hosts-5")
+def test_the_first_step_on_a_worker_of_another_version_than_up_begins_nothing(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "runs_on_this_host", lambda _: False)
+    theirs = replace(pipeline_of(edge.settings), version="0.1.0")
+    with Worker(edge.ledger, UP) as up:
+        edge.ledger.run(pipelines.announce, up.id, theirs, None)
+        assert "this host begins no extraction: `up` on " in failure(begin(edge))
     assert edge.partitions_done(EXTRACT) == set()
 
 

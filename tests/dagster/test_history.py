@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from dagster_offload.defs.history import RUNS, keep_small, purge_runs
+from dagster_offload.defs.history import RUNS, Reached, keep_small, purge_runs
 from dagster_offload.defs.names import names_of
 from dagster_offload.ledger.work import history
 from dagster_offload.settings.sections.keep import KeepSection
@@ -19,7 +19,7 @@ FOREVER = 3600.0
 
 def purge(edge: Edge, **changes: object) -> bool:
     settings = edge.settings.model_copy(update={"keep": edge.settings.keep.model_copy(update=changes)})
-    return purge_runs(edge.instance, settings, time.monotonic() + FOREVER)
+    return purge_runs(edge.instance, settings, time.monotonic() + FOREVER) is None
 
 
 def make_old(edge: Edge, *run_ids: str, days: int = 365) -> None:
@@ -157,6 +157,32 @@ def test_a_purge_that_has_no_time_left_goes_on_at_the_next_tick(edge: Edge) -> N
     assert len(runs(edge)) < 3
     assert edge.ledger.run(history.is_due, RUNS)
     assert keep_small(edge.settings, edge.ledger, lambda: edge.instance, FOREVER)
+    assert runs(edge) == set()
+
+
+def test_a_purge_without_time_passes_runs_that_stay_and_removes_the_next(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without this, each call would look at the runs that stay again, and never come to the others."""
+    monkeypatch.setattr("dagster_offload.defs.history.PAGE", 1)
+    old = [edge.start_run(dg.DagsterRunStatus.SUCCESS) for _ in range(2)]
+    for name in ("a", "b"):
+        edge.write(**{name: f"Letter {name}."})
+        old.append(edge.scan().run_id)
+    make_old(edge, *old)
+    calls = 0
+    while not keep_small(edge.settings, edge.ledger, lambda: edge.instance, 0.0):
+        calls += 1
+        assert calls <= 2 * len(old)
+    assert runs(edge) == set(old[2:])
+    assert edge.ledger.run(history.position, RUNS) is None
+
+
+def test_a_position_whose_run_a_person_has_deleted_is_not_used(edge: Edge) -> None:
+    old = edge.start_run(dg.DagsterRunStatus.SUCCESS)
+    make_old(edge, old)
+    nowhere = Reached.read(str(Reached(0, "a run that is gone")))
+    assert purge_runs(edge.instance, edge.settings, time.monotonic() + FOREVER, nowhere) is None
     assert runs(edge) == set()
 
 

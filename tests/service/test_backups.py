@@ -10,32 +10,39 @@ import pytest
 
 from dagster_offload.ledger.archive import outcomes
 from dagster_offload.ledger.archive.file import open_archive
+from dagster_offload.ledger.archive.folder import Owner, owner_of, scheduled_name
+from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.service.backups import ScheduledBackups, is_due
 from dagster_offload.settings import Settings, load_settings
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
+OWNER = Owner("0a1b2c3d", has_own_folder=False)
 
 
 @pytest.mark.parametrize(
     ("names", "due"),
     [
         ([], True),
-        (["offload-20261128T115959Z.backup"], False),
-        (["offload-20261127T120000Z.backup"], True),
-        (["offload-20261127T120001Z.backup", "offload-20261101T000000Z.backup"], False),
-        (["before-step-0015-20261128T115959Z.backup", "letter.txt", "offload-99999999T999999Z.backup"], True),
-        (["offload-20270101T000000Z.backup"], True),  # the clock was wrong
+        (["offload-0a1b2c3d-20261128T115959Z.backup"], False),
+        (["offload-ffffffff-20261128T115959Z.backup", "offload-20261128T115959Z.backup"], True),  # of another ledger
+        (["offload-0a1b2c3d-20261127T120000Z.backup"], True),
+        (["offload-0a1b2c3d-20261127T120001Z.backup", "offload-0a1b2c3d-20261101T000000Z.backup"], False),
+        (
+            ["before-step-0015-0a1b2c3d-20261128T115959Z.backup", "a.txt", "offload-0a1b2c3d-99999999T999999Z.backup"],
+            True,
+        ),
+        (["offload-0a1b2c3d-20270101T000000Z.backup"], True),  # the clock was wrong
     ],
 )
 def test_a_backup_is_due_an_interval_after_the_last_one(names: list[str], due: bool) -> None:
-    assert is_due(names, DAY, NOW) is due
+    assert is_due(names, OWNER, DAY, NOW) is due
 
 
 def test_a_failed_backup_is_tried_again_after_ten_minutes() -> None:
-    assert not is_due([], DAY, NOW, failed_at=NOW - timedelta(minutes=9))
-    assert is_due([], DAY, NOW, failed_at=NOW - timedelta(minutes=10))
+    assert not is_due([], OWNER, DAY, NOW, failed_at=NOW - timedelta(minutes=9))
+    assert is_due([], OWNER, DAY, NOW, failed_at=NOW - timedelta(minutes=10))
 
 
 def settings_for(url: str, folder: Path, **changes: Any) -> Settings:
@@ -64,20 +71,23 @@ def test_a_due_backup_is_written_recorded_and_old_ones_are_removed(
 ) -> None:
     folder = tmp_path / "disk"
     folder.mkdir()
-    for day in range(1, 4):
-        (folder / f"offload-2020010{day}T000000Z.backup").touch()
-    (folder / "mine.txt").touch()
     settings = settings_for(ledger_url, tmp_path, backup_dir=folder, backup_keep=2)
+    found = ledger.run(identity.read)
+    assert found is not None
+    owner = owner_of(settings, found.ledger_id)
+    ours = [scheduled_name(owner, datetime(2020, 1, day, tzinfo=UTC)) for day in range(1, 4)]
+    others = ["mine.txt", scheduled_name(OWNER, NOW)]
+    for name in (*ours, *others):
+        (folder / name).touch()
     backups = ScheduledBackups(settings, ledger, messages.append)
     run_once(backups)
-    names = sorted(path.name for path in folder.iterdir())
-    assert names[:2] == ["mine.txt", "offload-20200103T000000Z.backup"]
-    assert len(names) == 3
-    with open_archive(folder / names[2]) as archive:
+    [name] = {path.name for path in folder.iterdir()} - {*others, ours[2]}
+    assert {path.name for path in folder.iterdir()} == {*others, ours[2], name}
+    with open_archive(folder / name) as archive:
         archive.check(lambda _table, _rows: None)
     [outcome] = ledger.run(outcomes.outcomes)
-    assert (outcome.file, outcome.error) == (names[2], None)
-    assert outcome.bytes == (folder / names[2]).stat().st_size
+    assert (outcome.file, outcome.error) == (name, None)
+    assert outcome.bytes == (folder / name).stat().st_size
     assert messages == []
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
@@ -23,6 +24,7 @@ from dagster_offload.defs.instance import open_instance
 from dagster_offload.engine.scan import scan
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.postgres import stop_postgres
+from dagster_offload.postgres.embedded.postmaster import is_running, server_pid
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.settings import Settings, load_settings
@@ -40,6 +42,8 @@ celery.SOFT_SHUTDOWN_SECONDS = 0.1
 from dagster_offload.defs.execution.celery_app import app
 app.worker_main(list(celery.worker_command()[4:]))
 """
+# What was committed is in the kernel's hands, so it survives a kill.
+KEPT_WHEN_KILLED = {"synchronous_commit": "on", "full_page_writes": "on"}
 CLI = ("-m", "dagster_offload.cli")
 _numbers = itertools.count()
 _LOCK_CLAIMS = """
@@ -51,7 +55,7 @@ _LOCK_CLAIMS = """
 class Host:
     """One host: its namespace, and the folder with its home and its own name for the shared library."""
 
-    def __init__(self, site: "Site", name: str, address: str, clock: Sequence[str]) -> None:
+    def __init__(self, site: "Site", name: str, address: str, clock: Sequence[str], zone: str) -> None:
         self.site, self.name, self.address = site, name, address
         self._clock = tuple(clock)
         # A number, because the system removes a namespace's link some time after the namespace.
@@ -62,7 +66,7 @@ class Host:
         self.library = self.folder / "mounted"
         self.library.symlink_to(site.library)
         self.environment = {**site.environment, "OFFLOAD_HOME": str(self.folder / "home")}
-        self.environment |= {"OFFLOAD_LIBRARY": str(self.library), "REMAP_SIGTERM": "SIGQUIT"}
+        self.environment |= {"OFFLOAD_LIBRARY": str(self.library), "REMAP_SIGTERM": "SIGQUIT", "TZ": zone}
 
     def connect(self) -> None:
         _ip("netns", "add", self._namespace)
@@ -113,12 +117,15 @@ class Host:
     def said(self) -> str:
         return (self.folder / "said").read_text(errors="replace")
 
+    def pids(self) -> list[int]:
+        return [int(pid) for pid in _output("ip", "netns", "pids", self._namespace).split()]
+
     def kill(self) -> None:
         """Kill -9 every process of this host at once, as a power cut does."""
-        while pids := _output("ip", "netns", "pids", self._namespace).split():
+        while pids := self.pids():
             for pid in pids:
                 with suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
             self.site.reap()
 
     def remove(self) -> None:
@@ -148,7 +155,7 @@ class Site:
         _ip("link", "add", self.bridge, "type", "bridge")
         _ip("addr", "add", f"{self.address}/24", "dev", self.bridge)
         _ip("link", "set", self.bridge, "up")
-        self._start_postgres()
+        self.start_postgres()
         self.start_redis()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")}
         self.environment = inherited | {
@@ -170,9 +177,9 @@ class Site:
         stop_postgres(self._server)
         _ip("link", "delete", self.bridge)
 
-    def host(self, name: str, *, clock: Sequence[str] = ()) -> Host:
-        """A new host. `clock`: a command that runs another with a clock of its own."""
-        host = Host(self, name, f"{self.subnet}.{2 + len(self.hosts)}", clock)
+    def host(self, name: str, *, clock: Sequence[str] = (), zone: str = "UTC0") -> Host:
+        """A new host. `clock`: a command that runs another with a clock of its own. `zone`: its time zone, as POSIX has it."""
+        host = Host(self, name, f"{self.subnet}.{2 + len(self.hosts)}", clock, zone)
         host.connect()
         self.hosts.append(host)
         return host
@@ -187,19 +194,23 @@ class Site:
     def _server(self) -> Path:
         return self.folder / "server"
 
-    def _start_postgres(self) -> None:
+    def start_postgres(self) -> None:
+        """Start Postgres with what it had when it ended."""
         rules = self.folder / "pg_hba.conf"
         rules.write_text(f"local all all trust\nhost all all {self.subnet}.0/24 trust\n")
         listening = {"listen_addresses": self.address, "port": str(POSTGRES_PORT), "hba_file": str(rules)}
-        url = ensure_embedded(self._server, options={**WITHOUT_FSYNC, **listening})
+        url = ensure_embedded(self._server, options={**WITHOUT_FSYNC, **KEPT_WHEN_KILLED, **listening})
         there = conninfo_to_dict(url)
-        address: dict[str, Any] = {
-            "host": self.address,
-            "port": POSTGRES_PORT,
-            "user": there["user"],
-            "dbname": there["dbname"],
-        }
-        self._url = libpq_url(address)
+        user, database = there["user"], there["dbname"]
+        self._url = libpq_url({"host": self.address, "port": POSTGRES_PORT, "user": user, "dbname": database})
+
+    def end_postgres(self, how: signal.Signals) -> None:
+        """SIGINT stops Postgres as an administrator does, SIGKILL ends all its processes as the kernel does."""
+        server = psutil.Process(server_pid(self._server))
+        for process in (server, *server.children()) if how is signal.SIGKILL else (server,):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(how)
+        wait_for(lambda: not is_running(self._server), "the end of Postgres")
 
     def start_redis(self) -> None:
         """Start Redis with what it had when it was stopped."""
@@ -235,21 +246,12 @@ class Site:
             pass  # writes dagster.yaml
         config = self.folder / "run.yaml"
         config.write_text(f"ops: {{begin_extraction: {{config: {{steps: {steps}}}}}}}\n")
-        job = [
-            "-m",
-            "dagster",
-            "job",
-            "execute",
-            "-m",
-            "dagster_offload.definitions",
-            "-j",
-            "extract",
-            "-c",
-            str(config),
-        ]
+        job = ["-m", "dagster", "job", "execute", "-m", "dagster_offload.definitions", "-j", "extract"]
         environment = self.environment | {"DAGSTER_HOME": str(self.folder / "home" / "dagster")}
         with (self.folder / "run").open("ab") as said:
-            run = subprocess.Popen([sys.executable, *job], env=environment, cwd=self.folder, stdout=said, stderr=said)
+            run = subprocess.Popen(
+                [sys.executable, *job, "-c", str(config)], env=environment, cwd=self.folder, stdout=said, stderr=said
+            )
         self.started.append(run)
         return run
 
@@ -278,7 +280,8 @@ class Site:
             held: list[int] = []
             wait_for(lock, f"documents held by {host.name}")
             yield held[-1]
-            connection.rollback()
+            with suppress(psycopg.OperationalError):  # Postgres has ended
+                connection.rollback()
 
     def is_anyone_deregistering(self) -> bool:
         """Whether a worker waits for a row while it gives back what it holds."""

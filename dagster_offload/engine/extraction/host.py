@@ -55,10 +55,21 @@ def refuse_unfit_host(settings: Settings, ledger: Ledger) -> None:
             raise HostRefused(f"this host takes no documents: {check.found}")
 
 
+def refuse_other_version(ledger: Ledger) -> None:
+    """Raise `HostRefused` if this host has another version than the ledger or a running `up`. Migrates nothing."""
+    checked = ledger.run(_check_ledger, ledger.schema)
+    if checked.ok:
+        checked = check_version(ledger.run(running_pipelines))
+    if not checked.ok:
+        raise HostRefused(f"this host begins no extraction: {checked.found}")
+
+
 def _check_ledger(cur: Cursor, schema: str) -> HostCheck:
     step, newest = migrate.current_step(cur, schema), migrate.newest_step()
     if step is None:
-        return _ledger_fault("this database has no ledger: start `dagster-offload up` with it first")
+        return _ledger_fault(
+            "this database has no ledger: start `dagster-offload up` with it, or run the job `scan` of your project, first"
+        )
     if step != newest:
         older, newer = ("the ledger", "this host") if step < newest else ("this host", "the ledger")
         return _ledger_fault(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from dagster_offload.errors import BackupError, LedgerUnavailable
 from dagster_offload.ledger.archive import folder, tables
 from dagster_offload.ledger.archive.backup import write_backup
-from dagster_offload.ledger.core import migrate
+from dagster_offload.ledger.core import identity, migrate
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.settings import Settings
 
@@ -22,8 +22,10 @@ def back_up_before_migration(cur: Cursor, ledger: Ledger, settings: Settings) ->
     if not tables.has_rows(cur, ledger.schema, tables.WORK):
         return
     step, newest = migrate.current_step(cur, ledger.schema), migrate.newest_step()
+    found = identity.read(cur) if identity.is_stored(cur) else None
+    owner = folder.owner_of(settings, None if found is None else found.ledger_id)
     try:
-        file = folder.prepare(settings) / folder.name_before_step(newest, datetime.now(UTC))
+        file = folder.prepare(settings) / folder.name_before_step(newest, owner, datetime.now(UTC))
         write_backup(ledger, file)
     except BackupError as error:
         raise LedgerUnavailable(
@@ -35,6 +37,6 @@ def back_up_before_migration(cur: Cursor, ledger: Ledger, settings: Settings) ->
         "This version changes the ledger (schema step %s to %s). A backup from before: %s", step, newest, file
     )
     try:
-        folder.remove_expired(file.parent, settings.backup.keep, folder.BEFORE_MIGRATION)
+        folder.remove_expired(file.parent, settings.backup.keep, owner, folder.BEFORE_MIGRATION)
     except OSError as error:  # the backup is there
         logger.warning("old backups cannot be removed: %s", error)

@@ -7,7 +7,6 @@ Only its owner can read it, because it holds the texts of all documents.
 import contextlib
 import hashlib
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dagster_offload.errors import BackupError
+from dagster_offload.host.replacing import replacing
 from dagster_offload.ledger.archive.tables import Table
 
 FORMAT: Final = 1
@@ -126,18 +126,11 @@ def new_archive(file: Path) -> Iterator[ArchiveWriter]:
     if os.path.lexists(file):
         raise BackupError(f"{file} exists already: choose another name, or remove it first")
     with _explained(file, "cannot be written", damaged=()):
-        descriptor, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=DRAFT_SUFFIX)
-        try:
-            with os.fdopen(descriptor, "w+b") as out:
-                with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL) as zipped:
-                    yield ArchiveWriter(zipped)
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(draft, file)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(draft)
-            raise
+        with (
+            replacing(file, suffix=DRAFT_SUFFIX) as out,
+            zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL) as zipped,
+        ):
+            yield ArchiveWriter(zipped)
         _sync_folder(file.parent)
 
 

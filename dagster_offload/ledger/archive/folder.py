@@ -1,4 +1,8 @@
-"""The folder of the backups that this product makes by itself: their names, which of them are kept, and the folder."""
+"""The folder of the backups that this product makes by itself: their names, which of them are kept, and the folder.
+
+A name has the beginning of the ledger's id, so that ledgers may share a folder. Older versions made names without one. In a
+folder that a person chose, such a backup may be of any ledger: it is neither counted nor removed.
+"""
 
 import contextlib
 import os
@@ -7,43 +11,70 @@ import secrets
 import stat
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 from dagster_offload.errors import BackupError
 from dagster_offload.ledger.archive.file import DRAFT_SUFFIX
 from dagster_offload.settings import Settings
 
 OLD_DRAFT_SECONDS = 24 * 3600.0
+_MARK_LENGTH = 8
 _STAMP = "%Y%m%dT%H%M%SZ"
-_NAME = re.compile(r"(offload|before-step-\d{4})-(\d{8}T\d{6}Z)(-[0-9a-f]{6})?\.backup")
+_NAME = re.compile(r"(offload|before-step-\d{4})(?:-([0-9a-f]{8}))?-(\d{8}T\d{6}Z)(-[0-9a-f]{6})?\.backup")
 SCHEDULED, BEFORE_MIGRATION = "offload", "before-step"
 
 
-def scheduled_name(now: datetime) -> str:
+@dataclass(frozen=True)
+class Owner:
+    """Whose backups count. `mark` begins the ledger's id; None for a ledger that is too old to have one.
+
+    `has_own_folder`: no other ledger has the folder, so backups without a mark are of this one, too.
+    """
+
+    mark: str | None
+    has_own_folder: bool
+
+    def has_made(self, mark: str | None) -> bool:
+        """Whether a backup with this mark in its name is one of this ledger."""
+        return self.has_own_folder if mark is None else mark == self.mark
+
+
+def owner_of(settings: Settings, ledger_id: UUID | None) -> Owner:
+    """The ledger with this id as the owner of backups in the folder of these settings."""
+    return Owner(None if ledger_id is None else ledger_id.hex[:_MARK_LENGTH], settings.backup.dir is None)
+
+
+def scheduled_name(owner: Owner, now: datetime) -> str:
     """The name of a scheduled backup."""
-    return f"{SCHEDULED}-{now:{_STAMP}}.backup"
+    return f"{SCHEDULED}{_marked(owner)}-{now:{_STAMP}}.backup"
 
 
-def name_before_step(step: int, now: datetime) -> str:
+def name_before_step(step: int, owner: Owner, now: datetime) -> str:
     """The name of a backup before a migration to this step. No two calls give the same name, not even in one second."""
-    return f"{BEFORE_MIGRATION}-{step:04}-{now:{_STAMP}}-{secrets.token_hex(3)}.backup"
+    return f"{BEFORE_MIGRATION}-{step:04}{_marked(owner)}-{now:{_STAMP}}-{secrets.token_hex(3)}.backup"
 
 
-def made_at(name: str, kind: str) -> datetime | None:
-    """When the backup with this name was made; None if it is not a backup of this kind."""
+def _marked(owner: Owner) -> str:
+    return "" if owner.mark is None else f"-{owner.mark}"
+
+
+def made_at(name: str, kind: str, owner: Owner) -> datetime | None:
+    """When the backup with this name was made; None if it is not a backup of this kind and this owner."""
     found = _NAME.fullmatch(name)
-    if found is None or not found[1].startswith(kind):
+    if found is None or not found[1].startswith(kind) or not owner.has_made(found[2]):
         return None
     try:
-        return datetime.strptime(found[2], _STAMP).replace(tzinfo=UTC)
+        return datetime.strptime(found[3], _STAMP).replace(tzinfo=UTC)
     except ValueError:
         return None
 
 
-def expired(names: Iterable[str], keep: int, kind: str = SCHEDULED) -> list[str]:
-    """The backups of one kind to remove, so that the newest `keep` are left. Other files are never in it."""
-    made = sorted((moment, name) for name in names if (moment := made_at(name, kind)) is not None)
+def expired(names: Iterable[str], keep: int, owner: Owner, kind: str = SCHEDULED) -> list[str]:
+    """The owner's backups of one kind to remove, so that the newest `keep` are left. Other files are never in it."""
+    made = sorted((moment, name) for name in names if (moment := made_at(name, kind, owner)) is not None)
     return [name for _, name in made[:-keep]]
 
 
@@ -96,10 +127,10 @@ def _make_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def remove_expired(folder: Path, keep: int, kind: str) -> None:
-    """Remove backups over the number to keep, and what a killed process left of a file."""
+def remove_expired(folder: Path, keep: int, owner: Owner, kind: str) -> None:
+    """Remove the owner's backups over the number to keep, and what a killed process left of a file."""
     names = names_in(folder)
-    for name in expired(names, keep, kind):
+    for name in expired(names, keep, owner, kind):
         (folder / name).unlink(missing_ok=True)
     for name in names:
         draft = folder / name

@@ -9,7 +9,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core import identity, stages
+from dagster_offload.ledger.core import identity, stages, workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.pipelines import has_other_stages
 from dagster_offload.ledger.partitions import assigning
@@ -49,6 +49,7 @@ def _migrate(
     if is_older(cur, schema):
         if identity.is_stored(cur):
             identity.refuse_moved(cur)  # before the backup: a copy that was moved is never migrated
+        _refuse_under_up(cur, schema)
         cur.execute("set local idle_in_transaction_session_timeout to 0")  # a backup may take longer than that
         back_up(cur)
     make_steps(cur)
@@ -59,6 +60,17 @@ def _migrate(
         views.replace(cur, fields)
     identity.refuse_moved(cur)
     return is_in_force
+
+
+def _refuse_under_up(cur: Cursor, schema: str) -> None:
+    """Raise `LedgerUnavailable` while an `up` works with this older ledger: its version does not know the new tables."""
+    if (found := workers.connected(cur, schema, workers.UP)) is not None:
+        host, pid = found
+        raise LedgerUnavailable(
+            f"this version changes the ledger (schema step {current_step(cur, schema)} to {newest_step()}), and the `up` of an "
+            f"older version works with it (process {pid} on {host}). Nothing was changed: stop that `up` first, or install the "
+            "version that it has"
+        )
 
 
 def begin(cur: Cursor, schema: str) -> None:

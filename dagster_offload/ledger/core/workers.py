@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 LONE_DEATHS_TO_QUARANTINE = 3
 RECLAIMS_TO_RUN_ALONE = 2
+UP = "up"  # the kind of the worker that each `up` registers
 STARTED_MESSAGE = "started"  # the notification that a worker registered
 
 
@@ -181,6 +182,12 @@ class Worker:
 _BEAT = "update workers set heartbeat_at = clock_timestamp() where worker_id = %s and ended_at is null"
 
 
+# Whether the process of a worker `w` lives and is connected.
+_HAS_LOCK = """exists (select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 2
+    and l.database = (select oid from pg_database where datname = current_database())
+    and l.classid = %(class)s::oid and l.objid = w.worker_id::bigint::oid)"""
+
+
 def lock_class(schema: str) -> int:
     """The first key of a worker's advisory lock, one per schema (31 bits: Postgres takes a signed int4)."""
     return zlib.crc32(schema.encode()) & 0x7FFFFFFF
@@ -251,9 +258,7 @@ def reclaim_dead(cur: Cursor, schema: str) -> list[int]:
         "  greatest(heartbeat_at, pg_postmaster_start_time()) < clock_timestamp() - make_interval(secs => %(lease)s)"
         "  or (heartbeat_at < clock_timestamp() - make_interval(secs => %(stale)s)"
         "      and pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(settled)s)"
-        "      and not exists (select 1 from pg_locks l where l.locktype = 'advisory' and l.objsubid = 2"
-        "        and l.database = (select oid from pg_database where datname = current_database())"
-        "        and l.classid = %(class)s::oid and l.objid = w.worker_id::bigint::oid))"
+        f"      and not {_HAS_LOCK})"
         ") for update skip locked",
         {
             "host": host_name(),
@@ -296,6 +301,17 @@ def _reclaim(cur: Cursor, worker_id: int, *, counts: bool) -> None:
     cur.execute(
         "update workers set ended_at = clock_timestamp(), was_reclaimed = true where worker_id = %s", [worker_id]
     )
+
+
+def connected(cur: Cursor, schema: str, kind: str) -> tuple[str, int] | None:
+    """Host and process of the oldest worker of this kind that is connected; None if none is. Reads tables of any version."""
+    cur.execute(
+        f"select host, pid from workers w where ended_at is null and kind = %(kind)s and {_HAS_LOCK} "
+        "order by worker_id limit 1",
+        {"kind": kind, "class": lock_class(schema)},
+    )
+    row = cur.fetchone()
+    return None if row is None else (row["host"], row["pid"])
 
 
 def live_workers(cur: Cursor, schema: str, kind: str | None = None) -> list[WorkerRow]:

@@ -1,34 +1,52 @@
 """Removes documents that have been gone for long, and the results that no document uses any more.
 
 It is off unless OFFLOAD_KEEP_GONE_DAYS is set or a person runs `gc`: a file that comes back is then processed again.
+
+Results are looked at in pages, so that no statement reads a whole table unless a page has results whose input may still belong to
+a document that is not done.
 """
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
+from dagster_offload.ledger.work import history
 
 BATCH = 1_000
+PAGE = 10_000
+POSITION = "gone"  # in `upkeep_positions`
 
 # `now()`, not the volatile `clock_timestamp()`, with which Postgres would run a subquery for each row.
 _CUTOFF = "now() - make_interval(days => %(days)s)"
 _IS_GONE = f"gone_at < {_CUTOFF}"
 _IS_KEPT = f"(d.gone_at < {_CUTOFF}) is not true"
-# A result `r` is unused if a redo replaced it, or if its input belongs to no document (of those that are `{kept}`) any more:
-# they are gone, or have other content by now. A result of another recipe is kept, because its recipe may come back. Written
-# without `or` between the two, so that Postgres joins the tables once and does not search one for each row of the other.
-_IS_UNUSED = f"""
-    r.created_at < {_CUTOFF}
-    and not exists (
-        select from work_items i join documents d using (document_id) where i.result_id = r.result_id and {{kept}})
-    and not exists (
-        select from work_items i join documents d using (document_id)
-        where i.stage = r.stage and i.input_digest = r.input_digest and {{kept}}
-            and (r.superseded_at < {_CUTOFF}) is not true)
+# A result is unused if a redo replaced it, or if its input belongs to no document (of those that are kept) any more: they are
+# gone, or have other content by now. A result of another recipe is kept, because its recipe may come back. `in_doubt` are
+# those whose input no finished document has; `_USED` selects those of them whose input an unfinished document has.
+# `limit 1` makes Postgres search an index for each row instead of joining whole tables.
+_NEXT = f"""
+    with page as materialized (
+        select result_id, stage, input_digest, superseded_at < {_CUTOFF} as was_replaced, created_at < {_CUTOFF} as is_old
+        from results where result_id > %(after)s order by result_id limit %(most)s),
+    idle as materialized (
+        select p.* from page p left join lateral (
+            select true as yes from work_items i join documents d using (document_id)
+            where i.result_id = p.result_id and {_IS_KEPT} limit 1) used on true
+        where p.is_old and used.yes is null)
+    select (select max(result_id) from page) as last,
+        array(select result_id from idle where was_replaced) as replaced,
+        array(select p.result_id from idle p left join lateral (
+            select true as yes from results r join work_items i on i.result_id = r.result_id join documents d using (document_id)
+            where r.stage = p.stage and r.input_digest = p.input_digest and r.superseded_at is null and {_IS_KEPT} limit 1)
+            used on true where p.was_replaced is not true and used.yes is null) as in_doubt
 """
-_BYTES = "coalesce(pg_column_size(r.text), 0) + coalesce(pg_column_size(r.value), 0)"
+_USED = f"""
+    select distinct r.result_id from results r join work_items i on i.stage = r.stage and i.input_digest = r.input_digest
+    join documents d using (document_id) where r.result_id = any(%(in_doubt)s) and {_IS_KEPT}
+"""
+_BYTES = "coalesce(pg_column_size(text), 0) + coalesce(pg_column_size(value), 0)"
 
 
 @dataclass(frozen=True)
@@ -40,32 +58,39 @@ class Garbage:
     bytes: int = 0
 
 
-def find(cur: Cursor, days: int) -> Garbage:
+@dataclass(frozen=True)
+class _Page:
+    """The unused results among some of the results. `last` is the id of the last one of these; None: there are no more."""
+
+    unused: list[int]
+    last: int | None
+
+
+def find(ledger: Ledger, days: int) -> Garbage:
     """What `remove` would remove now."""
-    _read_each_table_once(cur)
-    row = fetch_one(
-        cur,
-        f"select (select count(*) from documents where {_IS_GONE}) as documents, count(*) as results, "
-        f"coalesce(sum({_BYTES}), 0)::bigint as bytes from results r "
-        f"where {_IS_UNUSED.format(kept=_IS_KEPT)}",
-        {"days": days},
-    )
-    return Garbage(**row)
+    documents, results, space = ledger.run(_count_documents, days), 0, 0
+    for page in _pages(ledger, days, 0, PAGE):
+        results += len(page.unused)
+        space += ledger.run(_bytes, page.unused) if page.unused else 0
+    return Garbage(documents, results, space)
 
 
-def remove(ledger: Ledger, days: int, seconds: float | None = None, batch: int = BATCH) -> bool:
+def remove(ledger: Ledger, days: int, seconds: float | None = None, batch: int = BATCH, page: int = PAGE) -> bool:
     """Remove documents that have been gone for more than `days` days, and the results unused by then.
 
-    Works in batches, for at most about `seconds` (None: to the end). Returns whether nothing is left to remove.
+    Works in batches, for at most about `seconds` (None: to the end). Returns whether nothing is left to remove. If something is,
+    the next call goes on with the results that this one did not look at.
     """
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     while ledger.run(_remove_documents, days, batch):
         if time.monotonic() > deadline:
             return False
-    unused = ledger.run(_unused_results, days)
-    for start in range(0, len(unused), batch):
-        ledger.run(_remove_results, unused[start : start + batch])
-        if time.monotonic() > deadline:
+    reached = 0 if seconds is None else int(ledger.run(history.position, POSITION) or 0)
+    for found in _pages(ledger, days, reached, page):
+        for start in range(0, len(found.unused), batch):
+            ledger.run(_remove_results, found.unused[start : start + batch])
+        ledger.run(history.set_position, POSITION, None if found.last is None else str(found.last))
+        if time.monotonic() > deadline and found.last is not None:
             return False
     return True
 
@@ -90,22 +115,45 @@ def _remove_documents(cur: Cursor, days: int, batch: int) -> int:
 
 def _remove_parts(cur: Cursor, digests: Sequence[str | None]) -> None:
     for table in ("part_answers", "ocr_pages"):
+        cur.execute(f"select distinct input_digest from {table} where input_digest = any(%s)".encode(), [list(digests)])
+        if not cur.rowcount:  # only documents in work have parts
+            continue
         cur.execute(
             f"delete from {table} t where t.input_digest = any(%s) "
             "and not exists (select from work_items i where i.input_digest = t.input_digest)".encode(),
-            [list(digests)],
+            [[row["input_digest"] for row in cur.fetchall()]],
         )
 
 
-def _read_each_table_once(cur: Cursor) -> None:
-    """Keep Postgres from searching one table for each row of the other: it expects a single unused result, however many."""
-    cur.execute("set local enable_nestloop = off")
+def _pages(ledger: Ledger, days: int, after: int, most: int) -> Iterator[_Page]:
+    """The unused results, page by page; at least one page."""
+    last: int | None = after
+    while last is not None:
+        page = ledger.run(_next_page, days, last, most)
+        yield page
+        last = page.last
 
 
-def _unused_results(cur: Cursor, days: int) -> list[int]:
-    _read_each_table_once(cur)
-    cur.execute(f"select r.result_id from results r where {_IS_UNUSED.format(kept='true')} order by 1", {"days": days})
-    return [row["result_id"] for row in cur.fetchall()]
+def _next_page(cur: Cursor, days: int, after: int, most: int) -> _Page:
+    row = fetch_one(cur, _NEXT, {"days": days, "after": after, "most": most})
+    unused, in_doubt = set(row["replaced"]), row["in_doubt"]
+    if in_doubt:
+        # Postgres expects few rows, and would search the work items for each of them.
+        cur.execute("set local enable_nestloop = off")
+        cur.execute(_USED.encode(), {"days": days, "in_doubt": in_doubt})
+        unused |= set(in_doubt) - {used["result_id"] for used in cur.fetchall()}
+    return _Page(sorted(unused), row["last"])
+
+
+def _count_documents(cur: Cursor, days: int) -> int:
+    return int(fetch_one(cur, f"select count(*) as n from documents where {_IS_GONE}", {"days": days})["n"])
+
+
+def _bytes(cur: Cursor, result_ids: Sequence[int]) -> int:
+    row = fetch_one(
+        cur, f"select sum({_BYTES})::bigint as bytes from results where result_id = any(%s)", [list(result_ids)]
+    )
+    return int(row["bytes"] or 0)
 
 
 def _remove_results(cur: Cursor, result_ids: Sequence[int]) -> None:

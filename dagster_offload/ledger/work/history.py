@@ -92,6 +92,24 @@ def mark_done(cur: Cursor, name: str) -> None:
     )
 
 
+def position(cur: Cursor, name: str) -> str | None:
+    """Where the last call of this kind of upkeep ended; None if it was complete."""
+    row = cur.execute("select reached from upkeep_positions where name = %s", [name]).fetchone()
+    return None if row is None else row["reached"]
+
+
+def set_position(cur: Cursor, name: str, reached: str | None) -> None:
+    """Store where this kind of upkeep goes on. None: at the beginning."""
+    if reached is None:
+        cur.execute("delete from upkeep_positions where name = %s", [name])
+    else:
+        cur.execute(
+            "insert into upkeep_positions (name, reached) values (%s, %s) "
+            "on conflict (name) do update set reached = excluded.reached",
+            [name, reached],
+        )
+
+
 def table_bytes(cur: Cursor) -> Mapping[str, int]:
     """The size of each of the ledger's tables with its indexes and large values, in bytes."""
     cur.execute(

@@ -22,6 +22,7 @@ HEALTH_PATH = "/healthz"
 class Access:
     """Everything that decides about a request. `token` and `password` are None if that log-in is off."""
 
+    home: Path  # its file `ui-secret` has the token, and the key of the sessions
     prefix: str  # empty, or `/offload`
     names: frozenset[str]  # host names of the UI, in lower case
     sessions: Sessions
@@ -62,6 +63,7 @@ def decide_access(ui: UISection, home: Path, host: str) -> Access:
     proxy = None if ui.proxy is None else parse_origin(ui.proxy)
     takes_any_peer = proxy is None or (_has_own_login(ui) and not ui.proxy_address)
     return Access(
+        home=home,
         prefix=ui.path_prefix,
         names=_names(ui, host, proxy, is_local=is_local),
         sessions=Sessions(secret, password),

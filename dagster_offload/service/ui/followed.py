@@ -1,42 +1,61 @@
-"""The access of a running UI, which follows its password file: a new password is in force at the next request."""
+"""The access of a running UI, which follows its files: a new password or token is in force at the next request."""
 
 import logging
+import secrets
 from dataclasses import replace
 from pathlib import Path
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.service.ui.access import Access
 from dagster_offload.service.ui.passwords import UNUSABLE, read_password_file
+from dagster_offload.service.ui.sessions import SECRET_NAME, load_secret
 
 logger = logging.getLogger(__name__)
 
 
 class FollowedAccess:
-    """Gives the access that is in force now. A password file that cannot be used lets no one in by a password."""
+    """Gives the access that is in force now. A file that cannot be used lets no one in by what it should hold."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._seen: object = (
-            None  # the file is read again at the first request: it may have changed since `access` was made
-        )
+        self._files = [access.home / SECRET_NAME]
+        if access.password_file is not None:
+            self._files.append(access.password_file)
+        # They are read again at the first request: they may have changed since `access` was made.
+        self._seen: object = None
 
     def now(self) -> Access:
-        """The access in force. It is the same object until the password changes."""
-        file = self._access.password_file
-        if file is not None and (found := _signature(file)) != self._seen:
+        """The access in force. It is the same object until the password or the secret changes."""
+        found = [_signature(file) for file in self._files]
+        if found != self._seen:
             self._seen = found
-            self._take(file)
+            self._take()
         return self._access
 
-    def _take(self, file: Path) -> None:
-        try:
-            line = read_password_file(file)
-        except SettingsError as error:
-            logger.warning("no one can log in by password until this is corrected: %s", error)
-            line = UNUSABLE
-        if line != self._access.password:
-            sessions = self._access.sessions.with_password(line)
-            self._access = replace(self._access, password=line, sessions=sessions)
+    def _take(self) -> None:
+        access = self._access
+        secret = _secret(access.home)
+        line = None if access.password_file is None else _line(access.password_file)
+        sessions = access.sessions.following(secret, line)
+        if sessions is not access.sessions:
+            token = None if access.token is None else secret
+            self._access = replace(access, token=token, password=line, sessions=sessions)
+
+
+def _secret(home: Path) -> str:
+    try:
+        return load_secret(home)
+    except SettingsError as error:
+        logger.warning("no one can log in by token, and all sessions have ended, until this is corrected: %s", error)
+        return secrets.token_urlsafe(32)
+
+
+def _line(file: Path) -> str:
+    try:
+        return read_password_file(file)
+    except SettingsError as error:
+        logger.warning("no one can log in by password until this is corrected: %s", error)
+        return UNUSABLE
 
 
 def _signature(file: Path) -> object:

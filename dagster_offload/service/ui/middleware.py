@@ -1,7 +1,7 @@
 """The ASGI middleware in front of Dagster's app: reads the facts of a request, asks `rules.py`, and acts.
 
 It passes requests on unchanged and adds security headers to the responses. Its state is the log-in's
-queue and the password that is in force.
+queue and the password and token that are in force.
 """
 
 import time
@@ -59,7 +59,7 @@ class AccessControl:
         await response(scope, receive, send)
 
     def _while_in_force(self, access: Access, send: Send) -> Send:
-        """Pass messages of a WebSocket on, and close it in place of the first one after a change of the password."""
+        """Pass messages of a WebSocket on, and close it in place of the first one after a change of the access."""
         is_closed = False
 
         async def send_or_close(message: Message) -> None:
@@ -68,7 +68,11 @@ class AccessControl:
                 return
             if message["type"] == "websocket.send" and self._followed.now() is not access:
                 is_closed = True
-                message = {"type": "websocket.close", "code": 1008, "reason": "the password of the UI has changed"}
+                message = {
+                    "type": "websocket.close",
+                    "code": 1008,
+                    "reason": "the password or the token of the UI has changed",
+                }
             await send(message)
 
         return send_or_close

@@ -6,11 +6,11 @@ import hashlib
 import hmac
 import os
 import secrets
-import tempfile
 from pathlib import Path
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import me, stranger
+from dagster_offload.host.replacing import replace_file
 
 # In place of a line of the password file: no attempt is its password.
 UNUSABLE = "unusable"
@@ -59,10 +59,7 @@ def write_password_file(file: Path, line: str) -> None:
     """Replace the file in one step. Only its owner can read it. Raises `SettingsError`."""
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600
-        with os.fdopen(descriptor, "w", encoding="ascii") as written:
-            written.write(line + "\n")
-        os.replace(name, file)
+        replace_file(file, line + "\n")
     except OSError as error:
         raise SettingsError(f"the password file {file} cannot be written: {error.strerror}") from error
 

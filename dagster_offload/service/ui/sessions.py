@@ -1,20 +1,20 @@
 """The secret of a home's UI, and the sessions of browsers that are logged in.
 
 The secret is the token in the address that `up` prints, and the key that signs session cookies. Sessions are not stored:
-a cookie has the end of its session and a signature. A restart of `up` ends no session. Deleting the file ends all of them.
+a cookie has the end of its session and a signature. A restart of `up` ends no session. Deleting the file ends all of them:
+a running UI creates a new secret then.
 """
 
-import contextlib
 import hashlib
 import hmac
 import os
 import secrets
 import stat
-import tempfile
 from pathlib import Path
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me
+from dagster_offload.host.replacing import create_file
 
 SECRET_NAME = "ui-secret"  # noqa: S105 - a file name
 MIN_LENGTH = 32
@@ -29,7 +29,7 @@ def load_secret(home: Path) -> str:
     file = home / SECRET_NAME
     if not file.exists():
         try:
-            _create(file)
+            create_file(file, secrets.token_urlsafe(32) + "\n")
         except OSError as error:
             raise SettingsError(f"{file}, the secret of the UI, cannot be written: {error.strerror}") from error
     return read_secret(home)
@@ -57,30 +57,18 @@ def read_secret(home: Path) -> str:
     return secret
 
 
-def _create(file: Path) -> None:
-    """Create the file whole, under its final name only. Keeps the one that another process created meanwhile."""
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as written:
-            written.write(secrets.token_urlsafe(32) + "\n")
-        with contextlib.suppress(FileExistsError):
-            os.link(name, file)
-    finally:
-        os.unlink(name)
-
-
 class Sessions:
     """Issues and checks session cookies. A changed secret or password ends all sessions."""
 
     def __init__(self, secret: str, password: str | None) -> None:
-        self._secret = secret
+        self._secret, self._password = secret, password
         self._key = hmac.digest(secret.encode(), f"sessions\n{password or ''}".encode(), "sha256")
         # Cookies are shared between the ports of a host name, so each home has its own name.
         self.cookie_name = f"offload_ui_{hashlib.sha256(secret.encode()).hexdigest()[:8]}"
 
-    def with_password(self, password: str) -> "Sessions":
-        """The sessions of the same home with another password. None of today's is one of them."""
-        return Sessions(self._secret, password)
+    def following(self, secret: str, password: str | None) -> "Sessions":
+        """These sessions if neither has changed, and otherwise new ones: then no cookie of today is valid."""
+        return self if (secret, password) == (self._secret, self._password) else Sessions(secret, password)
 
     def issue(self, now: float) -> str:
         """The value of a cookie for a session that starts at `now` (seconds since 1970)."""

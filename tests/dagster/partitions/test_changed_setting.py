@@ -1,5 +1,6 @@
 """A changed `partition_by`: keys are replaced, what is done is reported, and an interruption shows nothing wrong."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from dagster_offload.defs import events
 from dagster_offload.defs.partitions import keys as partition_keys
 from dagster_offload.defs.partitions.storage import remove_keys
 from dagster_offload.engine.partitions import begin_change, complete_change
@@ -139,6 +141,24 @@ def test_a_change_that_is_interrupted_shows_nothing_and_the_next_scan_completes_
     report(folders)
     assert keys(folders) == {"rent", "tax"}
     assert green(folders, "summarize") == {"rent", "tax"}
+
+
+def test_a_step_that_ends_during_a_change_does_not_wait_for_it(
+    folders: Edge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folders, "rent/a.txt")
+    folders.scan()
+    monkeypatch.setattr(events, "OTHER_FLUSHER_PATIENCE_SECONDS", 0.0)
+    rule = begin_change(folders.ledger, PartitionRule(By.SHARD, 2))
+    with caplog.at_level(logging.INFO, events.__name__):
+        report(folders)
+    (record,) = (record for record in caplog.records if record.name == events.__name__)
+    assert record.levelno == logging.INFO
+    assert "a scan is changing the partitions" in record.message
+    complete_change(folders.ledger, rule)
+    caplog.clear()
+    report(folders)
+    assert caplog.records == []
 
 
 def test_an_interrupted_change_back_to_documents_reports_nothing_before_dagster_has_the_keys(

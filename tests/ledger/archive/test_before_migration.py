@@ -15,6 +15,7 @@ from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.migrate import current_step, make_steps, migrate, newest_step
 from dagster_offload.ledger.core.opening import ResidentLedger, open_ledger
+from dagster_offload.ledger.core.workers import UP, Worker
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.catalog import stage_graph
 from tests.support.disks import small_disk
@@ -119,6 +120,32 @@ def test_a_missing_folder_refuses_the_migration(old_url: str, tmp_path: Path) ->
     with pytest.raises(LedgerUnavailable, match=rf"{OLD_STEP} to \d+.*OFFLOAD_BACKUP_DIR.*mount"):
         open_once(settings)
     assert step_of(old_url) == OLD_STEP
+
+
+@pytest.mark.rule("hosts-5")
+def test_an_older_ledger_is_not_migrated_while_an_up_works_with_it(old_url: str, tmp_path: Path) -> None:
+    settings = settings_for(old_url, tmp_path)
+    with Ledger(old_url) as ledger:
+        with (
+            Worker(ledger, UP),
+            pytest.raises(
+                LedgerUnavailable, match=rf"step {OLD_STEP} to \d+\).*`up` of an older version.*stop that `up`"
+            ),
+        ):
+            open_once(settings)
+        assert step_of(old_url) == OLD_STEP
+        assert backups_in(settings) == []
+        with Worker(ledger, "drain"):  # it ends at the first statement that fails, or goes on
+            open_once(settings)
+    assert step_of(old_url) == newest_step()
+
+
+@pytest.mark.rule("hosts-5")
+def test_an_up_that_died_keeps_no_ledger_from_being_migrated(old_url: str, tmp_path: Path) -> None:
+    with Ledger(old_url) as ledger, ledger.transaction() as cur:
+        cur.execute("insert into workers (kind, host, boot_id, pid) values ('up', 'box', 'boot', 1)")
+    open_once(settings_for(old_url, tmp_path))
+    assert step_of(old_url) == newest_step()
 
 
 def test_a_new_ledger_needs_no_backup(empty_url: str, tmp_path: Path) -> None:

@@ -144,6 +144,15 @@ def test_a_run_queues_one_result_for_each_partition_that_another_run_completed(f
     assert (row.partition, row.stage, row.run_id) == ("rent", EXTRACT, "run-1")
 
 
+def test_a_run_queues_nothing_for_a_partition_that_is_not_complete(folders: Bench) -> None:
+    extracted(folders, "rent/a.txt", "rent/b.txt", "tax/c.txt")
+    classify(folders, "rent/a.txt", "tax/c.txt")
+    folders.sql("update outbox set told_at = clock_timestamp()")
+    assert folders.ledger.run(report_under_run, "run-1", ["rent/a.txt", "tax/c.txt"], [CLASSIFY]) == 1
+    (row,) = folders.ledger.run(events.pending, STAGE_NAMES, 100, 100).rows
+    assert (row.partition, row.stage) == ("tax", CLASSIFY)
+
+
 def test_a_dagster_that_knows_nothing_is_told_everything_again(folders: Bench) -> None:
     extracted(folders, "rent/a.txt")
     with_dagster_keys(folders, ["rent"])

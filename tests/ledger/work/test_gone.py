@@ -33,12 +33,12 @@ def test_only_documents_that_have_been_gone_for_longer_are_removed(bench: Bench)
     done(bench, "long.txt", "short.txt", "here.txt")
     vanish(bench, "long.txt", 91)
     vanish(bench, "short.txt", 89)
-    found = bench.ledger.run(gone.find, 90)
+    found = gone.find(bench.ledger, 90)
     assert (found.documents, found.results) == (1, 3)
     assert found.bytes > 0
     assert gone.remove(bench.ledger, 90)
     assert [row["key"] for row in bench.sql("select key from documents order by key")] == ["here.txt", "short.txt"]
-    assert bench.ledger.run(gone.find, 90) == gone.Garbage()
+    assert gone.find(bench.ledger, 90) == gone.Garbage()
     known = {row["document_id"] for row in bench.sql("table documents")}
     for table in ("work_items", "transitions", "outbox", "calls"):
         assert {row["document_id"] for row in bench.sql(f"table {table}")} <= known
@@ -63,11 +63,11 @@ def test_results_of_an_earlier_content_and_replaced_results_are_removed(bench: B
     bench.put("a.txt", "other bytes")
     claim = bench.hold(bench.worker("scan"), [EXTRACT])
     bench.finish(bench.worker("scan"), claim)
-    unused = bench.ledger.run(gone.find, 90)
+    unused = gone.find(bench.ledger, 90)
     assert unused.documents == 0
     assert unused.results > 0
     gone.remove(bench.ledger, 90)
-    assert bench.ledger.run(gone.find, 90).results == 0
+    assert gone.find(bench.ledger, 90).results == 0
     assert bench.state("a.txt", EXTRACT) == "done"
 
 
@@ -76,7 +76,7 @@ def test_a_document_that_comes_back_is_not_gone(bench: Bench) -> None:
     vanish(bench, "a.txt", 365)
     bench.put("a.txt")
     assert bench.sql("select gone_at from documents") == [{"gone_at": None}]
-    assert bench.ledger.run(gone.find, 90) == gone.Garbage()
+    assert gone.find(bench.ledger, 90) == gone.Garbage()
 
 
 def test_removal_works_in_batches(bench: Bench) -> None:
@@ -99,15 +99,44 @@ def test_a_removed_document_that_comes_back_is_processed_again(bench: Bench) -> 
     assert bench.state("a.txt", EXTRACT) == "pending"
 
 
-def test_unused_results_are_found_with_one_pass_over_each_table(bench: Bench) -> None:
-    """Without this, 100,000 documents take minutes: Postgres would search all work items for each result."""
-    done(bench, "a.txt")
+def test_a_call_that_ends_early_goes_on_where_it_ended(bench: Bench) -> None:
+    done(bench, "a.txt", "b.txt")
+    vanish(bench, "b.txt", 365)
+    assert not gone.remove(bench.ledger, 90, seconds=0, batch=1, page=1)  # ends after the document
+    before = results(bench)
+    calls = 1
+    while not gone.remove(bench.ledger, 90, seconds=0, page=1):
+        calls += 1
+    assert calls >= before, "each call looks at one result"
+    assert results(bench) == before - 3
+    assert bench.sql("table upkeep_positions") == []
+    assert gone.find(bench.ledger, 90) == gone.Garbage()
+
+
+@pytest.mark.rule("keep-3")
+def test_a_result_of_another_recipe_stays_whether_its_document_is_done_or_not(bench: Bench) -> None:
+    done(bench, "done.txt", "waits.txt")
+    bench.sql(
+        "insert into results (stage, input_digest, recipe, outcome, value, output_digest, first_document, created_at) "
+        "select stage, input_digest, 'another', outcome, value, output_digest, first_document, created_at from results "
+        "where stage = 'classify'"
+    )
+    bench.sql(
+        "update work_items i set state = 'pending', result_id = null from documents d "
+        "where d.document_id = i.document_id and d.key = 'waits.txt' and i.stage = 'classify'"
+    )
+    assert gone.find(bench.ledger, 90) == gone.Garbage()
+    before = results(bench)
+    assert gone.remove(bench.ledger, 90)
+    assert results(bench) == before
+
+
+def test_a_page_of_results_is_searched_by_indexes(bench: Bench) -> None:
+    """Without this, each look at a million documents would read whole tables."""
     with bench.ledger.transaction() as cur:
-        gone._read_each_table_once(cur)
-        plan = cur.execute(
-            f"explain select from results r where {gone._IS_UNUSED.format(kept=gone._IS_KEPT)}".encode(), {"days": 90}
-        )
-        steps = "\n".join(row["QUERY PLAN"] for row in plan)
-    assert steps.count("Anti Join") == 2
-    assert "SubPlan" not in steps
-    assert "Nested Loop" not in steps
+        cur.execute("set local enable_seqscan = off")
+        given = {"days": 90, "after": 0, "most": 10}
+        steps = "\n".join(row["QUERY PLAN"] for row in cur.execute(f"explain {gone._NEXT}".encode(), given))
+    assert "Seq Scan" not in steps
+    for index in ("results_pkey", "work_items_result", "results_one_current"):
+        assert index in steps

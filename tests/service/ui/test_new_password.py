@@ -1,4 +1,4 @@
-"""A new password of a running UI: in force at the next request, over real sockets."""
+"""A new password or token of a running UI: in force at the next request, over real sockets."""
 
 import json
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from websockets.typing import Subprotocol
 from dagster_offload.service.processes import _answers
 from dagster_offload.service.ui.access import Access
 from dagster_offload.service.ui.passwords import hash_password, write_password_file
+from dagster_offload.service.ui.sessions import SECRET_NAME, read_secret
 from dagster_offload.testing import ChangeTiming
 from tests.support.ui_attacks import PAGE, PASSWORD, access, cookie_of, log_in
 from tests.support.web import Web, web
@@ -86,6 +87,43 @@ def test_a_file_that_cannot_be_used_lets_no_one_in_by_password(
     assert opens(ui, cookie_of(log_in(ui, PASSWORD)))
 
 
+@pytest.mark.parametrize("change", ["deleted", "edited"])
+def test_a_new_token_is_in_force_at_once_and_ends_all_sessions(change: str, ui: Web, guarded: Access) -> None:
+    old = guarded.token or ""
+    by_password, by_token = cookie_of(log_in(ui, PASSWORD)), cookie_of(log_in(ui, old))
+    assert opens(ui, by_token)
+    if change == "deleted":
+        (guarded.home / SECRET_NAME).unlink()
+    else:
+        (guarded.home / SECRET_NAME).write_text("n" * 43 + "\n")
+    assert not opens(ui, by_token)
+    assert not opens(ui, by_password)
+    assert log_in(ui, old).status == 401
+    new = read_secret(guarded.home)
+    assert new != old
+    assert opens(ui, cookie_of(log_in(ui, new)))
+    assert opens(ui, cookie_of(log_in(ui, PASSWORD)))
+
+
+@pytest.mark.parametrize("fault", ["too short", "of others"])
+def test_a_secret_that_cannot_be_used_lets_no_one_in_by_token_until_it_is_corrected(
+    fault: str, ui: Web, guarded: Access
+) -> None:
+    token, file = guarded.token or "", guarded.home / SECRET_NAME
+    cookie = cookie_of(log_in(ui, token))
+    if fault == "too short":
+        file.write_text("short\n")
+    else:
+        file.chmod(0o640)
+    assert not opens(ui, cookie)
+    for tried in (token, "short", ""):
+        assert log_in(ui, tried).status == 401
+    assert opens(ui, cookie_of(log_in(ui, PASSWORD)))
+    file.write_text(token + "\n")
+    file.chmod(0o600)
+    assert opens(ui, cookie)
+
+
 def test_an_open_websocket_gets_nothing_after_a_new_password(ui: Web, file: Path) -> None:
     cookie = cookie_of(log_in(ui, PASSWORD))
     with connect(
@@ -99,7 +137,7 @@ def test_an_open_websocket_gets_nothing_after_a_new_password(ui: Web, file: Path
         assert json.loads(socket.recv())["type"] == "connection_ack"
         write_password_file(file, hash_password(NEW))
         socket.send(json.dumps({"type": "start", "id": "1", "payload": {"query": "subscription { x }"}}))
-        with pytest.raises(ConnectionClosed, match="the password of the UI has changed"):
+        with pytest.raises(ConnectionClosed, match="the password or the token of the UI has changed"):
             socket.recv(60)
 
 

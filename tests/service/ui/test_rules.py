@@ -1,6 +1,7 @@
 """The decision about a request, without a server."""
 
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 
@@ -9,11 +10,12 @@ from dagster_offload.service.ui.origins import parse_origin
 from dagster_offload.service.ui.rules import Facts, Then, decide
 from dagster_offload.service.ui.sessions import SESSION_SECONDS, Sessions
 
-SECRET, NOW = "t" * 43, 1_800_000_000.0
+SECRET, NOW, HOME = "t" * 43, 1_800_000_000.0, Path("/nonexistent")
 JSON = {"content-type": ("application/json",)}
-OPEN = Access(prefix="", names=frozenset({"localhost"}), sessions=Sessions(SECRET, None))
-WITH_TOKEN = Access(prefix="", names=frozenset({"localhost"}), sessions=Sessions(SECRET, None), token=SECRET)
+OPEN = Access(home=HOME, prefix="", names=frozenset({"localhost"}), sessions=Sessions(SECRET, None))
+WITH_TOKEN = Access(home=HOME, prefix="", names=frozenset({"localhost"}), sessions=Sessions(SECRET, None), token=SECRET)
 BEHIND_PROXY = Access(
+    home=HOME,
     prefix="/offload",
     names=frozenset({"localhost", "docs.example.org"}),
     sessions=Sessions(SECRET, None),
