@@ -117,6 +117,7 @@ def _describe_slots(report: Report) -> "Iterator[tuple[str, str]]":
 def _describe_slot(report: Report, each: ShownSlot) -> str:
     from dagster_offload.cli.formatting import describe_time
     from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK
+    from dagster_offload.slot.reserve import describe_reserve
 
     configured, slot = each.config, each.row
     where = f"{configured.model} at {configured.shown_url}"
@@ -125,7 +126,8 @@ def _describe_slot(report: Report, each: ShownSlot) -> str:
     if slot is None or slot.breaker == "closed":
         reason = each.state["reason"]
         health = (reason or "healthy") if each.state["healthy"] else f"unavailable: {reason}"
-        return f"{where}: {health}"
+        reserve_for = each.state["in_reserve_for"]
+        return f"{where}: {health}" + (f"; {describe_reserve(reserve_for)}" if reserve_for else "")
     state = f"{where}: {slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
     next_check = f"; next check {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
     if not report.is_slot_checked:
@@ -177,7 +179,7 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines.append(f"\nNo scan has ended yet, so no document is counted: {_first_scan(report)}")
     if report.up is not None and report.up.reload_waits_for:
         lines.append(
-            f"\nThe stages changed: Dagster's UI shows them when the running work has ended: {report.up.reload_waits_for}. "
+            f"\nThe stages or slots changed: Dagster's UI shows them when the running work has ended: {report.up.reload_waits_for}. "
             "`dagster-offload drain` uses them already."
         )
     if report.pipeline is not None and report.pipeline.problem is not None:

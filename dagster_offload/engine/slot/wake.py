@@ -23,6 +23,7 @@ from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.slot.health import ProbeResult
+from dagster_offload.slot.reserve import Preferred, all_preferred, describe_reserve, preferred_to, reserve_for, stages_left
 from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
@@ -65,13 +66,15 @@ def should_drain(
     rest: Rest | None = None,
     wake: str | None = None,
     is_free: bool = True,
+    reserve_for: Sequence[str] = (),
     name: str = DEEP,
 ) -> Decision:
     """Decide from the given facts about one slot, `name`, without I/O.
 
     `backlog` counts documents due, `waiting` counts deferred ones. `needs_patience`: the sensor's short trial got no answer.
     `shortage`: the disk is too full for answers. `rest`: the slot must not be used now. `wake`: what was done to wake it.
-    `is_free`: whether nothing holds back the due work, such as an earlier stage that is not done.
+    `is_free`: whether nothing holds back the due work, such as an earlier stage that is not done. `reserve_for`: the available
+    slots of a higher priority that take all its work.
     """
     if not is_configured:
         return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
@@ -84,6 +87,8 @@ def should_drain(
         return Decision(False, f"{rest}; {counts}")
     if shortage is not None:
         return Decision(False, f"{shortage}; {counts}")
+    if reserve_for:
+        return Decision(False, f"{describe_reserve(reserve_for)}; {counts}")
     if probe is not None and not probe.healthy:
         woken = f"; {wake}" if wake else ""
         return Decision(False, f"the {name} slot's health probe reports {probe.reason}{woken}; {counts}")
@@ -128,8 +133,11 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     rows = [ledger.run(slots.register, slot, pipeline.recipes) for slot in configured]
     ledger.run(stages.fill, pipeline.recipes)  # one batch, if a stage was added
     live = len(ledger.run(live_workers, ledger.schema, "drain"))
+    probes = _Probes()
     looks = [
-        asyncio.create_task(_decide_at(settings, ledger, slot, row, by_slot[slot.name], live), name=slot.name)
+        asyncio.create_task(
+            _decide_at(settings, ledger, slot, row, preferred_to(slot, configured, by_slot), live, probes), name=slot.name
+        )
         for slot, row in zip(configured, rows, strict=True)
     ]
     decisions: dict[str, Decision] = {}
@@ -146,17 +154,53 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     return together(decisions) if len(configured) > 1 else decisions[configured[0].name]
 
 
+class _Probes:
+    """The health of each slot in one tick. A slot is probed once, though others may be in reserve for it."""
+
+    def __init__(self) -> None:
+        self._probes: dict[str, asyncio.Task[ProbeResult]] = {}
+
+    async def of(self, slot: SlotConfig) -> ProbeResult:
+        """The result of the slot's probe."""
+        if slot.name not in self._probes:
+            self._probes[slot.name] = asyncio.create_task(probe(slot))
+        return await self._probes[slot.name]
+
+    async def available(self, ledger: Ledger, slots: Sequence[SlotConfig]) -> list[str]:
+        """The names of those slots that can be used now. A slot that answers no probe while calls are open is busy."""
+        closed = ledger.run(availability.available, slots)
+        found = []
+        for slot in slots:
+            if slot.name in closed:
+                health = await self.of(slot)
+                is_busy = not health.answered and ledger.run(permits.count_held, slot.name) > 0
+                found += [slot.name] if health.healthy or is_busy else []
+        return found
+
+
 async def _decide_at(
-    settings: Settings, ledger: Ledger, slot: SlotConfig, row: SlotRow, its_stages: Sequence[str], live: int
+    settings: Settings,
+    ledger: Ledger,
+    slot: SlotConfig,
+    row: SlotRow,
+    preferred: Preferred,
+    live: int,
+    probes: _Probes,
 ) -> Decision:
+    its_stages: Sequence[str] = list(preferred)
     backlog = ledger.run(claims.backlog, its_stages, slot.name)
     health, needs_patience, shortage, woken, is_free = None, False, shortage_of(settings), None, True
-    rest = ledger.run(rests.read_rest, slot) if backlog.due + backlog.waiting and not live else None
+    reserved_for: list[str] = []
+    may_launch = backlog.due + backlog.waiting and not live
+    rest = ledger.run(rests.read_rest, slot) if may_launch else None
+    if may_launch and rest is None and shortage is None:
+        available = await probes.available(ledger, all_preferred(preferred))
+        reserved_for, its_stages = reserve_for(preferred, available), stages_left(preferred, available)
     if rest is not None:
         ledger.run(availability.note, slot.name, is_available=False)
-    elif backlog.due + backlog.waiting and not live and shortage is None:
+    elif may_launch and shortage is None and not reserved_for:
         if row.breaker is BreakerState.CLOSED:
-            health = await probe(slot)
+            health = await probes.of(slot)
             ledger.run(availability.note, slot.name, is_available=health.healthy)
         else:
             health, row = await probe_slot(AsyncLedger(ledger), slot)
@@ -183,6 +227,7 @@ async def _decide_at(
         rest=rest,
         wake=woken,
         is_free=is_free,
+        reserve_for=reserved_for,
         name=slot.name,
     )
 

@@ -1,10 +1,10 @@
-"""The numbers of the assets `backlog`, `deep_slot` and `records`: what is left, how the slot is used, the newest records."""
+"""The numbers of the assets with plots, and of `records`: what is left, how a slot is used, the newest records."""
 
 from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.reports.estimate import PAUSE_SECONDS, USED_SECONDS, WITH_USED_UNTIL
-from dagster_offload.ledger.slots import availability
+from dagster_offload.ledger.slots import availability, slots
 
 NOTHING = "0/0"  # the position of a new ledger
 
@@ -25,6 +25,8 @@ class SlotUse:
 
     available_share: float
     calls: int
+    unanswered: int  # calls that brought no answer
+    concurrency: int | None  # how many calls may be open at once; None if the ledger does not have the slot
     tokens_per_second: float | None  # read and written, while calls were open
     cached_share: float | None  # of the prompt tokens
 
@@ -33,20 +35,23 @@ def slot_use(cur: Cursor, slot: str) -> SlotUse:
     """The last hour of this slot."""
     row = fetch_one(
         cur,
-        "with recent as (select ended_at, seconds, tokens_in, tokens_cached, tokens_out from calls "
+        "with recent as (select ended_at, seconds, tokens_in, tokens_cached, tokens_out, outcome from calls "
         "  where slot = %(slot)s and item_id is not null and ended_at > clock_timestamp() - interval '1 hour'), "
         f"{WITH_USED_UNTIL} "
-        "select count(*) as calls, sum(tokens_in - coalesce(tokens_cached, 0) + coalesce(tokens_out, 0))::double precision "
+        "select count(*) as calls, count(*) filter (where outcome <> 'ok' and tokens_out is null) as unanswered, "
+        "  sum(tokens_in - coalesce(tokens_cached, 0) + coalesce(tokens_out, 0))::double precision "
         f"  as tokens, {USED_SECONDS} as used, "
         # Not a division of whole numbers, whose result would be 0.
         "  sum(tokens_cached)::double precision / nullif(sum(tokens_in) filter (where tokens_cached is not null), 0) "
         "  as cached from timed",
         {"slot": slot, "pause": PAUSE_SECONDS},
     )
-    tokens, used = row["tokens"], row["used"]
+    tokens, used, known = row["tokens"], row["used"], slots.get(cur, slot)
     return SlotUse(
         available_share=availability.share_of_last_hour(cur, slot),
         calls=row["calls"],
+        unanswered=row["unanswered"],
+        concurrency=None if known is None else known.concurrency,
         tokens_per_second=tokens / used if tokens and used else None,
         cached_share=row["cached"],
     )

@@ -3,11 +3,15 @@
 A trigger on `slots` notes each change of the breaker. `note` adds what a probe shows while the breaker is closed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.slots import rests
+from dagster_offload.ledger.slots import slots as rows
+from dagster_offload.slot.config import SlotConfig
 
 Change = tuple[datetime, bool]
 
@@ -19,6 +23,17 @@ def note(cur: Cursor, slot: str, *, is_available: bool) -> None:
         "from availability where slot = %(slot)s order by since desc limit 1) is distinct from %(now)s",
         {"slot": slot, "now": is_available},
     )
+
+
+def available(cur: Cursor, slots: Iterable[SlotConfig]) -> set[str]:
+    """The names of those slots that can be used now, as far as the ledger knows: registered, closed and without a rest."""
+    return {
+        slot.name
+        for slot in slots
+        if (row := rows.get(cur, slot.name)) is not None
+        and row.breaker is BreakerState.CLOSED
+        and rests.read_rest(cur, slot) is None
+    }
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,17 @@ def test_the_speed_is_that_while_calls_were_open(bench: Bench) -> None:
     assert bench.ledger.run(slot_use, DEEP).tokens_per_second == pytest.approx(100, rel=0.01)
 
 
+def test_calls_without_an_answer_are_counted_and_an_unusable_answer_is_one(bench: Bench) -> None:
+    called(bench, 900, None, 10, minutes_ago=20)
+    called(bench, 900, None, 10, minutes_ago=10)
+    called(bench, 900, None, 10, minutes_ago=5)
+    bench.sql("update calls set outcome = 'no_json' where call_id = (select min(call_id) from calls)")
+    bench.sql("update calls set outcome = 'cut', tokens_out = null where call_id = (select max(call_id) from calls)")
+    found = bench.ledger.run(slot_use, DEEP)
+    assert (found.calls, found.unanswered, found.concurrency) == (3, 1, 2)
+    assert bench.ledger.run(slot_use, "studio").concurrency is None, "the ledger does not have this slot"
+
+
 def test_without_a_call_nothing_is_known(bench: Bench) -> None:
     found = bench.ledger.run(slot_use, DEEP)
     assert (found.calls, found.tokens_per_second, found.cached_share) == (0, None, None)
