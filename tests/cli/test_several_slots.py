@@ -73,6 +73,16 @@ def test_status_names_the_stages_whose_slots_are_all_unavailable(
     assert "classify waits" not in shown
 
 
+def test_a_drain_whose_documents_wait_for_another_slot_says_that_they_are_answered_in_part(
+    call: Call, scanned: Path, studio: Router
+) -> None:
+    call("config", "set", "stages.summarize.slots", "studio")
+    studio.set(mode="cold")
+    drained = call("drain")
+    assert (drained.exit_code, "0 done, 2 answered in part" in drained.stdout) == (75, True)
+    assert json.loads(call("drain", "--json").stdout)["answered_in_part"] is None, "this one got no answer"
+
+
 def test_a_drain_reports_over_all_slots(call: Call, scanned: Path, studio: Router) -> None:
     summary = json.loads(call("drain", "--json").stdout)
     assert (summary["done"], summary["left"], summary["reason"]) == (2, 0, None)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.ledger.core.pipelines import pipeline_message
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.settings.leaves import leaves_of_slots
 from dagster_offload.stages.catalog import recipes, stages_by_slot
@@ -138,6 +139,7 @@ def test_a_priority_is_no_part_of_a_recipe_or_pipeline_and_is_0_by_default() -> 
     assert [slot.priority for slot in ranked.slots] == [0, 2]
     assert recipes(plain) == recipes(ranked)
     assert difference(pipeline_of(plain), pipeline_of(ranked)) is None
+    assert pipeline_message(pipeline_of(plain)) != pipeline_message(pipeline_of(ranked)), "running drains end"
     assert [slot.name for slot in ranked.slots.allowed(("deep", "studio"))] == ["studio", "deep"]
 
 

@@ -128,7 +128,7 @@ def _read(cur: Cursor, settings: Settings) -> Overview:
         counts=status.stage_counts(cur, recipes(settings)),
         not_applicable=activity.not_applicable(cur),
         hours_left=estimate(cur, *([slot.name for slot in settings.slots.of_drains] or [DEEP])).slot_hours_left,
-        uses={slot: overview.slot_use(cur, slot) for slot in (DEEP, *settings.slots_section.further)},
+        uses={slot: overview.last_hour(cur, slot) for slot in (DEEP, *settings.slots_section.further)},
         newest=list(records.read(cur, overview.newest_records(cur, RECORDS_SHOWN))),
     )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_offload.ledger.reports.overview import slot_use
+from dagster_offload.ledger.reports.overview import last_hour
 from dagster_offload.slot.config import DEEP
 from tests.support.ledger import Bench
 
@@ -24,7 +24,7 @@ def test_the_share_of_the_prompts_that_came_from_the_cache_is_a_fraction(bench: 
     called(bench, 1000, 0, 5, minutes_ago=10)
     called(bench, 1000, None, 5, minutes_ago=5)  # a server that does not report it
     called(bench, 1000, 1000, 5, minutes_ago=90)
-    found = bench.ledger.run(slot_use, DEEP)
+    found = bench.ledger.run(last_hour, DEEP)
     assert found.calls == 3
     assert found.cached_share == pytest.approx(0.45)
 
@@ -32,7 +32,7 @@ def test_the_share_of_the_prompts_that_came_from_the_cache_is_a_fraction(bench: 
 def test_the_speed_is_that_while_calls_were_open(bench: Bench) -> None:
     called(bench, 900, None, 10, minutes_ago=20)
     called(bench, 900, None, 10, minutes_ago=19.5)  # 20 s without a call lie between them
-    assert bench.ledger.run(slot_use, DEEP).tokens_per_second == pytest.approx(100, rel=0.01)
+    assert bench.ledger.run(last_hour, DEEP).tokens_per_second == pytest.approx(100, rel=0.01)
 
 
 def test_calls_without_an_answer_are_counted_and_an_unusable_answer_is_one(bench: Bench) -> None:
@@ -41,11 +41,11 @@ def test_calls_without_an_answer_are_counted_and_an_unusable_answer_is_one(bench
     called(bench, 900, None, 10, minutes_ago=5)
     bench.sql("update calls set outcome = 'no_json' where call_id = (select min(call_id) from calls)")
     bench.sql("update calls set outcome = 'cut', tokens_out = null where call_id = (select max(call_id) from calls)")
-    found = bench.ledger.run(slot_use, DEEP)
+    found = bench.ledger.run(last_hour, DEEP)
     assert (found.calls, found.unanswered, found.concurrency) == (3, 1, 2)
-    assert bench.ledger.run(slot_use, "studio").concurrency is None, "the ledger does not have this slot"
+    assert bench.ledger.run(last_hour, "studio").concurrency is None, "the ledger does not have this slot"
 
 
 def test_without_a_call_nothing_is_known(bench: Bench) -> None:
-    found = bench.ledger.run(slot_use, DEEP)
+    found = bench.ledger.run(last_hour, DEEP)
     assert (found.calls, found.tokens_per_second, found.cached_share) == (0, None, None)
