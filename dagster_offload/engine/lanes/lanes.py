@@ -204,7 +204,9 @@ class Lanes:
     def _notified(self, message: str) -> None:
         if message == STARTED_MESSAGE:
             return
-        if message.startswith((rests.PAUSE_MESSAGE, slots.BREAKER_MESSAGE) if self._preferred_slots else rests.PAUSE_MESSAGE):
+        if message.startswith(
+            (rests.PAUSE_MESSAGE, slots.BREAKER_MESSAGE) if self._preferred_slots else rests.PAUSE_MESSAGE
+        ):
             self._look_now.set()
         if message.startswith(PIPELINE_MESSAGE):
             self._shared.is_superseded = message != pipeline_message(self._runner.pipeline)

@@ -24,7 +24,14 @@ from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.slot.health import ProbeResult
-from dagster_offload.slot.reserve import Preferred, all_preferred, describe_reserve, preferred_to, reserve_for, stages_left
+from dagster_offload.slot.reserve import (
+    Preferred,
+    all_preferred,
+    describe_reserve,
+    preferred_to,
+    reserve_for,
+    stages_left,
+)
 from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of

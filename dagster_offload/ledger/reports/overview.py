@@ -39,12 +39,25 @@ def last_hour(cur: Cursor, slot: str) -> SlotUse:
     return slot_use(cur, slot, now - HOUR, now)
 
 
-def hours_before(cur: Cursor, slot: str, count: int) -> dict[datetime, SlotUse]:
-    """So many hours of this slot by their beginning, the present one first. They begin when a clock shows a full hour."""
-    now = fetch_one(cur, "select clock_timestamp() as now")["now"].astimezone()
+def last_hours(cur: Cursor, slot: str, most: int, now: datetime) -> dict[datetime, SlotUse]:
+    """The last hours of this slot by their beginning, the present one first, at most since it was first used.
+
+    They begin when a clock shows a full hour in the time zone of `now`.
+    """
+    row = fetch_one(
+        cur,
+        "select least((select min(since) from availability where slot = %(slot)s), "
+        "  (select min(ended_at) from calls where slot = %(slot)s)) as used_since",
+        {"slot": slot},
+    )
+    used_since = row["used_since"] or now
     present = now.replace(minute=0, second=0, microsecond=0)
-    beginnings = [present - number * HOUR for number in range(count)]
-    return {beginning: slot_use(cur, slot, beginning, min(beginning + HOUR, now)) for beginning in beginnings}
+    beginnings = [present - number * HOUR for number in range(most)]
+    return {
+        beginning: slot_use(cur, slot, beginning, min(beginning + HOUR, now))
+        for beginning in beginnings
+        if beginning + HOUR > used_since
+    }
 
 
 def slot_use(cur: Cursor, slot: str, beginning: datetime, end: datetime) -> SlotUse:

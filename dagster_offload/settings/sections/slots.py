@@ -201,8 +201,7 @@ class DrainSlotSettings(SlotSettings):
         default=0,
         ge=-MOST_PRIORITY,
         le=MOST_PRIORITY,
-        description="a stage is answered by those of its slots that are available and have the highest priority; the others "
-        "are a reserve and stay idle, even if these are busy",
+        description="a slot takes a stage only while no slot of a higher priority that may answer it is available, busy or not",
     )
 
 
@@ -212,7 +211,9 @@ class SlotsSection(Section):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, DrainSlotSettings] = Field(init=False)
 
-    deep: DrainSlotSettings = Field(default=DrainSlotSettings(), description="the large model that is sometimes available")
+    deep: DrainSlotSettings = Field(
+        default=DrainSlotSettings(), description="the large model that is sometimes available"
+    )
     primary: SlotSettings = Field(default=SlotSettings(), description="a small model that is always on (optional)")
 
     @property

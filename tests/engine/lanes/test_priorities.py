@@ -56,7 +56,9 @@ def test_the_work_goes_back_to_the_better_slot_after_the_document_that_the_reser
     reserve.studio.wait(open=1)
     reserve.engine.wait_until("select 1 from slots where name = 'deep' and was_red_since_opening")
     reserve.deep.set(mode="awake")
-    reserve.deep.wait(timeout=100, answers=15)  # a trial, and both stages of all documents but the one that studio holds
+    reserve.deep.wait(
+        timeout=100, answers=15
+    )  # a trial, and both stages of all documents but the one that studio holds
     reserve.studio.set(hold=False)
     summary = drain.result()
     assert (summary.done, summary.left, summary.deferred) == (8, 0, 0)

@@ -1,8 +1,10 @@
 """The numbers of the asset `deep_slot`, from generated calls."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from dagster_offload.ledger.reports.overview import last_hour
+from dagster_offload.ledger.reports.overview import last_hour, last_hours
 from dagster_offload.slot.config import DEEP
 from tests.support.ledger import Bench
 
@@ -44,6 +46,24 @@ def test_calls_without_an_answer_are_counted_and_an_unusable_answer_is_one(bench
     found = bench.ledger.run(last_hour, DEEP)
     assert (found.calls, found.unanswered, found.concurrency) == (3, 1, 2)
     assert bench.ledger.run(last_hour, "studio").concurrency is None, "the ledger does not have this slot"
+
+
+def test_the_last_hours_begin_with_the_first_use_of_the_slot(bench: Bench) -> None:
+    now = datetime(2026, 11, 29, 14, 20, tzinfo=UTC)
+    assert [use.calls for use in bench.ledger.run(last_hours, DEEP, 24, now).values()] == [0]
+    for hour, minute in ((11, 5), (13, 20), (13, 59)):
+        called(bench, 900, None, 10, minutes_ago=0)
+        ended_at = now.replace(hour=hour, minute=minute)
+        bench.sql("update calls set ended_at = %s where call_id = (select max(call_id) from calls)", ended_at)
+    found = bench.ledger.run(last_hours, DEEP, 24, now)
+    assert {f"{hour:%H:%M}": use.calls for hour, use in found.items()} == {
+        "14:00": 0,
+        "13:00": 2,
+        "12:00": 0,
+        "11:00": 1,
+    }
+    assert next(iter(found)) == now.replace(minute=0)
+    assert len(bench.ledger.run(last_hours, DEEP, 2, now)) == 2
 
 
 def test_without_a_call_nothing_is_known(bench: Bench) -> None:
