@@ -43,6 +43,7 @@ class Lanes:
         self.slot, self.scope = slot, Scope(list(preferred), documents)
         self._runner, self._totals = runner, totals
         self._preferred, self._preferred_slots = preferred, all_preferred(preferred)
+        self._look_after = (rests.PAUSE_MESSAGE, *([slots.BREAKER_MESSAGE] if self._preferred_slots else []))
         self._shared = Shared(runner, self.scope, totals)
         self._steer_now, self._look_now = asyncio.Event(), asyncio.Event()
         self._opener: asyncio.Task[None] | None = None
@@ -204,9 +205,7 @@ class Lanes:
     def _notified(self, message: str) -> None:
         if message == STARTED_MESSAGE:
             return
-        if message.startswith(
-            (rests.PAUSE_MESSAGE, slots.BREAKER_MESSAGE) if self._preferred_slots else rests.PAUSE_MESSAGE
-        ):
+        if message.startswith(self._look_after):
             self._look_now.set()
         if message.startswith(PIPELINE_MESSAGE):
             self._shared.is_superseded = message != pipeline_message(self._runner.pipeline)
