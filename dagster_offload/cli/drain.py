@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Counts of the summary, with their names in the output.
 COUNTS = {
     "done": "done",
+    "answered_in_part": "answered in part",
     "failed": "failed",
     "deferred": "deferred",
     "left": "left",

@@ -1,6 +1,6 @@
 """`dagster-offload slot show|set|forget`: the slots stored in the ledger."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -8,7 +8,14 @@ from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.options import deep_options, home_option, json_option
 from dagster_offload.slot.config import MAX_CONCURRENCY
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from dagster_offload.ledger.reports.overview import SlotUse
+
 AUTO = "auto"
+HOURS_SHOWN = 24
 
 
 def _number_or_auto(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
@@ -28,6 +35,7 @@ def command() -> None:
 
     \b
     dagster-offload slot show
+    dagster-offload slot show deep                       and its last 24 hours
     dagster-offload slot set deep --concurrency 4        four open completions, over all workers
     dagster-offload slot set deep --concurrency auto     find the concurrency with the highest throughput
     dagster-offload slot set deep --prompt-cache-size 4  at most four documents in flight
@@ -37,18 +45,23 @@ def command() -> None:
 
 
 @command.command("show")
+@click.argument("name", required=False)
 @home_option
 @deep_options
 @json_option
-def show(*, as_json: bool) -> None:
-    """Show every slot in this ledger, and whether it is available.
+def show(name: str | None, *, as_json: bool) -> None:
+    """Show every slot in this ledger, and whether it is available; or the slot NAME, and how it was used in the last 24 hours.
 
     \b
     dagster-offload slot show --json
+    dagster-offload slot show deep
     """
+    from datetime import datetime
+
     from dagster_offload.cli.console import table, to_terminal
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.reports.overview import last_hours
     from dagster_offload.ledger.reports.status import live_kinds
     from dagster_offload.ledger.slots import dialects
     from dagster_offload.ledger.slots import slots as ledger_slots
@@ -58,11 +71,15 @@ def show(*, as_json: bool) -> None:
 
     settings = load_settings()
     with open_ledger(settings) as ledger:
-        rows = ledger.run(ledger_slots.list_slots)
+        rows = [row for row in ledger.run(ledger_slots.list_slots) if name in (None, row.name)]
+        if name is not None and not rows:
+            raise _no_such_slot(name)
+        hours = {} if name is None else ledger.run(last_hours, name, HOURS_SHOWN, datetime.now().astimezone())
         findings = ledger.run(dialects.recall_all)
         is_checked = running_up(settings.home) is not None or bool(ledger.run(live_kinds))
     if as_json:
-        print_json({"slots": [{**_as_json(row), "dialects": findings.get(row.name, {})} for row in rows]})
+        shown_slots = [{**_as_json(row), "dialects": findings.get(row.name, {})} for row in rows]
+        print_json({"slots": shown_slots, **({} if name is None else {"hours": _hours_as_json(hours)})})
         return
     if not rows:
         click.echo(
@@ -88,6 +105,35 @@ def show(*, as_json: bool) -> None:
         if row.name in findings:
             for line in dialects_in_words(Dialects(findings[row.name])):
                 click.echo(f"{row.name}: {line}")
+    if hours:
+        _print_hours(hours)
+
+
+def _print_hours(hours: "Mapping[datetime, SlotUse]") -> None:
+    """A table of the hours, the present one first. Whether the slot was available is known as far as work was due."""
+    from dagster_offload.cli.console import table, to_terminal
+
+    shown = table("hour", "available", "calls", "without an answer", "tokens/s", "prompt from cache")
+    for begins_at, use in hours.items():
+        shown.add_row(
+            f"{begins_at.astimezone():%a %H:%M}",
+            f"{use.available_share:.0%}",
+            str(use.calls or "-"),
+            str(use.unanswered or "-"),
+            "-" if use.tokens_per_second is None else f"{use.tokens_per_second:.0f}",
+            "-" if use.cached_share is None else f"{use.cached_share:.0%}",
+        )
+    click.echo("")
+    to_terminal(shown)
+
+
+def _hours_as_json(hours: "Mapping[datetime, SlotUse]") -> list[dict[str, object]]:
+    keys = ("available_share", "calls", "unanswered", "tokens_per_second", "cached_share")
+    return [{"begins_at": at.isoformat(), **{key: getattr(use, key) for key in keys}} for at, use in hours.items()]
+
+
+def _no_such_slot(name: str) -> click.UsageError:
+    return click.UsageError(f"this ledger has no slot named {name}; `dagster-offload slot show` lists its slots")
 
 
 def _describe_next_check(row: Any, *, is_checked: bool) -> str:
@@ -183,7 +229,7 @@ def set_(
         raise click.UsageError("nothing to set: use --concurrency, --prompt-cache-size or --try-again")
     with open_ledger(load_settings()) as ledger:
         if ledger.run(ledger_slots.get, name) is None:
-            raise click.UsageError(f"this ledger has no slot named {name}; `dagster-offload slot show` lists its slots")
+            raise _no_such_slot(name)
         done = []
         if concurrency == AUTO:
             ledger.run(ledger_slots.set_auto, name)

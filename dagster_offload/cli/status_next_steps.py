@@ -28,8 +28,8 @@ def _about_settings(report: Report) -> "Iterator[str]":
         yield f"\nNo scan has ended yet, so no document is counted: {_first_scan(report)}"
     if report.up is not None and report.up.reload_waits_for:
         yield (
-            f"\nThe stages changed: Dagster's UI shows them when the running work has ended: {report.up.reload_waits_for}. "
-            "`dagster-offload drain` uses them already."
+            "\nThe stages or slots changed: Dagster's UI shows them when the running work has ended: "
+            f"{report.up.reload_waits_for}. `dagster-offload drain` uses them already."
         )
     if report.pipeline is not None and report.pipeline.problem is not None:
         yield f"\nThe last edit of the settings is not in force: {report.pipeline.problem}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from dagster_offload.ledger.archive.outcomes import BackupOutcome
     from dagster_offload.ledger.core.database import Cursor
@@ -112,16 +112,17 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
     from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 
     configured, probe = settings.slots.for_prompt(), probes.get(DEEP)
-    shown = [
-        ShownSlot(each, _state(row, probes[each.name], permits.count_held(cur, each.name)), row)
+    resting = [rest for each in settings.slots if (rest := rests.read_rest(cur, each)) is not None]
+    states = {
+        each.name: (_state(row, probes[each.name], permits.count_held(cur, each.name)), row)
         for each in settings.slots.of_drains
         for row in (slots.get(cur, each.name),)
-    ]
+    }
+    shown = _shown_slots(settings, states, {rest.slot for rest in resting})
     slot = shown[0].row if shown else slots.get(cur, DEEP)
     context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
     in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
     running = next(iter(running_pipelines(cur)), None)
-    resting = [rest for each in settings.slots if (rest := rests.read_rest(cur, each)) is not None]
     is_available = probe is None or probe.answered
     return Report(
         deep=shown[0].state if shown else _no_slot(slot),
@@ -160,6 +161,26 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
     )
 
 
+def _shown_slots(
+    settings: "Settings", states: "Mapping[str, tuple[dict[str, Any], SlotRow | None]]", resting: "Collection[str]"
+) -> list[ShownSlot]:
+    """The slots of drains; `in_reserve_for` names the available slots of a higher priority that leave one no stage."""
+    from dagster_offload.slot.reserve import preferred_to, reserve_for
+    from dagster_offload.stages.catalog import llm_stages, stages_by_slot
+
+    available = {
+        name
+        for name, (state, _) in states.items()
+        if name not in resting and state["breaker"] == "closed" and state["healthy"]
+    }
+    slots, by_slot, shown = settings.slots.of_drains, stages_by_slot(settings, llm_stages(settings)), []
+    for slot in slots:
+        state, row = states[slot.name]
+        others = reserve_for(preferred_to(slot, slots, by_slot), available)
+        shown.append(ShownSlot(slot, state | {"in_reserve_for": others}, row))
+    return shown
+
+
 def slot_name(settings: "Settings") -> str:
     """The slot that processes the backlog: the deep slot, even if its settings were lost."""
     from dagster_offload.slot.config import DEEP
@@ -173,7 +194,14 @@ def _no_slot(slot: "SlotRow | None") -> dict[str, Any]:
     reason = "OFFLOAD_DEEP_URL is not set" + (
         "; this ledger has a deep slot: see `dagster-offload slot show`" if slot else ""
     )
-    return {"configured": False, "healthy": None, "breaker": slot and slot.breaker, "reason": reason, "retry_at": None}
+    return {
+        "configured": False,
+        "healthy": None,
+        "breaker": slot and slot.breaker,
+        "reason": reason,
+        "retry_at": None,
+        "in_reserve_for": [],
+    }
 
 
 def _state(slot: "SlotRow | None", probe: "ProbeResult", open_calls: int) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def _describe_slots(report: Report) -> "Iterator[tuple[str, str]]":
 def _describe_slot(report: Report, each: ShownSlot) -> str:
     from dagster_offload.cli.formatting import describe_time
     from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK
+    from dagster_offload.slot.reserve import describe_reserve
 
     configured, slot = each.config, each.row
     where = f"{configured.model} at {configured.shown_url}"
@@ -113,7 +114,8 @@ def _describe_slot(report: Report, each: ShownSlot) -> str:
     if slot is None or slot.breaker == "closed":
         reason = each.state["reason"]
         health = (reason or "healthy") if each.state["healthy"] else f"unavailable: {reason}"
-        return f"{where}: {health}"
+        reserve_for = each.state["in_reserve_for"]
+        return f"{where}: {health}" + (f"; {describe_reserve(reserve_for)}" if reserve_for else "")
     state = f"{where}: {slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
     next_check = f"; next check {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
     if not report.is_slot_checked:

@@ -37,7 +37,7 @@ def library_definitions(
     ticks_every = min(settings.library_section.scan_interval, MOST_SECONDS_BETWEEN_TICKS)
     deep_slot = deep_slot_resource(slot, settings)
     return dg.Definitions(
-        assets=[documents, *overview_specs(names)],
+        assets=[documents, *overview_specs(names, settings.slots_section.further)],
         jobs=[
             build_scan_job(names, partitions_name, deep_slot),
             build_extract_job(names, deep_slot, extract_executor),

@@ -19,6 +19,7 @@ from dagster_offload.defs.shown.overview import report_overview
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.drain import ALL, DrainSummary, run_drain
 from dagster_offload.engine.agreement import with_settings_in_force
+from dagster_offload.engine.slot.free_work import FreeWork
 from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.reports import status
@@ -113,6 +114,7 @@ def build_drain_sensor(deep_slot: DeepSlot, names: Names) -> dg.SensorDefinition
     A tick every five seconds must be cheap, so it takes no resource and opens Dagster's instance only if it needs it:
     Dagster opens the instance for a sensor that takes a resource.
     """
+    free_work = FreeWork()
 
     @dg.sensor(
         name=names.of("drain_sensor"),
@@ -128,7 +130,7 @@ def build_drain_sensor(deep_slot: DeepSlot, names: Names) -> dg.SensorDefinition
             ledger = deep_slot.resident_ledger(settings)
             if ledger.run(outbox.is_any_pending):
                 EventReporter(context.instance, ledger, names, settings).report(REPORTING_SECONDS)
-            decision = decide_drain(settings, ledger)
+            decision = decide_drain(settings, ledger, free_work)
         except OffloadError as error:
             return dg.SkipReason(escaped(str(error)))
         if not decision.launch:

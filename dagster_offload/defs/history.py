@@ -20,7 +20,7 @@ from dagster_postgres.event_log import PostgresEventLogStorage
 
 from dagster_offload.defs.instance import dagster_home
 from dagster_offload.defs.names import names_of
-from dagster_offload.defs.shown.overview import overview_keys
+from dagster_offload.defs.shown.overview import overview_keys, slot_keys
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.work import gone, history
 from dagster_offload.ledger.work.history import Kept
@@ -181,8 +181,9 @@ def _remove_log_events(instance: dg.DagsterInstance, run_ids: Collection[str]) -
 
 
 def _remove_old_numbers(instance: dg.DagsterInstance, settings: Settings, cutoff: datetime) -> None:
-    keys = overview_keys(names_of(stage_graph(settings)).keys)  # the instance of a home has no prefix
-    parameters = {"keys": [key.to_string() for key in keys.values()], "cutoff": cutoff.replace(tzinfo=None)}
+    stages = names_of(stage_graph(settings)).keys  # the instance of a home has no prefix
+    keys = {*overview_keys(stages).values(), *slot_keys(stages, settings.slots_section.further).values()}
+    parameters = {"keys": [key.to_string() for key in keys], "cutoff": cutoff.replace(tzinfo=None)}
     with _events(instance) as connection:
         connection.execute(_REMOVE_NUMBERS, parameters)
         for statement in (_REMOVE_OLD_CHECK_RESULTS, _REMOVE_THEIR_EVENTS):

@@ -15,6 +15,7 @@ from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Ledger
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.slots.rests import PAUSE_MESSAGE
+from dagster_offload.ledger.slots.slots import BREAKER_MESSAGE
 from dagster_offload.ledger.work import outbox, waiting_runs
 from dagster_offload.ledger.work.waiting_runs import WaitingRun
 
@@ -114,6 +115,6 @@ def _is_notified(connection: Connection) -> bool:
     """Whether a change of a breaker, of a pause or of recorded results was notified. Does not wait."""
     return any(
         notification.channel.endswith(outbox.RECORDED_CHANNEL_SUFFIX)
-        or notification.payload.startswith(("breaker:", PAUSE_MESSAGE))
+        or notification.payload.startswith((BREAKER_MESSAGE, PAUSE_MESSAGE))
         for notification in connection.notifies(timeout=0)
     )

@@ -167,8 +167,14 @@ class RunningPipeline:
 
 
 def _definitions(settings: Settings) -> object:
-    """What Dagster's definitions depend on: the stages and their descriptions. Equal values need no reload."""
-    return stage_graph(settings), code_versions(settings), dict(settings.own_stages)
+    """What Dagster's definitions depend on: the stages, their descriptions, and the names of further slots. Equal values need no
+    reload."""
+    return (
+        stage_graph(settings),
+        code_versions(settings),
+        dict(settings.own_stages),
+        set(settings.slots_section.further),
+    )
 
 
 def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:

@@ -106,7 +106,7 @@ class Services:
             return
         self._show_awaited(", ".join(kinds))
         if not kinds:
-            self.say("The stages changed: reloading Dagster's definitions.")
+            self.say("The stages or slots changed: reloading Dagster's definitions.")
             self.supervisor.restart(CODE_SERVER)
             self.definitions = wanted
 
@@ -114,7 +114,7 @@ class Services:
         if kinds == self.running.reload_waits_for:
             return
         if kinds:
-            self.say(f"The stages changed: Dagster's UI shows them when the running work has ended: {kinds}")
+            self.say(f"The stages or slots changed: Dagster's UI shows them when the running work has ended: {kinds}")
         self.running = replace(self.running, reload_waits_for=kinds)
         self.lock.write(self.running)
 

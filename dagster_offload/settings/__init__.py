@@ -13,10 +13,11 @@ from dagster_offload.settings.loading import (
 )
 from dagster_offload.settings.model import Settings, default_home
 from dagster_offload.settings.python_stages import with_stages
-from dagster_offload.settings.sections.slots import SlotSettings, SlotsSection
+from dagster_offload.settings.sections.slots import DrainSlotSettings, SlotSettings, SlotsSection
 from dagster_offload.stage_spec.stage import StageSpec as Stage
 
 __all__ = [
+    "DrainSlotSettings",
     "Loaded",
     "Origin",
     "Settings",

@@ -30,7 +30,8 @@ class SlotConfig:
 
     `url` is the base URL without `/v1` and without a trailing slash. `concurrency` is the number of permits, or `auto`:
     the best number is measured, with an average call of at most `max_call_seconds`. Outside `hours`, and after
-    `minutes_a_day` of calls, nothing is sent.
+    `minutes_a_day` of calls, nothing is sent. Of the slots that may answer a stage, those of the highest `priority` that are
+    available are used.
     """
 
     name: str
@@ -49,6 +50,7 @@ class SlotConfig:
     hours: Hours | None = None
     minutes_a_day: int | None = None
     wake: WakeConfig | None = None
+    priority: int = 0
 
     def __repr__(self) -> str:
         return f"SlotConfig(name={self.name!r}, url={self.shown_url!r}, model={self.model!r})"
@@ -95,14 +97,17 @@ class Slots:
         return tuple(slot for slot in self if slot.name != PRIMARY)
 
     def allowed(self, named: str | tuple[str, ...]) -> tuple[SlotConfig, ...]:
-        """The configured slots that may answer a stage, `primary` last. Without a deep slot it is `primary` alone.
+        """The configured slots that may answer a stage, the highest priority first and `primary` last. Without a deep slot it
+        is `primary` alone.
 
         `named` is what the stage says: `any`, the name of one slot, or the names of several.
         """
         if self.deep is None or named == "any":
-            return tuple(self)
-        names = (named,) if isinstance(named, str) else named
-        return tuple(slot for slot in self if slot.name in names)
+            names: tuple[str, ...] = tuple(slot.name for slot in self)
+        else:
+            names = (named,) if isinstance(named, str) else named
+        found = (slot for slot in self if slot.name in names)
+        return tuple(sorted(found, key=lambda slot: (slot.name == PRIMARY, -slot.priority)))
 
     def named(self, name: str) -> SlotConfig | None:
         """The slot of that name; None if it is not configured."""

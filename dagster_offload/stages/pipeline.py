@@ -17,11 +17,12 @@ LIBRARY = "library.path"
 _RELATIONS = (".reads", ".when")
 # The settings of a slot that a recipe depends on.
 _OF_SLOTS = frozenset({"model", "expected_model", "extra_body"})
+_PRIORITY = "priority"
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The recipes by stage, and the settings that they depend on, by key; also the library. No value is a secret.
+    """The recipes by stage, and the settings that they depend on, by key; also the library and priorities. No value is a secret.
 
     `slots` of a stage are the names of the slots that may answer it, also if a person wrote `any`.
     """
@@ -35,6 +36,11 @@ class Pipeline:
         """Which stages each own stage needs, by the settings that name them."""
         return {key: value for key, value in self.settings.items() if key.endswith(_RELATIONS)}
 
+    @property
+    def priorities(self) -> dict[str, str]:
+        """The priorities of the slots, by key. Pipelines that differ only in these do not differ."""
+        return {key: value for key, value in self.settings.items() if _is_priority(key)}
+
     def slots_of(self, stage: str) -> str:
         """The slots that may answer a stage, comma-separated."""
         return self.settings.get(_slots_key(stage), "")
@@ -47,7 +53,7 @@ def pipeline_of(settings: Settings) -> Pipeline:
         for leaf in (*LEAVES, *leaves_of_slots(settings.slots_section.further))
         if leaf.key[0] in ("stages", "language")
         or leaf.dotted == LIBRARY
-        or (leaf.key[0] == "slots" and leaf.key[-1] in _OF_SLOTS)
+        or (leaf.key[0] == "slots" and leaf.key[-1] in (*_OF_SLOTS, _PRIORITY))
     }
     for name, spec in settings.own_stages.items():
         relevant |= {
@@ -87,7 +93,13 @@ def _slots_key(stage: str) -> str:
 
 def _concerns(key: str, stage: str) -> bool:
     section, _, rest = key.partition(".")
-    return rest.startswith(f"{stage}.") if section == "stages" else key != LIBRARY
+    if section == "stages":
+        return rest.startswith(f"{stage}.")
+    return key != LIBRARY and not _is_priority(key)
+
+
+def _is_priority(key: str) -> bool:
+    return key.startswith("slots.") and key.endswith(f".{_PRIORITY}")
 
 
 def _shown(value: object) -> str:

@@ -39,6 +39,19 @@ def test_status_has_a_line_for_each_slot(call: Call, scanned: Path, studio: Rout
     assert found["slots"]["deep"] == found["deep"]
 
 
+def test_status_says_why_a_slot_in_reserve_is_idle(call: Call, scanned: Path, router: Router, studio: Router) -> None:
+    assert call("config", "set", "slots.deep.priority", "1").exit_code == 0
+    assert lines(call)["studio"].endswith(": healthy; in reserve while deep is available")
+    assert lines(call)["deep"].endswith(": healthy")
+    found = json.loads(call("status", "--json").stdout)["slots"]
+    assert {name: slot["in_reserve_for"] for name, slot in found.items()} == {"deep": [], "studio": ["deep"]}
+    router.set(mode="cold")
+    assert lines(call)["studio"].endswith(": healthy")
+    router.set(mode="awake")
+    call("pause", "deep")
+    assert lines(call)["studio"].endswith(": healthy")
+
+
 def test_status_shows_the_breaker_of_a_further_slot_and_that_none_is_available(
     call: Call, scanned: Path, router: Router, studio: Router
 ) -> None:
@@ -58,6 +71,16 @@ def test_status_names_the_stages_whose_slots_are_all_unavailable(
     shown = call("status").stdout
     assert "summarize waits for studio" in shown
     assert "classify waits" not in shown
+
+
+def test_a_drain_whose_documents_wait_for_another_slot_says_that_they_are_answered_in_part(
+    call: Call, scanned: Path, studio: Router
+) -> None:
+    call("config", "set", "stages.summarize.slots", "studio")
+    studio.set(mode="cold")
+    drained = call("drain")
+    assert (drained.exit_code, "0 done, 2 answered in part" in drained.stdout) == (75, True)
+    assert json.loads(call("drain", "--json").stdout)["answered_in_part"] is None, "this one got no answer"
 
 
 def test_a_drain_reports_over_all_slots(call: Call, scanned: Path, studio: Router) -> None:

@@ -33,6 +33,19 @@ def test_slot_show_shows_the_dialects_of_requests_and_the_reasons(call: Call, sc
     assert slot["dialects"]["document"] == {"system message": "refused"}
 
 
+def test_slot_show_with_a_name_shows_its_last_24_hours(call: Call, scanned: Path, router: Router) -> None:
+    assert call("slot", "show", "deep").exit_code == 2
+    assert call("drain", "--json").exit_code == 0
+    found = json.loads(call("slot", "show", "deep", "--json").stdout)
+    assert [slot["name"] for slot in found["slots"]] == ["deep"]
+    assert sum(hour["calls"] for hour in found["hours"]) == 4
+    assert {hour["available_share"] for hour in found["hours"]} == {1.0}
+    header, present, *_ = call("slot", "show", "deep").stdout.rpartition("\n\n")[2].splitlines()
+    assert " ".join(header.split()) == "hour available calls without an answer tokens/s prompt from cache"
+    assert "100%" in present
+    assert "no slot named studio" in call("slot", "show", "studio").output
+
+
 def test_slot_set_accepts_auto_and_a_prompt_cache_size(call: Call, scanned: Path, router: Router) -> None:
     drained()
     assert call("slot", "set", "deep", "--concurrency", "auto", "--prompt-cache-size", "3").exit_code == 0

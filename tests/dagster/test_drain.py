@@ -13,7 +13,7 @@ from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.workers import Worker, host_name
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import outbox
-from dagster_offload.settings import Settings, SlotSettings, SlotsSection
+from dagster_offload.settings import DrainSlotSettings, Settings, SlotsSection
 from tests.support.connections import counting_ledger_connections
 from tests.support.edge import Edge
 
@@ -122,7 +122,7 @@ def test_a_tick_that_skips_opens_no_connection_and_not_the_instance(edge: Edge, 
 
 
 def test_wrong_settings_are_reported_and_do_not_fail_the_tick(two: Edge, settings: Settings) -> None:
-    wrong = settings.model_copy(update={"slots_section": SlotsSection(deep=SlotSettings(url="http://x:1"))})
+    wrong = settings.model_copy(update={"slots_section": SlotsSection(deep=DrainSlotSettings(url="http://x:1"))})
     assert "OFFLOAD_DEEP_MODEL" in str(tick(with_settings(two, wrong)))
 
 

@@ -1,26 +1,37 @@
 """The assets `backlog`, `deep_slot` and `records`, and a document's whole record in one materialization."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.names import names_of
-from dagster_offload.defs.shown.overview import Overview, backlog_numbers, needs_report, overview_keys, slot_numbers
+from dagster_offload.defs.shown.overview import (
+    Overview,
+    backlog_numbers,
+    needs_report,
+    overview_keys,
+    slot_keys,
+    slot_numbers,
+)
 from dagster_offload.defs.shown.records import record_markdown, record_table
 from dagster_offload.ledger.core.rows import StageCounts
 from dagster_offload.ledger.reports.overview import SlotUse
 from dagster_offload.ledger.reports.records import DocumentRecord, StageState
 from dagster_offload.settings import load_settings
+from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 
 KEYS = overview_keys(names_of(BUILT_IN).keys)
 
 
-def numbers(edge: Edge, name: str) -> list[dict[str, Any]]:
-    """The reported numbers, newest first."""
-    found = edge.instance.fetch_observations(KEYS[name], limit=100).records
+def numbers(edge: Edge, asset: str | dg.AssetKey) -> list[dict[str, Any]]:
+    """The reported numbers of an asset, given by its key or its name, newest first."""
+    key = KEYS[asset] if isinstance(asset, str) else asset
+    found = edge.instance.fetch_observations(key, limit=100).records
     return [
         {label: value.value for label, value in record.asset_observation.metadata.items()}
         for record in found
@@ -52,6 +63,34 @@ def test_a_scan_and_a_drain_add_a_point_to_the_plots(edge: Edge) -> None:
     table = record.asset_materialization.metadata["newest records"]
     assert isinstance(table, dg.TableMetadataValue)
     assert {row.data["document"] for row in table.records} == {"a.txt", "b.txt"}
+
+
+def test_each_further_slot_has_plots_of_its_own(edge: Edge, tmp_path: Path) -> None:
+    with Router() as studio:
+        slots = {"studio": {"url": studio.url, "model": "qwen-studio", "concurrency": 3}}
+        file = tmp_path / "offload.yaml"
+        file.write_text(json.dumps({"slots": slots, "stages": {"classify": {"slots": ["studio"]}}}))  # JSON is YAML
+        deep = edge.settings.slots_section.deep
+        settings = load_settings(
+            config=file,
+            home=edge.settings.home,
+            library=edge.settings.library,
+            postgres_url=edge.settings.postgres_url,
+            deep_url=deep.url,
+            deep_model=deep.model,
+        )
+        several = Edge(settings, edge.ledger, edge.instance, edge.router, build_definitions(lambda: settings))
+        several.write(a="Invoice for 3 chairs.", b="Dear landlord, it is cold.")
+        several.scan()
+        make_reports_older(several)
+        several.run_job("drain")
+    keys = slot_keys(names_of(BUILT_IN).keys, ["studio"])
+    assert {key.to_user_string() for key in keys.values()} == {"deep_slot", "slots/studio"}
+    assert set(keys.values()) <= several.defs.resolve_asset_graph().get_all_asset_keys()
+    assert numbers(several, "deep_slot")[0]["calls in the hour"] == 2, "of the stage summarize"
+    after, before = numbers(several, keys["studio"])
+    assert (before["calls in the hour"], after["calls in the hour"]) == (0, 2)
+    assert (after["available, % of the hour"], after["calls without an answer"], after["concurrency"]) == (100.0, 0, 3)
 
 
 def test_a_tick_reports_only_after_a_change_and_not_too_often(edge: Edge) -> None:
@@ -130,15 +169,17 @@ def test_a_record_is_shown_as_text_whatever_the_model_wrote() -> None:
 
 
 def test_numbers_that_are_not_known_are_left_out_and_shares_are_percentages() -> None:
-    use = SlotUse(available_share=0.25, calls=3, tokens_per_second=None, cached_share=0.5)
+    use = SlotUse(0.25, calls=3, unanswered=1, concurrency=2, tokens_per_second=None, cached_share=0.5)
     assert slot_numbers(use) == {
         "available, % of the hour": 25.0,
         "calls in the hour": 3,
+        "calls without an answer": 1,
+        "concurrency": 2,
         "tokens per second": None,
         "prompt from cache, %": 50.0,
     }
     counts = {"classify": StageCounts(pending=2, claimed=1, deferred=4, done=5, failed=1, quarantined=1)}
-    assert backlog_numbers(Overview(counts, {"classify": 2}, None, use, [])) == {
+    assert backlog_numbers(Overview(counts, {"classify": 2}, None, {"deep": use}, [])) == {
         "classify: due": 3,
         "classify: deferred": 4,
         "classify: failed": 2,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.ledger.core.pipelines import pipeline_message
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.settings.leaves import leaves_of_slots
 from dagster_offload.stages.catalog import recipes, stages_by_slot
@@ -75,6 +76,11 @@ def test_any_means_every_slot_and_primary_is_never_one_of_a_drain() -> None:
             DEEP + STUDIO.replace("concurrency: 4", "concurrency: 0") + BOTH,
             "slots.studio.concurrency: must be at least",
         ),
+        (DEEP + STUDIO.replace("concurrency: 4", "prioritty: 4") + BOTH, "in slots.studio: did you mean priority?"),
+        (DEEP + STUDIO.replace("concurrency: 4", "priority: high") + BOTH, "3:85: slots.studio.priority: must be"),
+        (DEEP + STUDIO.replace("concurrency: 4", "priority: 1.5") + BOTH, "3:85: slots.studio.priority: must be"),
+        (DEEP + STUDIO.replace("concurrency: 4", "priority: 1001") + BOTH, "3:85: slots.studio.priority: must be"),
+        (DEEP + "  primary: {url: http://h:1, model: m, priority: 1}\n", "there is no key 'priority' in slots.primary"),
         (DEEP + "stages:\n  classify: {slots: [primary]}\n", "a drain never works at primary: name another slot too"),
     ],
 )
@@ -124,6 +130,17 @@ def test_a_recipe_names_only_what_the_slots_have_in_common() -> None:
     assert recipes(alone)[CLASSIFY] != recipes(both)[CLASSIFY]
     assert recipes(alone)[SUMMARIZE] == recipes(both)[SUMMARIZE]
     assert recipes(both)[CLASSIFY] == recipes(settings(DEEP + other + "stages: {classify: {slots: any}}\n"))[CLASSIFY]
+
+
+@pytest.mark.rule("slot-19")
+def test_a_priority_is_no_part_of_a_recipe_or_pipeline_and_is_0_by_default() -> None:
+    plain, ranked = settings(DEEP + STUDIO + BOTH), settings(DEEP + STUDIO.replace("}", ", priority: 2}") + BOTH)
+    assert [slot.priority for slot in plain.slots] == [0, 0]
+    assert [slot.priority for slot in ranked.slots] == [0, 2]
+    assert recipes(plain) == recipes(ranked)
+    assert difference(pipeline_of(plain), pipeline_of(ranked)) is None
+    assert pipeline_message(pipeline_of(plain)) != pipeline_message(pipeline_of(ranked)), "running drains end"
+    assert [slot.name for slot in ranked.slots.allowed(("deep", "studio"))] == ["studio", "deep"]
 
 
 @pytest.mark.rule("slot-18")

@@ -31,11 +31,11 @@ class Several:
     def deep(self) -> Router:
         return self.engine.router
 
-    def stages(self, classify: Any = BOTH, summarize: Any = BOTH, **studio: Any) -> None:
-        """Write the pipeline file: which slots may answer which stage."""
+    def stages(self, classify: Any = BOTH, summarize: Any = BOTH, deep_priority: int = 0, **studio: Any) -> None:
+        """Write the pipeline file: which slots may answer which stage. `studio`: more settings of that slot."""
         further = {"url": self.studio.url, "model": "qwen-studio", "expected_model": MODEL, "read_timeout": 120.0}
         sections = {
-            "slots": {"deep": {"expected_model": MODEL}, "studio": further | studio},
+            "slots": {"deep": {"expected_model": MODEL, "priority": deep_priority}, "studio": further | studio},
             "stages": {CLASSIFY: {"slots": classify}, SUMMARIZE: {"slots": summarize}},
         }
         file = self.engine.library.parent / "offload.yaml"

@@ -1,10 +1,11 @@
-"""The assets `backlog`, `deep_slot` and `records`: numbers that Dagster draws as plots, and the newest records as a table.
+"""The assets `backlog`, `deep_slot`, `slots/NAME` and `records`: numbers that Dagster draws as plots, and the newest records as
+a table.
 
 They are reported at the end of scans and drains, and by a tick of the library sensor, if something has changed and the last
 report is old enough. A tick in which nothing changed costs one query.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import dagster as dg
@@ -23,6 +24,7 @@ from dagster_offload.stages.catalog import recipes
 
 GROUP = "overview"
 BACKLOG, SLOT, RECORDS = "backlog", "deep_slot", "records"
+FURTHER_SLOTS = "slots"
 SUBJECT = "overview"
 RECORDS_SHOWN = 50
 # Each report stores some kilobytes.
@@ -32,42 +34,60 @@ Numbers = Mapping[str, int | float | None]
 
 
 def overview_keys(stages: Mapping[str, dg.AssetKey]) -> dict[str, dg.AssetKey]:
-    """The keys of these assets, with the prefix of the stages' keys."""
-    prefix = next(iter(stages.values())).path[:-1]
-    return {name: dg.AssetKey([*prefix, name]) for name in (BACKLOG, SLOT, RECORDS)}
+    """The keys of these assets but those of further slots, with the prefix of the stages' keys."""
+    return {name: dg.AssetKey([*_prefix(stages), name]) for name in (BACKLOG, SLOT, RECORDS)}
 
 
-def overview_specs(names: Names) -> list[dg.AssetSpec]:
-    """The assets. Nothing materializes them on request: scans, drains and a sensor report them."""
+def slot_keys(stages: Mapping[str, dg.AssetKey], further: Iterable[str]) -> dict[str, dg.AssetKey]:
+    """The keys of the assets of `deep` and of these further slots, by slot."""
+    keys = {name: dg.AssetKey([*_prefix(stages), FURTHER_SLOTS, name]) for name in further}
+    return {DEEP: overview_keys(stages)[SLOT], **keys}
+
+
+def _prefix(stages: Mapping[str, dg.AssetKey]) -> Sequence[str]:
+    return next(iter(stages.values())).path[:-1]
+
+
+def overview_specs(names: Names, further: Iterable[str]) -> list[dg.AssetSpec]:
+    """The assets; `further`: the names of the further slots. Nothing materializes them on request: scans, drains and a sensor
+    report them."""
     keys = overview_keys(names.keys)
+    of_slots = {key: _description_of(name) for name, key in slot_keys(names.keys, further).items()}
     descriptions = {
         BACKLOG: "What is left, by stage, and the hours of the slot's time that it takes. A point is added after each scan "
         "and drain, and at most every 15 minutes while something changes. Press *Plots* beside the metadata.",
-        SLOT: "The last hour of the deep slot: the share in which it was available (as far as work was due), its calls, "
-        "its speed, and the share of the prompts that its server had in its cache. Press *Plots* beside the metadata.",
         RECORDS: "The newest records: document, class, title and summary. A document's whole record is in the latest "
         "materialization of its last stage. All of them: use this asset as an input of your own, or, with `up`, run "
         "dagster-offload records",
     }
+    described = {keys[name]: text for name, text in descriptions.items()} | of_slots
     return [
         dg.AssetSpec(
             key,
-            description=descriptions[name],
+            description=description,
             group_name=GROUP,
-            deps=list(names.keys.values())[1:] if name == RECORDS else [],
+            deps=list(names.keys.values())[1:] if key == keys[RECORDS] else [],
         ).with_io_manager_key(names.of(LEDGER_IO))
-        for name, key in keys.items()
+        for key, description in described.items()
     ]
+
+
+def _description_of(slot: str) -> str:
+    return (
+        f"The last hour of the slot `{slot}`: the share in which it was available (as far as work was due), its calls, those "
+        "without an answer, its speed, how many calls may be open at once, and the share of the prompts that its server had in "
+        "its cache. Press *Plots* beside the metadata."
+    )
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What the three assets show."""
+    """What the assets show."""
 
     counts: Mapping[str, StageCounts]
     not_applicable: Mapping[str, int]  # by stage with a condition; a part of `done`
     hours_left: float | None
-    use: SlotUse
+    uses: Mapping[str, SlotUse]  # by slot, `deep` first
     newest: list[records.DocumentRecord]
 
 
@@ -78,11 +98,14 @@ def report_overview(
     settings: Settings,
     least_seconds: float = 0.0,
 ) -> None:
-    """Report the three assets if something has changed and the last report is at least `least_seconds` old."""
+    """Report the assets if something has changed and the last report is at least `least_seconds` old."""
     if (position := ledger.run(_position_to_report, least_seconds)) is not None:
         found, keys = ledger.run(_read, settings), overview_keys(stages)
-        for name, numbers in ((BACKLOG, backlog_numbers(found)), (SLOT, slot_numbers(found.use))):
-            instance.report_runless_asset_event(dg.AssetObservation(keys[name], metadata=_shown(numbers)))
+        plots = {keys[BACKLOG]: backlog_numbers(found)}
+        for slot, key in slot_keys(stages, settings.slots_section.further).items():
+            plots[key] = slot_numbers(found.uses[slot])
+        for key, numbers in plots.items():
+            instance.report_runless_asset_event(dg.AssetObservation(key, metadata=_shown(numbers)))
         if found.newest:
             metadata = {"newest records": record_table(found.newest, settings)}
             instance.report_runless_asset_event(dg.AssetMaterialization(keys[RECORDS], metadata=metadata))
@@ -105,7 +128,7 @@ def _read(cur: Cursor, settings: Settings) -> Overview:
         counts=status.stage_counts(cur, recipes(settings)),
         not_applicable=activity.not_applicable(cur),
         hours_left=estimate(cur, *([slot.name for slot in settings.slots.of_drains] or [DEEP])).slot_hours_left,
-        use=overview.slot_use(cur, DEEP),
+        uses={slot: overview.last_hour(cur, slot) for slot in (DEEP, *settings.slots_section.further)},
         newest=list(records.read(cur, overview.newest_records(cur, RECORDS_SHOWN))),
     )
 
@@ -124,13 +147,15 @@ def backlog_numbers(found: Overview) -> Numbers:
 
 
 def slot_numbers(use: SlotUse) -> Numbers:
-    """The numbers of `deep_slot`, one plot each. Shares are percentages."""
+    """The numbers of a slot, one plot each. Shares are percentages."""
     in_percent = {
         name: None if value is None else 100 * value for name, value in asdict(use).items() if "share" in name
     }
     return {
         "available, % of the hour": in_percent["available_share"],
         "calls in the hour": use.calls,
+        "calls without an answer": use.unanswered,
+        "concurrency": use.concurrency,
         "tokens per second": use.tokens_per_second,
         "prompt from cache, %": in_percent["cached_share"],
     }

@@ -29,7 +29,10 @@ from dagster_offload.slot.rest import Rest
 
 @dataclass
 class Scope:
-    """The work to do at a slot: the stages that it may answer, and the documents (None = all that are due)."""
+    """The work to do at a slot: the stages that it takes now, and the documents (None = all that are due).
+
+    `stages` is replaced when the slot begins or ends to be a reserve for some of them. A document that is begun is finished.
+    """
 
     stages: Sequence[str]
     documents: Sequence[str] | None = None
@@ -98,8 +101,8 @@ class Shared:
         return is_ended or self.runner.shortage is not None
 
     def may_start(self) -> bool:
-        """Whether another document may be started: the limit is not reached and calls may start."""
-        return not (self.totals.is_full or self.must_end)
+        """Whether another document may be started: the limit is not reached, the slot takes a stage, and calls may start."""
+        return bool(self.scope.stages) and not (self.totals.is_full or self.must_end)
 
     def count(self, claim: Claim, end: DocumentEnd) -> None:
         """Count one document, and report the progress."""

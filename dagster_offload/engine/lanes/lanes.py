@@ -7,6 +7,7 @@ reached or the worker is lost; open calls finish. `engine/lanes/lane.py` has wha
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from dagster_offload import timing
@@ -20,26 +21,37 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import STARTED_MESSAGE
-from dagster_offload.ledger.slots import concurrency, rests, slots
+from dagster_offload.ledger.slots import availability, concurrency, rests, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
+from dagster_offload.slot.reserve import Preferred, all_preferred, stages_left
 from dagster_offload.slot.rest import Rest
 
 
 class Lanes:
-    """One worker's lanes at one slot, for one scope. `totals` is shared with the lanes at other slots."""
+    """One worker's lanes at one slot. `totals` is shared with the lanes at other slots."""
 
-    def __init__(self, runner: DocumentRunner, slot: SlotConfig, scope: Scope, totals: Totals) -> None:
-        self.slot, self.scope = slot, scope
+    def __init__(
+        self,
+        runner: DocumentRunner,
+        slot: SlotConfig,
+        preferred: Preferred,
+        totals: Totals,
+        documents: Sequence[str] | None = None,
+    ) -> None:
+        """`preferred`: by stage that the slot may answer, the slots that take it first. `documents`: None = all that are due."""
+        self.slot, self.scope = slot, Scope(list(preferred), documents)
         self._runner, self._totals = runner, totals
-        self._shared = Shared(runner, scope, totals)
-        self._steer_now, self._rest_now = asyncio.Event(), asyncio.Event()
+        self._preferred, self._preferred_slots = preferred, all_preferred(preferred)
+        self._look_after = (rests.PAUSE_MESSAGE, *([slots.BREAKER_MESSAGE] if self._preferred_slots else []))
+        self._shared = Shared(runner, self.scope, totals)
+        self._steer_now, self._look_now = asyncio.Event(), asyncio.Event()
         self._opener: asyncio.Task[None] | None = None
         self._is_listening = False
 
     async def work(self) -> None:
         """Work through the scope's LLM stages at the slot until nothing is due, or no document may be started."""
-        if await self.read_rest() is not None:
+        if not await self.look():
             return
         slot = self.slot
         row = await registered(self._runner.ledger, slot)
@@ -47,7 +59,7 @@ class Lanes:
         stages, documents = self.scope.stages, self.scope.documents
         due = await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name)
         self._totals.note_due(due)
-        watch = asyncio.create_task(self._watch_rest())
+        watch = asyncio.create_task(self._watch())
         try:
             async with FreezeWatch(slot) as freeze_watch:
                 if due:
@@ -64,26 +76,35 @@ class Lanes:
 
     async def can_work_now(self) -> bool:
         """Whether the slot is available and any document of the scope is left for it."""
-        row = await self._runner.ledger.run(slots.get, self.slot.name)
-        is_closed = row is not None and row.breaker is BreakerState.CLOSED
-        return is_closed and await self.read_rest() is None and await self.is_any_left()
+        return await self.is_available() and await self.look() and await self.is_any_left()
+
+    async def is_available(self) -> bool:
+        """Whether work may be sent to the slot, as far as the ledger knows."""
+        return bool(await self._runner.ledger.run(availability.available, [self.slot]))
+
+    async def look(self) -> bool:
+        """Whether the slot takes work now. Reads whether it rests, and which stages preferred slots leave to it."""
+        self._look_now.clear()
+        if self._preferred_slots:
+            found = await self._runner.ledger.run(availability.available, self._preferred_slots)
+            self.scope.stages = stages_left(self._preferred, found)
+        return await self.read_rest() is None and bool(self.scope.stages)
 
     async def read_rest(self) -> Rest | None:
         """Why the slot rests now; None if it does not."""
-        self._rest_now.clear()
         self._shared.rest = await self._runner.ledger.run(rests.read_rest, self.slot)
         return self._shared.rest
 
-    async def _watch_rest(self) -> None:
-        """End the lanes when the slot begins to rest. Looks after a pause, and at intervals: the clock and the calls decide,
-        too, and a notification may be lost.
+    async def _watch(self) -> None:
+        """End the lanes when the slot begins to rest, or when preferred slots leave it no stage.
 
-        A failure to read is left to the lanes, which use the same ledger.
+        Looks after notifications, and at intervals: the clock and the calls decide, too, and a notification may be lost. A
+        failure to read is left to the lanes, which use the same ledger.
         """
         while True:
-            await wait_until_set(self._rest_now, timing.current().recheck)
+            await wait_until_set(self._look_now, timing.current().recheck)
             with contextlib.suppress(LedgerUnavailable):
-                if await self.read_rest() is not None:
+                if not await self.look():
                     self._shared.notified.set()  # for lanes that wait for a permit
 
     @property
@@ -184,8 +205,8 @@ class Lanes:
     def _notified(self, message: str) -> None:
         if message == STARTED_MESSAGE:
             return
-        if message.startswith(rests.PAUSE_MESSAGE):
-            self._rest_now.set()
+        if message.startswith(self._look_after):
+            self._look_now.set()
         if message.startswith(PIPELINE_MESSAGE):
             self._shared.is_superseded = message != pipeline_message(self._runner.pipeline)
         self._shared.changes += message != "freed"

@@ -2,6 +2,7 @@
 
 While it works at one of them, the others are looked at again at intervals: a slot may be back, and a document that one slot
 deferred may be answered by another. At a single slot the work ends when nothing is due there or the slot is unavailable.
+A slot in reserve gets its turn when the slots of a higher priority have become unavailable.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from dagster_offload import timing
 from dagster_offload.engine.lanes.document import DocumentRunner
-from dagster_offload.engine.lanes.lane import Scope, may_send
+from dagster_offload.engine.lanes.lane import may_send
 from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.slot.breaker import check_breaker
@@ -19,6 +20,7 @@ from dagster_offload.errors import SlotForgotten
 from dagster_offload.ledger.core.rows import SlotRow
 from dagster_offload.ledger.slots import slots
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.reserve import preferred_to
 
 
 @dataclass
@@ -31,6 +33,7 @@ class _Turns:
     is_forgotten: bool = False  # a person removed the slot from the ledger
     next_at: float = 0.0  # on the loop's clock
     ended_elsewhere: int = 0  # the documents that had ended at other slots when the last turn began
+    was_available: bool = False  # when the last turn ended; kept only if the slots have different priorities
 
     @property
     def is_over(self) -> bool:
@@ -51,8 +54,9 @@ class SeveralSlots:
         """`stages`: by slot, those that it may answer. `documents`: their keys; None = all that are due."""
         self._runner, self._totals = runner, totals
         runner.on_part = totals.report_part
+        self._has_priorities = len({slot.priority for slot in configured}) > 1
         self._slots = [
-            _Turns(Lanes(runner, slot, Scope(stages[slot.name], documents), totals))
+            _Turns(Lanes(runner, slot, preferred_to(slot, configured, stages), totals, documents))
             for slot in configured
             if stages.get(slot.name)
         ]
@@ -73,11 +77,12 @@ class SeveralSlots:
 
     async def slots_waited_for(self, rows: Mapping[str, SlotRow | None]) -> list[SlotState]:
         """The slots that what is left waits for, from their rows by name. What is left beyond the limit waits for none."""
-        return [
-            SlotState(rows[each.lanes.slot.name], each.lanes.rest)
-            for each in self._slots
-            if not self._totals.is_full and await each.lanes.is_any_left()
-        ]
+        found = []
+        for each in self._slots:
+            await each.lanes.look()
+            if not self._totals.is_full and await each.lanes.is_any_left():
+                found.append(SlotState(rows[each.lanes.slot.name], each.lanes.rest))
+        return found
 
     @property
     def is_superseded(self) -> bool:
@@ -103,21 +108,32 @@ class SeveralSlots:
         is_time = asyncio.get_running_loop().time() >= each.next_at
         if any(other.is_at_work for other in self._slots):
             return is_time
-        if each.ended_elsewhere < self._ended_elsewhere(each):
+        if each.ended_elsewhere < self._ended_elsewhere(each) or await self._may_do_more(each):
             return True
         is_any_checked = not all(other.is_over for other in self._slots)
         return is_any_checked and is_time and await each.lanes.can_work_now()
+
+    async def _may_do_more(self, each: _Turns) -> bool:
+        """Whether the slot may do more than at the end of its last turn: it is back, or one that it was in reserve for left."""
+        if not self._has_priorities:
+            return False
+        before, was_available = set(each.lanes.scope.stages), each.was_available
+        each.was_available = await each.lanes.is_available()
+        await each.lanes.look()
+        return (each.was_available and not was_available) or not before.issuperset(each.lanes.scope.stages)
 
     async def _take_turn(self, each: _Turns) -> None:
         """Check the slot if it is unavailable, then work at it if it is not."""
         lanes, runner = each.lanes, self._runner
         each.ended_elsewhere = self._ended_elsewhere(each)
         try:
-            if await lanes.read_rest() is None and await lanes.is_any_left():
+            if await lanes.look() and await lanes.is_any_left():
                 row = await check_breaker(runner.ledger, runner.client, lanes.slot, runner.worker)
                 if may_send(row):
                     each.is_at_work = True
                     await lanes.work()
+            if self._has_priorities:
+                each.was_available = await lanes.is_available()
         except SlotForgotten:
             if len(self._slots) == 1:
                 raise

@@ -8,6 +8,7 @@ from dagster_offload import timing
 from dagster_offload.client.probe import probe
 from dagster_offload.engine.session import open_client, run_stoppable
 from dagster_offload.engine.slot.breaker import check_breaker, probe_slot
+from dagster_offload.engine.slot.free_work import FreeWork
 from dagster_offload.engine.slot.waking import wake_if_due
 from dagster_offload.errors import NeedsPatience
 from dagster_offload.ledger.core import stages
@@ -23,6 +24,14 @@ from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.slot.health import ProbeResult
+from dagster_offload.slot.reserve import (
+    Preferred,
+    all_preferred,
+    describe_reserve,
+    preferred_to,
+    reserve_for,
+    stages_left,
+)
 from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
@@ -65,13 +74,15 @@ def should_drain(
     rest: Rest | None = None,
     wake: str | None = None,
     is_free: bool = True,
+    in_reserve_for: Sequence[str] = (),
     name: str = DEEP,
 ) -> Decision:
     """Decide from the given facts about one slot, `name`, without I/O.
 
     `backlog` counts documents due, `waiting` counts deferred ones. `needs_patience`: the sensor's short trial got no answer.
     `shortage`: the disk is too full for answers. `rest`: the slot must not be used now. `wake`: what was done to wake it.
-    `is_free`: whether nothing holds back the due work, such as an earlier stage that is not done.
+    `is_free`: whether nothing holds back the due work, such as an earlier stage that is not done. `in_reserve_for`: the
+    available slots of a higher priority that take all its work.
     """
     if not is_configured:
         return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
@@ -84,6 +95,8 @@ def should_drain(
         return Decision(False, f"{rest}; {counts}")
     if shortage is not None:
         return Decision(False, f"{shortage}; {counts}")
+    if in_reserve_for:
+        return Decision(False, f"{describe_reserve(in_reserve_for)}; {counts}")
     if probe is not None and not probe.healthy:
         woken = f"; {wake}" if wake else ""
         return Decision(False, f"the {name} slot's health probe reports {probe.reason}{woken}; {counts}")
@@ -109,16 +122,16 @@ def together(by_slot: Mapping[str, Decision]) -> Decision:
     )
 
 
-def decide_drain(settings: Settings, ledger: Ledger) -> Decision:
+def decide_drain(settings: Settings, ledger: Ledger, free_work: FreeWork | None = None) -> Decision:
     """Read the backlog, live drains, probes and breakers, run the trials that are due, then decide. Takes seconds.
 
     All slots are looked at side by side. As soon as one of them is worth a drain, the others are not waited for: the drain
-    looks at them itself.
+    looks at them itself. `free_work`: that of earlier ticks, if there were any.
     """
-    return run_stoppable(_decide_drain(settings, ledger))
+    return run_stoppable(_decide_drain(settings, ledger, free_work or FreeWork()))
 
 
-async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
+async def _decide_drain(settings: Settings, ledger: Ledger, free_work: FreeWork) -> Decision:
     configured = settings.slots.of_drains
     if not configured:
         ledger.run(slots.refuse_lost_slot, settings.slots)
@@ -128,8 +141,9 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     rows = [ledger.run(slots.register, slot, pipeline.recipes) for slot in configured]
     ledger.run(stages.fill, pipeline.recipes)  # one batch, if a stage was added
     live = len(ledger.run(live_workers, ledger.schema, "drain"))
+    tick = _Tick(settings, ledger, live, free_work)
     looks = [
-        asyncio.create_task(_decide_at(settings, ledger, slot, row, by_slot[slot.name], live), name=slot.name)
+        asyncio.create_task(tick.decide(slot, row, preferred_to(slot, configured, by_slot)), name=slot.name)
         for slot, row in zip(configured, rows, strict=True)
     ]
     decisions: dict[str, Decision] = {}
@@ -146,49 +160,86 @@ async def _decide_drain(settings: Settings, ledger: Ledger) -> Decision:
     return together(decisions) if len(configured) > 1 else decisions[configured[0].name]
 
 
-async def _decide_at(
-    settings: Settings, ledger: Ledger, slot: SlotConfig, row: SlotRow, its_stages: Sequence[str], live: int
-) -> Decision:
-    backlog = ledger.run(claims.backlog, its_stages, slot.name)
-    health, needs_patience, shortage, woken, is_free = None, False, shortage_of(settings), None, True
-    rest = ledger.run(rests.read_rest, slot) if backlog.due + backlog.waiting and not live else None
-    if rest is not None:
-        ledger.run(availability.note, slot.name, is_available=False)
-    elif backlog.due + backlog.waiting and not live and shortage is None:
+class _Tick:
+    """One look at all slots. Each is probed at most once, though others may be in reserve for it."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, live_drains: int, free_work: FreeWork) -> None:
+        self._settings, self._ledger = settings, ledger
+        self._live_drains, self._free_work = live_drains, free_work
+        self._shortage = shortage_of(settings)
+        self._probes: dict[str, asyncio.Task[ProbeResult]] = {}
+
+    async def decide(self, slot: SlotConfig, row: SlotRow, preferred: Preferred) -> Decision:
+        """Look at one slot and decide. `row`: its row in the ledger. `preferred`: the slots that take its stages first."""
+        run = self._ledger.run
+        its_stages = list(preferred)
+        backlog = run(claims.backlog, its_stages, slot.name)
+        health, needs_patience, woken, is_free = None, False, None, True
+        in_reserve_for: list[str] = []
+        may_launch = bool(backlog.due + backlog.waiting) and not self._live_drains
+        rest = run(rests.read_rest, slot) if may_launch else None
+        if rest is not None:
+            run(availability.note, slot.name, is_available=False)
+        elif may_launch and self._shortage is None:
+            available = await self._available(all_preferred(preferred))
+            in_reserve_for, its_stages = reserve_for(preferred, available), stages_left(preferred, available)
+            if its_stages:
+                health, row, needs_patience = await self._check(slot, row)
+                # A server that answers is on, and one with open calls may answer no health request.
+                if not health.answered and not run(permits.count_held, slot.name):
+                    woken = await wake_if_due(self._ledger, slot)
+                backlog = run(claims.backlog, its_stages, slot.name)
+                if health.healthy and row.breaker is BreakerState.CLOSED and backlog.due:
+                    is_free = self._free_work.is_any(self._ledger, its_stages, slot.name)
+        return should_drain(
+            is_configured=True,
+            backlog=backlog.due,
+            waiting=backlog.waiting,
+            live_drains=self._live_drains,
+            probe=health,
+            slot=row,
+            needs_patience=needs_patience,
+            shortage=self._shortage,
+            rest=rest,
+            wake=woken,
+            is_free=is_free,
+            in_reserve_for=in_reserve_for,
+            name=slot.name,
+        )
+
+    async def _check(self, slot: SlotConfig, row: SlotRow) -> tuple[ProbeResult, SlotRow, bool]:
+        """Probe a slot, and run a trial if one is due: the probe, the slot's row afterwards, and whether the trial was too
+        short."""
         if row.breaker is BreakerState.CLOSED:
-            health = await probe(slot)
-            ledger.run(availability.note, slot.name, is_available=health.healthy)
-        else:
-            health, row = await probe_slot(AsyncLedger(ledger), slot)
-            if health.healthy and row.is_retry_due:
-                try:
-                    row = await _try_closing(settings, ledger, slot)
-                except NeedsPatience:
-                    needs_patience = True
-        # A server that answers is on, and one with open calls may answer no health request.
-        if not health.answered and not ledger.run(permits.count_held, slot.name):
-            woken = await wake_if_due(ledger, slot)
-        backlog = ledger.run(claims.backlog, its_stages, slot.name)
-        if health.healthy and row.breaker is BreakerState.CLOSED:
-            is_free = ledger.run(claims.is_any_free, its_stages, slot.name)
-    return should_drain(
-        is_configured=True,
-        backlog=backlog.due,
-        waiting=backlog.waiting,
-        live_drains=live,
-        probe=health,
-        slot=row,
-        needs_patience=needs_patience,
-        shortage=shortage,
-        rest=rest,
-        wake=woken,
-        is_free=is_free,
-        name=slot.name,
-    )
+            health = await self._probe(slot)
+            self._ledger.run(availability.note, slot.name, is_available=health.healthy)
+            return health, row, False
+        health, row = await probe_slot(AsyncLedger(self._ledger), slot)
+        if health.healthy and row.is_retry_due:
+            try:
+                row = await self._try_closing(slot)
+            except NeedsPatience:
+                return health, row, True
+        return health, row, False
 
+    async def _probe(self, slot: SlotConfig) -> ProbeResult:
+        if slot.name not in self._probes:
+            self._probes[slot.name] = asyncio.create_task(probe(slot))
+        return await self._probes[slot.name]
 
-async def _try_closing(settings: Settings, ledger: Ledger, slot: SlotConfig) -> SlotRow:
-    """Run a short trial in the sensor, so that a healthy slot that refuses work costs no run. Raises `NeedsPatience`."""
-    with Worker(ledger, "sensor") as worker:
-        async with open_client(settings.slots, AsyncLedger(ledger)) as client:
-            return await check_breaker(AsyncLedger(ledger), client, slot, worker, timing.current().sensor_trial)
+    async def _available(self, slots: Sequence[SlotConfig]) -> list[str]:
+        """The names of those slots that can be used now. A slot that answers no probe while calls are open is busy."""
+        found = []
+        for slot in slots:
+            if self._ledger.run(availability.available, [slot]):
+                health = await self._probe(slot)
+                is_busy = not health.answered and self._ledger.run(permits.count_held, slot.name) > 0
+                found += [slot.name] if health.healthy or is_busy else []
+        return found
+
+    async def _try_closing(self, slot: SlotConfig) -> SlotRow:
+        """Run a short trial in the sensor, so that a healthy slot that refuses work costs no run. Raises `NeedsPatience`."""
+        with Worker(self._ledger, "sensor") as worker:
+            ledger = AsyncLedger(self._ledger)
+            async with open_client(self._settings.slots, ledger) as client:
+                return await check_breaker(ledger, client, slot, worker, timing.current().sensor_trial)

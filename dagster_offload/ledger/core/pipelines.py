@@ -46,11 +46,10 @@ def announce(cur: Cursor, worker_id: int, pipeline: Pipeline, file: str | None, 
 
 
 def pipeline_message(pipeline: Pipeline) -> str:
-    """The notification that these recipes are in force, and that these slots may answer the stages."""
-    parts = "\0".join(
-        f"{stage} {recipe} {pipeline.slots_of(stage)}" for stage, recipe in sorted(pipeline.recipes.items())
-    )
-    return PIPELINE_MESSAGE + hashlib.sha256(parts.encode()).hexdigest()[:16]
+    """The notification that these recipes are in force, and that these slots may answer the stages, in this order."""
+    parts = [f"{stage} {recipe} {pipeline.slots_of(stage)}" for stage, recipe in sorted(pipeline.recipes.items())]
+    parts += [f"{key} {value}" for key, value in sorted(pipeline.priorities.items())]
+    return PIPELINE_MESSAGE + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def running_pipelines(cur: Cursor) -> list[RunningPipeline]:

@@ -1,11 +1,13 @@
-"""The numbers of the assets `backlog`, `deep_slot` and `records`: what is left, how the slot is used, the newest records."""
+"""The numbers of the assets with plots, and of `records`: what is left, how a slot is used, the newest records."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.reports.estimate import PAUSE_SECONDS, USED_SECONDS, WITH_USED_UNTIL
-from dagster_offload.ledger.slots import availability
+from dagster_offload.ledger.slots import availability, slots
 
+HOUR = timedelta(hours=1)
 NOTHING = "0/0"  # the position of a new ledger
 
 
@@ -21,32 +23,64 @@ def position(cur: Cursor) -> str:
 
 @dataclass(frozen=True)
 class SlotUse:
-    """How a slot was used in the last hour. Shares are 0 to 1; None if no call shows them."""
+    """How a slot was used in a period. Shares are 0 to 1; None if no call shows them."""
 
     available_share: float
     calls: int
+    unanswered: int  # calls that brought no answer
+    concurrency: int | None  # how many calls may be open at once now; None if the ledger does not have the slot
     tokens_per_second: float | None  # read and written, while calls were open
     cached_share: float | None  # of the prompt tokens
 
 
-def slot_use(cur: Cursor, slot: str) -> SlotUse:
+def last_hour(cur: Cursor, slot: str) -> SlotUse:
     """The last hour of this slot."""
+    now = fetch_one(cur, "select clock_timestamp() as now")["now"]
+    return slot_use(cur, slot, now - HOUR, now)
+
+
+def last_hours(cur: Cursor, slot: str, most: int, now: datetime) -> dict[datetime, SlotUse]:
+    """The last hours of this slot by their beginning, the present one first, at most since it was first used.
+
+    They begin when a clock shows a full hour in the time zone of `now`.
+    """
     row = fetch_one(
         cur,
-        "with recent as (select ended_at, seconds, tokens_in, tokens_cached, tokens_out from calls "
-        "  where slot = %(slot)s and item_id is not null and ended_at > clock_timestamp() - interval '1 hour'), "
+        "select least((select min(since) from availability where slot = %(slot)s), "
+        "  (select min(ended_at) from calls where slot = %(slot)s)) as used_since",
+        {"slot": slot},
+    )
+    used_since = row["used_since"] or now
+    present = now.replace(minute=0, second=0, microsecond=0)
+    beginnings = [present - number * HOUR for number in range(most)]
+    return {
+        beginning: slot_use(cur, slot, beginning, min(beginning + HOUR, now))
+        for beginning in beginnings
+        if beginning + HOUR > used_since
+    }
+
+
+def slot_use(cur: Cursor, slot: str, beginning: datetime, end: datetime) -> SlotUse:
+    """How this slot was used in a period."""
+    row = fetch_one(
+        cur,
+        "with recent as (select ended_at, seconds, tokens_in, tokens_cached, tokens_out, outcome from calls "
+        "  where slot = %(slot)s and item_id is not null and ended_at > %(beginning)s and ended_at <= %(end)s), "
         f"{WITH_USED_UNTIL} "
-        "select count(*) as calls, sum(tokens_in - coalesce(tokens_cached, 0) + coalesce(tokens_out, 0))::double precision "
+        "select count(*) as calls, count(*) filter (where outcome <> 'ok' and tokens_out is null) as unanswered, "
+        "  sum(tokens_in - coalesce(tokens_cached, 0) + coalesce(tokens_out, 0))::double precision "
         f"  as tokens, {USED_SECONDS} as used, "
         # Not a division of whole numbers, whose result would be 0.
         "  sum(tokens_cached)::double precision / nullif(sum(tokens_in) filter (where tokens_cached is not null), 0) "
         "  as cached from timed",
-        {"slot": slot, "pause": PAUSE_SECONDS},
+        {"slot": slot, "pause": PAUSE_SECONDS, "beginning": beginning, "end": end},
     )
-    tokens, used = row["tokens"], row["used"]
+    tokens, used, known = row["tokens"], row["used"], slots.get(cur, slot)
     return SlotUse(
-        available_share=availability.share_of_last_hour(cur, slot),
+        available_share=availability.share_between(cur, slot, beginning, end),
         calls=row["calls"],
+        unanswered=row["unanswered"],
+        concurrency=None if known is None else known.concurrency,
         tokens_per_second=tokens / used if tokens and used else None,
         cached_share=row["cached"],
     )

@@ -3,11 +3,15 @@
 A trigger on `slots` notes each change of the breaker. `note` adds what a probe shows while the breaker is closed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.slots import rests
+from dagster_offload.ledger.slots import slots as rows
+from dagster_offload.slot.config import SlotConfig
 
 Change = tuple[datetime, bool]
 
@@ -19,6 +23,17 @@ def note(cur: Cursor, slot: str, *, is_available: bool) -> None:
         "from availability where slot = %(slot)s order by since desc limit 1) is distinct from %(now)s",
         {"slot": slot, "now": is_available},
     )
+
+
+def available(cur: Cursor, slots: Iterable[SlotConfig]) -> set[str]:
+    """The names of those slots that can be used now, as far as the ledger knows: registered, closed and without a rest."""
+    return {
+        slot.name
+        for slot in slots
+        if (row := rows.get(cur, slot.name)) is not None
+        and row.breaker is BreakerState.CLOSED
+        and rests.read_rest(cur, slot) is None
+    }
 
 
 @dataclass(frozen=True)
@@ -40,32 +55,28 @@ def absence(cur: Cursor, slot: str) -> Absence | None:
     return None if row is None or row.pop("is_available") else Absence(**row)
 
 
-def share_of_last_hour(cur: Cursor, slot: str) -> float:
-    """The share (0 to 1) of the last hour in which the slot was available."""
-    cur.execute(
-        "select clock_timestamp() - interval '1 hour' as beginning, clock_timestamp() as now, "
-        "coalesce((select breaker = 'closed' from slots where name = %s), false) as is_available",
-        [slot],
-    )
-    (times,) = cur.fetchall()
+def share_between(cur: Cursor, slot: str, beginning: datetime, end: datetime) -> float:
+    """The share (0 to 1) of a period in which the slot was available."""
+    row = rows.get(cur, slot)
     cur.execute(
         "(select since, is_available from availability where slot = %(slot)s and since <= %(beginning)s "
         "  order by since desc limit 1) union all "
         "(select since, is_available from availability where slot = %(slot)s and since > %(beginning)s) order by since",
-        {"slot": slot, "beginning": times["beginning"]},
+        {"slot": slot, "beginning": beginning},
     )
-    changes = [(row["since"], row["is_available"]) for row in cur.fetchall()]
-    return share(changes, times["beginning"], times["now"], now_available=times["is_available"])
+    changes = [(found["since"], found["is_available"]) for found in cur.fetchall()]
+    is_closed = row is not None and row.breaker is BreakerState.CLOSED
+    return share(changes, beginning, end, now_available=is_closed)
 
 
 def share(changes: Sequence[Change], beginning: datetime, end: datetime, *, now_available: bool) -> float:
-    """The share of a period in which the last change said `available`. `changes` are in order, and may begin before it.
+    """The share of a period in which the last change said `available`. `changes` are in order, and may be before and after it.
 
     Before the first change, the opposite was true. Without a change, `now_available` was always true.
     """
     if not changes:
         return 1.0 if now_available else 0.0
-    states = [(beginning, not changes[0][1]), *((max(since, beginning), state) for since, state in changes)]
+    states = [(beginning, not changes[0][1]), *((min(max(since, beginning), end), state) for since, state in changes)]
     ends = [*(since for since, _ in states[1:]), end]
     available = sum(
         (until - since).total_seconds() for (since, state), until in zip(states, ends, strict=True) if state

@@ -10,7 +10,7 @@ from enum import StrEnum
 from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.slots.concurrency import restart_after_wake
-from dagster_offload.ledger.slots.slots import EVERY_DOCUMENT_REFUSED, SINCE_IT_CHANGED, locked
+from dagster_offload.ledger.slots.slots import BREAKER_MESSAGE, EVERY_DOCUMENT_REFUSED, SINCE_IT_CHANGED, locked
 
 FIRST_BACKOFF_SECONDS = 15.0
 LONGEST_BACKOFF_SECONDS = 45.0
@@ -58,7 +58,7 @@ def open_breaker(
             "slot": slot,
         },
     )
-    notify(cur, f"breaker:{slot}")
+    notify(cur, f"{BREAKER_MESSAGE}{slot}")
     return True
 
 
@@ -167,7 +167,7 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
 def abandon_trial(cur: Cursor, slot: str, worker_id: int) -> None:
     """End this worker's trial without a result: the next trial may start at once."""
     cur.execute("update slots set trial_worker = null where name = %s and trial_worker = %s", [slot, worker_id])
-    notify(cur, f"breaker:{slot}")
+    notify(cur, f"{BREAKER_MESSAGE}{slot}")
 
 
 def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -> bool:
@@ -222,5 +222,5 @@ def count_document_fault(cur: Cursor, slot: str, code: str, item_id: int) -> lis
         "retry_at = null, fault_code = null, fault_items = '{}' where name = %(slot)s",
         {"reason": reason, "slot": slot},
     )
-    notify(cur, f"breaker:{slot}")
+    notify(cur, f"{BREAKER_MESSAGE}{slot}")
     return items

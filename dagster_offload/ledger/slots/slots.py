@@ -9,6 +9,8 @@ from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.slot.config import DEEP, SlotConfig, Slots
 
+# Notified with a slot's name when its breaker or a trial there changes.
+BREAKER_MESSAGE = "breaker:"
 # The first word of the reason of a slot whose documents all end in the same fault, and of their work items.
 EVERY_DOCUMENT_REFUSED = "every_document_refused"
 
@@ -127,7 +129,7 @@ def try_again(cur: Cursor, name: str, reason: str) -> None:
         "backoff_seconds = 15, fault_code = null, fault_items = '{}' where name = %s and breaker <> 'closed'",
         [reason, name],
     )
-    notify(cur, f"breaker:{name}")
+    notify(cur, f"{BREAKER_MESSAGE}{name}")
 
 
 def make_trial_due(cur: Cursor, name: str) -> None:

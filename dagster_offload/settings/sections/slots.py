@@ -22,6 +22,7 @@ from dagster_offload.text.suggestions import nearest
 # Keys that `extra_body` cannot change: the model has its own setting, this program writes the messages, and nothing
 # is streamed.
 RESERVED_BODY_KEYS = frozenset({"model", "messages", "stream"})
+MOST_PRIORITY = 1000
 # The name of a further slot. It is part of settings, reasons and columns.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _MAC = re.compile(r"[0-9a-f]{2}([:-]?[0-9a-f]{2}){5}", re.IGNORECASE)
@@ -193,17 +194,30 @@ class SlotSettings(Section):
             raise SettingsError(f"{setting}: {self.api_key_file} cannot be read: {reason}") from None
 
 
+class DrainSlotSettings(SlotSettings):
+    """A slot at which drains work: `deep` or a further one."""
+
+    priority: int = Field(
+        default=0,
+        ge=-MOST_PRIORITY,
+        le=MOST_PRIORITY,
+        description="a slot takes a stage only while no slot of a higher priority that may answer it is available, busy or not",
+    )
+
+
 class SlotsSection(Section):
     """The slots by name: `deep`, `primary`, and any number of further ones beside `deep`."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, SlotSettings] = Field(init=False)
+    __pydantic_extra__: dict[str, DrainSlotSettings] = Field(init=False)
 
-    deep: SlotSettings = Field(default=SlotSettings(), description="the large model that is sometimes available")
+    deep: DrainSlotSettings = Field(
+        default=DrainSlotSettings(), description="the large model that is sometimes available"
+    )
     primary: SlotSettings = Field(default=SlotSettings(), description="a small model that is always on (optional)")
 
     @property
-    def further(self) -> Mapping[str, SlotSettings]:
+    def further(self) -> Mapping[str, DrainSlotSettings]:
         """The further slots by name, in declared order."""
         return self.__pydantic_extra__ or {}
 

@@ -75,6 +75,11 @@ def test_no_drain_is_launched_for_work_that_an_earlier_stage_holds_back() -> Non
         ({"probe": RED, "wake": "it was woken"}, "health probe reports warming; it was woken; 3 documents due"),
         ({"rest": PAUSED, "probe": None}, "deep is resting: paused; 3 documents due, 1 deferred"),
         ({"rest": PAUSED, "backlog": 0, "waiting": 0}, "nothing is due"),
+        (
+            {"in_reserve_for": ["studio"], "probe": None},
+            "in reserve while studio is available; 3 documents due, 1 deferred",
+        ),
+        ({"in_reserve_for": ["studio"], "rest": PAUSED, "probe": None}, "deep is resting: paused"),
         ({"slot": slot(BreakerState.OPEN, reason="editor_busy")}, "editor_busy since 14:02; 3 documents due"),
         (
             {"slot": slot(BreakerState.MISCONFIGURED, reason="HTTP 401: check OFFLOAD_DEEP_API_KEY")},

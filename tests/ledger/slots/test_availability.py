@@ -25,6 +25,8 @@ def at(minutes: int) -> datetime:
         ([(at(30), False)], False, 0.5),
         ([(at(-30), False), (at(15), True), (at(45), False)], False, 0.5),
         ([(at(54), True)], True, 0.1),
+        ([(at(90), False)], False, 1.0),
+        ([(at(30), True), (at(90), False), (at(95), True)], True, 0.5),
     ],
 )
 def test_the_share_of_a_period(changes: list[tuple[datetime, bool]], now_available: bool, expected: float) -> None:

@@ -1,0 +1,156 @@
+"""Slots of different priorities: a reserve works only while the better slots for a stage are unavailable."""
+
+import pytest
+
+from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.trying import try_stage
+from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.slots import permits, rests
+from dagster_offload.stages.catalog import llm_stages
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from tests.support.several_slots import BOTH, KEYS, Several
+
+
+@pytest.fixture
+def reserve(several: Several) -> Several:
+    """`studio` is the reserve of `deep` in both stages."""
+    several.stages(deep_priority=1)
+    return several
+
+
+@pytest.mark.rule("slot-19")
+def test_a_reserve_is_not_used_while_the_better_slot_is_available_though_it_is_busy(reserve: Several) -> None:
+    reserve.engine.texts(*KEYS)
+    summary = reserve.engine.drain()
+    assert (summary.done, summary.left, summary.reason) == (8, 0, None)
+    assert reserve.answers() == {("deep", CLASSIFY): 8, ("deep", SUMMARIZE): 8}
+    assert reserve.studio.completions() == []
+
+
+@pytest.mark.rule("slot-19")
+def test_the_priority_of_a_further_slot_makes_deep_the_reserve(several: Several) -> None:
+    several.stages(priority=1)
+    several.engine.texts(*KEYS)
+    assert several.engine.drain().done == 8
+    assert several.answers() == {("studio", CLASSIFY): 8, ("studio", SUMMARIZE): 8}
+    assert several.deep.completions() == []
+
+
+@pytest.mark.rule("slot-19")
+def test_a_reserve_takes_over_when_the_better_slot_turns_out_to_be_asleep(reserve: Several) -> None:
+    reserve.deep.set(mode="cold")  # the breaker is closed: only the first call shows it
+    reserve.engine.texts(*KEYS)
+    summary = reserve.engine.drain()
+    assert (summary.done, summary.failed, summary.left, summary.deferred) == (8, 0, 0, 0)
+    assert reserve.answers() == {("studio", CLASSIFY): 8, ("studio", SUMMARIZE): 8}
+    assert reserve.engine.sql("select 1 from work_items where attempts > 0") == []
+
+
+@pytest.mark.rule("slot-19")
+def test_the_work_goes_back_to_the_better_slot_after_the_document_that_the_reserve_has_begun(reserve: Several) -> None:
+    reserve.deep.set(mode="cold")
+    reserve.studio.set(hold=True)
+    reserve.engine.texts(*KEYS)
+    drain = reserve.engine.beside(reserve.engine.drain)
+    reserve.studio.wait(open=1)
+    reserve.engine.wait_until("select 1 from slots where name = 'deep' and was_red_since_opening")
+    reserve.deep.set(mode="awake")
+    reserve.deep.wait(
+        timeout=100, answers=15
+    )  # a trial, and both stages of all documents but the one that studio holds
+    reserve.studio.set(hold=False)
+    summary = drain.result()
+    assert (summary.done, summary.left, summary.deferred) == (8, 0, 0)
+    assert reserve.answers() == {
+        ("studio", CLASSIFY): 1,
+        ("studio", SUMMARIZE): 1,
+        ("deep", CLASSIFY): 7,
+        ("deep", SUMMARIZE): 7,
+    }
+    assert reserve.asked_twice() == []
+
+
+@pytest.mark.rule("slot-19")
+def test_a_reserve_answers_the_stages_that_the_better_slot_may_not(several: Several) -> None:
+    several.stages(classify=BOTH, summarize=["studio"], deep_priority=1)
+    several.engine.texts(*KEYS)
+    assert several.engine.drain().left == 0
+    assert several.answers() == {("deep", CLASSIFY): 8, ("studio", SUMMARIZE): 8}
+
+
+@pytest.mark.rule("slot-19")
+def test_a_reserve_works_while_the_better_slot_rests(reserve: Several) -> None:
+    reserve.engine.texts(*KEYS)
+    reserve.engine.ledger.run(rests.pause, "deep", None)
+    assert reserve.engine.drain().done == 8
+    assert reserve.answers() == {("studio", CLASSIFY): 8, ("studio", SUMMARIZE): 8}
+
+
+@pytest.mark.rule("slot-19")
+def test_a_reserve_takes_over_from_a_slot_that_is_paused_before_it_gets_a_permit(reserve: Several) -> None:
+    reserve.engine.texts(*KEYS)
+    with Worker(reserve.engine.ledger, "run") as person:
+        assert reserve.engine.ledger.run(permits.acquire, "deep", person.id, is_person=True)
+        drain = reserve.engine.beside(reserve.engine.drain)
+        reserve.engine.wait_until("select 1 from permit_waiters where slot = 'deep'")
+        assert reserve.studio.completions() == [], "deep is available, and has no room"
+        reserve.engine.ledger.run(rests.pause, "deep", None)
+        assert drain.result().done == 8
+    assert {slot for slot, _ in reserve.answers()} == {"studio"}
+
+
+@pytest.mark.rule("slot-19")
+def test_a_run_over_chosen_documents_leaves_the_reserve_alone(reserve: Several) -> None:
+    reserve.engine.texts(*KEYS)
+    assert reserve.engine.run(*KEYS).done == 8
+    assert reserve.studio.completions() == []
+
+
+@pytest.mark.rule("slot-19")
+def test_a_stage_is_tried_at_the_slot_of_the_highest_priority(several: Several) -> None:
+    several.stages(priority=1)
+    settings = several.engine.settings()
+    (tried,) = try_stage(settings, several.engine.ledger, llm_stages(settings)[CLASSIFY], [("a", "an invoice")])
+    assert tried.value is not None
+    assert several.deep.completions() == []
+
+
+class TestSensor:
+    """The sensor neither probes a reserve nor launches a drain for it while the better slot is available."""
+
+    @pytest.mark.rule("slot-19")
+    def test_work_that_the_better_slot_failed_alone_launches_nothing_at_the_reserve(self, reserve: Several) -> None:
+        reserve.engine.texts("00.txt")
+        reserve.engine.drain("summarize")
+        reserve.engine.sql(
+            "update work_items set state = 'deferred', deferred_slot = 'deep', "
+            "not_before = clock_timestamp() + interval '1 hour', "
+            "deferred_epoch = (select epoch from slots where name = 'deep') where stage = 'classify'"
+        )
+        decision = decide_drain(reserve.engine.settings(), reserve.engine.ledger)
+        assert not decision.launch
+        assert "studio: in reserve while deep is available; 1 document due, 0 deferred" in decision.message
+        assert reserve.studio.log()["requests"] == []
+
+    @pytest.mark.rule("slot-19")
+    def test_a_better_slot_whose_probe_is_red_launches_a_drain_at_the_reserve(self, reserve: Several) -> None:
+        reserve.deep.set(mode="cold")
+        reserve.engine.texts(*KEYS)
+        decision = decide_drain(reserve.engine.settings(), reserve.engine.ledger)
+        assert (decision.launch, decision.message) == (True, "studio: 8 documents due, 0 deferred")
+        assert len([entry for entry in reserve.deep.log()["requests"] if entry["path"] == "/health"]) == 1
+        assert reserve.engine.drain().done == 8
+
+    @pytest.mark.rule("slot-19")
+    def test_a_better_slot_with_an_open_breaker_launches_a_drain_at_the_reserve(self, reserve: Several) -> None:
+        reserve.deep.set(mode="cold")
+        reserve.studio.set(mode="cold")
+        reserve.engine.texts(*KEYS)
+        reserve.engine.drain()
+        assert {reserve.breaker("deep"), reserve.breaker("studio")} == {BreakerState.OPEN}
+        reserve.studio.set(mode="awake")
+        reserve.engine.retry_now()
+        decision = decide_drain(reserve.engine.settings(), reserve.engine.ledger)
+        assert decision.launch
+        assert decision.message.startswith("studio: ")
