@@ -31,9 +31,10 @@ class EventTexts:
         kind = _kind(event)
         if kind is None:
             return serialize_value(event)
-        if kind not in self._packed:
+        try:
+            packed = self._packed[kind]
+        except KeyError:
             return self._learn(kind, event)
-        packed = self._packed[kind]
         return serialize_value(event) if packed is None else _text(packed, event)
 
     def _learn(self, kind: tuple[object, ...], event: dg.EventLogEntry) -> str:
