@@ -27,9 +27,7 @@ def cleaned(text: str) -> str:
 
 def escaped(text: str) -> str:
     """`text` on one line, with control and direction characters and line ends as Python escape sequences."""
-    if (
-        text.isprintable()
-    ):  # nearly every text, and a fraction of the time of the search: no harmful character is printable
+    if text.isprintable():  # as in `cleaned`
         return text
     return _HARMFUL_OR_LINE_END.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
