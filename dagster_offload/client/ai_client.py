@@ -92,7 +92,7 @@ class AIClient:
         options = options or RequestOptions()
         known = self.dialects_of(slot)
         read_seconds = slot.read_timeout if options.read_timeout_seconds is None else options.read_timeout_seconds
-        tried, refused = known.copy(), list[tuple[Feature, str, int]]()
+        tried, refused = known, list[tuple[Feature, str, int]]()
         started = time.monotonic()
         while True:
             body = request_body(slot, prompt, system, options, variants := tried.variants)
@@ -102,6 +102,7 @@ class AIClient:
             if feature is None or (variant := variants[feature]) is None:
                 break
             refused.append((feature, variant, response.status_code))
+            tried = known.copy() if tried is known else tried
             tried.note(feature, variant, Finding.REFUSED)
         if not response.is_success:
             # Not raise_for_status: its message contains the URL, which may contain a password.

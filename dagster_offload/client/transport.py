@@ -9,12 +9,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from json import dumps
 from typing import Any, Protocol, Self
 
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
+from pydantic_core import to_json
 
 from dagster_offload.client.connections import CleanConnector, UnsolicitedAnswer
 from dagster_offload.errors import CutAnswer, SettingsError
@@ -84,7 +84,7 @@ class Http:
         sent, content = {**_HEADERS, **headers}, None
         if json is not None:
             sent["content-type"] = "application/json"
-            content = dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+            content = to_json(json)
         return await self._by_origin[origin(url)].send(method, url, sent, content, timeout)
 
     async def aclose(self) -> None:

@@ -12,10 +12,11 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import dagster as dg
 
@@ -26,8 +27,9 @@ from dagster_offload.defs.shown.records import record_markdown
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation
 from dagster_offload.ledger.partitions import assigning
-from dagster_offload.ledger.reports.records import DocumentRecord, records_of
+from dagster_offload.ledger.reports.records import answers_of
 from dagster_offload.ledger.work import outbox
+from dagster_offload.records.columns import Column, columns
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import code_versions, recipes, stage_graph
 from dagster_offload.stages.graph import EXTRACT
@@ -41,6 +43,7 @@ except ImportError:  # another version of Dagster: use the slower public method
 logger = logging.getLogger(__name__)
 
 Pending = PendingEvent | PendingObservation
+Answers = Mapping[str, Mapping[str, Any]]  # by stage
 Reported = dg.AssetMaterialization | dg.AssetObservation
 
 # A drain's events alternate between two assets, and a batch holds one asset, so more events are read than fit one batch.
@@ -202,17 +205,17 @@ class EventReporter:
         return self._jobs[run_id]
 
     def _all_shown(self, events: Sequence[Pending]) -> list[Reported]:
-        found = self._records_of(events)
+        found = self._answers_of(events)
         return [self._shown(event, found.get(event.document)) for event in events]
 
-    def _records_of(self, events: Sequence[Pending]) -> dict[str, DocumentRecord]:
-        """The records of the documents of events of an LLM stage, by document; empty if they are not shown."""
+    def _answers_of(self, events: Sequence[Pending]) -> dict[str, Answers]:
+        """The answers about the documents of events of an LLM stage, by document; empty if they are not shown."""
         answered = [event.document for event in events if isinstance(event, PendingEvent) and event.stage != EXTRACT]
         if not answered or self.settings.previews == "off":
             return {}
-        return self.ledger.run(records_of, answered)
+        return self.ledger.run(answers_of, answered)
 
-    def _shown(self, event: Pending, record: DocumentRecord | None) -> Reported:
+    def _shown(self, event: Pending, answers: Answers | None) -> Reported:
         if isinstance(event, PendingObservation):
             return observation(event, self.names.keys)
         return materialization(
@@ -221,7 +224,7 @@ class EventReporter:
             self.stages,
             self.settings.library,
             previews=self.settings.previews == "on",
-            record=None if record is None else record_markdown(record, self.settings),
+            record=None if answers is None else record_markdown(answers, self.columns),
         )
 
     @cached_property
@@ -235,6 +238,11 @@ class EventReporter:
         return [
             stage for stage in keys if stage in graph.names and all(need in keys for need in graph.node(stage).needs)
         ]
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of a record."""
+        return columns(self.settings)
 
     @cached_property
     def stages(self) -> StageFacts:

@@ -1,25 +1,28 @@
 """Dagster's Postgres storage for processes that run for weeks: it keeps a connection, and what it knows about the schema.
 
 dagster_postgres opens a connection for each query of the daemon or of a run, and asks Postgres for its list of tables before
-many of them. Both cost more processor time than the queries, and so does the SQL of a batch of events: SQLAlchemy writes it
-anew for each batch, with a parameter for each column of each event. Here the three storages of an instance share one small
-pool, a table or column that was found is not looked for again, and all batches have the same SQL. All instances of a process
-share one engine: the code server opens an instance for many ticks and for each run that ends. `dagster.yaml` names the
-class, as Dagster documents for storages of your own. Why it is built this way: docs/decisions/0012-idle-costs.md.
+many of them. Both cost more processor time than the queries, and so does the SQL of a batch of events and of their tags:
+SQLAlchemy writes it anew for each batch, with a parameter for each column of each row. Here the three storages of an instance
+share one small pool, a table or column that was found is not looked for again, and all batches have the same SQL. All
+instances of a process share one engine: the code server opens an instance for many ticks and for each run that ends.
+`dagster.yaml` names the class, as Dagster documents for storages of your own. Why it is built this way:
+docs/decisions/0012-idle-costs.md.
 """
 
 import os
 import selectors
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 import dagster as dg
 import sqlalchemy
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import pg_url_from_config
 from sqlalchemy.dialects.postgresql import ARRAY
+
+from dagster_offload.defs.event_texts import EventTexts
 
 # Connections that stay open. More threads than that open connections of their own and close them after the query.
 KEPT_CONNECTIONS = 1
@@ -78,15 +81,43 @@ os.register_at_fork(after_in_child=engine_of.cache_clear)
 
 
 class _ClosingEventLogStorage(PostgresEventLogStorage):
+    @cached_property
+    def _texts(self) -> EventTexts:
+        return EventTexts()
+
     def prepare_insert_event_batch(self, events: Sequence[dg.EventLogEntry]) -> Any:
         """The statement that stores a batch of events, in their order. Dagster adds `returning` for their ids."""
-        rows = [self._event_to_row(event) for event in events]
-        columns = [SqlEventLogStorageTable.c[name] for name in rows[0]]
-        arrays = [sqlalchemy.literal([row[column.name] for row in rows], ARRAY(column.type)) for column in columns]
-        names = [column.name for column in columns]
-        unnested = sqlalchemy.func.unnest(*arrays).table_valued(*names, with_ordinality="n").render_derived()
-        chosen = sqlalchemy.select(*(unnested.c[name] for name in names)).order_by(unnested.c.n)
-        return SqlEventLogStorageTable.insert().from_select(names, chosen)
+        return _insert_all(SqlEventLogStorageTable, [self._event_to_row(event) for event in events])
+
+    def _event_to_row(self, event: dg.EventLogEntry) -> dict[str, Any]:
+        inner = event.dagster_event
+        if inner is None or inner.event_type_value != dg.DagsterEventType.ASSET_MATERIALIZATION.value:
+            return super()._event_to_row(event)
+        shown = inner.step_materialization_data.materialization
+        return {
+            "run_id": event.run_id,
+            "event": self._texts.of(event),
+            "dagster_event_type": inner.event_type_value,
+            "timestamp": self._event_insert_timestamp(event),
+            "step_key": inner.step_key,
+            "asset_key": shown.asset_key.to_string(),
+            "partition": shown.partition or None,
+        }
+
+    def _store_asset_event_tags(self, conn: Any, events: Sequence[dg.EventLogEntry], event_ids: Sequence[int]) -> None:
+        rows = [
+            {
+                "event_id": event_id,
+                "asset_key": event.get_dagster_event().asset_key.to_string(),  # type: ignore[union-attr]
+                "key": key,
+                "value": value,
+                "event_timestamp": self._event_insert_timestamp(event),
+            }
+            for event_id, event in zip(event_ids, events, strict=True)
+            for key, value in self._tags_for_asset_event(event).items()
+        ]
+        if rows and self.has_table(AssetEventTagsTable.name):
+            conn.execute(_insert_all(AssetEventTagsTable, rows))
 
     def dispose(self) -> None:
         """Close the pool. An instance disposes of this storage and of no other that has the engine.
@@ -95,6 +126,16 @@ class _ClosingEventLogStorage(PostgresEventLogStorage):
         """
         super().dispose()
         self._engine.dispose()
+
+
+def _insert_all(table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """The statement that inserts these rows, in their order. Its text does not depend on their number."""
+    columns = [table.c[name] for name in rows[0]]
+    arrays = [sqlalchemy.literal([row[column.name] for row in rows], ARRAY(column.type)) for column in columns]
+    names = [column.name for column in columns]
+    unnested = sqlalchemy.func.unnest(*arrays).table_valued(*names, with_ordinality="n").render_derived()
+    chosen = sqlalchemy.select(*(unnested.c[name] for name in names)).order_by(unnested.c.n)
+    return table.insert().from_select(names, chosen)
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:

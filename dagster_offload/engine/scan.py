@@ -6,9 +6,10 @@ This module does not extract text. A scan that would empty the ledger (an unmoun
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 from dagster_offload.errors import ChangedWhileRead, LibraryMissing, ScanRefused
@@ -21,6 +22,7 @@ from dagster_offload.ledger.work.documents import KnownDocument
 from dagster_offload.library.digests import digest
 from dagster_offload.library.files import FileStat, SeenFile, printable
 from dagster_offload.library.left_out import LeftOut
+from dagster_offload.library.new_files import NewFiles
 from dagster_offload.library.seen import SeenFiles
 from dagster_offload.library.sizes import too_large
 from dagster_offload.library.walk import Walk, WalkRules, walk
@@ -188,41 +190,51 @@ class _Counts:
 def _store_changes(
     settings: Settings,
     ledger: Ledger,
-    files: list[FileStat],
+    files: NewFiles,
     started_at: datetime,
     on_progress: Progress | None,
 ) -> _Counts:
     counts, current_recipes = _Counts(), recipes(settings)
-    known: dict[str, KnownDocument] = {}
-    for start in range(0, len(files), BATCH):
-        if start % LOOKED_UP == 0:
-            keys = [file.key for file in files[start : start + LOOKED_UP]]
-            known = {row.key: row for row in ledger.run(documents.known_documents, keys)}
-        batch: list[tuple[FileStat, str | None, str | None]] = []
-        for file in files[start : start + BATCH]:
-            before = known.get(file.key)
-            try:
-                found, unreadable = None, _too_large(file, settings.library_section.max_file_size)
-                if unreadable is None:
-                    found = digest(file)
-                else:
-                    counts.unreadable += 1
-            except ChangedWhileRead:
-                counts.left += 1
-                continue
-            except OSError as error:
-                found, unreadable = None, f"unreadable: {error.strerror}: check the file's permissions, then scan again"
-                counts.unreadable += 1
-            counts.added += before is None
-            counts.returned += before is not None and not before.is_present
-            counts.changed += before is not None and before.is_present and before.digest != found
-            batch.append((file, found, unreadable))
-        new = [(file, found) for file, found, _ in batch if found is not None and file.key not in known]
-        others = [entry for entry in batch if entry[1] is None or entry[0].key in known]
-        ledger.run(_store_batch, new, others, current_recipes, started_at)
-        if on_progress is not None:
-            on_progress(min(start + BATCH, len(files)), len(files))
+    done, to_come = 0, iter(files)
+    while looked_up := list(islice(to_come, LOOKED_UP)):
+        keys = [file.key for file in looked_up]
+        known = {row.key: row for row in ledger.run(documents.known_documents, keys)}
+        for start in range(0, len(looked_up), BATCH):
+            batch = looked_up[start : start + BATCH]
+            read = _digested(batch, known, settings.library_section.max_file_size, counts)
+            new = [(file, found) for file, found, _ in read if found is not None and file.key not in known]
+            others = [entry for entry in read if entry[1] is None or entry[0].key in known]
+            ledger.run(_store_batch, new, others, current_recipes, started_at)
+            done += len(batch)
+            if on_progress is not None:
+                on_progress(done, len(files))
     return counts
+
+
+def _digested(
+    files: Sequence[FileStat], known: Mapping[str, KnownDocument], limit: int, counts: _Counts
+) -> list[tuple[FileStat, str | None, str | None]]:
+    """Each file with its digest, or with why it could not be read. Those that are being written are left out."""
+    read: list[tuple[FileStat, str | None, str | None]] = []
+    for file in files:
+        before = known.get(file.key)
+        try:
+            found, unreadable = None, _too_large(file, limit)
+            if unreadable is None:
+                found = digest(file)
+            else:
+                counts.unreadable += 1
+        except ChangedWhileRead:
+            counts.left += 1
+            continue
+        except OSError as error:
+            found, unreadable = None, f"unreadable: {error.strerror}: check the file's permissions, then scan again"
+            counts.unreadable += 1
+        counts.added += before is None
+        counts.returned += before is not None and not before.is_present
+        counts.changed += before is not None and before.is_present and before.digest != found
+        read.append((file, found, unreadable))
+    return read
 
 
 def _store_batch(
@@ -273,11 +285,14 @@ def _vanished(cur: Cursor, found: Walk, last: _LastScan) -> dict[str, LeftOut | 
     """
     if found.unchanged == len(last.seen) and not last.others:
         return {}
-    here = {*(file.key for file in found.files), *found.not_downloaded}
     hidden = tuple(folder.key for folder in found.unreadable)
     changed = last.seen.not_found(each.file for each in documents.present_documents(cur))
-    keys = (key for key in (*changed, *last.others) if key not in here and not (hidden and key.startswith(hidden)))
-    return {key: found.why_left_out(key) for key in keys}
+    missed = dict.fromkeys((*changed, *last.others))
+    for key in found.not_downloaded:
+        missed.pop(key, None)
+    for file in found.files if missed else ():
+        missed.pop(file.key, None)
+    return {key: found.why_left_out(key) for key in missed if not (hidden and key.startswith(hidden))}
 
 
 def _refuse_mass_vanishing(library: Path, found: Walk, vanished: Mapping[str, LeftOut | None], present: int) -> None:

@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
+import uvloop
+
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.engine.lanes.document import DocumentRunner
 from dagster_offload.ledger.core.aio import AsyncLedger
@@ -45,20 +47,25 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_stoppable(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, cancelled by SIGINT and SIGTERM if the process handles them.
+    """`asyncio.run` on uvloop's event loop, cancelled by SIGINT and SIGTERM if the process handles them.
 
     After the work has ended, raises what their handlers raise, or `KeyboardInterrupt` if they raise nothing.
     """
     if threading.current_thread() is not threading.main_thread():
-        return asyncio.run(work)  # only the main thread handles signals
+        return _run(work)  # only the main thread handles signals
     stop = _Stop()
     try:
         with stop.instead_of_handlers():
-            return asyncio.run(stop.end_early(work))
+            return _run(stop.end_early(work))
     finally:
         if stop.signum is not None:
             signal.raise_signal(stop.signum)
             raise KeyboardInterrupt
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
 
 
 class _Stop:

@@ -8,7 +8,7 @@ messages and exactly one `Answer`. Both sides build and match these classes, so 
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from dagster_offload.extraction.ocr.tesseract import Reader
@@ -121,7 +121,7 @@ _CLASSES: dict[str, type[Message]] = {
 
 def request_line(request: Request) -> bytes:
     """Encode a request as one line of JSON."""
-    return json.dumps(asdict(request)).encode() + b"\n"
+    return json.dumps(vars(request) | {"reader": vars(request.reader)}).encode() + b"\n"
 
 
 def parse_request(line: bytes) -> Request:
@@ -140,7 +140,7 @@ def parse_request(line: bytes) -> Request:
 
 def frame(message: Message) -> bytes:
     """Encode a message with its header, as sent over the pipe."""
-    content = json.dumps([type(message).__name__, asdict(message)], ensure_ascii=False).encode()
+    content = json.dumps([type(message).__name__, vars(message)], ensure_ascii=False).encode()
     return HEADER.pack(len(content)) + content
 
 

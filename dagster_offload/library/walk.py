@@ -24,6 +24,7 @@ from dagster_offload.library.handles import open_folder, open_library, read_in, 
 from dagster_offload.library.ignore import Selection
 from dagster_offload.library.left_out import HEAD_BYTES, IGNORE_FILE, Kind, LeftOut
 from dagster_offload.library.mounts import is_pseudo_file_system
+from dagster_offload.library.new_files import NewFiles
 from dagster_offload.library.placeholders import NOT_DOWNLOADED, downloaded_path, is_dataless
 from dagster_offload.library.seen import SeenFiles
 
@@ -60,7 +61,7 @@ DEFAULT_RULES = WalkRules()
 class Walk:
     """The result of a walk."""
 
-    files: list[FileStat] = field(default_factory=list)  # new and changed documents, sorted by key
+    files: NewFiles = field(default_factory=NewFiles)  # new and changed documents
     unchanged: int = 0  # the number of the other documents
     unusable: list[UnusableName] = field(default_factory=list)
     unreadable: list[UnreadableFolder] = field(default_factory=list)
@@ -149,7 +150,6 @@ class _Walker:
                     self._unreadable_folder(folder.prefix, _reason(error))
         for file in self.by_key.values():
             self._add(file)
-        self.found.files.sort()
         return self.found
 
     def _list(self, folder: _Folder, handle: int) -> list[_Folder]:

@@ -1,6 +1,6 @@
 """The columns of a record: the built-in stages' fields by their own names, others as `stage.field`. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -110,6 +110,17 @@ def _last_answered(found: DocumentRecord) -> Any:
 def _field(found: DocumentRecord, column: Column) -> Any:
     stage = found.stages.get(column.stage or "")
     return None if stage is None or stage.value is None else stage.value.get(column.field or "")
+
+
+def answered(answers: Mapping[str, Mapping[str, Any]], every: Sequence[Column]) -> dict[str, Any]:
+    """The columns of a record that its stages answer, by name, from their answers by stage. Typed as by `flat`."""
+    values = {
+        column.name: answers.get(column.stage, {}).get(column.field or "")
+        for column in every
+        if column.stage is not None
+    }
+    values["language"] = values["language"] or answers.get(CLASSIFY, {}).get("language")
+    return {column.name: _typed(values[column.name], column.type) for column in every if column.name in values}
 
 
 def flat(record: Mapping[str, Any], every: tuple[Column, ...]) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class Dialects:
     def __init__(self, findings: Findings | None = None) -> None:
         self._findings: dict[tuple[Feature, str], Finding] = {}
         self._evidence: dict[tuple[Feature, str], set[Hashable]] = {}
+        self._variants: dict[Feature, str | None] | None = None  # None = to be chosen from the findings
         if findings is None:
             return
         for feature, variants in VARIANTS.items():
@@ -116,14 +117,18 @@ class Dialects:
         return next(usable, VARIANTS[feature][-1] if feature in ALWAYS_SENT else None)
 
     @property
-    def variants(self) -> dict[Feature, str | None]:
+    def variants(self) -> Mapping[Feature, str | None]:
         """The variant to use now, for each feature."""
-        return {feature: self.variant(feature) for feature in Feature}
+        if self._variants is None:
+            self._variants = {feature: self.variant(feature) for feature in Feature}
+        return self._variants
 
     def note(self, feature: Feature, variant: str, finding: Finding) -> None:
         """Record a finding, which also clears the evidence against the variant."""
-        self._findings[feature, variant] = finding
         self._evidence.pop((feature, variant), None)
+        if self._findings.get((feature, variant)) is not finding:  # nearly every answer shows what is known
+            self._findings[feature, variant] = finding
+            self._variants = None
 
     def _add_evidence(self, feature: Feature, variant: str, finding: Finding, document: Hashable = None) -> None:
         """Record `finding` once three different documents have shown it. None counts as a new document."""

@@ -20,11 +20,15 @@ _HARMFUL_OR_LINE_END = re.compile(f"[\t\n\x0b\x0c\r\u2028\u2029\ud800-\udfff{_CO
 
 def cleaned(text: str) -> str:
     """`text` without control and direction characters. Tabs stay, and all line ends become newline characters."""
+    if text.isprintable():  # a fraction of the time of the searches: no harmful character is printable, and no line end
+        return text
     return _HARMFUL.sub("", _LINE_END.sub("\n", text))
 
 
 def escaped(text: str) -> str:
     """`text` on one line, with control and direction characters and line ends as Python escape sequences."""
+    if text.isprintable():  # as in `cleaned`
+        return text
     return _HARMFUL_OR_LINE_END.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 

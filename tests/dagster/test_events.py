@@ -112,10 +112,13 @@ def test_batches_of_any_size_share_one_statement_and_keep_their_order(edge: Edge
     with recording_statements() as statements:
         store("b.txt")
         store("a.txt", "c.txt", "b.txt")
-    assert len({text for text in statements if text.lower().startswith("insert into event_logs")}) == 1
+    for table in ("event_logs", "asset_event_tags"):
+        assert len({text for text in statements if text.lower().startswith(f"insert into {table}")}) == 1, table
     wanted = dg.AssetRecordsFilter(asset_key=KEYS["summarize"])
     found = edge.instance.fetch_materializations(wanted, limit=10, ascending=True).records
     assert [record.partition_key for record in found] == ["b.txt", "a.txt", "c.txt", "b.txt"]
+    tags = edge.instance.get_event_tags_for_asset(KEYS["summarize"], filter_event_id=found[-1].storage_id)
+    assert list(tags) == [{documents.DATA_VERSION_TAG: PENDING.data_version}]
 
 
 def test_a_batch_appears_in_every_query_for_partitions(edge: Edge) -> None:

@@ -20,6 +20,7 @@ from dagster_offload.defs.shown.records import record_markdown, record_table
 from dagster_offload.ledger.core.rows import StageCounts
 from dagster_offload.ledger.reports.overview import SlotUse
 from dagster_offload.ledger.reports.records import DocumentRecord, StageState
+from dagster_offload.records.columns import columns
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import BUILT_IN
@@ -160,8 +161,8 @@ def test_the_table_of_records_has_title_and_summary_side_by_side() -> None:
 
 def test_a_record_is_shown_as_text_whatever_the_model_wrote() -> None:
     hostile = {"title": "<img src=x> [a](http://b)", "summary": "| *x* |\n# y", "key_points": ["`z`"]}
-    found = DocumentRecord("a.txt", "done", {"classify": stage({"category": "a_b"}), "summarize": stage(hostile)}, None)
-    class_line, title, summary, points = str(record_markdown(found, load_settings()).value).split("\n\n")
+    answers = {"classify": {"category": "a_b"}, "summarize": hostile}
+    class_line, title, summary, points = str(record_markdown(answers, columns(load_settings())).value).split("\n\n")
     assert class_line == r"**a\_b**"
     assert title == r"### &lt;img src=x&gt; \[a\](http://b)"
     assert summary == r"\| \*x\* \| \# y"

@@ -4,10 +4,12 @@ import os
 
 import pytest
 
+from dagster_offload.engine import scan as scanning
 from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.reports import status
+from dagster_offload.library import new_files
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.engine import FILLER, Engine
 
@@ -134,3 +136,26 @@ def test_the_library_differs_only_after_a_new_file_is_added(engine: Engine) -> N
     assert library_differs(engine.settings(), engine.ledger) is None
     write(engine, "b.txt", FILLER)
     assert library_differs(engine.settings(), engine.ledger) == "1 new or changed, 0 gone, of 2 files"
+
+
+def test_a_scan_of_more_files_than_it_keeps_unpacked_stores_all_in_order(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_files, "MOST_UNPACKED", 3)
+    monkeypatch.setattr(scanning, "BATCH", 2)
+    monkeypatch.setattr(scanning, "LOOKED_UP", 4)
+    keys = [f"{folder}/{number}.txt" for folder in "cab" for number in range(3)]
+    for key in keys:
+        write(engine, key, key)
+    progress: list[tuple[int, int]] = []
+    report = scan(engine.settings(), engine.ledger, on_progress=lambda done, total: progress.append((done, total)))
+    assert (report.found, report.added) == (9, 9)
+    assert progress == [(2, 9), (4, 9), (6, 9), (8, 9), (9, 9)]
+    stored = engine.sql("select key from documents order by document_id")
+    assert [row["key"] for row in stored] == sorted(keys)
+
+    for key in keys[1:]:
+        write(engine, key, f"{key}, edited")
+    (engine.library / keys[0]).unlink()
+    report = scan(engine.settings(), engine.ledger)
+    assert (report.found, report.added, report.changed, report.vanished) == (8, 0, 8, 1)

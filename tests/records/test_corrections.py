@@ -11,9 +11,10 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.opening import _fields_of_stages
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.reports import views
+from dagster_offload.ledger.reports.records import answers_of
 from dagster_offload.ledger.work import corrections, outbox, redo
 from dagster_offload.records import Query
-from dagster_offload.records.columns import as_record
+from dagster_offload.records.columns import answered, as_record, columns, flat
 from dagster_offload.records.correcting import new_values
 from dagster_offload.records.reading import read_documents, stream
 from dagster_offload.stages.catalog import code_versions, recipes, stage_graph
@@ -163,6 +164,23 @@ def test_the_event_of_a_correction_says_so(filled: Engine) -> None:
     shown = materialization(event, keys, facts, None)
     assert shown.metadata["corrected"].value == "by a person: amount"
     assert shown.metadata["amount"].value == 12.5
+
+
+def test_the_record_of_an_event_has_the_values_of_the_record_itself(filled: Engine) -> None:
+    settings = filled.settings()
+    filled.texts("waiting.txt")
+    correct(filled, "c.txt", "payment.amount=12.5", "title=Heating")
+    every = columns(settings)
+    found = filled.ledger.run(answers_of, ["a.txt", "c.txt", "waiting.txt", "unknown.txt"])
+    assert sorted(found) == ["a.txt", "c.txt"]
+    for document, answers in found.items():
+        (whole,) = read_documents(filled.ledger, [document])
+        values = flat(as_record(whole, settings), every)
+        shown = answered(answers, every)
+        assert shown == {name: values[name] for name in shown}
+    assert answered(found["c.txt"], every)["payment.amount"] == 12.5
+    assert answered(found["c.txt"], every)["title"] == "Heating"
+    assert answered(found["a.txt"], every)["payment.amount"] is None
 
 
 def test_the_name_of_a_field_may_hold_the_signs_that_separate_it_from_its_value(filled: Engine) -> None:

@@ -78,7 +78,12 @@ def test_settings_are_read_from_a_dotenv_file_and_the_environment_overrides_it(
 
 @pytest.mark.parametrize(
     ("body", "message"),
-    [("{", "JSON object"), ("[1]", "JSON object"), ('{"model": "x", "stream": true, "secret": 1}', "model, stream")],
+    [
+        ("{", "JSON object"),
+        ("[1]", "JSON object"),
+        ('{"x": NaN}', "JSON object"),
+        ('{"model": "x", "stream": true, "secret": 1}', "model, stream"),
+    ],
 )
 def test_an_invalid_extra_body_is_refused_and_its_values_are_not_shown(body: str, message: str) -> None:
     for slot in ("deep", "primary"):

@@ -1,9 +1,11 @@
 """Untrusted text is made safe to show."""
 
 import json
+import sys
 
 import pytest
 
+from dagster_offload.text import plain_text
 from dagster_offload.text.plain_text import (
     cleaned,
     code_span,
@@ -43,6 +45,12 @@ def test_cleaned_text_has_one_kind_of_line_end() -> None:
 def test_a_cut_text_ends_with_an_ellipsis() -> None:
     assert shortened("twelve chars", 12) == "twelve chars"
     assert shortened("twelve chars", 8) == "twelve…"
+
+
+def test_every_harmful_character_is_escaped() -> None:
+    harmful = plain_text._HARMFUL_OR_LINE_END.findall("".join(map(chr, range(sys.maxunicode + 1))))
+    assert len(harmful) > 2_000
+    assert [character for character in harmful if escaped(f"a{character}b").count(character)] == []
 
 
 def test_escaped_json_is_equivalent() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_offload.ledger.reports.records import DocumentRecord
-from dagster_offload.records.columns import BUILT_IN_COLUMNS, Column, as_record, columns, flat
+from dagster_offload.records.columns import BUILT_IN_COLUMNS, Column, answered, as_record, columns, flat
 from dagster_offload.settings import Settings
 from dagster_offload.text.plain_text import markdown_text, shortened
 
@@ -16,10 +16,12 @@ LONGEST_CELL = 160
 _SHOWN_ABOVE = {column.name for column in BUILT_IN_COLUMNS}
 
 
-def record_markdown(found: DocumentRecord, settings: Settings) -> dg.MarkdownMetadataValue:
-    """Class, title, summary, key points and the fields of own stages of one document, together."""
-    every = columns(settings)
-    values = flat(as_record(found, settings), every)
+def record_markdown(answers: Mapping[str, Mapping[str, Any]], every: Sequence[Column]) -> dg.MarkdownMetadataValue:
+    """Class, title, summary, key points and the fields of own stages of one document, together.
+
+    `answers` are those of its stages, by stage; `every` are the pipeline's columns.
+    """
+    values = answered(answers, every)
     lines = [f"**{_text(values['category'])}**"] if values["category"] else []
     if values["category"] and values["confidence"] is not None:
         lines[0] += f" (confidence {values['confidence']:.2f})"

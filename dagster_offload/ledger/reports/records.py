@@ -9,6 +9,7 @@ from typing import Any, Literal
 from psycopg.rows import scalar_row
 
 from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.work.corrections import HAS_CORRECTIONS
 
 Operator = Literal["=", "!=", ">=", "<=", ">", "<", "~"]
 
@@ -97,10 +98,8 @@ def select(cur: Cursor, selection: Selection, most: int | None = None) -> "array
         return array("q", plain.execute(query.encode(), [*parameters, most]))
 
 
-# The record of a work item `i` of a document `d` with its result `r`, with a person's corrections. Whether there are any is
-# looked up once per query: a call for each row of a large export would take longer than the export.
-_HAS_CORRECTIONS = "(select exists (select from corrections))"
-_RECORD = f"case when {_HAS_CORRECTIONS} then corrected(r.value, d.digest, i.stage) else r.value end"
+# The record of a work item `i` of a document `d` with its result `r`, with a person's corrections.
+_RECORD = f"case when {HAS_CORRECTIONS} then corrected(r.value, d.digest, i.stage) else r.value end"
 
 
 def values_of(cur: Cursor, stage: str, documents: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -165,7 +164,7 @@ def read(cur: Cursor, ids: Sequence[int], *, with_text: bool = False) -> Iterato
         f"select d.document_id, d.key, ({_STATE}) as state, max(i.changed_at) as changed_at, {text} as text, "
         "  coalesce(jsonb_object_agg(i.stage, jsonb_build_object('state', i.state, 'outcome', i.outcome, "
         f"    'reason', i.reason, 'value', case when s.upstream is not null then {_RECORD} end, "
-        f"    'corrected', case when {_HAS_CORRECTIONS} then corrected_fields(d.digest, i.stage) end, "
+        f"    'corrected', case when {HAS_CORRECTIONS} then corrected_fields(d.digest, i.stage) end, "
         "    'served_model', r.served_model, 'model_evidence', r.model_evidence, 'at', r.created_at) order by s.position) "
         "    filter (where i.item_id is not null), '{}') as stages "
         "from documents d left join (work_items i join stages s on s.name = i.stage) using (document_id) "
@@ -181,10 +180,19 @@ def read(cur: Cursor, ids: Sequence[int], *, with_text: bool = False) -> Iterato
             yield DocumentRecord(row["key"], row["state"] or "pending", stages, row["changed_at"], row["text"])
 
 
-def records_of(cur: Cursor, keys: Sequence[str]) -> dict[str, DocumentRecord]:
-    """The records of these documents, by key."""
-    cur.execute("select document_id from documents where key = any(%s)", [list(keys)])
-    return {each.document: each for each in read(cur, [row["document_id"] for row in cur.fetchall()])}
+def answers_of(cur: Cursor, keys: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The records of these documents with a person's corrections, by document and stage, without stages that have none."""
+    cur.execute(
+        f"select d.key, i.stage, {_RECORD} as value from documents d join work_items i using (document_id) "
+        "join stages s on s.name = i.stage join results r using (result_id) "
+        "where d.key = any(%s) and d.is_present and s.upstream is not null",
+        [list(keys)],
+    )
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in cur.fetchall():
+        if row["value"] is not None:
+            found.setdefault(row["key"], {})[row["stage"]] = row["value"]
+    return found
 
 
 def _stage(fields: dict[str, Any]) -> StageState:

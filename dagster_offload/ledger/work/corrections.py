@@ -14,6 +14,9 @@ from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor
 
+# Looked up once per query: a call of `corrected` for each row would take longer than the rest.
+HAS_CORRECTIONS = "(select exists (select from corrections))"
+
 
 @dataclass(frozen=True)
 class Correction:

@@ -18,6 +18,8 @@ from dagster_offload.stages.graph import Outcome
 # Characters of text per statement: Postgres accepts at most 1 GB. A longer text gets its own statement.
 MOST_CHARACTERS = 10_000_000
 
+_in_order = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+
 
 @dataclass(frozen=True)
 class Finish:
@@ -146,6 +148,6 @@ def output_digest(outcome: Outcome, output: str | Mapping[str, Any]) -> str:
     A text that is no input (`empty`, `no_text`, `needs_ocr`) is hashed with its outcome, so that an empty file and a scanned
     image do not share one result.
     """
-    text = output if isinstance(output, str) else json.dumps(output, sort_keys=True, ensure_ascii=False)
+    text = output if isinstance(output, str) else _in_order(output)
     marked = text if outcome is Outcome.OK else f"{outcome}\0{text}"
     return hashlib.sha256(marked.encode()).hexdigest()

@@ -14,6 +14,7 @@ from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation, State
 from dagster_offload.ledger.core.transitions import OBSERVED
 from dagster_offload.ledger.partitions import events
+from dagster_offload.ledger.work.corrections import HAS_CORRECTIONS
 
 PREVIEW_CHARACTERS = 500
 # Notified after a batch is stored in Dagster: waiting runs then check whether their documents are done. It is a separate
@@ -60,7 +61,8 @@ def pending_events(cur: Cursor, stages: Sequence[str], limit: int = 100) -> list
         "returning o.event_id, o.result_id, d.key as document, o.stage, o.run_id, "
         "  picked.sending_since is not null as is_in_doubt, r.outcome, r.output_digest, r.recipe, "
         "  left(r.text, %(preview)s) as text_preview, length(r.text) as text_length, r.slot, r.served_model, "
-        "  corrected(r.value, d.digest, o.stage) as value, corrected_fields(d.digest, o.stage) as corrected, "
+        f"  case when {HAS_CORRECTIONS} then corrected(r.value, d.digest, o.stage) else r.value end as value, "
+        f"  case when {HAS_CORRECTIONS} then corrected_fields(d.digest, o.stage) end as corrected, "
         "  r.model_evidence, r.tokens_in, r.tokens_out, r.tokens_cached, r.seconds, o.attempts, o.deferrals, "
         "  o.reused_from, r.created_at, o.state, o.reason, o.created_at as at, "
         "  case when i.state = o.state then i.not_before end as next_try",

@@ -32,6 +32,11 @@ def _body_as_text(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
 
 
+def _no_json(constant: str) -> None:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
+    raise ValueError(constant)
+
+
 def _arguments(value: Any) -> Any:
     return shlex.split(value) if isinstance(value, str) else value
 
@@ -148,7 +153,7 @@ class SlotSettings(Section):
     def _extra_body(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             try:
-                body = json.loads(value.get_secret_value())
+                body = json.loads(value.get_secret_value(), parse_constant=_no_json)
             except ValueError:
                 body = None
             if not isinstance(body, dict):

@@ -101,14 +101,15 @@ def doubts_about(record: Mapping[str, Any], text: str, language: str) -> tuple[D
     if wanted is not None and is_another_language(written, wanted):
         found.append(Doubt("other_language", f"it is not written in {language.strip()}"))
     tokens = estimated_tokens(summary)
-    if tokens > max(LONGEST_UNDOUBTED_TOKENS, estimated_tokens(text)):
+    if tokens > LONGEST_UNDOUBTED_TOKENS and tokens > estimated_tokens(text):
         found.append(LONGER_THAN_DOCUMENT)
     return tuple(found)
 
 
 def repeats_itself(text: str) -> bool:
     """Whether most of a text is one sentence, or one phrase, again and again."""
-    sentences = [" ".join(sentence.casefold().split()) for sentence in _SENTENCE.findall(text)]
+    found = _SENTENCE.findall(text)
+    sentences = [" ".join(sentence.casefold().split()) for sentence in found if len(found) >= LEAST_REPETITIONS]
     sentences = [sentence for sentence in sentences if len(sentence) >= _SHORTEST_SENTENCE]
     if sentences:
         (_, times), *_ = Counter(sentences).most_common(1)
