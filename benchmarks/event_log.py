@@ -39,7 +39,7 @@ RUNS_PAGE = """query RunsFeedRootQuery { runsFeedOrError(limit: 30, view: ROOTS)
   runsFeedCountOrError(view: ROOTS) { ... on RunsFeedCount { count } } }"""
 
 # `COPY` names the run of copy `n`; what is about documents is in a folder `c1`, `c2` and so on.
-_COPY = """cross join generate_series(%(first)s, %(last)s) n
+_COPY = """cross join generate_series(%(first)s::integer, %(last)s::integer) n
     cross join lateral (select md5(r.run_id || n || %(mark)s)::uuid::text as run) new"""
 _RUNS = """
     insert into runs (run_id, snapshot_id, pipeline_name, status, run_body, create_timestamp, update_timestamp, start_time,
@@ -66,7 +66,7 @@ _EVENT_TAGS = """
 _KEYS = """
     insert into dynamic_partitions (partitions_def_name, partition)
     select partitions_def_name, replace(partition, %(folder)s, 'c' || n)
-    from dynamic_partitions cross join generate_series(%(first)s, %(last)s) n
+    from dynamic_partitions cross join generate_series(%(first)s::integer, %(last)s::integer) n
     where starts_with(partition, %(folder)s) order by n, id"""
 
 
