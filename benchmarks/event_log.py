@@ -59,10 +59,11 @@ _EVENTS = """
 _EVENT_TAGS = """
     insert into asset_event_tags (event_id, asset_key, key, value, event_timestamp)
     select copy.id, t.asset_key, t.key, t.value, t.event_timestamp - %(age)s
-    from asset_event_tags t join event_logs r on r.id = t.event_id COPY
-    join event_logs copy on copy.run_id = new.run and copy.asset_key = r.asset_key
-        and copy.dagster_event_type = r.dagster_event_type and copy.partition = replace(r.partition, %(folder)s, 'c' || n)
-    where r.run_id = any(%(runs)s)"""
+    from (select r.id, new.run, r.asset_key, r.dagster_event_type, replace(r.partition, %(folder)s, 'c' || n) as partition
+        from event_logs r COPY where r.run_id = any(%(runs)s) and r.partition is not null offset 0) r
+    join asset_event_tags t on t.event_id = r.id
+    join event_logs copy on (copy.run_id, copy.asset_key, copy.dagster_event_type, copy.partition)
+        = (r.run, r.asset_key, r.dagster_event_type, r.partition)"""
 _KEYS = """
     insert into dynamic_partitions (partitions_def_name, partition)
     select partitions_def_name, replace(partition, %(folder)s, 'c' || n)
@@ -135,6 +136,7 @@ def _insert(connection: Connection, runs: list[str], first: int, last: int, mark
     given = {"runs": runs, "first": first, "last": last, "mark": mark, "age": AGE, "folder": FOLDER}
     for statement in (_RUNS, _RUN_TAGS, _EVENTS, _EVENT_TAGS, *others):
         connection.execute(statement.replace("COPY", _COPY).encode(), given)
+        connection.execute("analyze event_logs, asset_event_tags")  # for the plan of the next one
 
 
 def _vacuum(ledger: Ledger, statement: LiteralString = "vacuum analyze") -> None:

@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any, Self
 
 import dagster as dg
-import psycopg2
 import sqlalchemy
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
@@ -78,7 +77,7 @@ class _Patience:
         while True:
             try:
                 connection = dialect.connect(*arguments, **options)
-            except psycopg2.OperationalError:
+            except dialect.loaded_dbapi.OperationalError:
                 now = time.monotonic()
                 self._failing_since = self._failing_since or now
                 if now - self._failing_since >= self.seconds:

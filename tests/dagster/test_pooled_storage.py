@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 import psycopg
-import psycopg2
+import psycopg2  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy
 from dagster_postgres import DagsterPostgresStorage
