@@ -39,7 +39,7 @@ RUNS_PAGE = """query RunsFeedRootQuery { runsFeedOrError(limit: 30, view: ROOTS)
   runsFeedCountOrError(view: ROOTS) { ... on RunsFeedCount { count } } }"""
 
 # `COPY` names the run of copy `n`; what is about documents is in a folder `c1`, `c2` and so on.
-_COPY = """cross join generate_series(%(first)s, %(last)s) n
+_COPY = """cross join generate_series(%(first)s::integer, %(last)s::integer) n
     cross join lateral (select md5(r.run_id || n || %(mark)s)::uuid::text as run) new"""
 _RUNS = """
     insert into runs (run_id, snapshot_id, pipeline_name, status, run_body, create_timestamp, update_timestamp, start_time,
@@ -59,14 +59,15 @@ _EVENTS = """
 _EVENT_TAGS = """
     insert into asset_event_tags (event_id, asset_key, key, value, event_timestamp)
     select copy.id, t.asset_key, t.key, t.value, t.event_timestamp - %(age)s
-    from asset_event_tags t join event_logs r on r.id = t.event_id COPY
-    join event_logs copy on copy.run_id = new.run and copy.asset_key = r.asset_key
-        and copy.dagster_event_type = r.dagster_event_type and copy.partition = replace(r.partition, %(folder)s, 'c' || n)
-    where r.run_id = any(%(runs)s)"""
+    from (select r.id, new.run, r.asset_key, r.dagster_event_type, replace(r.partition, %(folder)s, 'c' || n) as partition
+        from event_logs r COPY where r.run_id = any(%(runs)s) and r.partition is not null offset 0) r
+    join asset_event_tags t on t.event_id = r.id
+    join event_logs copy on (copy.run_id, copy.asset_key, copy.dagster_event_type, copy.partition)
+        = (r.run, r.asset_key, r.dagster_event_type, r.partition)"""
 _KEYS = """
     insert into dynamic_partitions (partitions_def_name, partition)
     select partitions_def_name, replace(partition, %(folder)s, 'c' || n)
-    from dynamic_partitions cross join generate_series(%(first)s, %(last)s) n
+    from dynamic_partitions cross join generate_series(%(first)s::integer, %(last)s::integer) n
     where starts_with(partition, %(folder)s) order by n, id"""
 
 
@@ -135,6 +136,7 @@ def _insert(connection: Connection, runs: list[str], first: int, last: int, mark
     given = {"runs": runs, "first": first, "last": last, "mark": mark, "age": AGE, "folder": FOLDER}
     for statement in (_RUNS, _RUN_TAGS, _EVENTS, _EVENT_TAGS, *others):
         connection.execute(statement.replace("COPY", _COPY).encode(), given)
+        connection.execute("analyze event_logs, asset_event_tags")  # for the plan of the next one
 
 
 def _vacuum(ledger: Ledger, statement: LiteralString = "vacuum analyze") -> None:

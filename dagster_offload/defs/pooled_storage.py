@@ -11,6 +11,7 @@ docs/decisions/0012-idle-costs.md.
 
 import os
 import selectors
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, Self
@@ -26,6 +27,7 @@ from dagster_offload.defs.event_texts import EventTexts
 
 # Connections that stay open. More threads than that open connections of their own and close them after the query.
 KEPT_CONNECTIONS = 1
+RETRY_SECONDS = 1.0
 
 # The internal parts of Dagster: the engines of its storages, and these methods, which ask whether the schema has been
 # migrated. Migrations only add. The contract test is tests/dagster/test_pooled_storage.py.
@@ -45,6 +47,8 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
     def __init__(self, postgres_url: str, should_autocreate_tables: bool = True, inst_data: Any = None) -> None:
         """`inst_data` is Dagster's record of this class in `dagster.yaml`."""
+        if _patience.seconds:  # Dagster looks at its tables with an engine of its own
+            engine_of(postgres_url).connect().close()
         super().__init__(postgres_url, should_autocreate_tables, inst_data)
         self._event_log_storage = _ClosingEventLogStorage(postgres_url, should_autocreate_tables=False)
         engine = engine_of(postgres_url)
@@ -64,6 +68,40 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         return cls(pg_url_from_config(config_value), autocreate, inst_data)
 
 
+class _Patience:
+    """How long this process waits for connections while Postgres is unavailable, before Dagster's own retries of ten seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._failing_since: float | None = None
+
+    def connect(self, dialect: Any, _record: object, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """Open a connection, as SQLAlchemy does by itself. An outage that outlasts the patience is not waited for again."""
+        while True:
+            try:
+                connection = dialect.connect(*arguments, **options)
+            except dialect.loaded_dbapi.OperationalError:
+                now = time.monotonic()
+                self._failing_since = self._failing_since or now
+                if now - self._failing_since >= self.seconds:
+                    raise
+                time.sleep(RETRY_SECONDS)
+            else:
+                self._failing_since = None
+                return connection
+
+
+_patience = _Patience()
+
+
+def wait_for_postgres(seconds: float) -> None:
+    """Let this process wait so long for an unavailable Postgres. For the processes of a run on several hosts, which would fail.
+
+    Others, such as the web server, keep Dagster's limit.
+    """
+    _patience.seconds = seconds
+
+
 # With an engine for each instance, the process would grow: SQLAlchemy keeps its queries of the schema for each of the last
 # 128 engines, 0.17 MB each. The limit is for processes that open many databases, such as tests.
 @lru_cache(maxsize=8)
@@ -73,6 +111,7 @@ def engine_of(postgres_url: str) -> sqlalchemy.Engine:
         postgres_url, isolation_level="AUTOCOMMIT", pool_size=KEPT_CONNECTIONS, max_overflow=-1
     )
     sqlalchemy.event.listen(engine, "checkout", _refuse_closed)
+    sqlalchemy.event.listen(engine, "do_connect", _patience.connect)
     return engine
 
 

@@ -170,6 +170,8 @@ def test_a_purge_without_time_passes_runs_that_stay_and_removes_the_next(
         edge.write(**{name: f"Letter {name}."})
         old.append(edge.scan().run_id)
     make_old(edge, *old)
+    with edge.ledger.transaction() as cur:  # the scans did today's upkeep
+        cur.execute("delete from upkeep")
     calls = 0
     while not keep_small(edge.settings, edge.ledger, lambda: edge.instance, 0.0):
         calls += 1

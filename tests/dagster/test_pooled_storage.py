@@ -2,13 +2,19 @@
 
 import gc
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import psycopg
+import psycopg2  # type: ignore[import-untyped]
 import pytest
+import sqlalchemy
 from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
+from dagster_offload.defs import pooled_storage
 from dagster_offload.defs.instance import open_instance
 from dagster_offload.defs.pooled_storage import (
     EVENT_CHECKS,
@@ -16,6 +22,7 @@ from dagster_offload.defs.pooled_storage import (
     SCHEDULE_CHECKS,
     PooledPostgresStorage,
     engine_of,
+    wait_for_postgres,
 )
 from dagster_offload.postgres import dagster_url
 from dagster_offload.settings import Settings
@@ -99,6 +106,45 @@ def test_a_connection_that_postgres_closed_is_replaced(settings: Settings, datab
                 "where datname = current_database() and pid <> pg_backend_pid()"
             )
         use_all_storages(instance)
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Connections are refused as long as there is an entry; each try removes one."""
+    left: list[str] = []
+    connect = PGDialect_psycopg2.connect
+
+    def refuse_or_connect(dialect: PGDialect_psycopg2, *arguments: Any, **options: Any) -> Any:
+        if left:
+            raise psycopg2.OperationalError(left.pop())
+        return connect(dialect, *arguments, **options)
+
+    monkeypatch.setattr(PGDialect_psycopg2, "connect", refuse_or_connect)
+    monkeypatch.setattr(pooled_storage, "RETRY_SECONDS", 0.0)
+    yield left
+    wait_for_postgres(0.0)
+
+
+def test_a_process_of_a_run_on_several_hosts_waits_for_postgres(database: str, outage: list[str]) -> None:
+    wait_for_postgres(3600.0)
+    outage += ["Connection refused"] * 20  # Dagster's own six tries are fewer
+    storage = PooledPostgresStorage(dagster_url(database))
+    assert outage == []
+    engine_of(dagster_url(database)).dispose()
+    outage += ["Connection refused"] * 20
+    assert storage.run_storage.get_runs_count() == 0
+    assert outage == []
+
+
+def test_other_processes_do_not_wait_and_an_outage_that_was_too_long_is_not_waited_for_again(
+    database: str, outage: list[str]
+) -> None:
+    engine = engine_of(dagster_url(database))
+    outage += ["Connection refused"] * 3
+    for left in (2, 1, 0):
+        with pytest.raises(sqlalchemy.exc.OperationalError), engine.connect():
+            pass
+        assert len(outage) == left
 
 
 def test_another_process_builds_the_same_storage_from_the_instances_reference(instance: dg.DagsterInstance) -> None:

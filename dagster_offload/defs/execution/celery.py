@@ -6,7 +6,9 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
+from dagster_offload import timing
 from dagster_offload.defs.names import CELERY_EXECUTOR
+from dagster_offload.defs.pooled_storage import wait_for_postgres
 from dagster_offload.engine.extraction.host import HostCheck
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings import Settings
@@ -97,8 +99,23 @@ def build_celery_executor(settings: Settings) -> dg.ExecutorDefinition:
             "OFFLOAD_CELERY_BROKER is set, but the embedded Postgres serves one host only: set OFFLOAD_POSTGRES_URL, or unset "
             "OFFLOAD_CELERY_BROKER"
         )
-    executor: dg.ExecutorDefinition = celery_executor.configured(celery_options(settings), name=CELERY_EXECUTOR)
-    return executor
+    return _patient(celery_executor.configured(celery_options(settings), name=CELERY_EXECUTOR))
+
+
+def _patient(executor: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
+    """The same executor in a process that waits for Postgres as long as the steps of its run do."""
+
+    def create(context: dg.InitExecutorContext) -> dg.Executor:
+        wait_for_postgres(timing.current().cut_off)
+        return executor.executor_creation_fn(context)  # type: ignore[misc]
+
+    return dg.ExecutorDefinition(
+        name=executor.name,
+        description=executor.description,
+        config_schema=executor.config_schema,  # type: ignore[arg-type] - Dagster accepts it
+        requirements=executor.get_requirements({}),
+        executor_creation_fn=create,
+    )
 
 
 def _failing_executor(reason: str) -> dg.ExecutorDefinition:

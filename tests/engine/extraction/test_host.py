@@ -44,10 +44,11 @@ def test_another_schema_step_is_refused_without_a_migration(engine: Engine, diff
         engine.sql("insert into migrations (number, name) values (%s, 'newer') returning number", step + 1)
     else:
         engine.sql("delete from migrations where number = %s returning number", step)
+    before = engine.sql("select number from migrations order by number")
     (check,) = check_host(engine.settings(), engine.ledger)
     assert not check.ok
     assert found in check.found
-    assert engine.sql("select max(number) as step from migrations")[0]["step"] == step + difference
+    assert engine.sql("select number from migrations order by number") == before
 
 
 def test_another_version_than_that_of_up_is_refused() -> None:
