@@ -46,6 +46,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
             "breaker": None,
             "reason": "OFFLOAD_DEEP_URL is not set",
             "retry_at": None,
+            "in_reserve_for": [],
         },
         "slots": {},
         "up": None,
@@ -109,6 +110,7 @@ def test_status_probes_the_slot_and_registers_nothing(call: Call, with_ledger: s
         "breaker": "closed",
         "reason": "upstream_cold",
         "retry_at": None,
+        "in_reserve_for": [],
     }
     assert "has no slot" in call("slot", "show").stdout
 

@@ -31,10 +31,16 @@ _FAMILIES = (
     r">>[A-Z]{4,20}<<",  # Falcon
     r"<__(?:media|image)__>|<(?:image|video|audio)>",  # placeholders for pictures: llama.cpp, LLaVA, vLLM
 )
-# Each form begins with a literal character, so that the search passes over the other characters quickly.
-_CONTROL_TOKEN = re.compile("|".join(_FAMILIES))
+# Each form begins with a literal character, so that a search passes over the other characters quickly.
+_TOKEN = re.compile("|".join(_FAMILIES))
+# The first character of a token. The others are only looked at: the end of one token may be the beginning of another, as in
+# `]~b[INST]`.
+_FIRST = r"[<\[\]◁>]"
+_BEGINNING = re.compile(rf"(?={_FIRST})(?={'|'.join(_FAMILIES)}){_FIRST}")
 
 
 def escape_control_tokens(text: str) -> str:
     """Return `text` with a space after the first character of each control token. Takes time linear in its length."""
-    return _CONTROL_TOKEN.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)
+    if _TOKEN.search(text) is None:  # nearly every text
+        return text
+    return _BEGINNING.sub(lambda first: f"{first[0]} ", text)

@@ -1,7 +1,10 @@
 """Slots of different priorities: a reserve works only while the better slots for a stage are unavailable."""
 
+import threading
+
 import pytest
 
+from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.engine.trying import try_stage
 from dagster_offload.ledger.core.rows import BreakerState
@@ -17,6 +20,21 @@ def reserve(several: Several) -> Several:
     """`studio` is the reserve of `deep` in both stages."""
     several.stages(deep_priority=1)
     return several
+
+
+@pytest.fixture
+def held_back(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set whenever `studio` has read that it takes no stage now."""
+    read, look = threading.Event(), Lanes.look
+
+    async def look_and_note(lanes: Lanes) -> bool:
+        takes_work = await look(lanes)
+        if lanes.slot.name == "studio" and not takes_work:
+            read.set()
+        return takes_work
+
+    monkeypatch.setattr(Lanes, "look", look_and_note)
+    return read
 
 
 @pytest.mark.rule("slot-19")
@@ -48,17 +66,18 @@ def test_a_reserve_takes_over_when_the_better_slot_turns_out_to_be_asleep(reserv
 
 
 @pytest.mark.rule("slot-19")
-def test_the_work_goes_back_to_the_better_slot_after_the_document_that_the_reserve_has_begun(reserve: Several) -> None:
+def test_the_work_goes_back_to_the_better_slot_after_the_document_that_the_reserve_has_begun(
+    reserve: Several, held_back: threading.Event
+) -> None:
     reserve.deep.set(mode="cold")
     reserve.studio.set(hold=True)
     reserve.engine.texts(*KEYS)
     drain = reserve.engine.beside(reserve.engine.drain)
     reserve.studio.wait(open=1)
     reserve.engine.wait_until("select 1 from slots where name = 'deep' and was_red_since_opening")
-    reserve.deep.set(mode="awake")
-    reserve.deep.wait(
-        timeout=100, answers=15
-    )  # a trial, and both stages of all documents but the one that studio holds
+    held_back.clear()  # it was held back until deep had refused a call
+    reserve.deep.set(mode="awake", latency=0.2)
+    assert held_back.wait(100)
     reserve.studio.set(hold=False)
     summary = drain.result()
     assert (summary.done, summary.left, summary.deferred) == (8, 0, 0)

@@ -65,6 +65,19 @@ def test_no_control_token_remains_or_arises_and_only_spaces_are_added(pieces: li
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (">>TITLE<<0|>", "> >TITLE<< 0|>"),
+        ("]~b[INST]", "] ~b[ INST]"),
+        ("<s>>TITLE<<", "< s> >TITLE<<"),
+        ("[INST]~b]", "[ INST] ~b]"),
+    ],
+)
+def test_a_token_that_begins_with_the_end_of_another_becomes_plain_text(text: str, expected: str) -> None:
+    assert escape_control_tokens(text) == expected
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "if (a < b || c > d) { x[i] = y[j]; }",
