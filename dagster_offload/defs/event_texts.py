@@ -1,20 +1,20 @@
 """The JSON texts that Dagster stores of materializations, in a fraction of the time of Dagster's own serialization.
 
 Dagster packs each value of each event on its own, and its metadata twice. The materializations of one asset in one run differ
-in little, so Dagster packs the first one, and here only what differs is put in its place. A text is always the one that Dagster
-would store: the first of each kind is compared, and if they differ, Dagster serializes all of that kind. The contract test is
-tests/dagster/test_event_texts.py.
+in little, so Dagster packs the first one, and here only what differs is put in its place. A text always has the same value as
+the one that Dagster would store, without its blanks and the order of its keys: the first of each kind is compared, and if they
+differ, Dagster serializes all of that kind. The contract test is tests/dagster/test_event_texts.py.
 """
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import dagster as dg
 from dagster_shared.serdes import pack_value, serialize_value
-
-_encode = json.JSONEncoder(sort_keys=True).encode
+from pydantic_core import to_json
 
 # Kinds of materializations whose first one is kept: of all assets in the newest runs.
 MOST_KINDS = 256
@@ -24,13 +24,17 @@ class EventTexts:
     """Serializes events. One for each storage, because it keeps the first event of each kind."""
 
     def __init__(self) -> None:
-        self._packed: dict[tuple[object, ...], dict[str, Any] | None] = {}  # None = Dagster stores another text
+        self._packed: dict[tuple[object, ...], dict[str, Any] | None] = {}  # None = Dagster stores something else
 
     def of(self, event: dg.EventLogEntry) -> str:
-        """The text that Dagster stores of this event."""
+        """The text to store of this event."""
         kind = _kind(event)
-        if kind is None:
-            return serialize_value(event)
+        if kind is not None:
+            with suppress(ValueError):  # a character that is not UTF-8, which only Dagster's form can hold
+                return self._text_of(kind, event)
+        return serialize_value(event)
+
+    def _text_of(self, kind: tuple[object, ...], event: dg.EventLogEntry) -> str:
         try:
             packed = self._packed[kind]
         except KeyError:
@@ -41,7 +45,8 @@ class EventTexts:
         packed, text = pack_value(event), serialize_value(event)
         if len(self._packed) >= MOST_KINDS:
             self._packed.clear()
-        self._packed[kind] = packed if _text(packed, event) == text else None  # type: ignore[arg-type]
+        is_same = json.loads(_text(packed, event)) == json.loads(text)  # type: ignore[arg-type]
+        self._packed[kind] = packed if is_same else None  # type: ignore[assignment]
         return text
 
 
@@ -82,7 +87,7 @@ def _text(packed: Mapping[str, Any], event: dg.EventLogEntry) -> str:
         "timestamp": event.timestamp,
         "dagster_event": packed_inner | {"message": inner.message, "event_specific_data": data},
     }
-    return _encode(whole)
+    return to_json(whole).decode()
 
 
 def _entry(label: str, value: dg.MetadataValue) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class NewFiles:
     def _unpack(self, run: Iterable[bytes]) -> Iterator[FileStat]:
         for block in run:
             for fields in json.loads(zlib.decompress(block)):
-                yield FileStat(*fields, self._library)
+                yield FileStat._make((*fields, self._library))
 
 
 def _packed(files: list[FileStat]) -> Iterator[bytes]:

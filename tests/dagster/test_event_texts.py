@@ -1,12 +1,13 @@
-"""The texts of materializations: always those that Dagster itself would store. Fails if Dagster changes underneath."""
+"""The texts of materializations: always what Dagster itself would store. Fails if Dagster changes underneath."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import pytest
-from dagster_shared.serdes import serialize_value
+from dagster_shared.serdes import deserialize_value, serialize_value
 
 from dagster_offload.defs import event_texts, events
 from dagster_offload.defs.event_texts import MOST_KINDS, EventTexts
@@ -34,6 +35,7 @@ def materialized(event: PendingEvent, run_id: str = "run 1", **changes: Any) -> 
 
 def unlike_each_other() -> Iterator[dg.EventLogEntry]:
     """Materializations of several kinds, with all that they may hold. The first of a kind is followed by others."""
+    yield materialized(PENDING, metadata={"not UTF-8": dg.MetadataValue.text("\udc80")})
     for run_id in ("run 1", "run 2"):
         yield materialized(PENDING, run_id)
         yield materialized(replace(PENDING, document="b/\u202e\U0001f600 \\.txt", result_id=8, seconds=None), run_id)
@@ -51,16 +53,19 @@ def unlike_each_other() -> Iterator[dg.EventLogEntry]:
     }
     yield materialized(PENDING, metadata=own)
     yield materialized(PENDING, metadata={})
+    yield materialized(PENDING, metadata={"not UTF-8": dg.MetadataValue.text("\udc80")})
     yield materialized(PENDING, tags={})
     yield materialized(PENDING, partition=None)
     yield materialized(PENDING, description="described")
     yield materialized(replace(PENDING, document="described, too"), description="described")
 
 
-def test_each_text_is_the_one_that_dagster_stores() -> None:
+def test_each_text_is_what_dagster_stores() -> None:
     texts = EventTexts()
     for entry in unlike_each_other():
-        assert texts.of(entry) == serialize_value(entry)
+        text = texts.of(entry)
+        assert json.loads(text) == json.loads(serialize_value(entry))
+        assert deserialize_value(text, dg.EventLogEntry) == entry
 
 
 def test_dagster_serializes_only_the_first_event_of_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:

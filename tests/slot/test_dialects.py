@@ -1,5 +1,6 @@
 """Which variants a request uses, and what an answer shows about them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ ASKED = RequestOptions(max_tokens=200, thinking=False, response_schema=SCHEMA)
 GOOD = '{"category": "letter"}'
 
 
-def after(dialects: Dialects, answer: Answer, document: int | None = None) -> dict[Feature, str | None]:
+def after(dialects: Dialects, answer: Answer, document: int | None = None) -> Mapping[Feature, str | None]:
     """The variants in use after the server's answer to a request; `document` None means a new document."""
     dialects.learn(dialects.variants, ASKED, answer, document)
     return dialects.variants
