@@ -3,19 +3,22 @@
 Beside them, on the bridge's own address: one Postgres over TCP, and one Redis.
 """
 
+import base64
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import redis
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
@@ -30,6 +33,7 @@ from tests.support.acceptance import PATIENCE_SECONDS, wait_for
 from tests.support.database import WITHOUT_FSYNC
 
 REDIS_PORT, POSTGRES_PORT = 6379, 5432  # on an address that only this test has
+REDIS_PASSWORD = "s3cret-redis"
 # Celery hands the step of a dead worker to another one after this time, instead of an hour.
 REDELIVERY_SECONDS = 20
 # What `dagster-offload worker` starts, with that change, and without time to finish when it is stopped.
@@ -113,6 +117,14 @@ class Host:
     def said(self) -> str:
         return (self.folder / "said").read_text(errors="replace")
 
+    def command_lines(self) -> list[str]:
+        """Those of the processes that run on this host."""
+        found = []
+        for pid in _output("ip", "netns", "pids", self._namespace).split():
+            with suppress(OSError):  # it has ended
+                found.append(Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " "))
+        return found
+
     def kill(self) -> None:
         """Kill -9 every process of this host at once, as a power cut does."""
         while pids := _output("ip", "netns", "pids", self._namespace).split():
@@ -155,7 +167,7 @@ class Site:
             "OFFLOAD_HOME": str(self.folder / "home"),
             "OFFLOAD_LIBRARY": str(self.library),
             "OFFLOAD_POSTGRES_URL": self._url,
-            "OFFLOAD_CELERY_BROKER": f"redis://{self.address}:{REDIS_PORT}/0",
+            "OFFLOAD_CELERY_BROKER": f"redis://:{REDIS_PASSWORD}@{self.address}:{REDIS_PORT}/0",
             "OFFLOAD_OCR": "off",
         }
 
@@ -167,7 +179,7 @@ class Site:
         self.reap()
         if self._redis is not None:
             self.stop_redis()
-        stop_postgres(self._server)
+        stop_postgres(self.server)
         _ip("link", "delete", self.bridge)
 
     def host(self, name: str, *, clock: Sequence[str] = ()) -> Host:
@@ -184,14 +196,14 @@ class Site:
         return load_settings(**{name: environment[name] for name in names})
 
     @property
-    def _server(self) -> Path:
+    def server(self) -> Path:
         return self.folder / "server"
 
     def _start_postgres(self) -> None:
         rules = self.folder / "pg_hba.conf"
         rules.write_text(f"local all all trust\nhost all all {self.subnet}.0/24 trust\n")
         listening = {"listen_addresses": self.address, "port": str(POSTGRES_PORT), "hba_file": str(rules)}
-        url = ensure_embedded(self._server, options={**WITHOUT_FSYNC, **listening})
+        url = ensure_embedded(self.server, options={**WITHOUT_FSYNC, **listening})
         there = conninfo_to_dict(url)
         address: dict[str, Any] = {
             "host": self.address,
@@ -203,10 +215,33 @@ class Site:
 
     def start_redis(self) -> None:
         """Start Redis with what it had when it was stopped."""
-        arguments = ["--bind", self.address, "--port", str(REDIS_PORT), "--protected-mode", "no", "--save", "3600 1"]
+        arguments = [
+            "--bind",
+            self.address,
+            "--port",
+            str(REDIS_PORT),
+            "--requirepass",
+            REDIS_PASSWORD,
+            "--save",
+            "3600 1",
+        ]
         with (self.folder / "redis.log").open("ab") as log:
             command = ["redis-server", *arguments, "--dir", str(self.folder)]
             self._redis = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def redis_content(self) -> str:
+        """Everything that Redis holds, with the bodies of its messages decoded."""
+        with redis.Redis.from_url(self.environment["OFFLOAD_CELERY_BROKER"], decode_responses=True) as client:
+            read: dict[str, Callable[[str], Any]] = {
+                "string": client.get,
+                "list": lambda key: client.lrange(key, 0, -1),
+                "hash": client.hgetall,
+                "set": client.smembers,
+                "zset": lambda key: client.zrange(key, 0, -1),
+            }
+            found = "\n".join(f"{key}: {read[client.type(key)](key)}" for key in client.scan_iter())
+        bodies = [base64.b64decode(body).decode() for body in re.findall(r'"body": "([A-Za-z0-9+/=]+)"', found)]
+        return "\n".join([found, *bodies])
 
     def stop_redis(self) -> None:
         assert self._redis is not None
