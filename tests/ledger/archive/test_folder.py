@@ -11,6 +11,7 @@ from dagster_offload.errors import BackupError
 from dagster_offload.ledger.archive import folder
 from dagster_offload.ledger.archive.folder import expired, refuse_library
 from dagster_offload.settings import load_settings
+from tests.support.users import UNPRIVILEGED_UID
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 
@@ -18,14 +19,34 @@ NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 def test_only_old_backups_of_the_same_kind_are_removed() -> None:
     made = [f"offload-2026112{day}T120000Z.backup" for day in range(5)]
     others = ["before-step-0015-20261101T000000Z.backup", "mine.backup", "offload-mine.backup", "letter.txt"]
-    assert expired([*made, *others], keep=3) == made[:2]
-    assert expired([*made, *others], keep=7) == []
-    assert expired([*made, *others], keep=3, kind="before-step") == []
+    assert expired([*made, *others], 3, NOW) == made[:2]
+    assert expired([*made, *others], 7, NOW) == []
+    assert expired([*made, *others], 3, NOW, "before-step") == []
 
 
 def test_backups_before_migrations_are_counted_apart() -> None:
     made = [f"before-step-003{step}-20261128T12000{step}Z-00ff0{step}.backup" for step in range(4)]
-    assert expired([*made, "before-step-0033-mine.backup"], keep=3, kind="before-step") == made[:1]
+    later = datetime(2026, 11, 29, tzinfo=UTC)
+    assert expired([*made, "before-step-0033-mine.backup"], 3, later, "before-step") == made[:1]
+
+
+def test_backups_of_a_time_when_the_clock_was_wrong_do_not_make_new_ones_the_oldest() -> None:
+    future = [f"offload-2099010{day}T000000Z.backup" for day in range(1, 8)]
+    made = [f"offload-2026112{day}T120000Z.backup" for day in range(5)]
+    assert expired([*future, *made], 3, NOW) == made[:2]
+
+
+@pytest.mark.root
+def test_files_of_another_owner_cannot_make_our_backups_the_oldest(tmp_path: Path) -> None:
+    ours, theirs = ([tmp_path / f"offload-20200{month}0{day}T000000Z.backup" for day in (1, 2, 3)] for month in (1, 2))
+    for file in (*ours, *theirs):
+        file.touch()
+    for file in theirs:
+        os.chown(file, UNPRIVILEGED_UID, -1)
+    (tmp_path / "offload-20200301T000000Z.backup").symlink_to(theirs[0])
+    folder.remove_expired(tmp_path, 2, folder.SCHEDULED)
+    assert [file.exists() for file in ours] == [False, True, True]
+    assert all(file.exists() for file in theirs)
 
 
 def test_two_backups_of_one_second_have_different_names() -> None:
