@@ -60,9 +60,13 @@ def write_password_file(file: Path, line: str) -> None:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600
-        with os.fdopen(descriptor, "w", encoding="ascii") as written:
-            written.write(line + "\n")
-        os.replace(name, file)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as written:
+                written.write(line + "\n")
+            os.replace(name, file)
+        except BaseException:
+            os.unlink(name)
+            raise
     except OSError as error:
         raise SettingsError(f"the password file {file} cannot be written: {error.strerror}") from error
 
