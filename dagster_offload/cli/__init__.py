@@ -137,9 +137,13 @@ class LazyGroup(HintingGroup):
             return super().invoke(ctx)
         except click.UsageError as error:
             from dagster_offload.cli.exits import WANTS_JSON, Refusal
+            from dagster_offload.text.plain_text import escaped_lines
 
             if ctx.meta.get(WANTS_JSON):
                 raise Refusal(error.format_message(), error.exit_code) from error
+            error.message = escaped_lines(
+                error.message
+            )  # it may quote a file's name that the shell has inserted for `*`
             raise
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise

@@ -1,5 +1,6 @@
 """`dagster-offload correct`: a person's word on a field of a record, which counts more than the model's."""
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -76,17 +77,20 @@ def command(
 
 
 def _set(settings: "Settings", ledger: "Ledger", key: str, written: tuple[str, ...], note: str | None) -> None:
+    from dagster_offload.cli.formatting import say
     from dagster_offload.ledger.work import corrections
     from dagster_offload.records.correcting import new_values
     from dagster_offload.stages.catalog import recipes
 
     values = new_values(settings, ledger, key, written)
     if not ledger.run(corrections.correct, key, values, note, recipes(settings)):
-        raise Refusal(f"{key} could not be read yet, so it has no record to correct: see dagster-offload explain {key}")
-    click.echo(f"{key}: corrected", err=True)
+        see = f"dagster-offload explain {shlex.quote(key)}"
+        raise Refusal(f"{key} could not be read yet, so it has no record to correct: see {see}")
+    say(f"{key}: corrected", err=True)
 
 
 def _clear(settings: "Settings", ledger: "Ledger", key: str, cleared: tuple[str, ...]) -> None:
+    from dagster_offload.cli.formatting import say
     from dagster_offload.ledger.work import corrections
     from dagster_offload.records.correcting import field_named
     from dagster_offload.stages.catalog import recipes
@@ -97,10 +101,11 @@ def _clear(settings: "Settings", ledger: "Ledger", key: str, cleared: tuple[str,
     if missing := [name for name, field in zip(cleared, fields, strict=True) if field not in existing]:
         raise Refusal(f"{key} has no correction of {', '.join(missing)}: see dagster-offload correct --list")
     ledger.run(corrections.clear, key, fields, recipes(settings))
-    click.echo(f"{key}: the model's answer counts again", err=True)
+    say(f"{key}: the model's answer counts again", err=True)
 
 
 def _keep(settings: "Settings", ledger: "Ledger", key: str) -> None:
+    from dagster_offload.cli.formatting import say
     from dagster_offload.ledger.work import corrections
     from dagster_offload.records.columns import column_name
     from dagster_offload.stages.catalog import recipes
@@ -109,7 +114,7 @@ def _keep(settings: "Settings", ledger: "Ledger", key: str) -> None:
     if not kept:
         raise Refusal(f"{key} has no correction that waits for a review: see dagster-offload correct --list")
     names = ", ".join(column_name(settings, stage, field) for stage, field in kept)
-    click.echo(f"{key}: kept for the present file: {names}", err=True)
+    say(f"{key}: kept for the present file: {names}", err=True)
 
 
 def _list(settings: "Settings", ledger: "Ledger", key: str | None, *, as_json: bool) -> None:

@@ -42,9 +42,9 @@ class FileText:
 def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> None:
     """Print the text that a scan would extract from these files. Needs no ledger, no Postgres and no slot.
 
-    Without --json, the texts go to standard output, and one line about each file goes to standard error. With --json,
-    standard output has one JSON object per line: path, outcome, reason, text, seconds, pages, format, is_read. The order
-    is that of the arguments.
+    Without --json, the texts go to standard output, without characters that could control a terminal, and one line about
+    each file goes to standard error. With --json, standard output has one JSON object per line: path, outcome, reason, text,
+    seconds, pages, format, is_read. The order is that of the arguments.
 
     \b
     dagster-offload text letter.pdf                  also a part of the name of a document of the library
@@ -58,6 +58,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
     from dagster_offload.cli.formatting import say
     from dagster_offload.extraction.ocr.tesseract import find_reader
     from dagster_offload.settings import load_settings
+    from dagster_offload.text.plain_text import cleaned
 
     settings = load_settings()
     has_failed = False
@@ -71,7 +72,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
         else:
             say(_about(found), err=True)
             if found.text:
-                click.echo(found.text)
+                click.echo(cleaned(found.text))
     if has_failed:
         ctx.exit(ExitCode.UNREADABLE_FILE)
 

@@ -64,6 +64,7 @@ def _check(settings: "Settings") -> "Iterator[HostCheck]":
     from dagster_offload.engine.extraction.host import HostCheck, check_host, check_ocr
     from dagster_offload.errors import OffloadError
     from dagster_offload.ledger.core.opening import reach_ledger
+    from dagster_offload.postgres.external import ADVICE_IF_EXPOSED, why_exposed
 
     broker = check_broker(settings)
     yield broker
@@ -75,7 +76,10 @@ def _check(settings: "Settings") -> "Iterator[HostCheck]":
         return
     try:
         with reach_ledger(settings) as ledger:
-            yield HostCheck("Postgres", True, "shared, and it keeps sessions")
+            with ledger.connect() as connection:
+                exposed = why_exposed(connection)
+            warning = "" if exposed is None else f"; {exposed}. {ADVICE_IF_EXPOSED}"
+            yield HostCheck("Postgres", True, f"shared, and it keeps sessions{warning}")
             yield from check_host(settings, ledger)
     except OffloadError as error:
         yield HostCheck("Postgres", False, str(error))

@@ -41,7 +41,7 @@ from dagster_offload.extraction.protocol import (
     parse_message,
     request_line,
 )
-from dagster_offload.host.python_process import python_command, python_environment
+from dagster_offload.host.python_process import environment_without_secrets, python_command
 from dagster_offload.library.files import extension
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 
@@ -235,7 +235,7 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
                 cwd="/",
-                env=_child_environment() | {"TMPDIR": self.folder.name},
+                env=environment_without_secrets() | {"TMPDIR": self.folder.name},
                 start_new_session=True,  # a process group that can be killed, and that Ctrl-C does not reach
             )
         except OSError:
@@ -339,8 +339,3 @@ class _Child:
                 return None
             found += read
         return bytes(found)
-
-
-def _child_environment() -> dict[str, str]:
-    """Our environment without our settings. A process that parses untrusted files must not hold an API key."""
-    return python_environment({name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")})

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PACKAGE_PARENT = str(Path(__file__).parents[2])
+# What Python, its libraries and Tesseract read from the environment.
+_PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR", "VIRTUAL_ENV", "TESSDATA_PREFIX"})
+_PASSED_ON_PREFIXES = ("LC_", "LD_", "DYLD_", "PYTHON", "MALLOC_", "GLIBC_", "OMP_", "NIX_", "COVERAGE_", "FAKETIME")
 
 
 def python_command(*arguments: str) -> tuple[str, ...]:
@@ -30,6 +33,20 @@ def python_environment(environment: Mapping[str, str] | None = None) -> dict[str
         result["PYTHONPATH"] = os.pathsep.join(paths)
     result["PYTHONSAFEPATH"] = "1"
     return result
+
+
+def environment_without_secrets() -> dict[str, str]:
+    """What a process needs that parses untrusted files. It must not hold a key.
+
+    Not only our own variables have keys: the pipeline file may name any, as in `${HOOK_TOKEN}`.
+    """
+    return python_environment(
+        {
+            name: value
+            for name, value in os.environ.items()
+            if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+        }
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dagster_offload.errors import ChangedWhileRead
 from dagster_offload.library.files import FileStat, seen_as
-from dagster_offload.library.handles import open_file, open_folder, open_library, resolve
+from dagster_offload.library.handles import open_file, open_folder, open_root, resolve
 
 _PART_BYTES = 1024 * 1024
 
@@ -55,7 +55,7 @@ def locate(library: Path, key: str) -> Path | None:
     if any(part in ("", ".", "..") for part in parts) or "\0" in key:
         return None
     try:
-        with open_library(library) as root:
+        with open_root(library) as root:
             if _is_file(root, library, key):
                 return library / key
             if key.isascii():

@@ -2,7 +2,7 @@
 
 The operating system never follows a link here, so a folder that is replaced by a link cannot lead out of the library.
 This module itself resolves links to files, and only to paths below the library, because git-annex stores files behind
-links.
+links. Exports use handles too, so that a link cannot lead them out of their folder.
 """
 
 import errno
@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import PurePosixPath
 
 _CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
@@ -23,9 +24,9 @@ MAX_PATH_BYTES = 4096
 
 
 @contextmanager
-def open_library(library: str | os.PathLike[str]) -> Iterator[int]:
-    """Open the library. It and its parents may be links, because its owner chose that path. Raises `OSError`."""
-    root = os.open(library, _ROOT)
+def open_root(folder: str | os.PathLike[str]) -> Iterator[int]:
+    """Open the library, or another folder that a person named. It may be a link, or lie behind one. Raises `OSError`."""
+    root = os.open(folder, _ROOT)
     try:
         yield root
     finally:
@@ -54,13 +55,13 @@ def _open_below(handle: int, part: str) -> int:
 
 def stat_file(library: str | os.PathLike[str], name: str) -> os.stat_result:
     """Return the stat of a document's file. Raises `OSError` (`EXDEV` for a link that leads out of the library)."""
-    with open_library(library) as root:
+    with open_root(library) as root:
         return resolve(root, library, name)[1]
 
 
 def open_file(library: str | os.PathLike[str], name: str) -> int:
     """Open a document's file for reading. The caller closes the descriptor. Raises `OSError` like `stat_file`."""
-    with open_library(library) as root:
+    with open_root(library) as root:
         try:
             return _open(root, name)
         except OSError as error:
@@ -70,11 +71,18 @@ def open_file(library: str | os.PathLike[str], name: str) -> int:
 
 
 def read_in(folder: int, name: str, most_bytes: int) -> bytes:
-    """Return the first bytes of a file in an open folder. Raises `OSError`; a link or a special file is an error too."""
-    with open(os.open(name, _FILE, dir_fd=folder), "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is not a file", name)
+    """Return the first bytes of a file in an open folder. Raises `OSError` as `open_in` does."""
+    with open_in(folder, name) as file:
         return file.read(most_bytes)
+
+
+def open_in(folder: int, name: str) -> FileIO:
+    """Open a file in an open folder for reading. Raises `OSError`; a link or a special file is an error too."""
+    descriptor = os.open(name, _FILE, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a file", name)
+    return FileIO(descriptor)
 
 
 def _open(root: int, name: str) -> int:

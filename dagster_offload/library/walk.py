@@ -20,7 +20,7 @@ from dagster_offload.library.files import (
     seen_as,
     why_unusable,
 )
-from dagster_offload.library.handles import open_folder, open_library, read_in, resolve, split
+from dagster_offload.library.handles import open_folder, open_root, read_in, resolve, split
 from dagster_offload.library.ignore import Selection
 from dagster_offload.library.left_out import HEAD_BYTES, IGNORE_FILE, Kind, LeftOut
 from dagster_offload.library.mounts import is_pseudo_file_system
@@ -108,7 +108,7 @@ def why_left_out(library: Path, key: str, rules: WalkRules = DEFAULT_RULES) -> L
 def _walk(library: Path, seen: SeenFiles, rules: WalkRules, only: str | None) -> Walk:
     root = os.fspath(library.absolute())
     try:
-        with open_library(root) as handle:
+        with open_root(root) as handle:
             return _Walker(root, handle, seen, rules, only).walk()
     except OSError as error:
         raise _missing(library, error) from error

@@ -13,6 +13,7 @@ from dagster_offload.notify.notice import notice_of
 from dagster_offload.settings import Settings
 from dagster_offload.sinks.faults import SinkFault
 from dagster_offload.sinks.next_try import SinkState, after_failure
+from dagster_offload.sinks.sender import store_outcome
 
 logger = logging.getLogger(__name__)
 
@@ -66,20 +67,20 @@ def send_due(ledger: Ledger, name: str, channel: Channel, is_stopped: Callable[[
     """Send what is due; returns the reason of the last failure, if any. Raises `LedgerUnavailable`."""
     reason = None
     while not is_stopped() and (due := ledger.run(notifications.next_due, name)) is not None:
-        reason = _send(ledger, name, channel, due)
+        reason = _send(ledger, name, channel, due, is_stopped)
     return reason
 
 
-def _send(ledger: Ledger, name: str, channel: Channel, due: Notification) -> str | None:
+def _send(ledger: Ledger, name: str, channel: Channel, due: Notification, is_stopped: Callable[[], bool]) -> str | None:
     try:
         channel.send(notice_of(name, due))
     except SinkFault as fault:
         decided = after_failure(fault, SinkState(due.waits), due.attempts)
         logger.info("notify.%s: %s", name, decided.reason)
         seconds = decided.record_wait if decided.is_refusal else decided.sink_wait
-        ledger.run(
-            notifications.store_failure, due.notification_id, decided.reason, seconds, is_refusal=decided.is_refusal
-        )
+        refused = decided.is_refusal
+        step = notifications.store_failure
+        store_outcome(ledger, is_stopped, step, due.notification_id, decided.reason, seconds, is_refusal=refused)
         return decided.reason
-    ledger.run(notifications.mark_sent, due.notification_id)
+    store_outcome(ledger, is_stopped, notifications.mark_sent, due.notification_id)
     return None

@@ -13,6 +13,7 @@ from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.postgres.outages import describe_outage
 from dagster_offload.postgres.pooler import refuse_pooler
 from dagster_offload.postgres.urls import libpq_url
+from dagster_offload.slot.addresses import is_loopback
 
 CONNECT_SECONDS = 10
 # A connection that a cut network has left without an answer fails after about this time. By default, Linux tries for 15 minutes.
@@ -37,6 +38,22 @@ def ensure_external(url: str) -> str:
             f"OFFLOAD_POSTGRES_URL: cannot use the database at {_address(conninfo)}: {_message(error, conninfo)}"
         ) from None  # the cause's text may hold the password
     return conninfo
+
+
+def why_exposed(connection: psycopg.Connection[Any]) -> str | None:
+    """What everyone on the network can read of this connection; None if it is encrypted, or stays on this machine."""
+    host = connection.info.host
+    if not is_readable(host, uses_tls=connection.pgconn.ssl_in_use):
+        return None
+    return f"texts and records are sent to {host} unencrypted: everyone on the network can read and change them"
+
+
+def is_readable(host: str, *, uses_tls: bool) -> bool:
+    """Whether others on the network can read a connection to this host, which may be the folder of a socket."""
+    return not uses_tls and not host.startswith("/") and not is_loopback(host)
+
+
+ADVICE_IF_EXPOSED = "let Postgres use TLS (ssl = on), and add sslmode=verify-full to OFFLOAD_POSTGRES_URL"
 
 
 def normalised(url: str) -> str:

@@ -8,8 +8,9 @@ from typing import Any, TextIO
 
 from dagster_offload.records.columns import Column, flat
 
-# A spreadsheet takes a cell that begins so for a formula and may run it (OWASP, CSV injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet takes a cell that begins so for a formula and may run it. In East Asian languages, the full-width forms count, too
+# (OWASP, CSV injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write(records: Iterable[Mapping[str, Any]], columns: tuple[Column, ...], out: TextIO) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_offload.records.columns import Column, flat
-from dagster_offload.text.plain_text import escaped_json
+from dagster_offload.text.plain_text import escaped_json, markdown_text
 
 _IN_BODY = ("title", "summary", "key_points")
 
@@ -34,5 +34,5 @@ def _written(value: Any) -> str:
 
 
 def _plain(text: Any) -> str:
-    """One paragraph that holds no HTML: notes are opened in programs that render it."""
-    return " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    """One paragraph without HTML, links, images or code of its own: a program that shows the note would load or run them."""
+    return markdown_text(" ".join(str(text).split()))

@@ -3,8 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.records.columns import Column, flat
@@ -12,7 +11,7 @@ from dagster_offload.records.columns import Column, flat
 RECORDS_A_GROUP = 5_000
 
 
-def write(records: Iterable[Mapping[str, Any]], columns: tuple[Column, ...], file: Path) -> int:
+def write(records: Iterable[Mapping[str, Any]], columns: tuple[Column, ...], file: BinaryIO) -> int:
     """Write the records to `file` in groups, so that memory stays flat. Returns the number of records.
 
     Raises `SettingsError` if pyarrow is not installed.

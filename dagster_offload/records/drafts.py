@@ -7,37 +7,49 @@ import contextlib
 import fcntl
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SUFFIX = ".new"
 _LEFT = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.new", re.DOTALL)
 _KEPT_BYTES = 100  # of the name of the file: a name has a limit in bytes, and that of the draft is longer
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A file beside `file` that takes its place at the end of the block, and disappears if the block raises."""
-    descriptor, draft = _locked_draft(file)
-    try:
-        yield draft
-        os.chmod(draft, 0o600)
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)
-        os.close(descriptor)
+def replacing(folder: int, name: str) -> Iterator[BinaryIO]:
+    """A file that takes the place of `name` in an open folder at the end of the block, and disappears if the block raises.
+
+    It is written by its descriptor only: a person who may write to the folder cannot redirect it by a link.
+    """
+    draft_name, draft = _locked_draft(folder, name)
+    with draft:
+        try:
+            yield draft
+            draft.flush()
+            os.replace(draft_name, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft_name, dir_fd=folder)
+            raise
 
 
-def _locked_draft(file: Path) -> tuple[int, Path]:
+def _locked_draft(folder: int, name: str) -> tuple[str, BinaryIO]:
     while True:
-        descriptor, name = tempfile.mkstemp(prefix=f".{_cut(file.name)}.", suffix=_SUFFIX, dir=file.parent)
+        draft_name = f".{_cut(name)}.{secrets.token_hex(4)}{_SUFFIX}"
+        try:
+            descriptor = os.open(draft_name, _NEW, 0o600, dir_fd=folder)
+        except FileExistsError:
+            continue
+        draft = os.fdopen(descriptor, "wb")
         with contextlib.suppress(OSError):  # a file system without locks: there no leftover is removed either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
-            return descriptor, Path(name)
-        os.close(descriptor)  # another export took it for a leftover before it was locked
+            return draft_name, draft
+        draft.close()  # another export took it for a leftover before it was locked
 
 
 def remove_leftovers(folder: Path, is_ours: Callable[[str], bool]) -> None:

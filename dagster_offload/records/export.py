@@ -1,6 +1,7 @@
 """Write records to files. A file is written beside its place and renamed, so that no reader ever sees half of one."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.library.handles import open_folder, open_in, open_root, read_in, split
 from dagster_offload.records import as_csv, as_html, as_jsonl, as_markdown, as_parquet
 from dagster_offload.records.columns import Column
 from dagster_offload.records.drafts import is_cut, is_named, remove_leftovers, replacing
@@ -18,6 +20,7 @@ FORMATS = ("jsonl", "csv", "parquet", "html", "md")
 # The names of the notes in a folder that are ours. Only these are ever removed.
 MANIFEST = ".dagster-offload.json"
 LONGEST_NAME = 250  # bytes of a file's name
+_NO_FOLDER = (errno.ENOTDIR, errno.ELOOP)  # the errors for a link, or a file, in the place of a folder
 
 Records = Iterable[Mapping[str, Any]]
 
@@ -42,22 +45,24 @@ def write_text(records: Records, columns: tuple[Column, ...], form: str, out: Te
 def write_file(records: Records, columns: tuple[Column, ...], form: str, file: Path) -> Exported:
     """Write records to one file. Raises `SettingsError` if it cannot be written; an older file then stays as it is."""
     remove_leftovers(file.parent, is_named(file.name))
-    with _replacing(file) as beside:
+    with _problems_of(file), open_root(file.parent) as folder, replacing(folder, file.name) as draft:
         if form == "parquet":
-            return Exported(as_parquet.write(records, columns, beside))
-        with beside.open("w", encoding="utf-8", newline="") as out:
+            return Exported(as_parquet.write(records, columns, draft))
+        with open(draft.fileno(), "w", encoding="utf-8", newline="", closefd=False) as out:
             return Exported(write_text(records, columns, form, out))
 
 
 def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, library: Path | None) -> Exported:
     """Write a Markdown note for each record into `folder`, and remove our notes of records that are not among them.
 
-    A note that did not change is not touched. Raises `SettingsError` for a folder that is the library or lies in it.
+    A note that did not change is not touched. Raises `SettingsError` for a folder that is the library or lies in it. A link in
+    the folder is never followed: notes of a folder that is a link cannot be written, and none is removed behind it.
     """
     refuse_in_library(folder, library)
     with _problems_of(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        before = set(_manifest(folder))
+    with _problems_of(folder), open_root(folder) as top:
+        before = set(_manifest(folder, top))
         for place, _, _ in os.walk(folder):
             remove_leftovers(Path(place), _is_note)
         ours: dict[str, None] = {}
@@ -65,17 +70,16 @@ def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, lib
         try:
             for record in records:
                 name = note_name(record["document"])
-                written += _write_if_changed(folder / name, as_markdown.note(record, columns))
+                written += _write_if_changed(folder, top, name, as_markdown.note(record, columns))
                 ours[name] = None
                 count += 1
         except BaseException:
-            _list_or_withdraw(folder, before, ours)
+            _list_or_withdraw(folder, top, before, ours)
             raise
         gone = before - ours.keys()
         for name in gone:
-            (folder / name).unlink(missing_ok=True)
-            _remove_empty_folders((folder / name).parent, folder)
-        _write_manifest(folder, ours)
+            _remove_note(top, name)
+        _write_manifest(folder, top, ours)
     return Exported(count, written, len(gone))
 
 
@@ -86,63 +90,97 @@ def _is_note(name: str) -> bool:
 
 def note_name(document: str) -> str:
     """The path of a document's note below the folder: `letters/rent.pdf.md`."""
-    parent, _, name = document.rpartition("/")
+    *folders, name = document.split("/")
     if len(f"{name}.md".encode()) > LONGEST_NAME:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-        name = name.encode()[: LONGEST_NAME - 16].decode(errors="ignore") + f"-{digest}"
-    return f"{parent}/{name}.md" if parent else f"{name}.md"
+        name = _with_digest(name)
+    return "/".join([*map(_folder_name, folders), f"{name}.md"])
 
 
-def _manifest(folder: Path) -> list[str]:
+def _folder_name(name: str) -> str:
+    """The name of a folder of notes. One that could be a file of ours is changed: `rent.md` is the note of `rent`, too."""
+    return _with_digest(name) if name.casefold().endswith(".md") or name == MANIFEST else name
+
+
+def _with_digest(name: str) -> str:
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return name.encode()[: LONGEST_NAME - 16].decode(errors="ignore") + f"-{digest}"
+
+
+def _manifest(folder: Path, top: int) -> list[str]:
     try:
-        names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["notes"]
+        with open_in(top, MANIFEST) as file:
+            return [name for name in json.loads(file.readall())["notes"] if name.endswith(".md")]
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SettingsError(
             f"{folder / MANIFEST} is damaged ({error}): remove it, and old notes that you do not want"
         ) from None
-    # A manifest that another program wrote must not lead out of the folder.
-    return [name for name in names if not os.path.isabs(name) and ".." not in name.split("/")]
 
 
-def _write_manifest(folder: Path, notes: Iterable[str]) -> None:
-    with _replacing(folder / MANIFEST) as beside:
-        beside.write_text(json.dumps({"notes": list(notes)}, ensure_ascii=False), encoding="utf-8")
+def _write_manifest(folder: Path, top: int, notes: Iterable[str]) -> None:
+    with _problems_of(folder / MANIFEST), replacing(top, MANIFEST) as draft:
+        draft.write(json.dumps({"notes": list(notes)}, ensure_ascii=False).encode())
 
 
-def _list_or_withdraw(folder: Path, before: Collection[str], ours: Iterable[str]) -> None:
+def _list_or_withdraw(folder: Path, top: int, before: Collection[str], ours: Iterable[str]) -> None:
     """List the notes of an export that broke off, so that a later one removes those whose record is gone by then.
 
     If the list cannot be written, for example because the disk is full, removes the new notes.
     """
     new = [name for name in ours if name not in before]
     try:
-        _write_manifest(folder, [*before, *new])
+        _write_manifest(folder, top, [*before, *new])
     except SettingsError:
         with contextlib.suppress(OSError):  # on a disk that is read-only now
             for name in new:
-                (folder / name).unlink(missing_ok=True)
-                _remove_empty_folders((folder / name).parent, folder)
+                _remove_note(top, name)
 
 
-def _write_if_changed(file: Path, text: str) -> bool:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        if file.read_text(encoding="utf-8") == text:
-            return False
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(file) as beside:
-        beside.write_text(text, encoding="utf-8", newline="")
+def _write_if_changed(folder: Path, top: int, name: str, text: str) -> bool:
+    with _problems_of(folder / name), _folder_of_note(top, name) as (place, last):
+        content = text.encode()
+        with contextlib.suppress(OSError):  # missing, or a link or something else in its place
+            if read_in(place, last, len(content) + 1) == content:
+                return False
+        with replacing(place, last) as draft:
+            draft.write(content)
     return True
 
 
-def _remove_empty_folders(folder: Path, top: Path) -> None:
-    while folder != top and folder.is_relative_to(top):
+@contextlib.contextmanager
+def _folder_of_note(top: int, name: str) -> Iterator[tuple[int, str]]:
+    """Open the folder of a note, which is created if it is missing. Yields it, and the name of the note in it."""
+    folder, last = split(name)
+    parts = folder.split("/") if folder else []
+    for depth in range(len(parts)):
+        with open_folder(top, "/".join(parts[:depth])) as above, contextlib.suppress(FileExistsError):
+            os.mkdir(parts[depth], dir_fd=above)
+    with open_folder(top, folder) as opened:
+        yield opened, last
+
+
+def _remove_note(top: int, name: str) -> None:
+    """Remove a note, and the folders that are empty then. One that is gone, or behind a link, is none of ours any more."""
+    try:
+        folder, last = split(name)
+        with open_folder(top, folder) as place:
+            os.unlink(last, dir_fd=place)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, *_NO_FOLDER):
+            raise
+    _remove_empty_folders(top, name.rpartition("/")[0])
+
+
+def _remove_empty_folders(top: int, folder: str) -> None:
+    while folder:
+        above, _, last = folder.rpartition("/")
         try:
-            folder.rmdir()
-        except OSError:
+            with open_folder(top, above) as place:
+                os.rmdir(last, dir_fd=place)
+        except OSError:  # it is not empty, or it is a link
             return
-        folder = folder.parent
+        folder = above
 
 
 def refuse_in_library(place: Path, library: Path | None) -> None:
@@ -154,14 +192,9 @@ def refuse_in_library(place: Path, library: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(file: Path) -> Iterator[Path]:
-    with _problems_of(file), replacing(file) as beside:
-        yield beside
-
-
-@contextlib.contextmanager
 def _problems_of(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SettingsError(f"{place} cannot be written: {error.strerror}; choose another place with --out") from error
+        reason = "a part of its path is a link or not a folder" if error.errno in _NO_FOLDER else error.strerror
+        raise SettingsError(f"{place} cannot be written: {reason}; choose another place with --out") from error

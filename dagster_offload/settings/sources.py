@@ -241,7 +241,7 @@ def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: st
         if not isinstance(value, str) or REFERENCE.search(value):
             continue
         is_key = key[-1] == "api_key"
-        has_password = key[-1] in ("url", "postgres_url") and without_password(value) != value
+        has_password = key[-1] in ("url", "postgres_url", "broker") and without_password(value) != value
         if is_key or has_password:
             raise SettingsError(
                 f"{file_name}:{parsed.places[key]}: {leaf.dotted} contains a secret, and the file {file.readers}: write "

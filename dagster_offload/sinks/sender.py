@@ -4,11 +4,13 @@ One sender per sink at a time, over all processes: it holds a lock of Postgres, 
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Connection, Cursor, Ledger
 from dagster_offload.ledger.sinks import deliveries, sinks
 from dagster_offload.ledger.sinks.deliveries import Delivery
@@ -19,7 +21,12 @@ from dagster_offload.sinks.message import message_of
 from dagster_offload.sinks.next_try import NextTry, SinkState, after_failure
 from dagster_offload.sinks.planning import plan
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
+
+STORE_AGAIN_SECONDS = 1.0  # between two tries, each of which waits for Postgres itself
 
 
 @dataclass
@@ -90,24 +97,43 @@ def send_due(
         delivery = ledger.run(deliveries.next_due, name)
         if delivery is None:
             return done
-        _send(ledger, sink, delivery, done)
+        _send(ledger, sink, delivery, done, is_stopped)
         if done.waits is not None:
             return done
     return done
 
 
-def _send(ledger: Ledger, sink: Sink, delivery: Delivery, done: Sent) -> None:
+def store_outcome(
+    ledger: Ledger,
+    is_stopped: Callable[[], bool],
+    step: Callable[Concatenate[Cursor, P], T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Store how a sending ended. Waits as long as Postgres is unavailable or its disk is full: what was sent would be sent again.
+
+    Raises `LedgerUnavailable` once the sender is stopped. Then the same is sent again after the next start.
+    """
+    while True:
+        try:
+            return ledger.run(step, *args, **kwargs)
+        except LedgerUnavailable as error:
+            if is_stopped():
+                raise
+            logger.warning("what was just sent cannot be recorded yet, so nothing else is sent: %s", error)
+            time.sleep(STORE_AGAIN_SECONDS)
+
+
+def _send(ledger: Ledger, sink: Sink, delivery: Delivery, done: Sent, is_stopped: Callable[[], bool]) -> None:
     try:
         written = sink.send(message_of(delivery))
     except SinkFault as fault:
-        waits, refusals = ledger.run(sinks.in_a_row, delivery.sink)
-        decided = after_failure(fault, SinkState(waits, refusals), delivery.attempts)
+        decided = store_outcome(ledger, is_stopped, _store_failure, delivery, fault)
         logger.info("sink %s: %s", delivery.sink, decided.reason)
-        ledger.run(_store_failure, delivery, decided)
         done.refused += decided.is_refusal
         done.waits = decided.reason if decided.sink_wait is not None else None
         return
-    ledger.run(_store_success, delivery, written)
+    store_outcome(ledger, is_stopped, _store_success, delivery, written)
     done.sent += 1
 
 
@@ -116,8 +142,11 @@ def _store_success(cur: Cursor, delivery: Delivery, written: Mapping[str, Any] |
     sinks.clear_wait(cur, delivery.sink)
 
 
-def _store_failure(cur: Cursor, delivery: Delivery, decided: NextTry) -> None:
+def _store_failure(cur: Cursor, delivery: Delivery, fault: SinkFault) -> NextTry:
+    waits, refusals = sinks.in_a_row(cur, delivery.sink)
+    decided = after_failure(fault, SinkState(waits, refusals), delivery.attempts)
     if decided.is_refusal:
         deliveries.refuse(cur, delivery.delivery_id, decided.reason, decided.record_wait, counts=decided.counts)
     waiting = decided.reason if decided.sink_wait is not None else None
     sinks.store_wait(cur, delivery.sink, decided.sink_wait, waiting, decided.state.waits, decided.state.refusals)
+    return decided

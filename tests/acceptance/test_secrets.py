@@ -10,6 +10,7 @@ from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.simulator import Router
 from tests.support.acceptance import Home, a_home, command_line, wait_for
 from tests.support.searching import files_in, files_with
+from tests.support.ui import UI
 
 URL_PASSWORD, KEY, POSTGRES_PASSWORD = SECRETS = ("s3cret-of-the-url", "s3cret-key", "s3cret-of-postgres")
 
@@ -41,6 +42,9 @@ def test_no_secret_is_in_a_process_list_a_log_a_table_or_a_file(home: Home, empt
     wait_for(is_done, "the record of the letter")
     home.run("status")
     home.run("doctor")
+    shown = UI(home).ask("{ instance { info } }")["instance"]["info"]  # the page *Deployment*, *Configuration*
+    assert "run_storage" in shown
+    assert "s3cret" not in shown
     assert len(command_lines) >= 4, "the code server, the daemon, the UI and `up` itself"
     assert not [line for line in command_lines if "s3cret" in line]
     assert "s3cret" not in home.said

@@ -1,6 +1,6 @@
 """The job `extract` on several hosts: one dies, one is cut off, Redis or Postgres stops, clocks and time zones differ.
 
-Nothing is lost or done twice.
+Nothing is lost or done twice. And nothing leaks: Redis, the workers' command lines and files hold no key and no text.
 """
 
 import signal
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.acceptance import PATIENCE_SECONDS, wait_for
-from tests.support.hosts import CLI, Site, a_site
+from tests.support.hosts import CLI, REDIS_PASSWORD, Site, a_site
+from tests.support.searching import files_with
 
 pytestmark = [pytest.mark.redis, pytest.mark.root]
 DOCUMENTS = 120
@@ -29,6 +30,8 @@ def test_the_documents_of_a_host_that_dies_are_done_by_another_whose_clock_is_te
     checked = ada.run("worker", "--check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "s ahead of the database's" in checked.stdout
+    assert f"its password and that of Postgres are sent to {site.address} unencrypted" in checked.stdout
+    assert f"texts and records are sent to {site.address} unencrypted" in checked.stdout
 
     bob.start_worker()
     run = site.launch(steps=2)
@@ -114,3 +117,31 @@ def test_a_worker_that_is_stopped_gives_its_step_and_its_documents_to_another(si
     site.wait_for_run(run)
     site.assert_each_done_once()
     assert site.done_by_host()["ada"] > 0
+
+
+def test_redis_and_the_workers_show_no_key_and_no_text_of_a_document(site: Site) -> None:
+    text, secrets = "the rent is", (REDIS_PASSWORD, "s3cret-key", "s3cret-url")
+    site.environment |= {
+        "OFFLOAD_DEEP_URL": f"http://me:s3cret-url@{site.address}:9",
+        "OFFLOAD_DEEP_MODEL": "qwen-macbook",
+        "OFFLOAD_DEEP_API_KEY": "s3cret-key",
+    }
+    ada = site.host("ada")
+    worker = ada.start(*CLI, "worker")
+    run = site.launch(steps=1)
+    with site.frozen(ada):
+        task = site.redis_content()
+        lines = ada.command_lines()
+    site.wait_for_run(run)
+    result = site.redis_content()
+    worker.terminate()
+    assert worker.wait(PATIENCE_SECONDS) == 0
+
+    assert "step_keys_to_execute" in task, "the task that ada works on"
+    assert "STEP_SUCCESS" in result
+    assert any("celery" in line for line in lines)
+    shown = [task, result, *lines, ada.said, (site.folder / "run").read_text()]
+    assert [word for word in (text, *secrets) if any(word in each for each in shown)] == []
+    assert files_with([text], site.server, without=[]), "the texts are in the ledger"
+    assert files_with([text], site.folder, without=[site.library, site.server]) == []
+    assert files_with(secrets, site.folder, without=[]) == []

@@ -1,6 +1,7 @@
 """A whole run of `up` with a hostile router: no key anywhere, and document text only in the ledger and in previews.
 
-The router repeats what it was sent in every answer and refusal. Each document contains the word `MARKER`.
+The router repeats what it was sent in every answer and refusal, and so do the servers of a sink and of a channel. Each document
+contains the word `MARKER`.
 """
 
 import base64
@@ -9,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,21 +21,34 @@ from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.faults.raw_server import CompletionRequest, Connection, RawServer, completion, reply
 from tests.support.acceptance import Home
 from tests.support.ledger_reader import LedgerReader
-from tests.support.searching import Watch, files_with, rows, rows_without_previews
+from tests.support.searching import Watch, files_in, files_with, rows, rows_without_previews
+from tests.support.sink_servers import Answer, Request, serving
 from tests.support.ui import UI, home_for
 
 pytestmark = pytest.mark.timeout(1200)
 
 MARKER = "zyxheron"
 KEY, URL_PASSWORD, PRIMARY_KEY, PRIMARY_PASSWORD = KEYS = tuple(f"s3cret-{n}" for n in ("key", "url", "key2", "url2"))
+HOOK_PATH, HOOK_TOKEN, HOOK_SECRET = HOOK = ("s3cret-path", "s3cret-token", "s3cret-signature")
 SECRETS = (
     *KEYS,
+    *HOOK,
     *(base64.b64encode(f"me:{password}".encode()).decode() for password in (URL_PASSWORD, PRIMARY_PASSWORD)),
 )
 
 ANSWERED = ["backfill-1.txt", "backfill-2.txt", "drained.txt", "materialized.txt", "open-at-the-crash.txt"]
 PROSE, REFUSED, CUT = FAILING = ["prose.txt", "refused.txt", "cut.txt"]
 BROKEN = ["broken.pdf", "broken.docx"]
+
+# A program that prints what it is given, a webhook and a channel. None of them takes a record or a message.
+PIPELINE = """
+on_record:
+  program: {command: [/bin/sh, -c, 'cat; cat >&2; exit 3']}
+  hook: {webhook: "${HOOK_URL}", token: "${HOOK_TOKEN}", secret: "${HOOK_SECRET}"}
+notify:
+  phone: {webhook: "${HOOK_URL}", token: "${HOOK_TOKEN}", secret: "${HOOK_SECRET}"}
+"""
+EXPORTS = ("records.jsonl", "records.csv", "records.html", "records.parquet")
 
 
 class Tattler:
@@ -67,6 +82,11 @@ class Tattler:
         return True
 
 
+def tattle(request: Request) -> Answer:
+    """Refuse what a sink or a channel sends, and repeat all of it."""
+    return 400, {"detail": f"{request.path} {request.headers} {request.body.decode()}"}
+
+
 def _refuse(connection: Connection, status: int, message: str) -> bool:
     connection.send(reply(status, json.dumps({"error": {"message": message}}).encode()))
     return True
@@ -84,10 +104,11 @@ class WholeRun:
 @pytest.fixture(scope="module")
 def run() -> Iterator[WholeRun]:
     router = Tattler()
-    with RawServer(router) as server, Router() as unused, home_for(unused) as home:
+    with RawServer(router) as server, serving(tattle) as hook, Router() as unused, home_for(unused) as home:
         watch = Watch(home, _own_folders(home))
         write_documents(home.library)
-        write_settings(home, server)
+        (home.folder / "exports").mkdir()
+        write_settings(home, server, hook)
         play(home, router, watch)
         yield WholeRun(home, watch, server)
 
@@ -111,7 +132,7 @@ def write_documents(library: Path) -> None:
         archive.writestr("word/document.xml", f"<w:document><{MARKER} {MARKER}='{MARKER}'></w:document>")
 
 
-def write_settings(home: Home, server: RawServer) -> None:
+def write_settings(home: Home, server: RawServer, hook: str) -> None:
     settings = {
         "OFFLOAD_DEEP_URL": server.url.replace("http://", f"http://me:{URL_PASSWORD}@"),
         "OFFLOAD_DEEP_MODEL": "qwen-macbook",
@@ -120,7 +141,11 @@ def write_settings(home: Home, server: RawServer) -> None:
         "OFFLOAD_PRIMARY_MODEL": "small",
         "OFFLOAD_PRIMARY_API_KEY": PRIMARY_KEY,
         "OFFLOAD_SCAN_INTERVAL": "1",
+        "HOOK_URL": f"{hook}/{HOOK_PATH}",
+        "HOOK_TOKEN": HOOK_TOKEN,
+        "HOOK_SECRET": HOOK_SECRET,
     }
+    (home.folder / "offload.yaml").write_text(PIPELINE)
     (home.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
 
@@ -155,8 +180,18 @@ def play(home: Home, router: Tattler, watch: Watch) -> None:
     watch.wait(lambda: ui.waits(failing) != [], "the failing document's run to wait for the next attempt")
     backfill = ui.backfill(ANSWERED[:2])
     watch.wait(lambda: ui.backfill_status(backfill) == "COMPLETED_SUCCESS", "the backfill")
+    watch.wait(lambda: len(_refused_by_sinks(ledger)) == 2, "a refusal by both sinks")
+    watch.wait(lambda: ledger("select 1 from notifications where reason is not null") != [], "a refused message")
     for command in ("status", "doctor", "scan", "drain"):
         watch.run(command)
+    for group, name in (("sink", "hook"), ("notify", "phone")):
+        watch.run(group, "list")
+        watch.run(group, "list", "--json")
+        watch.run(group, "test", name)
+        watch.run(group, "send")
+    for name in EXPORTS:
+        watch.run("records", "--out", f"exports/{name}")
+    watch.run("records", "--format", "md", "--out", "exports/notes")
     watch.run("status", "--json")
     watch.run("slot", "show", "--json")
     for name in (*ANSWERED, *FAILING, *BROKEN):
@@ -167,6 +202,10 @@ def play(home: Home, router: Tattler, watch: Watch) -> None:
 def _done(ledger: LedgerReader, documents: list[str]) -> bool:
     items = [ledger.items(document) for document in documents]
     return all(item[stage]["state"] == "done" for item in items for stage in (CLASSIFY, SUMMARIZE))
+
+
+def _refused_by_sinks(ledger: LedgerReader) -> list[dict[str, Any]]:
+    return ledger("select distinct sink from deliveries where reason is not null")
 
 
 def _failures(ledger: LedgerReader, document: str) -> bool:
@@ -188,8 +227,16 @@ def test_no_key_and_no_password_is_in_a_file(run: WholeRun) -> None:
 
 
 def test_document_text_is_in_no_file_but_the_ledgers(run: WholeRun) -> None:
-    data = run.home.home / "postgres" / "data"
-    assert files_with([MARKER], run.home.folder, without=[run.home.library, data]) == []
+    data, exports = run.home.home / "postgres" / "data", run.home.folder / "exports"
+    assert files_with([MARKER], run.home.folder, without=[run.home.library, data, exports]) == []
+
+
+def test_an_export_holds_the_records_and_only_its_owner_can_read_it(run: WholeRun) -> None:
+    exports = run.home.folder / "exports"
+    written = [path for path, _ in files_in(exports)]
+    assert {path.name for path in written} >= {*EXPORTS, "drained.txt.md"}
+    assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
+    assert len(files_with([MARKER], exports, without=[])) >= len(EXPORTS) - 1  # Parquet is compressed
 
 
 def test_no_command_line_no_output_and_no_temporary_file_has_a_key_or_document_text(run: WholeRun) -> None:

@@ -64,3 +64,45 @@ def test_an_unknown_shell_is_refused_with_the_known_ones(call: Call, monkeypatch
     assert result.exit_code == 2
     assert "bash, zsh, fish" in result.stderr
     assert isinstance(main, click.Group)
+
+
+# What Tab and then Enter do in bash: the function fills COMPREPLY, and the shell reads the line.
+TAB_AND_ENTER = """
+source script
+COMP_WORDS=(dagster-offload explain "$1") COMP_CWORD=2
+_dagster_offload_completion dagster-offload
+for offered in "${COMPREPLY[@]}"; do eval "printf '%s\\n' $offered"; done
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "$(touch pwned).txt",
+        "`touch pwned`.txt",
+        "a; touch pwned #.txt",
+        "a & touch pwned.txt",
+        "a > pwned",
+        "$HOME and ~ and *",
+        'it\'s "quoted", with, commas \\ and a backslash.txt',
+        "청구서 2025.pdf",
+        "plain.txt",
+    ],
+)
+def test_a_name_that_the_tab_key_inserts_in_bash_runs_nothing(call: Call, tmp_path: Path, name: str) -> None:
+    (tmp_path / "script").write_text(call("completion", "show", "bash").stdout)
+    program = tmp_path / "dagster-offload"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\nplain,{name}\nplain,second.txt\nEND\n")
+    program.chmod(0o755)
+    (tmp_path / name.replace("/", "-")).touch()  # the shell must not expand names of files either
+    path = f"{tmp_path}:/usr/bin:/bin"
+    ran = subprocess.run(
+        ["bash", "--norc", "-c", TAB_AND_ENTER, "bash", ""],
+        cwd=tmp_path,
+        env={"PATH": path, "LC_ALL": "C.UTF-8", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.stdout, ran.stderr) == (f"{name}\nsecond.txt\n", "")
+    assert not (tmp_path / "pwned").exists()

@@ -62,6 +62,8 @@ def harmful_in(text: str) -> list[str]:
 
 
 def test_no_command_shows_a_harmful_character(call: Call, drained: None, library: Path) -> None:
+    outside = library.parent / "letter\u202e.txt"
+    outside.write_text(f"The rent for May{DRIVES} is due on Monday, by bank transfer, to the landlord as always.")
     for command in (
         ["status"],
         ["status", "--json"],
@@ -75,10 +77,54 @@ def test_no_command_shows_a_harmful_character(call: Call, drained: None, library
         ["explain", f"missing{DRIVES}", "--json"],
         ["retry", f"missing{DRIVES}"],
         ["retry", NAME, "--json"],
+        ["records"],
+        ["records", "--json"],
+        ["records", NAME],
+        ["records", NAME, "--text"],
+        ["records", NAME, "--json"],
+        ["records", "--format", "jsonl"],
+        ["records", "--format", "csv"],
+        ["records", "--format", "html"],
+        ["records", f"missing{DRIVES}"],
+        ["records", "--where", f"{DRIVES}=1"],
+        ["records", "--where", f"title={DRIVES}"],
+        ["records", "--search", DRIVES],
+        ["records", "--state", DRIVES],
+        ["records", "--changed-since", DRIVES],
+        ["records", "--out", f"missing{DRIVES}/records.csv"],
+        ["correct", NAME, "--set", f"title=Rent{DRIVES}"],
+        ["correct", NAME, "--clear", "title"],
+        ["correct", NAME, "--set", f"summary=Due{DRIVES}", "--note", f"note{DRIVES}"],
+        ["correct", "--list"],
+        ["correct", NAME, "--set", f"{DRIVES}=1"],
+        ["redo", NAME],
+        ["redo", f"missing{DRIVES}"],
+        ["preview"],
+        ["preview", "--json"],
+        ["text", str(outside), str(library / NAME)],
+        ["text", str(outside), str(library / NAME), "--json"],
+        ["text", f"missing{DRIVES}"],
+        ["stage", "list"],
+        ["stage", "try", f"stage{DRIVES}", NAME],
+        ["stage", "try", "summarize", f"missing{DRIVES}"],
+        ["sink", "list"],
+        ["sink", "test", f"sink{DRIVES}"],
+        ["notify", "test", f"channel{DRIVES}"],
+        ["slot", "show", f"slot{DRIVES}"],
+        ["pause", f"slot{DRIVES}"],
+        ["pause", "--until", DRIVES],
+        ["config", "set", f"key{DRIVES}", "1"],
+        ["drain", f"stage{DRIVES}"],
+        ["status", "--home", f"home{DRIVES}"],
+        [f"command{DRIVES}"],
+        ["backup", f"missing{DRIVES}/file"],
+        ["restore", f"missing{DRIVES}"],
+        ["doctor", f"slot{DRIVES}"],
     ):
         result = call(*command)
-        assert not harmful_in(result.output), command
-        assert result.output
+        shown = result.output.replace("\r\n", "\n")  # the line ends of CSV
+        assert not harmful_in(shown), command
+        assert result.output, command
     assert "rent [bold]\\u202efdp.txt" in call("explain", NAME).output
     assert json.loads(call("explain", NAME, "--json").stdout)["document"] == NAME  # scripts get the original name
 

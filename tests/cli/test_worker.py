@@ -1,12 +1,22 @@
-"""`worker` checks this host first. Without Redis, Postgres or the library it starts nothing and names what to change."""
+"""`worker` checks this host first. Without Redis, Postgres or the library it starts nothing and names what to change.
+
+And it imports nothing from the working folder, as Celery's own command would.
+"""
 
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
+from dagster_offload.defs.execution.celery import celery_options, worker_command
+from dagster_offload.host.python_process import python_command, python_environment
+from dagster_offload.settings import load_settings
+from tests.support.acceptance import wait_for
 from tests.support.cli import Call
 from tests.support.ports import held_port
 
@@ -59,3 +69,117 @@ def test_json_is_for_the_checks_only(call: Call, library: Path) -> None:
     result = call("worker", "--json")
     assert result.exit_code == 2
     assert "use it with --check" in json.loads(result.stdout)["error"]
+
+
+# Modules that Celery, Dagster's executor or our application import at some time, or try to.
+PLANTED = (
+    "dagster_celery",
+    "dagster",
+    "redis",
+    "eventlet",
+    "gevent",
+    "django",
+    "psycopg",
+    "pydantic",
+    "dateutil",
+    "msgpack",
+)
+
+
+@pytest.fixture
+def folder_of_another(tmp_path: Path) -> Path:
+    """A working folder with modules that fail when they are imported."""
+    folder = tmp_path / "another"
+    folder.mkdir()
+    for name in PLANTED:
+        (folder / f"{name}.py").write_text(f"raise SystemExit('{name} was planted')")
+    return folder
+
+
+def run_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = python_environment() | {"OFFLOAD_CELERY_BROKER": "redis://:s3cret@127.0.0.1:1/0"}
+    return subprocess.run(
+        python_command(*arguments), cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.redis
+def test_a_worker_imports_nothing_from_the_working_folder(folder_of_another: Path) -> None:
+    command, application = worker_command()[:2], worker_command()[2:4]
+    ran = run_in(folder_of_another, *command, *application, "report")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "execute_plan" in ran.stdout
+    assert "planted" not in ran.stdout + ran.stderr
+    as_celery_does = run_in(folder_of_another, "-m", "celery", *application, "report")
+    assert "was planted" in as_celery_does.stdout + as_celery_does.stderr
+
+
+@pytest.mark.redis
+def test_a_run_over_celery_imports_nothing_from_the_working_folder(folder_of_another: Path) -> None:
+    (folder_of_another / "only_here.py").write_text("print('planted')")
+    build = """
+from dagster_offload.defs.execution.celery import build_celery_executor
+from dagster_offload.settings import load_settings
+build_celery_executor(load_settings())
+from celery.utils.imports import import_from_cwd
+try:
+    import_from_cwd("only_here")
+except ModuleNotFoundError:
+    print("not found")
+"""
+    ran = run_in(folder_of_another, "-c", build)
+    assert (ran.returncode, ran.stdout) == (0, "not found\n"), ran.stderr
+
+
+# Only this process has it, so the usual port is free there.
+ADDRESS = f"127.{100 + os.getpid() // 250 % 100}.{os.getpid() % 250}.2"
+
+
+@pytest.fixture
+def tls_redis(tmp_path: Path) -> Iterator[Path]:
+    """A Redis that speaks TLS only. Yields the certificate of its authority."""
+    authority = trustme.CA()
+    issued = authority.issue_cert(ADDRESS)
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = [
+        "--port",
+        "0",
+        "--tls-port",
+        "6379",
+        "--tls-auth-clients",
+        "no",
+        "--tls-cert-file",
+        str(tmp_path / "cert.pem"),
+    ]
+    tls += ["--tls-key-file", str(tmp_path / "key.pem"), "--tls-ca-cert-file", str(tmp_path / "ca.pem")]
+    log = tmp_path / "redis.log"
+    command = ["redis-server", *tls, "--bind", ADDRESS, "--save", "", "--dir", str(tmp_path), "--logfile", str(log)]
+    server = subprocess.Popen([*command, "--requirepass", "s3cret"])
+    try:
+        wait_for(lambda: server.poll() is not None or (log.exists() and "Ready to accept" in log.read_text()), "Redis")
+        assert server.poll() is None, log.read_text()
+        yield tmp_path / "ca.pem"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.redis
+def test_a_broker_with_tls_is_used_by_celery_and_its_certificate_is_verified(
+    tls_redis: Path, call: Call, library: Path
+) -> None:
+    from dagster_celery.executor import CeleryExecutor
+    from dagster_celery.make_app import make_app
+
+    address = f"rediss://:s3cret@{ADDRESS}:6379/0"
+    os.environ["OFFLOAD_CELERY_BROKER"] = address
+    assert "CERTIFICATE_VERIFY_FAILED" in found(call("worker", "--check", "--json").output)["broker"]
+    os.environ["OFFLOAD_CELERY_BROKER"] = f"{address}?ssl_ca_certs={tls_redis}"
+    checks = json.loads(call("worker", "--check", "--json").output)["checks"]
+    assert checks[0] == {"name": "broker", "ok": True, "found": f"Redis on {ADDRESS}"}
+    app = make_app(CeleryExecutor.for_cli(**celery_options(load_settings())).app_args())
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1)
+    assert app.backend.client.ping()

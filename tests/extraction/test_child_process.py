@@ -233,8 +233,9 @@ def test_closing_ends_an_extraction_in_another_thread(own_extractor: Extractor, 
 
 
 @linux_only
-def test_the_child_does_not_inherit_our_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OFFLOAD_DEEP_API_KEY", SECRET)
+@pytest.mark.parametrize("name", ["OFFLOAD_DEEP_API_KEY", "HOOK_TOKEN", "PGPASSWORD"])
+def test_the_child_inherits_no_key(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, SECRET)
     with Extractor() as extractor:
         pid = started(extractor, tmp_path)
         assert SECRET.encode() not in Path(f"/proc/{pid}/environ").read_bytes()

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.service.senders import RunningSenders
+from dagster_offload.testing import ChangeTiming
 from tests.notify.conftest import Channels
+from tests.support.disks import no_space_for_updates
 from tests.support.sink_servers import Receiver, serving
 
 
@@ -185,3 +187,23 @@ def test_a_command_reads_the_message_as_json(channels: Channels, tmp_path: Path)
     channels.round("desk")
     assert "편지.txt" in (tmp_path / "got").read_text(encoding="utf-8")
     assert channels.stored("desk") == [("needs_you", "sent")]
+
+
+@pytest.mark.rule("notify-1")
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_message_is_not_sent_again_while_its_outcome_cannot_be_stored(
+    channels: Channels, hook: str, receiver: Receiver, change_timing: ChangeTiming, status: int
+) -> None:
+    channels.round("hook")
+    channels.engine.texts("a.txt")
+    channels.engine.drain()
+    channels.end_work()
+    change_timing(ledger_patience=0.0)
+    receiver.status = status
+    with no_space_for_updates(channels.engine, "notifications") as wait_for_refused:
+        sending = channels.engine.beside(channels.round, "hook")
+        wait_for_refused(3, sending)
+        assert len(receiver.seen) == 1
+        assert not sending.done()
+    sending.result(120)
+    assert len(receiver.seen) == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dagster_offload.library.handles import open_root
 from dagster_offload.records import export
 from dagster_offload.records.columns import columns
 from dagster_offload.records.drafts import is_named, remove_leftovers, replacing
@@ -54,10 +55,11 @@ def test_the_draft_of_a_killed_note_is_removed_by_the_next_export_of_notes(tmp_p
 
 def test_a_draft_that_is_written_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "records.csv"
-    with replacing(file) as draft:
-        draft.write_text("first")
+    with open_root(tmp_path) as folder, replacing(folder, file.name) as draft:
+        draft.write(b"first")
+        [name] = drafts_in(tmp_path)
         export.write_file([{"document": "a.txt", "state": "done"}], DOCUMENT, "csv", file)
-        assert draft.exists()
+        assert drafts_in(tmp_path) == [name]
     assert file.read_text() == "first"
     assert drafts_in(tmp_path) == []
 
@@ -93,10 +95,10 @@ def test_a_draft_that_was_taken_for_a_leftover_is_made_again(tmp_path: Path, mon
         lock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", remove_first)
-    with replacing(tmp_path / "records.csv") as draft:
-        draft.write_text("whole")
+    with open_root(tmp_path) as folder, replacing(folder, "records.csv") as draft:
+        draft.write(b"whole")
+    assert made
     assert (tmp_path / "records.csv").read_text() == "whole"
-    assert draft != made[0]
 
 
 def test_notes_with_the_longest_names_are_written(tmp_path: Path) -> None:

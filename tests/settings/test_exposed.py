@@ -1,11 +1,11 @@
-"""Sinks and channels that send a secret over plain HTTP."""
+"""Sinks and channels that send a secret over plain HTTP, and a broker that others can use."""
 
 from pathlib import Path
 
 import pytest
 
 from dagster_offload.settings import load_settings
-from dagster_offload.settings.sections.exposed import Exposed, exposed
+from dagster_offload.settings.sections.exposed import Exposed, exposed, exposed_broker
 
 
 def found(folder: Path, section: str, entry: str) -> list[Exposed]:
@@ -63,3 +63,28 @@ def test_a_secret_over_plain_http_beyond_loopback_is_found(
 )
 def test_what_no_one_else_can_read_is_not_found(section: str, entry: str, tmp_path: Path) -> None:
     assert found(tmp_path, section, entry) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("redis://box:6379/0", "no password: all who can reach box can run code as its workers"),
+        ("redis://127.0.0.1:6379/0", "no password: all who can reach 127.0.0.1 can run code"),
+        ("rediss://box:6379/0", "no password: all who can reach box can run code"),
+        ("redis://:s3cret@box:6379/0", "its password and that of Postgres are sent to box unencrypted"),
+        ("redis://me:s3cret@192.168.1.7:6379/0", "its password and that of Postgres are sent to 192.168.1.7"),
+        ("redis://:s3cret@127.0.0.1:6379/0", None),
+        ("rediss://:s3cret@box:6379/0", None),
+        ("rediss://box:6379/0?ssl_certfile=/etc/mine.pem&ssl_keyfile=/etc/mine.key", None),
+    ],
+)
+def test_a_broker_that_others_can_use_or_read_is_found(address: str, words: str | None) -> None:
+    broker = exposed_broker(load_settings(celery_broker=address))
+    assert (None if broker is None else broker.found.startswith(words or "")) == (None if words is None else True)
+    assert "s3cret" not in str(broker)
+
+
+def test_a_broker_that_others_can_use_is_among_what_doctor_reports() -> None:
+    [only] = exposed(load_settings(celery_broker="redis://box:6379/0"))
+    assert (only.noun, only.setting) == ("broker", "celery.broker")
+    assert "OFFLOAD_CELERY_BROKER" in only.advice

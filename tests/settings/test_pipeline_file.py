@@ -238,6 +238,7 @@ def test_the_text_of_stages_is_taken_as_it_is() -> None:
         "slots: {deep: {api_key: s3cret}}",
         "slots: {primary: {url: 'http://me:s3cret@host'}}",
         "postgres_url: postgresql://me:s3cret@host/db",
+        "celery: {broker: 'redis://:s3cret@host:6379/0'}",
     ],
 )
 def test_a_secret_in_a_file_that_others_may_read_is_refused_and_not_shown(text: str) -> None:

@@ -5,13 +5,18 @@ from typing import Any
 
 import pytest
 
+from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.sinks import deliveries
 from dagster_offload.ledger.sinks import sinks as ledger_sinks
 from dagster_offload.ledger.work import corrections
 from dagster_offload.ledger.work.corrections import NewValue
-from dagster_offload.sinks.planning import register
+from dagster_offload.sinks.build import build
+from dagster_offload.sinks.planning import plan, register
+from dagster_offload.sinks.sender import send_due
 from dagster_offload.stages.catalog import recipes
+from dagster_offload.testing import ChangeTiming
 from tests.sinks.conftest import Sinks
+from tests.support.disks import no_space_for_updates
 from tests.support.sink_servers import Receiver, Request
 
 
@@ -198,3 +203,39 @@ def test_the_message_of_a_repetition_is_the_same_to_the_byte(sinks: Sinks, webho
     first, second = receiver.seen
     assert first.body == second.body
     assert json.loads(second.body)["document"] == "난방비.txt"
+
+
+@pytest.mark.rule("sink-1")
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_a_record_is_not_sent_again_while_its_outcome_cannot_be_stored(
+    sinks: Sinks, webhook: str, receiver: Receiver, change_timing: ChangeTiming, status: int
+) -> None:
+    change_timing(ledger_patience=0.0)
+    sinks.use(hook={"webhook": webhook})
+    sinks.answered("a.txt", "b.txt")
+    while plan(sinks.engine.settings(), sinks.engine.ledger):
+        pass
+    receiver.status = status
+    table = "deliveries" if status != 503 else "sinks"
+    with no_space_for_updates(sinks.engine, table) as wait_for_refused:
+        sending = sinks.engine.beside(sinks.send, "hook")
+        wait_for_refused(3, sending)
+        assert len(receiver.seen) == 1
+        assert not sending.done()
+    sent = sending.result(120)
+    keys = [request.json["idempotency_key"] for request in receiver.seen]
+    assert len(keys) == len(set(keys)) == (1 if status == 503 else 2)
+    assert (sent.sent, sent.refused) == ({200: 2}.get(status, 0), {400: 2}.get(status, 0))
+
+
+def test_a_sender_that_is_stopped_does_not_wait_for_a_full_disk(
+    sinks: Sinks, webhook: str, receiver: Receiver, change_timing: ChangeTiming
+) -> None:
+    change_timing(ledger_patience=0.0)
+    sinks.use(hook={"webhook": webhook})
+    sinks.answered("a.txt")
+    settings = sinks.engine.settings()
+    with no_space_for_updates(sinks.engine, "deliveries"), pytest.raises(LedgerUnavailable):
+        send_due(settings, sinks.engine.ledger, "hook", build(settings, "hook"), lambda: bool(receiver.seen))
+    assert len(receiver.seen) == 1
+    assert sinks.send("hook").sent == 1

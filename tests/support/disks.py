@@ -5,12 +5,16 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+
+from tests.support.engine import Engine
 
 
 class Disk:
@@ -50,6 +54,30 @@ def small_disk(megabytes: int) -> Iterator[Disk]:
             subprocess.run(["umount", "-l", folder], check=True)
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def no_space_for_updates(engine: Engine, table: str) -> Iterator[Callable[[int, Future[Any]], None]]:
+    """Let every update of a table fail as on a full disk.
+
+    Yields a function that waits until so many have failed, while this work goes on. If the work ends, it raises its error.
+    """
+    engine.sql("create sequence refused_updates")  # a rollback does not take its numbers back
+    engine.sql(
+        "create function refuse_update() returns trigger language plpgsql as $$ begin perform nextval('refused_updates'); "
+        "raise exception 'could not extend file: No space left on device' using errcode = 'disk_full'; end $$"
+    )
+    engine.sql(f"create trigger full_disk before update on {table} for each row execute function refuse_update()")
+
+    def wait_for_refused(count: int, work: Future[Any]) -> None:
+        while not engine.sql("select 1 from refused_updates where is_called and last_value >= %s", count):
+            assert not work.done(), work.result()
+            engine.sql("select pg_sleep(0.02)")
+
+    try:
+        yield wait_for_refused
+    finally:
+        engine.sql(f"drop trigger full_disk on {table}")
 
 
 def fill_pages(url: str) -> None:

@@ -3,20 +3,23 @@
 Beside them, on the bridge's own address: one Postgres over TCP, and one Redis.
 """
 
+import base64
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
+import redis
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
@@ -32,6 +35,7 @@ from tests.support.acceptance import PATIENCE_SECONDS, wait_for
 from tests.support.database import WITHOUT_FSYNC
 
 REDIS_PORT, POSTGRES_PORT = 6379, 5432  # on an address that only this test has
+REDIS_PASSWORD = "s3cret-redis"
 # Celery hands the step of a dead worker to another one after this time, instead of an hour.
 REDELIVERY_SECONDS = 20
 # What `dagster-offload worker` starts, with that change, and without time to finish when it is stopped.
@@ -120,6 +124,14 @@ class Host:
     def pids(self) -> list[int]:
         return [int(pid) for pid in _output("ip", "netns", "pids", self._namespace).split()]
 
+    def command_lines(self) -> list[str]:
+        """Those of the processes that run on this host."""
+        found = []
+        for pid in self.pids():
+            with suppress(OSError):  # it has ended
+                found.append(Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " "))
+        return found
+
     def kill(self) -> None:
         """Kill -9 every process of this host at once, as a power cut does."""
         while pids := self.pids():
@@ -162,7 +174,7 @@ class Site:
             "OFFLOAD_HOME": str(self.folder / "home"),
             "OFFLOAD_LIBRARY": str(self.library),
             "OFFLOAD_POSTGRES_URL": self._url,
-            "OFFLOAD_CELERY_BROKER": f"redis://{self.address}:{REDIS_PORT}/0",
+            "OFFLOAD_CELERY_BROKER": f"redis://:{REDIS_PASSWORD}@{self.address}:{REDIS_PORT}/0",
             "OFFLOAD_OCR": "off",
         }
 
@@ -174,7 +186,7 @@ class Site:
         self.reap()
         if self._redis is not None:
             self.stop_redis()
-        stop_postgres(self._server)
+        stop_postgres(self.server)
         _ip("link", "delete", self.bridge)
 
     def host(self, name: str, *, clock: Sequence[str] = (), zone: str = "UTC0") -> Host:
@@ -191,7 +203,7 @@ class Site:
         return load_settings(**{name: environment[name] for name in names})
 
     @property
-    def _server(self) -> Path:
+    def server(self) -> Path:
         return self.folder / "server"
 
     def start_postgres(self) -> None:
@@ -199,25 +211,48 @@ class Site:
         rules = self.folder / "pg_hba.conf"
         rules.write_text(f"local all all trust\nhost all all {self.subnet}.0/24 trust\n")
         listening = {"listen_addresses": self.address, "port": str(POSTGRES_PORT), "hba_file": str(rules)}
-        url = ensure_embedded(self._server, options={**WITHOUT_FSYNC, **KEPT_WHEN_KILLED, **listening})
+        url = ensure_embedded(self.server, options={**WITHOUT_FSYNC, **KEPT_WHEN_KILLED, **listening})
         there = conninfo_to_dict(url)
         user, database = there["user"], there["dbname"]
         self._url = libpq_url({"host": self.address, "port": POSTGRES_PORT, "user": user, "dbname": database})
 
     def end_postgres(self, how: signal.Signals) -> None:
         """SIGINT stops Postgres as an administrator does, SIGKILL ends all its processes as the kernel does."""
-        server = psutil.Process(server_pid(self._server))
+        server = psutil.Process(server_pid(self.server))
         for process in (server, *server.children()) if how is signal.SIGKILL else (server,):
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
-        wait_for(lambda: not is_running(self._server), "the end of Postgres")
+        wait_for(lambda: not is_running(self.server), "the end of Postgres")
 
     def start_redis(self) -> None:
         """Start Redis with what it had when it was stopped."""
-        arguments = ["--bind", self.address, "--port", str(REDIS_PORT), "--protected-mode", "no", "--save", "3600 1"]
+        arguments = [
+            "--bind",
+            self.address,
+            "--port",
+            str(REDIS_PORT),
+            "--requirepass",
+            REDIS_PASSWORD,
+            "--save",
+            "3600 1",
+        ]
         with (self.folder / "redis.log").open("ab") as log:
             command = ["redis-server", *arguments, "--dir", str(self.folder)]
             self._redis = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def redis_content(self) -> str:
+        """Everything that Redis holds, with the bodies of its messages decoded."""
+        with redis.Redis.from_url(self.environment["OFFLOAD_CELERY_BROKER"], decode_responses=True) as client:
+            read: dict[str, Callable[[str], Any]] = {
+                "string": client.get,
+                "list": lambda key: client.lrange(key, 0, -1),
+                "hash": client.hgetall,
+                "set": client.smembers,
+                "zset": lambda key: client.zrange(key, 0, -1),
+            }
+            found = "\n".join(f"{key}: {read[client.type(key)](key)}" for key in client.scan_iter())
+        bodies = [base64.b64decode(body).decode() for body in re.findall(r'"body": "([A-Za-z0-9+/=]+)"', found)]
+        return "\n".join([found, *bodies])
 
     def stop_redis(self) -> None:
         assert self._redis is not None

@@ -1,8 +1,9 @@
 """Celery for the job `extract`: one set of options for the executor and for the workers, from the settings of each host."""
 
+import contextlib
 import os
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import dagster as dg
 
@@ -12,6 +13,7 @@ from dagster_offload.defs.pooled_storage import wait_for_postgres
 from dagster_offload.engine.extraction.host import HostCheck
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings import Settings
+from dagster_offload.settings.sections.exposed import exposed_broker
 
 NOT_INSTALLED = "Celery is not installed here: pip install 'dagster-offload[celery]'"
 # Redis gives a message to another worker if the first has not confirmed it for so long. A step confirms at its end, so the
@@ -31,9 +33,10 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         raise SettingsError(
             "no broker: set OFFLOAD_CELERY_BROKER to the address of a Redis, such as redis://HOST:6379/0"
         )
+    address = _with_verified_tls(broker.get_secret_value())
     return {
-        "broker": broker.get_secret_value(),
-        "backend": broker.get_secret_value(),
+        "broker": address,
+        "backend": address,
         "config_source": {
             "task_acks_late": True,
             "task_reject_on_worker_lost": True,
@@ -55,16 +58,36 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _with_verified_tls(address: str) -> str:
+    """The address, in which Celery finds that certificates must be verified. Without that, it refuses a rediss:// address."""
+    parts = urlsplit(address)
+    if parts.scheme != "rediss" or "ssl_cert_reqs" in parse_qs(parts.query):
+        return address
+    return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, "ssl_cert_reqs=required"]))))
+
+
 def worker_command() -> tuple[str, ...]:
     """Celery's arguments for a worker: `python -m ...`. One step at a time, because a step uses all cores."""
-    application = ("-m", "celery", "--app", "dagster_offload.defs.execution.celery_app")
+    package = "dagster_offload.defs.execution"
+    application = ("-m", f"{package}.celery_command", "--app", f"{package}.celery_app")
     name = f"dagster-offload-{os.getpid()}@%h"
     return (*application, "worker", "--concurrency", "1", "--hostname", name, "--loglevel", "WARNING")
 
 
+def import_nothing_from_the_working_folder() -> None:
+    """Celery imports some modules with the working folder at the front of the module path. Another user may own that folder.
+
+    Call it before Celery imports anything. Raises `ImportError` if Celery is not installed.
+    """
+    import celery.utils.imports
+
+    celery.utils.imports.cwd_in_path = contextlib.nullcontext
+
+
 def check_broker(settings: Settings) -> HostCheck:
-    """Whether Celery is installed and Redis answers. No message contains the password."""
+    """Whether Celery is installed and Redis answers, and who else can use it. No message contains the password."""
     try:
+        import_nothing_from_the_working_folder()
         import dagster_celery  # noqa: F401 - is it installed?
         import redis
     except ImportError:
@@ -82,7 +105,9 @@ def check_broker(settings: Settings) -> HostCheck:
     except redis.RedisError as error:
         reason = f"{type(error).__name__}: {error}"
         return HostCheck("broker", False, f"no answer from Redis on {where} ({reason}): check OFFLOAD_CELERY_BROKER")
-    return HostCheck("broker", True, f"Redis on {where}")
+    exposed = exposed_broker(settings)
+    warning = "" if exposed is None else f"; {exposed.found}. {exposed.advice}"
+    return HostCheck("broker", True, f"Redis on {where}{warning}")
 
 
 def build_celery_executor(settings: Settings) -> dg.ExecutorDefinition:
@@ -91,6 +116,7 @@ def build_celery_executor(settings: Settings) -> dg.ExecutorDefinition:
     Raises `SettingsError` without a broker.
     """
     try:
+        import_nothing_from_the_working_folder()
         from dagster_celery import celery_executor
     except ImportError:
         return _failing_executor(NOT_INSTALLED)

@@ -22,6 +22,7 @@ from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import dialects, permits
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.postgres import is_running
+from dagster_offload.postgres.external import ADVICE_IF_EXPOSED, why_exposed
 from dagster_offload.postgres.room import room_of
 from dagster_offload.settings import Settings
 from dagster_offload.settings.sections.exposed import exposed
@@ -41,6 +42,7 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     if (room := room_of(settings)) is not None:
         yield Check("disk", room.shortage is None, room.found, room.shortage)
     yield from _exposed(settings)
+    yield from _own_postgres(settings)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
     if (key := checks.check_key(slot)) is not None:
         yield key
@@ -116,12 +118,19 @@ def _backups(settings: Settings) -> Iterator[Check]:
 
 
 def _exposed(settings: Settings) -> Iterator[Check]:
-    """A warning for each sink and channel whose secret is sent unencrypted. The exit code is about the slot only."""
+    """A warning for each sink, channel and broker that exposes a secret. The exit code is about the slot only."""
     for each in exposed(settings):
-        advice = (
-            f"put a TLS proxy (Caddy, nginx) in front of {each.host}, then set {each.setting} to its https:// address"
-        )
-        yield Check(each.noun, True, f"{each.name}: {each.found}", advice, is_about_slot=False)
+        yield Check(each.noun, True, f"{each.name}: {each.found}", each.advice, is_about_slot=False)
+
+
+def _own_postgres(settings: Settings) -> Iterator[Check]:
+    """A warning if the user's own Postgres is reached unencrypted. The exit code is about the slot only."""
+    if settings.postgres_url is None:
+        return
+    with open_ledger(settings) as ledger, ledger.connect() as connection:
+        found = why_exposed(connection)
+    if found is not None:
+        yield Check("Postgres", True, found, ADVICE_IF_EXPOSED, is_about_slot=False)
 
 
 async def _answers(settings: Settings, slot: SlotConfig) -> list[Check]:

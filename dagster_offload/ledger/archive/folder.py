@@ -72,10 +72,13 @@ def made_at(name: str, kind: str, owner: Owner) -> datetime | None:
         return None
 
 
-def expired(names: Iterable[str], keep: int, owner: Owner, kind: str = SCHEDULED) -> list[str]:
-    """The owner's backups of one kind to remove, so that the newest `keep` are left. Other files are never in it."""
-    made = sorted((moment, name) for name in names if (moment := made_at(name, kind, owner)) is not None)
-    return [name for _, name in made[:-keep]]
+def expired(names: Iterable[str], keep: int, owner: Owner, now: datetime, kind: str = SCHEDULED) -> list[str]:
+    """The owner's backups of one kind to remove, so that the newest `keep` are left. Other files are never in it.
+
+    One from the future, made while the clock was wrong, is not counted: new backups would be the oldest.
+    """
+    made = [(moment, name) for name in names if (moment := made_at(name, kind, owner)) is not None and moment <= now]
+    return [name for _, name in sorted(made)[:-keep]]
 
 
 def names_in(folder: Path) -> Sequence[str]:
@@ -130,7 +133,7 @@ def _make_private(folder: Path) -> None:
 def remove_expired(folder: Path, keep: int, owner: Owner, kind: str) -> None:
     """Remove the owner's backups over the number to keep, and what a killed process left of a file."""
     names = names_in(folder)
-    for name in expired(names, keep, owner, kind):
+    for name in expired(_own(folder, names), keep, owner, datetime.now(UTC), kind):
         (folder / name).unlink(missing_ok=True)
     for name in names:
         draft = folder / name
@@ -138,3 +141,19 @@ def remove_expired(folder: Path, keep: int, owner: Owner, kind: str) -> None:
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - draft.stat().st_mtime > OLD_DRAFT_SECONDS:
                     draft.unlink()
+
+
+def _own(folder: Path, names: Sequence[str]) -> Sequence[str]:
+    """The names of our files: those of others could make our backups the oldest.
+
+    All names if none is ours: a network file system may give what we write to another owner.
+    """
+    return [name for name in names if _is_own(folder / name)] or names
+
+
+def _is_own(file: Path) -> bool:
+    try:
+        status = file.lstat()
+    except OSError:  # removed meanwhile
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
