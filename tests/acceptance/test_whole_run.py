@@ -157,10 +157,8 @@ def play(home: Home, router: Tattler, watch: Watch) -> None:
     watch.wait(lambda: ui.backfill_status(backfill) == "COMPLETED_SUCCESS", "the backfill")
     for command in ("status", "doctor", "scan", "drain"):
         watch.run(command)
-    watch.run("status", "--json")
-    watch.run("slot", "show", "--json")
-    for name in (*ANSWERED, *FAILING, *BROKEN):
-        watch.run("explain", name)
+    explained = [("explain", name) for name in (*ANSWERED, *FAILING, *BROKEN)]
+    watch.run_in_one_process(("status", "--json"), ("slot", "show", "--json"), *explained)
     watch.wait(lambda: home.status()["events_pending"] == 0, "the report to Dagster")
 
 
