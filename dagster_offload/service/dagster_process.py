@@ -2,7 +2,8 @@
 
 The prefork server forks them, so they share the memory of the imports (`prefork.py`); without one, Python starts as usual.
 Both commands ask the code server for its id every second, over a new connection. That is for code servers that others
-replace. Ours belongs to the same `up`, so they ask less often.
+replace. Ours belongs to the same `up`, so they ask less often. The daemon looks for backfills more often than Dagster's
+every 30 seconds, so a backfill starts, and is shown as ended or cancelled, after a few seconds.
 """
 
 import gc
@@ -10,14 +11,40 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
-# The only internal part. The contract test is tests/service/test_dagster_process.py.
+# The internal parts are this module and `dagster._daemon.controller`. The contract test is tests/service/test_dagster_process.py.
 from dagster._grpc import server_watcher
 
 # A code server that died is back after a few seconds. Calls then go to the new one, also before its id is noticed.
 WATCH_SECONDS = 15
 # A command that starts before the code server would notice it only after WATCH_SECONDS.
 START_SECONDS = 60.0
+# Between two looks for backfills: Dagster's interval is the longest. A large backfill that waits for the slot is looked at
+# all night and each look takes seconds, so the daemon may use this share of a core and no more.
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 30.0
+DAEMON_SHARE = 0.1
+
+
+class BackfillInterval(float):
+    """The interval of Dagster's daemon for backfills. Dagster subtracts the duration of a look from it, and waits that long."""
+
+    def __new__(cls) -> Self:
+        return super().__new__(cls, LONGEST_PAUSE_SECONDS)
+
+    def __init__(self) -> None:
+        self._used_before: float | None = None
+
+    def __sub__(self, _seconds: float) -> float:
+        """The pause before the next look, in seconds. Other threads do the work of a look, so its duration says nothing."""
+        used, before = time.process_time(), self._used_before
+        self._used_before = used
+        return pause_seconds(0.0 if before is None else used - before)
+
+
+def pause_seconds(used: float) -> float:
+    """The pause before the next look for backfills. `used`: the daemon's processor time since the last one, in seconds."""
+    return min(max(SHORTEST_PAUSE_SECONDS, used / DAEMON_SHARE), LONGEST_PAUSE_SECONDS)
 
 
 def main() -> None:
@@ -28,7 +55,10 @@ def main() -> None:
     _, _, code_socket, os.environ["DAGSTER_HOME"], command, *_ = sys.argv
     sys.argv = sys.argv[4:]
     if command == "dagster-daemon":
+        from dagster._daemon import controller
         from dagster._daemon.cli import main as run
+
+        controller.DEFAULT_DAEMON_INTERVAL_SECONDS = BackfillInterval()  # type: ignore[assignment]
     elif command == "dagster-webserver":
         from dagster_offload.service.ui.server import main as run
     else:

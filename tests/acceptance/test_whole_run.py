@@ -184,18 +184,21 @@ def play(home: Home, router: Tattler, watch: Watch) -> None:
     watch.wait(lambda: ledger("select 1 from notifications where reason is not null") != [], "a refused message")
     for command in ("status", "doctor", "scan", "drain"):
         watch.run(command)
-    for group, name in (("sink", "hook"), ("notify", "phone")):
-        watch.run(group, "list")
-        watch.run(group, "list", "--json")
-        watch.run(group, "test", name)
-        watch.run(group, "send")
-    for name in EXPORTS:
-        watch.run("records", "--out", f"exports/{name}")
-    watch.run("records", "--format", "md", "--out", "exports/notes")
-    watch.run("status", "--json")
-    watch.run("slot", "show", "--json")
-    for name in (*ANSWERED, *FAILING, *BROKEN):
-        watch.run("explain", name)
+    sends = [
+        (group, *what)
+        for group, name in (("sink", "hook"), ("notify", "phone"))
+        for what in (("list",), ("list", "--json"), ("test", name), ("send",))
+    ]
+    exports = [("records", "--out", f"exports/{name}") for name in EXPORTS]
+    explained = [("explain", name) for name in (*ANSWERED, *FAILING, *BROKEN)]
+    watch.run_in_one_process(
+        *sends,
+        *exports,
+        ("records", "--format", "md", "--out", "exports/notes"),
+        ("status", "--json"),
+        ("slot", "show", "--json"),
+        *explained,
+    )
     watch.wait(lambda: home.status()["events_pending"] == 0, "the report to Dagster")
 
 

@@ -25,6 +25,7 @@ from dagster_offload.defs.pooled_storage import (
     wait_for_postgres,
 )
 from dagster_offload.postgres import dagster_url
+from dagster_offload.postgres.embedded.locks import wait_until
 from dagster_offload.settings import Settings
 from tests.support.connections import counting_connections, recording_statements
 
@@ -65,7 +66,7 @@ def test_closing_the_instance_closes_its_connections(settings: Settings, databas
     with open_instance(settings) as instance:
         use_all_storages(instance)
         assert connections_of_dagster(database) > 0
-    assert connections_of_dagster(database) == 0
+    assert all_are_closed(database)
 
 
 def test_closing_an_instance_leaves_another_one_usable(settings: Settings, database: str) -> None:
@@ -74,7 +75,7 @@ def test_closing_an_instance_leaves_another_one_usable(settings: Settings, datab
         with open_instance(settings) as other:
             use_all_storages(other)
         use_all_storages(instance)
-    assert connections_of_dagster(database) == 0
+    assert all_are_closed(database)
 
 
 def test_instances_opened_one_after_another_leave_no_objects_behind(settings: Settings) -> None:
@@ -164,16 +165,15 @@ def test_dagster_has_the_internal_parts_that_are_replaced(name: str, checks: tup
 
 
 def connections_of_dagster(url: str) -> int:
-    """Open connections to the database, but for the one that asks. Waits for those that are ending."""
-    count = -1
+    """Open connections to the database, but for the one that asks."""
     with psycopg.connect(url, autocommit=True) as connection:
-        for _ in range(600):
-            row = connection.execute(
-                "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
-                "and backend_type = 'client backend'"
-            ).fetchone()
-            count = 0 if row is None else int(row[0])
-            if count == 0:
-                break
-            connection.execute("select pg_sleep(0.1)")
-    return count
+        row = connection.execute(
+            "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
+            "and backend_type = 'client backend'"
+        ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def all_are_closed(url: str) -> bool:
+    """Whether there is no connection. Waits for those that are ending."""
+    return wait_until(lambda: connections_of_dagster(url) == 0, 60)

@@ -1,13 +1,23 @@
 """What `up` changes in Dagster's daemon and webserver. Fails if Dagster changes underneath."""
 
+import logging
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from dagster._daemon import controller
+from dagster._daemon.backfill import execute_backfill_iteration_loop
 from dagster._grpc import server_watcher
 from dagster._grpc.client import DagsterGrpcClient
 
 from dagster_offload.service import dagster_process
+from dagster_offload.service.dagster_process import (
+    LONGEST_PAUSE_SECONDS,
+    SHORTEST_PAUSE_SECONDS,
+    BackfillInterval,
+    pause_seconds,
+)
 
 
 class OneAnswer(DagsterGrpcClient):
@@ -54,3 +64,40 @@ def test_only_the_two_commands_that_up_runs_are_started(monkeypatch: pytest.Monk
     monkeypatch.setenv("DAGSTER_HOME", "/nowhere")
     with pytest.raises(SystemExit, match="dagster-graphql is not a command"):
         dagster_process.main()
+
+
+def test_the_daemon_waits_between_two_looks_for_backfills_as_long_as_the_interval_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(controller, "DEFAULT_DAEMON_INTERVAL_SECONDS", BackfillInterval())
+    looks: list[object] = []
+
+    def none_found(filters: object) -> list[object]:
+        looks.append(filters)
+        return []
+
+    context: Any = SimpleNamespace(instance=SimpleNamespace(get_backfills=none_found))
+    stop = FirstWait()
+    loop = execute_backfill_iteration_loop(context, logging.getLogger(__name__), stop)
+    while not stop.is_set():
+        next(loop)
+    assert looks
+    assert stop.seconds == SHORTEST_PAUSE_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("used", "pause"), [(0.0, SHORTEST_PAUSE_SECONDS), (0.2, SHORTEST_PAUSE_SECONDS), (2.0, 20.0), (60.0, 30.0)]
+)
+def test_looks_for_backfills_use_at_most_a_tenth_of_a_core_and_dagsters_interval_is_the_longest(
+    used: float, pause: float
+) -> None:
+    assert pause_seconds(used) == pause
+    assert LONGEST_PAUSE_SECONDS == controller.DEFAULT_DAEMON_INTERVAL_SECONDS
+
+
+def test_the_pause_after_a_look_counts_the_processor_time_since_the_look_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interval, used = BackfillInterval(), iter([100.0, 101.0, 101.1])
+    monkeypatch.setattr("time.process_time", lambda: next(used))
+    assert [interval - 0.0 for _ in range(3)] == [SHORTEST_PAUSE_SECONDS, 10.0, SHORTEST_PAUSE_SECONDS]

@@ -27,7 +27,8 @@ PATIENCE_SECONDS = 300.0  # for a busy machine; every wait ends as soon as its c
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until the condition is true. Raises `AssertionError` after `seconds`.
 
-    The slower a condition is, the less often it is checked, so that checks do not slow down what they wait for.
+    The slower a condition is, the less often it is checked: checks take a tenth of a core, and leave the rest to what they
+    wait for.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -35,7 +36,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE
         if condition():
             return
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(max(0.05, 3 * (time.monotonic() - began)))
+        time.sleep(max(0.05, 9 * (time.monotonic() - began)))
 
 
 def wait_for_open_calls(router: Router, number: int, drain: subprocess.Popen[str], home: "Home") -> None:
@@ -79,8 +80,11 @@ class Home:
         (self.library / name).write_text(text, encoding="utf-8")
 
     def run(self, *arguments: str, seconds: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
+        return self.run_python(*CLI, *arguments, seconds=seconds)
+
+    def run_python(self, *arguments: str, seconds: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            (sys.executable, *CLI, *arguments),
+            (sys.executable, *arguments),
             env=self.environment,
             cwd=self.folder,
             capture_output=True,

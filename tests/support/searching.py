@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,12 @@ PREVIEWS = {
     "record",
     "newest records",
 }  # the labels of an event's metadata that show text
+ONE_BY_ONE = """
+import json, sys
+from dagster_offload.cli import main
+for arguments in json.loads(sys.argv[1]):
+    main(arguments, standalone_mode=False)
+"""
 
 
 class Watch:
@@ -50,6 +56,13 @@ class Watch:
     def run(self, *arguments: str) -> None:
         done = self._home.run(*arguments)
         self.output.append(f"{arguments}\n{done.stdout}\n{done.stderr}")
+        self.look()
+
+    def run_in_one_process(self, *commands: Sequence[str]) -> None:
+        """Run several commands, one after the other, in a process that imports what they need once."""
+        done = self._home.run_python("-c", ONE_BY_ONE, json.dumps(commands))
+        assert done.returncode == 0, done.stderr
+        self.output.append(f"{commands}\n{done.stdout}\n{done.stderr}")
         self.look()
 
 
