@@ -24,7 +24,10 @@ ONE_BY_ONE = """
 import json, sys
 from dagster_offload.cli import main
 for arguments in json.loads(sys.argv[1]):
-    main(arguments, standalone_mode=False)
+    try:
+        main(arguments)
+    except SystemExit:  # as each command ends
+        pass
 """
 
 

@@ -8,7 +8,7 @@ import codecs
 import re
 import unicodedata
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 
 import charset_normalizer
 
@@ -35,7 +35,11 @@ _SUPERSETS = {
     "big5": "cp950",
     "iso8859-1": "cp1252",
     "ascii": "cp1252",
+    "iso_8859_8_i": "iso8859_8",  # Hebrew in the order of reading, which its text has anyhow
+    "iso_8859_8_e": "iso8859_8",
+    "unicode_1_1_utf_7": "utf_7",
 }
+_WINDOWS_LABEL = re.compile("windows[_-](?=[0-9]+$)", re.IGNORECASE)  # Python knows only some of these
 
 # Escape sequences that switch the character set within a text (RFC 1468, RFC 1557).
 _ESCAPES = ((b"\x1b$B", "iso2022_jp_ext"), (b"\x1b$@", "iso2022_jp_ext"), (b"\x1b$)C", "iso2022_kr"))
@@ -45,6 +49,7 @@ _HZ = re.compile(rb"~\{(?:[!-w][!-~]){4,}~\}")
 
 _DECLARED = re.compile(rb"""(?:charset\s*=|encoding\s*=)\s*["']?\s*([A-Za-z0-9_.:\-]+)""", re.IGNORECASE)
 _NEVER_DECLARED = frozenset({"utf_16", "utf_32", "utf_16_le", "utf_16_be", "utf_7", "idna", "punycode", "undefined"})
+_SEVEN_BITS = re.compile(rb"\+[A-Za-z0-9/]{2,}(?:-|\b)")  # letters beyond ASCII in UTF-7
 
 # A damaged file is still decoded if at most one in this many non-ASCII characters is lost.
 _DAMAGE = 20
@@ -54,7 +59,11 @@ _THAI_PLACED_MARK = re.compile(
     "(?<=[\u0e01-\u0e2e])[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]|(?<=[\u0e31\u0e34-\u0e3a])[\u0e47-\u0e4e]"
 )
 _MIN_THAI_MARKS = 3
+_IN_LATIN_WORD = re.compile("(?<=[a-z])[가-힣](?=[a-z])")
 _TRIED = ["cp949", "euc_kr", "johab", "cp874", "tis_620", "iso8859_11"]  # by rules that are stricter than a guess
+# Encodings that have the small letters in the same places. In the wrong one, capitals are signs or rare letters.
+_RIVALS = (("cp1251", "mac_cyrillic"), ("cp1253", "iso8859_7"))
+_SHIFT_JIS = ["cp932", "shift_jis", "shift_jis_2004", "shift_jisx0213"]
 _MAX_BYTES_PER_ZERO = 200  # of UTF-16: a text without blanks and line ends is not that long
 _WESTERN, _RUN = "cp1252", 3
 _SAMPLE_CHARACTERS = 10_000  # the number of characters that are examined
@@ -69,7 +78,7 @@ def decode(data: bytes, declared: str | None = None) -> Decoded | None:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return _marked(data.removeprefix(mark) if encoding == "utf-8" else data, encoding)
-    escaped = _escaped(data)
+    escaped = _escaped(data) or _seven_bits(data, declared)
     if escaped is not None:
         return escaped
     text = strict(data, "utf-8")
@@ -112,6 +121,13 @@ def _escaped(data: bytes) -> Decoded | None:
     if _HZ.search(data) and (text := strict(data, "hz")) is not None:
         return Decoded(text, "hz")
     return None
+
+
+def _seven_bits(data: bytes, declared: str | None) -> Decoded | None:
+    """Decode UTF-7 of early mail. Its bytes are all ASCII, so it must be declared."""
+    is_declared = declared is not None and _python_name(declared).replace("-", "_") == "utf_7"
+    text = strict(data, "utf-7") if is_declared and _SEVEN_BITS.search(data) else None
+    return None if text is None else Decoded(text, "utf-7")
 
 
 def _marked(data: bytes, encoding: str) -> Decoded | None:
@@ -169,16 +185,21 @@ def _codec(declared: str | None) -> str | None:
     """Return Python's name of the encoding to use for a declared one, or None if it cannot be right."""
     if declared is None:
         return None
-    try:
-        name = codecs.lookup(declared).name
-    except (LookupError, ValueError):  # ValueError: the name contains a NUL
-        name = declared.lower().replace("-", "_")
-    encoding = _SUPERSETS.get(name.replace("-", "_"), _SUPERSETS.get(name, name))
+    encoding = _python_name(declared)
     try:
         codecs.lookup(encoding)
     except (LookupError, ValueError):
         return None
     return None if encoding.replace("-", "_") in _NEVER_DECLARED else encoding
+
+
+def _python_name(declared: str) -> str:
+    label = _WINDOWS_LABEL.sub("cp", declared.strip())
+    try:
+        name = codecs.lookup(label).name
+    except (LookupError, ValueError):  # ValueError: the name contains a NUL
+        name = label.lower().replace("-", "_")
+    return _SUPERSETS.get(name.replace("-", "_"), _SUPERSETS.get(name, name))
 
 
 def _declared(data: bytes, encoding: str | None) -> Decoded | None:
@@ -222,7 +243,8 @@ def _korean(data: bytes, encoding: str) -> Decoded | None:
     common = sum("가" <= character <= "힣" and _is_common(character) for character in letters)
     if common == 0 or common < 0.8 * len(letters) or lost * _DAMAGE > kept:
         return None
-    return Decoded(text, encoding)
+    is_in_words = 2 * len(_IN_LATIN_WORD.findall(text)) > common  # accented letters of Europe
+    return None if is_in_words else Decoded(text, encoding)
 
 
 def _is_common(syllable: str) -> bool:
@@ -280,14 +302,26 @@ def _thai(data: bytes) -> Decoded | None:
 
 def _guessed(data: bytes) -> Decoded | None:
     best = charset_normalizer.from_bytes(data, cp_exclusion=_TRIED).best()
+    if best is not None and _is_mostly_half_width(data.decode(best.encoding)):  # Cyrillic in KOI8
+        best = charset_normalizer.from_bytes(data, cp_exclusion=[*_TRIED, *_SHIFT_JIS]).best()
     if best is None:
         return None
-    encoding = best.encoding
-    if encoding == "mac_cyrillic" and _letters(data, "cp1251") > _letters(data, encoding):
-        encoding = "cp1251"  # small letters are the same in both, capitals are signs in the other
-    text = data.decode(encoding)
-    return None if is_binary(text) else Decoded(text, encoding)
+    rivals = next((rivals for rivals in _RIVALS if best.encoding in rivals), (best.encoding,))
+    encoding = max(rivals, key=lambda encoding: _letters(data, encoding))
+    text = strict(data, encoding)
+    return None if text is None or is_binary(text) else Decoded(text, encoding)
 
 
-def _letters(data: bytes, encoding: str) -> int:
-    return sum(map(str.isalpha, strict(data, encoding) or ""))
+def _is_mostly_half_width(text: str) -> bool:
+    """Whether most letters are half-width Katakana, which Japanese has only in a few words."""
+    half_width = sum("\uff66" <= character <= "\uff9f" for character in text)
+    return 2 * half_width > sum(character > "\x7f" and character.isalpha() for character in text)
+
+
+def _letters(data: bytes, encoding: str) -> tuple[int, int]:
+    """Count the letters, without capitals after small ones, and those of them that are no rare letters of Cyrillic."""
+    text = strict(data, encoding) or ""
+    letters = [
+        now for before, now in pairwise(f" {text}") if now.isalpha() and not (now.isupper() and before.islower())
+    ]
+    return len(letters), sum(not "\u0400" <= letter <= "\u04ff" or "А" <= letter <= "я" for letter in letters)

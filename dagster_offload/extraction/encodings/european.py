@@ -18,11 +18,14 @@ _BALTIC = ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž")
 _EUROPEAN = (
     *(("cp1252", _WESTERN), ("cp1250", _CENTRAL), ("cp1254", _TURKISH), ("iso8859_2", _CENTRAL), ("cp1257", _BALTIC)),
     *(("iso8859_15", _WESTERN), ("cp1252", _NORTHERN), ("iso8859_15", _NORTHERN)),
-    *(("mac_roman", _WESTERN), ("cp850", _WESTERN)),
+    *(("mac_roman", _WESTERN), ("cp850", _WESTERN), ("cp852", _CENTRAL)),
 )
 _INSIDE_WORDS = frozenset("’‘·\xad–—…")
 _MIXTURE = 0.92
 _WRONG = "\0"  # stands for a letter that no language has at its place
+_ALONE = frozenset("§©®™¦")  # no word begins with these
+_OPENING = frozenset("‚„")  # quotes that begin a quotation in all languages
+_ENDS = {"¿": "?", "¡": "!"}  # the end of what each of these begins
 _SHARED_SIGNS = frozenset("«»“”‘’„‚–—…•·€£§°©®™ºª¿¡½¼¾±×µ\xa0\xad")
 
 
@@ -60,9 +63,11 @@ def _accented(text: str) -> list[str]:
             continue
         before, after = text[position - 1 : position], text[position + 1 : position + 2]
         if character in _SHARED_SIGNS:
-            if before.isalpha() and after.isalpha() and character not in _INSIDE_WORDS:
+            is_inside = before.isalpha() and after.isalpha() and character not in _INSIDE_WORDS
+            is_before = after.islower() and (character in _ALONE or text.find(_ENDS.get(character, ""), position) < 0)
+            if is_inside or is_before or (character in _OPENING and before.isalpha()):
                 found.append(_WRONG)
         else:
-            is_out_of_place = character.isupper() and before.islower()
+            is_out_of_place = character.isupper() and (before.islower() or (before.isupper() and after.islower()))
             found += _WRONG if is_out_of_place else BEYOND_ASCII.findall(character.lower())
     return found

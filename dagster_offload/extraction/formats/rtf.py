@@ -107,9 +107,9 @@ def rtf_text(data: bytes) -> str:
     """Return the text of an RTF file. A truncated file gives the text that is there; nothing is raised."""
     reader = _Reader(data)
     reader.read()
-    return "\n\n".join(
-        filter(str.strip, [*dict.fromkeys(reader.headers), reader.out.text(), *dict.fromkeys(reader.footers)])
-    )
+    texts = filter(str.strip, [*dict.fromkeys(reader.headers), reader.out.text(), *dict.fromkeys(reader.footers)])
+    # A character beyond 16 bits is written as two halves, such as most emoji.
+    return "\n\n".join(texts).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
 
 
 def is_whole(data: bytes) -> bool:

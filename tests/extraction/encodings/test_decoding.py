@@ -112,10 +112,17 @@ def test_valid_utf8_is_decoded_as_utf8_despite_a_wrong_label() -> None:
         ("gb2312", "gb18030"),
         ("iso-8859-1", "cp1252"),
         ("x-none", "cp949"),
+        ("windows-874", "cp874"),
+        ("iso-8859-8-i", "iso8859_8"),
+        ("UTF-7", "utf-7"),
+        ("unicode-1-1-utf-7", "utf-7"),
     ],
 )
 def test_a_declared_encoding_is_decoded_as_its_windows_superset(declared: str, encoding: str) -> None:
-    text = {"cp949": "똠방각하", "gb18030": "镕基", "cp1252": "“straße” – 5 €"}[encoding]
+    text = {
+        "cp949": "똠방각하", "gb18030": "镕基", "cp1252": "“straße” – 5 €", "cp874": "เรียน", "iso8859_8": "שלום",
+        "utf-7": "Grüße",
+    }[encoding]  # fmt: skip
     raw = ("뜻이 있는 글 " * 9 + text).encode(encoding) if encoding == "cp949" else text.encode(encoding)
     found = decode(raw, declared)
     assert found is not None
@@ -141,6 +148,17 @@ def test_a_text_with_a_damaged_byte_is_still_decoded() -> None:
         ("Přívoz měl zpoždění dvě hodiny, řeka šuměla a žáci čekali.", "cp1250"),
         ("Bu sabah yoğun sis feneri gizledi; vapur İstanbul'a gecikti.", "cp1254"),
         ("Сегодня утром густой туман закрыл маяк; паром опоздал.", "cp1251"),
+        ("Молим да платите не по-късно от петък. При въпроси се обърнете към счетоводството", "cp1251"),
+        ("Љиља, просимо вас да рачун платите најкасније до петка. Ако имате питања, обратите се нама.", "cp1251"),
+        ("настоящим сообщаем, что договор аренды помещения", "koi8_r"),
+        ("Με εκτίμηση, Ελένη Άννου, για απορίες απευθυνθείτε στο λογιστήριο.", "cp1253"),
+        ("Με εκτίμηση, Ελένη Άννου, για απορίες απευθυνθείτε στο λογιστήριο.", "iso8859_7"),
+        ("ureda na drugom katu produžen do kraja prosinca.", "cp1250"),
+        ("Szanowny Panie, informujemy, że umowa trwa", "cp1250"),
+        ("Za pitanja se obratite računovodstvu. Srdačan pozdrav, Željka Šarić", "iso8859_2"),
+        ("Sehr geehrter Herr Müller, wir teilen Ihnen mit", "cp850"),
+        ("Dúvidas: o pagamento da fatura até sexta-feira", "cp850"),
+        ("Kérjük, a számlát fizesse ki. Szőke Erzsébet, fűtés és víz", "cp852"),
     ],
 )
 def test_european_encodings_are_distinguished_by_the_letters_of_their_languages(text: str, encoding: str) -> None:

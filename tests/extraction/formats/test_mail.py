@@ -5,6 +5,7 @@ import quopri
 
 import pytest
 
+from dagster_offload.extraction.formats.html import html_text
 from dagster_offload.extraction.formats.mail.eml import mail_box_text, mail_text, subject
 
 KOREAN = "안녕하세요. 회의는 월요일입니다."
@@ -166,3 +167,104 @@ def test_a_mail_that_was_saved_in_another_encoding_is_read(encoding: str) -> Non
 def test_mails_of_a_mailbox_without_headers_give_their_text() -> None:
     box = b"From a Mon Jun 01 10:00:00 2009\n\nfirst\n> quoted\n\nFrom b Mon Jun 01 11:00:00 2010\n\nsecond\nFrom here on\n"
     assert mail_box_text(box, str) == "first\n> quoted\n\n---\n\nsecond\nFrom here on"
+
+
+def test_lines_of_a_mailbox_that_begin_like_a_mail_stay_in_their_mail() -> None:
+    begin = b"From a@example.org Tue Jun 18 10:12:00 2024\n"
+    box = (
+        begin + b"Subject: one\n\nFrom 9:30 to 10:15 we meet\nNote: bring the key\n\n" + begin + b"Subject: two\n\nb\n"
+    )
+    text = mail_box_text(box, str)
+    assert text is not None
+    assert text.split("\n\n---\n\n")[0].endswith("From 9:30 to 10:15 we meet\nNote: bring the key\n\n")
+
+
+def test_the_html_form_is_read_if_the_plain_form_only_refers_to_it() -> None:
+    news = "The heating is serviced on Monday, and the lift stands still."
+    mail = (
+        "Subject: s\nContent-Type: multipart/alternative; boundary=a\n\n"
+        "--a\nContent-Type: text/plain\n\nSee the web page.\n"
+        f"--a\nContent-Type: text/html\n\n<p>{news}</p>\n--a--\n"
+    )
+    assert as_text(mail.encode()) == f"Subject: s\n\n{news}"
+
+
+def test_an_invitation_beside_a_text_is_read_too() -> None:
+    mail = (
+        b"Subject: s\nContent-Type: multipart/alternative; boundary=a\n\n"
+        b"--a\nContent-Type: text/plain\n\nPlease come.\n"
+        b"--a\nContent-Type: text/html\n\n<p>Please come.</p>\n"
+        b"--a\nContent-Type: text/calendar\n\nBEGIN:VCALENDAR\nBEGIN:VEVENT\nLOCATION:Room 4\nEND:VEVENT\n"
+        b"END:VCALENDAR\n--a--\n"
+    )
+    text = as_text(mail)
+    assert text is not None
+    assert text.count("Please come.") == 1
+    assert "Room 4" in text
+
+
+PARTS = (
+    "--x\nContent-Type: text/plain; charset=utf-8\n\nfür Köln\n"
+    "--x\nContent-Type: text/html; charset=utf-8\n\n<p>für Köln</p>\n--x--\n"
+)
+
+
+@pytest.mark.parametrize("boundary", ["", "; boundary=y"])
+def test_parts_are_read_if_the_header_names_no_boundary_or_a_wrong_one(boundary: str) -> None:
+    mail = f"Subject: s\nContent-Type: multipart/alternative{boundary}\n\n{PARTS}"
+    assert as_text(mail.encode()) == "Subject: s\n\nfür Köln"
+
+
+def test_a_multipart_mail_without_parts_gives_its_text() -> None:
+    assert (
+        as_text(b"Subject: s\nContent-Type: multipart/mixed; boundary=x\n\nonly text\n") == "Subject: s\n\nonly text\n"
+    )
+
+
+def test_a_forwarded_mail_in_base64_is_read() -> None:
+    inner = base64.encodebytes(b"Subject: inner\n\ninner body").decode()
+    mail = f"Subject: s\nContent-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n{inner}"
+    assert as_text(mail.encode()) == "Subject: s\n\nSubject: inner\n\ninner body"
+
+
+def test_a_report_names_the_recipient_and_the_state_of_delivery() -> None:
+    mail = (
+        b"Subject: s\nContent-Type: multipart/report; boundary=x\n\n"
+        b"--x\nContent-Type: message/delivery-status\n\nReporting-MTA: mx\n\nFinal-Recipient: z@mail.example\n"
+        b"Status: 5.1.1\n--x--\n"
+    )
+    assert as_text(mail) == "Subject: s\n\nReporting-MTA: mx\n\nFinal-Recipient: z@mail.example\nStatus: 5.1.1"
+
+
+def test_a_text_with_a_file_name_that_mail_programs_show_is_read() -> None:
+    mail = b'Subject: s\nContent-Type: text/plain; name="body.txt"\nContent-Disposition: inline\n\nthe letter\n'
+    assert as_text(mail) == "Subject: s\n\nthe letter\n"
+    assert as_text(mail.replace(b"inline", b"attachment")) == "Subject: s\n\nAttachments: body.txt"
+
+
+def test_a_web_page_that_is_declared_as_plain_text_is_read_as_a_page() -> None:
+    mail = b"Subject: s\nContent-Type: text/plain\n\n<!DOCTYPE html><html><body><p>words</p></body></html>"
+    text = mail_text(mail, html_text)
+    assert text == "Subject: s\n\nwords"
+
+
+def test_blanks_after_a_soft_line_break_do_not_cut_a_word() -> None:
+    mail = b"Subject: s\nContent-Transfer-Encoding: quoted-printable\n\nsub=\t\r\nject"
+    assert as_text(mail) == "Subject: s\n\nsubject"
+
+
+def test_blank_lines_before_the_headers_are_skipped() -> None:
+    assert as_text(b"\r\nSubject: s\r\n\r\nbody") == "Subject: s\n\nbody"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "body", "text"),
+    [
+        ("format=flowed", "one \r\nline\r\n> quo \r\n> ted\r\n-- \r\nAnna", "one line\n> quo ted\n-- \nAnna"),
+        ("format=flowed; delsp=yes", "会議は金曜 \r\n日に\r\n", "会議は金曜日に\n"),
+        ("charset=utf-8", "one \r\nline", "one \r\nline"),
+    ],
+)
+def test_lines_that_the_senders_program_cut_are_joined(parameters: str, body: str, text: str) -> None:
+    mail = f"Subject: s\r\nContent-Type: text/plain; {parameters}\r\n\r\n{body}"
+    assert as_text(mail.encode()) == f"Subject: s\n\n{text}"

@@ -280,3 +280,31 @@ def test_a_sheet_gives_only_its_used_cells_as_displayed() -> None:
 def test_repeated_cells_and_rows_are_written_as_often_as_displayed() -> None:
     rows = f'<table:table-row table:number-rows-repeated="2">{cell("x", 2)}{cell("y")}</table:table-row>'
     assert spreadsheet(rows) == "## Plan\n\n| x | x | y |\n| --- | --- | --- |\n| x | x | y |"
+
+
+def test_a_table_in_a_cell_of_an_open_document_is_read_once() -> None:
+    def table(*cells: str) -> str:
+        row = "".join(f"<table:table-cell>{cell}</table:table-cell>" for cell in cells)
+        return f"<table:table><table:table-row>{row}</table:table-row></table:table>"
+
+    inner = table("<text:p>in 1</text:p>", "<text:p>in 2</text:p>")
+    outer = table(f"<text:p>out 1</text:p>{inner}", "<text:p>out 2</text:p>")
+    assert open_document(outer) == "| out 1 in 1, in 2 | out 2 |\n| --- | --- |"
+
+
+def test_hidden_text_of_an_open_document_is_left_out() -> None:
+    style = '<style:style style:name="T2"><style:text-properties text:display="none"/></style:style>'
+    body = (
+        '<text:p>shown <text:span text:style-name="T2">hidden</text:span>also</text:p>'
+        '<text:section text:display="none"><text:p>hidden</text:p></text:section>'
+    )
+    content = (
+        f'<office:document-content {ODF} xmlns:style="urn:oasis:style"><office:automatic-styles>{style}'
+        f"</office:automatic-styles><office:body><office:text>{body}</office:text></office:body>"
+    )
+    assert open_document_text(archive({"content.xml": content + "</office:document-content>"})) == "shown also"
+
+
+def test_a_list_in_a_list_of_an_open_document_has_one_sign() -> None:
+    inner = "<text:list><text:list-item><text:p>two</text:p></text:list-item></text:list>"
+    assert open_document(f"<text:list><text:list-item>{inner}</text:list-item></text:list>") == "  - two"

@@ -14,6 +14,7 @@ from dagster_offload.extraction.formats.office.docx import docx_text
 from dagster_offload.extraction.formats.office.odf import open_document_text
 from dagster_offload.extraction.formats.office.office_xml import excel_2003_text, flat_word_text, word_2003_text
 from dagster_offload.extraction.formats.office.xlsx import xlsx_text
+from dagster_offload.extraction.formats.parts.picture_marks import filled
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
 from tests.extraction.formats.test_office import OFFICE, WORD, archive, paragraph, run
 from tests.extraction.formats.test_xlsx import MAIN
@@ -310,3 +311,53 @@ def test_word_2_and_older_are_told_from_word_6() -> None:
     assert is_old_word(b"\x31\xbe\0\0\0\xab" + bytes(100))
     assert is_old_powerpoint(b"\xed\xde\xad\x0b\3\0" + bytes(100))
     assert not is_old_word(b"\xdc\xa5\x65\0" + bytes(100))
+
+
+CHART = (
+    "<chart:chart><chart:title><text:p>Rents</text:p></chart:title><table:table><table:table-header-rows>"
+    "<table:table-row><table:table-cell/><table:table-cell><text:p>Pier</text:p></table:table-cell></table:table-row>"
+    "</table:table-header-rows><table:table-rows><table:table-row><table:table-cell><text:p>May</text:p>"
+    "</table:table-cell><table:table-cell><text:p>850</text:p></table:table-cell></table:table-row></table:table-rows>"
+    "</table:table></chart:chart>"
+)
+FORMULA = (
+    "<math><semantics><mrow><mi>E</mi><mo>=</mo><mi>m</mi></mrow><annotation>E = m</annotation></semantics></math>"
+)
+
+
+def with_object(kind: str, body: str, embedded: str) -> bytes:
+    found = open_document(kind, body)
+    names = f"{ODF} xmlns:xlink='http://www.w3.org/1999/xlink' xmlns:chart='urn:oasis:chart'"
+    with zipfile.ZipFile(io.BytesIO(found)) as whole:
+        members = {name: whole.read(name).decode().replace(ODF, names) for name in whole.namelist()}
+    return archive({**members, "Object 1/content.xml": embedded and f"<x {names}>{embedded}</x>"})
+
+
+FRAME = "<draw:frame><draw:object xlink:href='./Object 1'/><draw:image xlink:href='./Replacements/1'/></draw:frame>"
+
+
+@pytest.mark.parametrize(
+    ("embedded", "expected"),
+    [
+        (CHART, "before\n\nRents\n\n|  | Pier |\n| --- | --- |\n| May | 850 |"),
+        (FORMULA, "before\n\nE = m"),
+        ("", "before"),  # damaged
+    ],
+)
+def test_charts_and_formulas_of_an_open_document_are_read(embedded: str, expected: str) -> None:
+    body = f"<office:text><text:p>before{FRAME}</text:p></office:text>"
+    assert filled(open_document_text(with_object("text", body, embedded)), {}).strip() == expected
+
+
+def test_a_chart_in_a_sheet_gives_its_title_because_its_values_are_cells() -> None:
+    sheet = (
+        "<table:table table:name='S'><table:table-row><table:table-cell><text:p>850</text:p></table:table-cell>"
+        f"</table:table-row><table:shapes>{FRAME}</table:shapes></table:table>"
+    )
+    found = with_object("spreadsheet", f"<office:spreadsheet>{sheet}</office:spreadsheet>", CHART)
+    assert open_document_text(found) == "## S\n\n850\n\nRents"
+
+
+def test_placeholders_of_page_numbers_are_left_out() -> None:
+    body = "<office:text><text:p>a<text:page-number>&lt;number&gt;</text:page-number> &lt;b&gt;</text:p></office:text>"
+    assert open_document_text(open_document("text", body)) == "a <b>"

@@ -110,3 +110,8 @@ def test_a_word_with_a_gloss_above_it_is_read() -> None:
 
 def test_an_instruction_is_left_out_and_its_result_is_read() -> None:
     assert rtf(rb'see {\field{\*\fldinst HYPERLINK "http://x"}{\fldrslt the page}} now\par') == "see the page now"
+
+
+def test_a_character_that_is_written_as_two_halves_is_read() -> None:
+    assert rtf(rb"\uc1 A\u-10179?\u-8704?B") == "A😀B"
+    assert rtf(rb"\uc1 A\u-10179?B") == "AB"

@@ -154,3 +154,11 @@ def test_an_old_mac_workbook_counts_its_days_from_1904() -> None:
 def test_other_data_is_refused_as_a_broken_workbook(data: bytes) -> None:
     with pytest.raises(BrokenArchive):
         xlsx_text(data)
+
+
+@pytest.mark.parametrize("result", ["", "<v/>", "<v></v>"])
+def test_a_formula_that_no_program_has_calculated_is_written_as_a_formula(result: str) -> None:
+    total = f'<c r="B1"><f>SUM(A1:A9)</f>{result}</c>'
+    blank = '<c r="C1" t="str"><f>""</f><v></v></c>'
+    assert "=SUM(A1:A9)" in workbook(row(1, text("A1", "total"), total))
+    assert "=" not in workbook(row(1, text("A1", "total"), blank))

@@ -3,6 +3,7 @@
 The standard library parses the mail, and `encodings` decodes its parts. Attachments are listed by name and not read.
 """
 
+import binascii
 import codecs
 import re
 from collections.abc import Callable
@@ -13,20 +14,30 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import Any
 
-from dagster_offload.extraction.encodings.decoding import decode
+from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
 from dagster_offload.extraction.formats.content_lines import entries_text
 from dagster_offload.extraction.formats.mail.secured import EncryptedMail, is_encrypted, is_smime, signed_content
 
-# Every mail of a mailbox begins with a `From ` line. Such lines in a body are quoted with `>`.
-# A header follows, or a blank line if the mail has no header and the line has a time. Bounded: the pattern backtracks.
+# Every mail of a mailbox begins with a `From ` line: with nothing else but a sender, or with a time and a year.
+# Not all programs quote such lines of a body with `>`, so a header must follow, or a blank line if the mail has no
+# header and the line has a time. Bounded: the pattern backtracks.
 _MAIL_BEGINS = re.compile(
-    rb"^From (?=[^\n]*\n[A-Za-z-]+:|\S{1,200} [^\n]{0,100}\d\d:\d\d[^\n]{0,50}\n\r?\n)", re.MULTILINE
+    rb"^From (?=(?:\S*|(?=[^\n]*\d:\d\d)[^\n]*\b(?:19|20)\d\d\b[^\n]*)\r?\n[A-Za-z-]+:"
+    rb"|\S{1,200} [^\n]{0,100}\d\d:\d\d[^\n]{0,50}\n\r?\n)",
+    re.MULTILINE,
 )
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 # An attachment of a mail from before MIME stands in its text.
 _UUENCODED = re.compile(r"^begin [0-7]{3,4} ([^\r\n]{1,200})\r?\n(?:[ -`]{1,62}\r?\n)++end\b", re.MULTILINE)
 _CMS = b"\x30"  # how a signature begins that holds its mail
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
+_BOUNDARY = re.compile(rb'^--([^"\\\r\n]{1,70}?)[ \t]*\r?\n(?=Content-)', re.MULTILINE | re.IGNORECASE)
+# Some gateways add blanks after the sign that joins two lines (quoted-printable). Elsewhere such blanks mean nothing.
+_BLANKS_AFTER_SOFT_BREAK = re.compile(rb"=[ \t]++(?=\r?\n)")
+_HTML_PAGE = re.compile(r"\s*+<(?:!doctype html|html)\b", re.IGNORECASE)
+_SHOWN_TYPES = frozenset({"text/plain", "text/html"})
+# A plain form that is so much shorter than the HTML form only says that there is one.
+_MUCH_LONGER = 3
 
 MAX_HEADER_CHARACTERS = 20_000  # enough for 500 recipients
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
@@ -45,7 +56,7 @@ class _Mail(Message):
 
 def mail_text(data: bytes, html_to_text: Callable[[str], str]) -> str | None:
     """Return the mail as text, or None if `data` is not a mail. Raises `EncryptedMail`."""
-    message = message_from_bytes(as_ascii_compatible(data), _Mail)
+    message = message_from_bytes(_BLANKS_AFTER_SOFT_BREAK.sub(b"=", as_ascii_compatible(data)), _Mail)
     if not any(name in message for name in (*_SHOWN, "Content-Type", "Received")):
         return None
     if is_encrypted(message, _payload(message)):
@@ -79,7 +90,7 @@ def as_ascii_compatible(data: bytes) -> bytes:
     """Return a mail that was saved as UTF-16 in UTF-8, and other mails unchanged. Headers must be ASCII to be parsed."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace").encode("utf-8", "ignore")
-    return data.removeprefix(codecs.BOM_UTF8)
+    return data.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
 
 
 def _mail_of_box(mail: bytes, html_to_text: Callable[[str], str]) -> str | None:
@@ -108,28 +119,75 @@ def _message(message: Message, html_to_text: Callable[[str], str]) -> str:
 def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
     if part.get_content_type() == "message/rfc822":
         return "\n\n".join(_message(inner, html_to_text) for inner in _inner(part))
-    if part.is_multipart():
+    if part.get_content_type() == "message/delivery-status":
+        return "\n\n".join(_all_headers(inner) for inner in _inner(part))
+    if part.get_content_type() == "multipart/alternative":
+        return _alternatives(part, html_to_text, attached)
+    if part.is_multipart() or part.get_content_maintype() == "multipart":
         bodies = [_body(inner, html_to_text, attached) for inner in _inner(part)]
-        if part.get_content_type() == "multipart/alternative":
-            # Several forms of the same text, the plainest first (RFC 2046, 5.1.4).
-            return next((body for body in bodies if body.strip()), "")
         return "\n\n".join(body for body in bodies if body.strip())
     if is_smime(part) and (signed := signed_content(_payload(part))) is not None:
         return _body(message_from_bytes(signed, _Mail), html_to_text, attached)
-    if part.get_filename() is not None or part.get_content_disposition() == "attachment":
+    if part.get_content_disposition() == "attachment" or (
+        part.get_filename() is not None and part.get_content_type() not in _SHOWN_TYPES
+    ):
         attached.append(_file_name(part))
         return ""
-    if part.get_content_maintype() != "text":
-        return ""
-    decoded = decode(_payload(part), _charset(part))
+    return _text(part, html_to_text, attached) if part.get_content_maintype() == "text" else ""
+
+
+def _alternatives(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
+    """Return one of several forms of the same text, and the invitation beside them.
+
+    The plainest form comes first (RFC 2046, 5.1.4). It is read, unless it only refers to a much longer one.
+    """
+    forms: list[str] = []
+    invitations: list[str] = []
+    for inner in _inner(part):
+        body = _body(inner, html_to_text, attached)
+        if body.strip():
+            (invitations if inner.get_content_type() == "text/calendar" else forms).append(body)
+    longest = max(forms, key=_letters, default="")
+    only_refers = bool(forms) and _letters(longest) > _MUCH_LONGER * _letters(forms[0])
+    return "\n\n".join([*([longest] if only_refers else forms[:1]), *invitations])
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalnum, text))
+
+
+def _text(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
+    payload, is_html = _payload(part), part.get_content_subtype() == "html"
+    decoded = decode(payload, _charset(part) or (declared_encoding(payload) if is_html else None))
     if decoded is None:
         return ""
-    if part.get_content_subtype() == "html":
+    if is_html or _HTML_PAGE.match(decoded.text):
         return html_to_text(decoded.text)
     if part.get_content_subtype() == "calendar":  # an invitation
         return entries_text(decoded.text.encode()) or ""
-    attached += _UUENCODED.findall(decoded.text)
-    return _UUENCODED.sub("", decoded.text)
+    text = _unfolded(decoded.text, part)
+    attached += _UUENCODED.findall(text)
+    return _UUENCODED.sub("", text)
+
+
+def _unfolded(text: str, part: Message) -> str:
+    """Join the lines that the sender's program cut, also within words: they end with a blank (RFC 3676)."""
+    if str(part.get_param("format")).lower() != "flowed":
+        return text
+    kept = -1 if str(part.get_param("delsp")).lower() == "yes" else None  # whether the blank is part of the text
+    joined: list[str] = []
+    depth_to_join = -1  # of the quotation whose line goes on
+    for line in text.replace("\r\n", "\n").split("\n"):
+        words = line.lstrip(">")
+        depth = len(line) - len(words)
+        goes_on = words.endswith(" ") and words.strip() != "--"
+        shown = line[:kept] if goes_on else line
+        if depth == depth_to_join:
+            joined[-1] += shown[depth:].removeprefix(" ")
+        else:
+            joined.append(shown)
+        depth_to_join = depth if goes_on else -1
+    return "\n".join(joined)
 
 
 def _payload(part: Message) -> bytes:
@@ -139,7 +197,28 @@ def _payload(part: Message) -> bytes:
 
 def _inner(part: Message) -> list[Message]:
     payload = part.get_payload()
-    return [inner for inner in payload if isinstance(inner, Message)] if isinstance(payload, list) else []
+    if not isinstance(payload, list):
+        return [_without_boundary(part)]
+    return [_decoded_mail(inner) for inner in payload if isinstance(inner, Message)]
+
+
+def _decoded_mail(mail: Message) -> Message:
+    """Return an attached mail, decoded if its sender encoded it as a whole in base64, which RFC 2046 forbids."""
+    if mail.keys() or mail.is_multipart():
+        return mail
+    try:
+        decoded = message_from_bytes(binascii.a2b_base64(_payload(mail), strict_mode=False), _Mail)
+    except binascii.Error:
+        return mail
+    return decoded if decoded.keys() else mail
+
+
+def _without_boundary(part: Message) -> Message:
+    """Return the parts of a multipart mail whose header names no boundary or a wrong one, or its text as it is."""
+    raw = _payload(part)
+    found = _BOUNDARY.search(raw)
+    kind = b"text/plain" if found is None else b'%s; boundary="%s"' % (part.get_content_type().encode(), found[1])
+    return message_from_bytes(b"Content-Type: " + kind + b"\n\n" + raw, _Mail)
 
 
 def _charset(part: Message) -> str | None:
@@ -166,6 +245,10 @@ def _header(message: Message, name: str) -> str:
         decoded = decode(word, None if charset == "unknown-8bit" else charset)
         words.append(word.decode("ascii", "replace") if decoded is None else decoded.text)
     return " ".join("".join(words).split())
+
+
+def _all_headers(message: Message) -> str:
+    return "\n".join(f"{name}: {_header(message, name)}" for name in dict.fromkeys(message.keys()))
 
 
 def _file_name(part: Message) -> str:

@@ -4,6 +4,7 @@ A file is an archive, or one XML file ("flat"). Of a cell, the file holds the nu
 read. Format specification: OpenDocument 1.3, part 3.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element
@@ -24,6 +25,10 @@ from dagster_offload.extraction.formats.parts.zip_xml import (
 
 # Tracked deletions, comments, and numbers that are not text.
 _NOT_TEXT = frozenset({"tracked-changes", "annotation", "sequence-decls", "note-citation"})
+_ROW_GROUPS = frozenset({"table-header-rows", "table-rows", "table-row-group"})
+# What stands for the page number, the date and similar things where no page is.
+_FIELDS = frozenset({"page-number", "date", "time", "header", "footer", "date-time"})
+_PLACEHOLDER = re.compile(r"\s*<[a-z/ ]+>\s*")
 # Elements that are anchored in a paragraph and do not belong to its line.
 _ANCHORED = frozenset({"note", "frame", "custom-shape", "text-box", "g"})
 _MAX_BLANKS = 100  # blanks in a row; a larger number is an attack
@@ -47,7 +52,28 @@ def open_document_text(data: bytes) -> str:
 
 
 def _content_and_styles(archive: OfficeArchive) -> tuple[Element, Element]:
-    return parsed(archive, "content.xml"), parsed_if_there(archive, "styles.xml")
+    content = parsed(archive, "content.xml")
+    charts_and_formulas = [element for element in content.iter() if local(element) == "object"]
+    for embedded in charts_and_formulas:
+        member = f"{(attribute(embedded, 'href') or '').removeprefix('./')}/content.xml"
+        with contextlib.suppress(*DAMAGE_ERRORS):  # which cost only the chart
+            embedded.append(parsed_if_there(archive, member))
+    return content, parsed_if_there(archive, "styles.xml")
+
+
+def _remove_hidden(content: Element) -> None:
+    """Remove the text that a person who reads or prints the document does not see."""
+    styles = {
+        attribute(style, "name")
+        for style in content.iter()
+        if local(style) == "style" and any(attribute(properties, "display") == "none" for properties in style)
+    }
+    for element in content.iter():
+        is_hidden_section = local(element) == "section" and attribute(element, "display") == "none"
+        if is_hidden_section or (local(element) == "span" and attribute(element, "style-name") in styles):
+            tail = element.tail
+            element.clear()
+            element.tail = tail
 
 
 def _texts(content: Element, styles: Element) -> Iterator[str]:
@@ -57,6 +83,7 @@ def _texts(content: Element, styles: Element) -> Iterator[str]:
     if sheets is not None:
         yield from _sheets(sheets)
         return
+    _remove_hidden(content)
     yield from _margins(styles, "header")
     yield from _blocks(body)
     yield from _margins(styles, "footer")
@@ -85,15 +112,27 @@ def _backgrounds(styles: Element, body: Element) -> Iterator[str]:
 
 def _sheets(spreadsheet: Element) -> Iterator[str]:
     """Yield each sheet that is not empty: its name, and its used rows and columns as a table."""
+    for chart in [element for element in spreadsheet.iter() if local(element) == "chart"]:
+        for values in [element for element in chart if local(element) == "table"]:
+            chart.remove(values)  # they are cells of a sheet
     for sheet in spreadsheet:
         if local(sheet) != "table":
             continue
-        rows = [row for element in sheet.iter() if local(element) == "table-row" for row in _sheet_rows(element)]
+        rows = [row for element in _rows(sheet) for row in _sheet_rows(element)]
         columns = sorted({column for row in rows for column in row})
         anchored = [text for shapes in sheet if local(shapes) == "shapes" for text in _blocks(shapes)]
         texts = [table_text([[row.get(column, "") for column in columns] for row in rows]), *anchored]
         if any(map(str.strip, texts)):
             yield "\n\n".join([f"## {attribute(sheet, 'name') or ''}", *filter(str.strip, texts)])
+
+
+def _rows(table: Element) -> Iterator[Element]:
+    """Yield the table's own rows, without those of tables in its cells."""
+    for element in table:
+        if local(element) == "table-row":
+            yield element
+        elif local(element) in _ROW_GROUPS:
+            yield from _rows(element)
 
 
 def _sheet_rows(element: Element) -> Iterator[dict[int, str]]:
@@ -148,8 +187,9 @@ def _blocks(parent: Iterable[Element]) -> Iterator[str]:
             case "list":
                 yield "\n".join(_items(element))
             case "table":
-                rows = [row for row in element.iter() if local(row) == "table-row"]
-                yield table_text([["\n".join(_blocks(cell)) for cell in row] for row in rows])
+                yield table_text([["\n".join(_blocks(cell)) for cell in row] for row in _rows(element)])
+            case "frame" if any(text := [*_embedded(element)]):
+                yield from text  # and not the picture of it
             case "image" if name := attribute(element, "href"):
                 yield picture_mark(name.removeprefix("./"))
             case "note":
@@ -161,10 +201,26 @@ def _blocks(parent: Iterable[Element]) -> Iterator[str]:
                 yield from _blocks(element)
 
 
+def _embedded(frame: Element) -> Iterator[str]:
+    """Yield the title and the values of a chart, or the letters of a formula."""
+    for element in frame:
+        if local(element) == "object":
+            yield from _blocks(element)
+            yield from (" ".join(_letters(formula)) for formula in element.iter() if local(formula) == "math")
+
+
+def _letters(formula: Element) -> Iterator[str]:
+    for element in formula:
+        if local(element) not in _NOT_TEXT:
+            yield from filter(None, [(element.text or "").strip(), *_letters(element)])
+
+
 def _items(element: Element) -> Iterator[str]:
     for item in element:
         texts = [text for text in _blocks(item) if text.strip()]
-        if texts:
+        if texts and all(local(one) == "list" for one in item):
+            yield from ("  " + text.replace("\n", "\n  ") for text in texts)
+        elif texts:
             yield "\n".join([f"- {texts[0]}", *(f"  {text}".replace("\n", "\n  ") for text in texts[1:])])
 
 
@@ -188,6 +244,7 @@ def _line(element: Element, anchored: Element) -> str:
         elif name in ("tab", "line-break"):
             parts.append("\t" if name == "tab" else "\n")
         elif name not in _NOT_TEXT:
-            parts.append(_line(child, anchored))
+            line = _line(child, anchored)
+            parts.append("" if _PLACEHOLDER.fullmatch(line) and name in _FIELDS else line)
         parts.append(child.tail or "")
     return "".join(parts)

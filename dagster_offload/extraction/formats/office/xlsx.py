@@ -72,17 +72,18 @@ class _Workbook:
                     yield row
 
     def _cell(self, cell: Element) -> str:
-        value, inline, formula, has_result = "", "", "", False
+        value, inline, formula, kind = None, "", "", cell.get("t", "n")
         for child in cell:
             if child.tag.endswith("}v"):
-                value, has_result = child.text or "", True
+                value = child.text or (None if kind == "n" else "")  # no number is empty
             elif child.tag.endswith("}f"):
                 formula = child.text or ""
             elif child.tag.endswith("}is"):
                 inline = _string(child)
-        if formula and not has_result:  # of a program that does not calculate; Excel would when it opens the workbook
+        if formula and value is None:  # of a program that does not calculate; Excel would when it opens the workbook
             return f"={formula}"
-        match cell.get("t", "n"):
+        value = value or ""
+        match kind:
             case "s":
                 return self.strings[int(value)] if value else ""
             case "inlineStr":

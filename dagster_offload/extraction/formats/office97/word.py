@@ -4,6 +4,7 @@ Word 6 and 95 store text in the code page of its font, and their East Asian vers
 reads the one as Western and the other as Unicode, so this module decodes both again.
 """
 
+import contextlib
 import io
 import re
 import struct
@@ -16,6 +17,7 @@ from dagster_offload.extraction import file_types
 from dagster_offload.extraction.encodings.decoded import strict
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
+from dagster_offload.extraction.formats.office97.word_hidden import without_hidden_text
 from dagster_offload.extraction.formats.office97.word_lists import with_list_numbers
 from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
 from dagster_offload.extraction.formats.parts.markdown import plain_markdown
@@ -40,6 +42,8 @@ _BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 
 def doc_text(data: bytes) -> str:
     """Return the text of a Word document with headings, tables and footnotes. Raises `FileRefused`."""
+    with contextlib.suppress(*DAMAGE_ERRORS):
+        data = without_hidden_text(data)
     try:
         text = _RAISED.sub("", plain_markdown(Document.from_bytes(data, "doc").to_markdown()))
     except OfficeOxideError as error:  # never forwarded: the message may quote the document

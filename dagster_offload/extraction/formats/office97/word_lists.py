@@ -15,18 +15,13 @@ from itertools import islice
 
 import olefile
 
+from dagster_offload.extraction.formats.office97.word_records import pieces, properties_in, table_of
 from dagster_offload.extraction.formats.parts.list_numbers import BULLET, ListLevel, ListNumbers
 
-_WORD_97 = b"\xec\xa5"
-_FLAGS, _SECOND_TABLE = 0x0A, 0x0200
-# Where the header has the place and the length of: styles, pages of paragraph properties, text pieces, lists, uses of lists.
-_STYLES, _PAGES, _PIECES, _LISTS, _USES = 0x00A2, 0x0102, 0x01A2, 0x02E2, 0x02EA
+# Where the header has the place and the length of: styles, pages of paragraph properties, lists, uses of lists.
+_STYLES, _PAGES, _LISTS, _USES = 0x00A2, 0x0102, 0x02E2, 0x02EA
 _PAGE = 512
-_PROPERTIES_PIECE, _TEXT_PIECES = 1, 2
-_IS_BYTES = 0x40000000  # of a piece: one byte a character, at half the offset
 _LEVEL, _LIST = 0x260A, 0x460B  # the properties of a paragraph that we need
-_OPERAND_BYTES = {0: 1, 1: 1, 2: 2, 3: 4, 4: 2, 5: 2, 7: 3}
-_LARGE_OPERAND, _LARGE = 6, 0xD608  # a length of one byte comes first; of a table's definition, of two bytes
 _PARAGRAPH_STYLE = 1
 _MAX_STYLE_DEPTH = 20
 _LIST_BYTES, _USE_BYTES, _LEVELS = 28, 16, 9
@@ -59,11 +54,8 @@ class _Numbering:
 
 def with_list_numbers(text: str, file: olefile.OleFileIO, document: bytes) -> str:
     """Return the text with its list numbers. `document` is the main stream of the file. Raises errors of damage."""
-    if not document.startswith(_WORD_97):
-        return text
-    (flags,) = struct.unpack_from("<H", document, _FLAGS)
-    table = file.openstream("1Table" if flags & _SECOND_TABLE else "0Table").read()
-    return _placed(text, _labelled(document, table))
+    table = table_of(file, document)
+    return text if table is None else _placed(text, _labelled(document, table))
 
 
 def _placed(text: str, paragraphs: Iterator[tuple[str, str]]) -> str:
@@ -106,7 +98,7 @@ def _labelled(document: bytes, table: bytes) -> Iterator[tuple[str, str]]:
 def _paragraphs(document: bytes, table: bytes) -> Iterator[tuple[str, int]]:
     """Yield the text of each paragraph, and where its last character is in `document`."""
     unfinished = ""
-    for offset, characters, is_bytes in _pieces(document, table):
+    for offset, characters, is_bytes in pieces(document, table):
         width = 1 if is_bytes else 2
         data = document[offset : offset + characters * width]
         piece = data.decode("cp1252" if is_bytes else "utf-16-le", "replace")
@@ -116,24 +108,6 @@ def _paragraphs(document: bytes, table: bytes) -> Iterator[tuple[str, int]]:
             yield unfinished + found[0][:-1], offset + (end - 1) * width
             unfinished = ""
         unfinished += piece[end:]
-
-
-def _pieces(document: bytes, table: bytes) -> Iterator[tuple[int, int, bool]]:
-    """Yield the offset of each piece of text, its length in characters, and whether they are bytes."""
-    start, size = struct.unpack_from("<II", document, _PIECES)
-    place, end = start, start + size
-    while place < end and table[place] == _PROPERTIES_PIECE:
-        place += 3 + struct.unpack_from("<H", table, place + 1)[0]
-    if place >= end or table[place] != _TEXT_PIECES:
-        return
-    (size,) = struct.unpack_from("<I", table, place + 1)
-    count = (size - 4) // 12
-    borders = struct.unpack_from(f"<{count + 1}I", table, place + 5)
-    for number in range(count):
-        (offset,) = struct.unpack_from("<I", table, place + 5 + 4 * (count + 1) + 8 * number + 2)
-        is_bytes = bool(offset & _IS_BYTES)
-        offset &= ~_IS_BYTES
-        yield offset // 2 if is_bytes else offset, max(0, borders[number + 1] - borders[number]), is_bytes
 
 
 class _Properties:
@@ -206,19 +180,11 @@ def _styles(document: bytes, table: bytes) -> Mapping[int, tuple[_Numbering, int
 
 def _numbering_in(properties: bytes) -> _Numbering:
     use = level = None
-    place = 0
-    while place + 3 <= len(properties):
-        (kind,) = struct.unpack_from("<H", properties, place)
-        place += 2
+    for kind, operand in properties_in(properties):
         if kind == _LEVEL:
-            level = properties[place]
-        elif kind == _LIST and place + 2 <= len(properties):
-            use = max(0, struct.unpack_from("<h", properties, place)[0])
-        size = kind >> 13
-        if size == _LARGE_OPERAND:
-            place += 1 + (struct.unpack_from("<H", properties, place)[0] if kind == _LARGE else properties[place])
-        else:
-            place += _OPERAND_BYTES[size]
+            level = operand[0]
+        elif kind == _LIST and len(operand) == 2:
+            use = max(0, struct.unpack("<h", operand)[0])
     return _Numbering(use, level)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 # Few cells need the slow path: those with bars, line ends, or blanks to collapse.
 _NOT_PLAIN = re.compile(r"[|\n\t\r\f\v\xa0]|  |^ | $")
 _ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~<>&])")  # "1\\. Rent" is harder to read than "1. Rent"
+_LINK = re.compile(r"(?<![\\!])\[((?!\^)(?:[^\[\]\\\n]|\\.){1,1000})\]\([^()\s]{1,4000}\)")
 _EMPTY_ROW = re.compile(r"^\|[ |]*\|\n", re.MULTILINE)
 _ONE_CELL = re.compile(r"^\| ((?:[^|\n\\]|\\.)*) \|\n\| --- \|$(?!\n\|)", re.MULTILINE)
 _BREAK = "<br>"  # a line end in a cell
@@ -43,8 +44,12 @@ def note_text(texts: Iterable[str]) -> str:
 
 
 def plain_markdown(text: str) -> str:
-    """Return Markdown without escapes, empty table rows and tables of one cell, or "" if it consists only of markup."""
+    """Return Markdown without escapes, addresses of links, empty table rows and tables of one cell.
+
+    Returns "" if it consists only of markup.
+    """
     if _ONLY_MARKUP.fullmatch(text):
         return ""
+    text = _LINK.sub(r"\1", text)
     boxes = _ONE_CELL.sub(lambda box: box[1].replace(_BREAK, "\n"), _EMPTY_ROW.sub("", text))
     return _ESCAPE.sub(r"\1", boxes.replace(_BREAK, " "))
