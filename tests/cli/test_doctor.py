@@ -141,6 +141,18 @@ def test_doctor_ends_with_what_is_wrong_even_if_the_server_is_right(call: Call, 
     assert result.stdout.rstrip().endswith("dagster-offload status lists them with their reasons")
 
 
+def test_doctor_names_the_stage_and_a_document_if_no_answer_of_the_stage_was_usable(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    reason = "every_document_refused: no_json"
+    assert call("drain", "summarize", "--json").exit_code == 0
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        cur.execute("update work_items set state = 'pending', reason = %s where stage = 'classify'", [reason])
+        cur.execute("update slots set breaker = 'misconfigured', reason = %s, retry_at = null", [reason])
+    shown = " ".join(call("doctor").stdout.split())
+    assert "no answer of the stage classify was usable: dagster-offload explain letter.txt --answer" in shown
+
+
 def test_doctor_shows_the_longest_wait_before_it_waits(call: Call, router: Router) -> None:
     router.set(mode="hang")
     os.environ["OFFLOAD_DEEP_READ_TIMEOUT"] = "0.5"

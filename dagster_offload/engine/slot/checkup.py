@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from shlex import quote
 
 from dagster_offload.client import checkup as checks
 from dagster_offload.client.ai_client import AIClient
@@ -75,20 +76,30 @@ def _backlog(settings: Settings, slot: SlotConfig) -> Check | None:
     with open_ledger(settings) as ledger:
         row = ledger.run(ledger_slots.get, slot.name)
         problems = ledger.run(status.problem_counts)
+        refused = None if row is None else ledger.run(status.refused, row.reason or "")
     found, advice = [], []
     if row is not None and row.breaker is not BreakerState.CLOSED:
         found.append(f"{slot.name} was {row.breaker} before this check: {row.reason_text}")
         if (row.reason or "").startswith(ledger_slots.EVERY_DOCUMENT_REFUSED):
-            advice.append(
-                "the server answers short questions and refused every document: dagster-offload explain DOCUMENT shows "
-                "what it said about one of them"
-            )
+            advice.append(_advice_about_refusals(refused))
     if problems:
         found.append(", ".join(f"{count} documents {state}" for state, count in problems.items()))
         advice.append("dagster-offload status lists them with their reasons")
     if not found:
         return None
     return Check("backlog", not advice, "; ".join(found), "; ".join(advice) or None, is_about_slot=False)
+
+
+def _advice_about_refusals(refused: status.Refused | None) -> str:
+    document = "DOCUMENT" if refused is None else refused.document
+    shows = f"dagster-offload explain {quote(document)} --answer shows what it wrote about one of them"
+    if refused is None or len(refused.stages) > 1:
+        return f"the server answers short questions and refused every document: {shows}"
+    [stage] = refused.stages
+    return (
+        f"the server answers short questions, and no answer of the stage {stage} was usable: {shows}. If the stage is your own, "
+        "correct its question or its answer; the slot is then used again"
+    )
 
 
 def _extractor(settings: Settings) -> Check:

@@ -92,6 +92,25 @@ def count_problems(cur: Cursor, stage: str) -> int:
     return int(row["n"])
 
 
+@dataclass(frozen=True)
+class Refused:
+    """The work that made a slot `every_document_refused`: its stages, and one of its documents."""
+
+    stages: list[str]
+    document: str
+
+
+def refused(cur: Cursor, reason: str) -> Refused | None:
+    """The work that waits because a slot has refused every document, for this reason; None if it is done or changed."""
+    cur.execute(
+        "select array_agg(distinct i.stage) as stages, min(d.key) as document from work_items i "
+        "join documents d using (document_id) where i.state = 'pending' and i.reason = %s having count(*) > 0",
+        [reason],
+    )
+    row = cur.fetchone()
+    return None if row is None else Refused(row["stages"], row["document"])
+
+
 def problem_counts(cur: Cursor) -> dict[str, int]:
     """How many documents are failed and quarantined; without the states that no document has."""
     cur.execute(
