@@ -79,8 +79,8 @@ def test_a_signal_from_outside_ends_a_loop_that_only_waits() -> None:
         return await wait_for_ever()
 
     sender = threading.Thread(target=send)
+    sender.start()
     with handled_by(interrupt), pytest.raises(Interrupted):
-        sender.start()
         run_stoppable(waiting())
     sender.join()
 
