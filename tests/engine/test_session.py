@@ -1,12 +1,15 @@
 """A signal ends the engine's event loop in any state and is raised after that."""
 
 import asyncio
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from dagster_offload.engine.session import run_stoppable
 
@@ -61,6 +64,25 @@ def test_ctrl_c_raises_keyboard_interrupt() -> None:
 
     with handled_by(signal.default_int_handler, signal.SIGINT), pytest.raises(KeyboardInterrupt):
         run_stoppable(pressed())
+
+
+def test_a_signal_from_outside_ends_a_loop_that_only_waits() -> None:
+    started = threading.Event()
+
+    def send() -> None:
+        started.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def waiting() -> str:
+        assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
+        asyncio.get_running_loop().call_soon(started.set)
+        return await wait_for_ever()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with handled_by(interrupt), pytest.raises(Interrupted):
+        run_stoppable(waiting())
+    sender.join()
 
 
 def test_an_ignored_signal_stays_ignored() -> None:
