@@ -138,7 +138,7 @@ def _patient(executor: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
     return dg.ExecutorDefinition(
         name=executor.name,
         description=executor.description,
-        config_schema=executor.config_schema,  # type: ignore[arg-type] - Dagster accepts it
+        config_schema=executor.config_schema,  # type: ignore[arg-type]
         requirements=executor.get_requirements({}),
         executor_creation_fn=create,
     )
