@@ -1,7 +1,7 @@
 """Put the letters of right-to-left words of a PDF page in reading order.
 
 PDFium turns the lines of Arabic and Hebrew, but not the letters that browsers give as they draw them, from left to right.
-It also turns the parts of an address. The places of the letters decide. No I/O.
+It also turns the two letters of a ligature, and the parts of an address. The places of the letters decide. No I/O.
 """
 
 import re
@@ -18,6 +18,7 @@ _WORD = re.compile(
 )
 _ADDRESS = re.compile(r"[A-Za-z0-9]+(?:[@._:/-]+[A-Za-z0-9]+)+")
 _LETTER, _DOT = re.compile("[A-Za-z]"), re.compile("[@.]")
+_ALEF_LAM = re.compile("[اأإآٱ]ل")  # the only ligature of all Arabic fonts, reversed
 
 
 def has_right_to_left(text: str) -> bool:
@@ -45,7 +46,7 @@ def in_reading_order(text: str, place_of: Callable[[int], Place | None]) -> str:
         steps = [(before < after) - (before > after) for before, after in pairwise(letters)]
         if sum(steps) > 0:
             return found[0][::-1]
-        return found[0]
+        return _ALEF_LAM.sub(lambda two: two[0][::-1] if _share_place(places, two.start()) else two[0], found[0])
 
     def address(found: re.Match[str]) -> str:
         places = placed(found)
@@ -54,3 +55,7 @@ def in_reading_order(text: str, place_of: Callable[[int], Place | None]) -> str:
         return "".join(letter for _, letter in sorted(zip(places, found[0], strict=True), key=lambda one: one[0]))
 
     return _ADDRESS.sub(address, _WORD.sub(word, text))
+
+
+def _share_place(places: list[Place], index: int) -> bool:
+    return bool(places) and places[index] == places[index + 1]

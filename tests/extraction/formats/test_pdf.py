@@ -255,6 +255,10 @@ def test_letters_that_a_browser_gives_as_it_draws_them_come_in_reading_order() -
     assert text_of(Page(f"BT /F1 12 Tf 100 600 Td\n{drawn}ET"), unicodes=ARABIC) == ["عقد"]
 
 
+def test_a_ligature_of_arabic_gives_its_letters_in_order() -> None:
+    assert text_of(Page(lines("nxn")), unicodes=ARABIC) == ["نلان"]
+
+
 def test_only_addresses_whose_parts_are_reversed_are_put_in_order() -> None:
     reversed_parts = "com.example@anna 12.50 a-b"
 
