@@ -25,6 +25,7 @@ from dagster_offload.extraction.refusals import FileRefused, broken, protected, 
 
 # What PDFium returns for a hyphen at a line end: `_CUT` in texts of ranges, `_CUT_CODE` for single characters.
 _CUT, _CUT_CODE = "\ufffe", "\x02"
+_HYPHEN_AT_END = re.compile(r"(?<=\w)\u2010(?=\r?\n)")  # of a browser, which PDFium returns like other signs
 _CUT_WORD = re.compile(rf"(\w+){_CUT}\s*(\w+)")
 _UNKNOWN = "\ufffd"
 _COMPOUND = re.compile(r"\w+-\w+")
@@ -152,6 +153,7 @@ def join_cut_words(pages: Sequence[str]) -> list[str]:
     Keeps the hyphen if it belongs to the word: before a capital or a digit, or if the document writes the word with a
     hyphen elsewhere.
     """
+    pages = [_HYPHEN_AT_END.sub(_CUT, page) for page in pages]
     if not any(_CUT in page for page in pages):
         return list(pages)
     compounds = {found.lower() for page in pages for found in _COMPOUND.findall(page)}

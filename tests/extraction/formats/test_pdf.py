@@ -259,6 +259,11 @@ def test_a_ligature_of_arabic_gives_its_letters_in_order() -> None:
     assert text_of(Page(lines("nxn")), unicodes=ARABIC) == ["نلان"]
 
 
+def test_a_word_that_a_browser_hyphenates_is_joined() -> None:
+    page = Page(lines("The ve+", "hicle in the West+", "Gate, day+time"))
+    assert text_of(page, unicodes={"+": "2010"}) == ["The vehicle in the West-Gate, day‐time"]
+
+
 def test_only_addresses_whose_parts_are_reversed_are_put_in_order() -> None:
     reversed_parts = "com.example@anna 12.50 a-b"
 
