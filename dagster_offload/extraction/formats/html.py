@@ -35,6 +35,7 @@ _SELF_CLOSED = re.compile(
 )
 _MAX_INDENT = 20  # levels
 _MAX_START_DIGITS = 9  # of the number of a list's first item
+_MAX_SPAN = 100
 _HEADING = re.compile("h[1-6]")
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t\n\r\f\v]+")
@@ -98,6 +99,24 @@ class _Out:
 class _Table:
     rows: list[list[str]] = field(default_factory=list)
     has_inner_table: bool = False
+    begun: set[int] = field(default_factory=set)  # the columns in which a cell begins
+    covered: dict[int, int] = field(default_factory=dict)  # by column: the first row that no cell above it covers
+
+    def add(self, text: str, columns: int, rows: int) -> None:
+        """Add a cell to the last row, after the columns that cells of earlier rows cover."""
+        if not self.rows:
+            self.rows.append([])
+        number, row = len(self.rows) - 1, self.rows[-1]
+        while self.covered.get(len(row), 0) > number:
+            row.append("")
+        self.begun.add(len(row))
+        if rows > 1:
+            self.covered.update(dict.fromkeys(range(len(row), len(row) + columns), number + rows))
+        row += [text, *[""] * (columns - 1)]
+
+    def texts(self) -> list[list[str]]:
+        """Return the rows without the columns in which no cell begins."""
+        return [[cell for column, cell in enumerate(row) if column in self.begun] for row in self.rows]
 
 
 class _Page:
@@ -144,7 +163,7 @@ class _Page:
             case "table":
                 return self._begin_table()
             case "td" | "th" if self.tables:
-                return self._begin_cell()
+                return self._begin_cell(_span(node, "colspan"), _span(node, "rowspan"))
             case "tr" if self.tables:
                 self.tables[-1].rows.append([])
             case "pre" | "textarea":
@@ -201,25 +220,24 @@ class _Page:
         def end() -> None:
             self.out.end_line(2)
             table = self.tables.pop()
-            cells = [cell for row in table.rows for cell in row if cell.strip()]
+            rows = table.texts()
+            cells = [cell for row in rows for cell in row if cell.strip()]
             # A table with tables in its cells, or with one column, arranges the page.
-            is_layout = table.has_inner_table or all(len(row) <= 1 for row in table.rows)
-            for block in cells if is_layout else [table_text(table.rows)]:
+            is_layout = table.has_inner_table or all(len(row) <= 1 for row in rows)
+            for block in cells if is_layout else [table_text(rows)]:
                 if block.strip():
                     self.out.add(block)
                     self.out.gap = 2
 
         return end
 
-    def _begin_cell(self) -> Callable[[], None]:
+    def _begin_cell(self, columns: int, rows: int) -> Callable[[], None]:
         around, self.out = self.out, _Out()
 
         def end() -> None:
             text = self.out.text()
             self.out = around
-            if not self.tables[-1].rows:
-                self.tables[-1].rows.append([])
-            self.tables[-1].rows[-1].append(text)
+            self.tables[-1].add(text, columns, rows)
 
         return end
 
@@ -230,6 +248,12 @@ def _is_shown(node: LexborNode) -> bool:
         return False
     attributes = node.attributes
     return "hidden" not in attributes and not _HIDDEN.search(attributes.get("style") or "")
+
+
+def _span(node: LexborNode, name: str) -> int:
+    """Return over how many columns or rows a cell extends, at most 100."""
+    value = (node.attributes.get(name) or "").strip()
+    return min(max(1, int(value)), _MAX_SPAN) if value.isdecimal() and len(value) <= _MAX_START_DIGITS else 1
 
 
 def _value(node: LexborNode) -> str:

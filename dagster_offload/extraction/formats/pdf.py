@@ -18,12 +18,14 @@ import pypdfium2.raw as pdfium
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean
 from dagster_offload.extraction.formats.pdf_annotations import Letter, insert_notes, notes_of
+from dagster_offload.extraction.formats.pdf_directions import Place, has_right_to_left, in_reading_order
 from dagster_offload.extraction.formats.pdf_xfa import form_text, is_dynamic_form
 from dagster_offload.extraction.legibility import is_glyph_numbers
 from dagster_offload.extraction.refusals import FileRefused, broken, protected, unsupported
 
 # What PDFium returns for a hyphen at a line end: `_CUT` in texts of ranges, `_CUT_CODE` for single characters.
 _CUT, _CUT_CODE = "\ufffe", "\x02"
+_HYPHEN_AT_END = re.compile(r"(?<=\w)\u2010(?=\r?\n)")  # of a browser, which PDFium returns like other signs
 _CUT_WORD = re.compile(rf"(\w+){_CUT}\s*(\w+)")
 _UNKNOWN = "\ufffd"
 _COMPOUND = re.compile(r"\w+-\w+")
@@ -151,6 +153,7 @@ def join_cut_words(pages: Sequence[str]) -> list[str]:
     Keeps the hyphen if it belongs to the word: before a capital or a digit, or if the document writes the word with a
     hyphen elsewhere.
     """
+    pages = [_HYPHEN_AT_END.sub(_CUT, page) for page in pages]
     if not any(_CUT in page for page in pages):
         return list(pages)
     compounds = {found.lower() for page in pages for found in _COMPOUND.findall(page)}
@@ -187,8 +190,8 @@ def _page_text(document: Any, index: int) -> str | None:
 
 def _own_text(text_page: Any) -> str:
     text: str = text_page.get_text_range(errors="surrogatepass")
-    if _count_visible(text) != _count_visible(text_page.get_text_bounded()):
-        # The page has letters outside its visible area, or letters that one of the two calls cannot return.
+    if has_right_to_left(text) or _count_visible(text) != _count_visible(text_page.get_text_bounded()):
+        # Letters may be out of order or outside the visible area, or one of the two calls cannot return them.
         return _joined("".join(letter.text for letter in _letters(text_page)))
 
     def apart(line_end: re.Match[str]) -> str:
@@ -209,7 +212,8 @@ def _letters(text_page: Any) -> Iterator[Letter]:
     """Yield each visible character with its box. Blanks and line ends that PDFium inserts have no box."""
     left, bottom, right, top = text_page.page.get_bbox()
     codes = [pdfium.FPDFText_GetUnicode(text_page.raw, index) for index in range(text_page.count_chars())]
-    for index, code in enumerate(_with_cells_apart(text_page, codes)):
+    turned = in_reading_order("".join(map(chr, codes)), lambda index: _place(text_page, index))
+    for index, code in enumerate(_with_cells_apart(text_page, [*map(ord, turned)])):
         if pdfium.FPDFText_IsGenerated(text_page.raw, index) == 1 or code in _NEW_LINE:
             yield Letter(chr(code), None)
             continue
@@ -235,6 +239,17 @@ def _is_one_row(text_page: Any, before: int, after: int) -> bool:
     if next_one[0] < one[2] or shared <= 0 or 2 * shared < lower:
         return False
     return all(abs(pdfium.FPDFText_GetCharAngle(text_page.raw, index)) <= _LEVEL for index in (before, after))
+
+
+def _place(text_page: Any, index: int) -> Place | None:
+    """Return where the character begins, None if PDFium inserted it or its line is not level."""
+    x, y = ctypes.c_double(), ctypes.c_double()
+    if pdfium.FPDFText_IsGenerated(text_page.raw, index) == 1:
+        return None
+    if abs(pdfium.FPDFText_GetCharAngle(text_page.raw, index)) > _LEVEL:
+        return None
+    pdfium.FPDFText_GetCharOrigin(text_page.raw, index, x, y)
+    return x.value, y.value
 
 
 def _box(text_page: Any, index: int) -> tuple[float, float, float, float]:

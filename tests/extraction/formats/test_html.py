@@ -75,3 +75,25 @@ def test_elements_that_xhtml_closes_at_once_do_not_swallow_the_page() -> None:
     )
     assert html_text(page) == "one\ntwo\n\n|  | x |\n| --- | --- |"
     assert html_text("<p>a<b/>c</p>") == "ac"
+
+
+def test_cells_over_several_columns_or_rows_keep_the_others_in_their_columns() -> None:
+    page = (
+        "<table><tr><th rowspan=2>Place<th colspan=2>2024<th>2025</tr><tr><td>May<td>June<td>May</tr>"
+        "<tr><td>Pier<td>1<td>2<td>3</tr></table>"
+    )
+    assert html_text(page) == (
+        "| Place | 2024 |  | 2025 |\n| --- | --- | --- | --- |\n|  | May | June | May |\n| Pier | 1 | 2 | 3 |"
+    )
+
+
+def test_columns_in_which_no_cell_begins_are_left_out() -> None:
+    row = "<tr><td colspan=3>a<td>b</tr>"
+    assert html_text(f"<table>{row}{row}</table>") == "| a | b |\n| --- | --- |\n| a | b |"
+    assert html_text("<table><tr><td colspan=12>a</tr><tr><td colspan=12>b</tr></table>") == "a\n\nb"
+
+
+@pytest.mark.parametrize("span", ["0", "-1", "x", "", "99999999999999999999"])
+def test_a_span_that_is_no_number_of_columns_counts_as_one(span: str) -> None:
+    page = f"<table><tr><td colspan='{span}' rowspan='{span}'>a<td>b</tr><tr><td>c<td>d</tr></table>"
+    assert html_text(page) == "| a | b |\n| --- | --- |\n| c | d |"

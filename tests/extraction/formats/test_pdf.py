@@ -6,6 +6,7 @@ import pytest
 from dagster_offload.extraction import readers
 from dagster_offload.extraction.formats.pdf import join_cut_words, pdf_text
 from dagster_offload.extraction.formats.pdf_annotations import Letter, Note, insert_notes
+from dagster_offload.extraction.formats.pdf_directions import in_reading_order
 from dagster_offload.extraction.legibility import why_glyph_soup
 from dagster_offload.extraction.ocr.page_images import PdfPages
 from dagster_offload.extraction.ocr.scans import PictureReader
@@ -243,3 +244,35 @@ def test_a_note_without_a_line_beside_it_follows_the_line_above() -> None:
     assert insert_notes([Note("note", (72, 490, 200, 510))], letters).split("\n") == ["top", "note", "bottom", ""]
     assert insert_notes([Note("note", (300, 695, 400, 715))], letters).split("\n") == ["top note", "bottom", ""]
     assert insert_notes([Note("note", (300, 100, 400, 120))], []) == "\nnote"
+
+
+ARABIC = {"a": "0639", "b": "0642", "c": "062F", "x": "06440627", "n": "0646"}  # ain, qaf, dal, lam and alef, noon
+
+
+def test_letters_that_a_browser_gives_as_it_draws_them_come_in_reading_order() -> None:
+    """Each letter has its own text beside it, which PDFium does not turn."""
+    drawn = "".join(f"/Span << /ActualText <FEFF{ARABIC[sign]}> >> BDC ({sign}) Tj EMC\n" for sign in "cba")
+    assert text_of(Page(f"BT /F1 12 Tf 100 600 Td\n{drawn}ET"), unicodes=ARABIC) == ["عقد"]
+
+
+def test_a_ligature_of_arabic_gives_its_letters_in_order() -> None:
+    assert text_of(Page(lines("nxn")), unicodes=ARABIC) == ["نلان"]
+
+
+def test_a_word_that_a_browser_hyphenates_is_joined() -> None:
+    page = Page(lines("The ve+", "hicle in the West+", "Gate, day+time"))
+    assert text_of(page, unicodes={"+": "2010"}) == ["The vehicle in the West-Gate, day‐time"]
+
+
+def test_only_addresses_whose_parts_are_reversed_are_put_in_order() -> None:
+    reversed_parts = "com.example@anna 12.50 a-b"
+
+    def place_of(index: int) -> tuple[float, float]:
+        for part, start in (("com", 13), (".", 12), ("example", 5), ("@", 4), ("anna", 0)):
+            begin = reversed_parts.index(part)
+            if begin <= index < begin + len(part):
+                return float(start + index - begin), 0.0
+        return 30.0 - index, 0.0
+
+    assert in_reading_order(reversed_parts, place_of) == "anna@example.com 12.50 a-b"
+    assert in_reading_order(reversed_parts, lambda _: None) == reversed_parts
