@@ -141,10 +141,8 @@ class LazyGroup(HintingGroup):
 
             if ctx.meta.get(WANTS_JSON):
                 raise Refusal(error.format_message(), error.exit_code) from error
-            error.message = escaped_lines(
-                error.message
-            )  # it may quote a file's name that the shell has inserted for `*`
-            raise
+            # It may quote a file's name that the shell has inserted for `*`.
+            raise click.UsageError(escaped_lines(error.format_message()), error.ctx) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (KeyboardInterrupt, Exception) as error:

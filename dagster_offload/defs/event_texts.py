@@ -24,7 +24,7 @@ class EventTexts:
     """Serializes events. One for each storage, because it keeps the first event of each kind."""
 
     def __init__(self) -> None:
-        self._packed: dict[tuple[object, ...], dict[str, Any] | None] = {}  # None = Dagster stores something else
+        self._packed: dict[tuple[object, ...], Mapping[str, Any] | None] = {}  # None = Dagster stores something else
 
     def of(self, event: dg.EventLogEntry) -> str:
         """The text to store of this event."""
@@ -45,8 +45,8 @@ class EventTexts:
         packed, text = pack_value(event), serialize_value(event)
         if len(self._packed) >= MOST_KINDS:
             self._packed.clear()
-        is_same = json.loads(_text(packed, event)) == json.loads(text)  # type: ignore[arg-type]
-        self._packed[kind] = packed if is_same else None  # type: ignore[assignment]
+        is_same = json.loads(_text(packed, event)) == json.loads(text)
+        self._packed[kind] = packed if is_same else None
         return text
 
 
@@ -109,7 +109,7 @@ def _forms() -> dict[type, tuple[str, str]]:
     )
     forms = {}
     for sample in samples:
-        packed: Any = pack_value(sample)  # type: ignore[call-overload]
+        packed: Any = pack_value(sample)
         (field,) = packed.keys() - {"__class__"}
         forms[type(sample)] = packed["__class__"], field
     return forms
