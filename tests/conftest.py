@@ -11,6 +11,7 @@ from hypothesis import settings
 pytest_plugins = [
     "dagster_offload.testing",
     "tests.support.needs",
+    "tests.support.ocr",
     "tests.support.database",
     "tests.support.router",
     "tests.support.engine",

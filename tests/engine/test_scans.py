@@ -64,6 +64,7 @@ def extracted_in_order(engine: Engine) -> list[str]:
 
 
 @pytest.mark.rule("extract-1")
+@pytest.mark.usefixtures("slow_tesseract")
 def test_ordinary_files_are_read_before_the_pages_of_scans(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("fax.tif", "korean.png", "letters.pdf"):
         put(engine, name)
@@ -77,8 +78,9 @@ def test_ordinary_files_are_read_before_the_pages_of_scans(engine: Engine, monke
         if counts.reading is not None:
             texts_at_first_page.append(counts.done)
 
-    scan(engine.settings(), engine.ledger)
-    counts = run_extraction(engine.settings(), engine.ledger, on_progress=watch)
+    settings = engine.settings(ocr_languages="eng")
+    scan(settings, engine.ledger)
+    counts = run_extraction(settings, engine.ledger, on_progress=watch)
     assert (counts.done, counts.failed) == (8, 0)
     assert texts_at_first_page[0] == 5
     assert set(extracted_in_order(engine)[:5]) == set(letters)
@@ -86,6 +88,7 @@ def test_ordinary_files_are_read_before_the_pages_of_scans(engine: Engine, monke
 
 
 @pytest.mark.rule("extract-1")
+@pytest.mark.usefixtures("slow_tesseract")
 def test_a_letter_that_arrives_during_ocr_is_read_before_the_next_pages(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:
@@ -101,7 +104,7 @@ def test_a_letter_that_arrives_during_ocr_is_read_before_the_next_pages(
             scan(engine.settings(), engine.ledger)
         looked.append(True)
 
-    settings = engine.settings(scan_interval=1)
+    settings = engine.settings(scan_interval=1, ocr_languages="eng")
     scan(settings, engine.ledger)
     run_extraction(settings, engine.ledger, look_for_files=look_for_files)
     assert looked
@@ -111,6 +114,7 @@ def test_a_letter_that_arrives_during_ocr_is_read_before_the_next_pages(
 
 
 @pytest.mark.rule("extract-1")
+@pytest.mark.usefixtures("slow_tesseract")
 def test_the_pages_of_one_scan_are_read_by_all_lanes(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     put(engine, "letters.pdf")

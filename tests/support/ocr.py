@@ -1,6 +1,13 @@
-"""Helpers for tests of OCR."""
+"""Helpers for tests of OCR, and a Tesseract that reads each picture once."""
 
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from dagster_offload.extraction.ocr.tesseract import Reader, find_reader
 
@@ -22,3 +29,59 @@ def share_kept(text: str, known: str) -> float:
             found.remove(word)
             kept += 1
     return kept / len(words)
+
+
+# Tesseract is deterministic and takes seconds a page, and most tests read the same few pages.
+REMEMBERING = """
+import contextlib, ctypes, hashlib, os, pathlib, signal, subprocess, sys
+real, kept, *arguments = sys.argv[1:]
+if "tsv" not in arguments:  # a question for its version or its languages
+    os.execv(real, [real, *arguments])
+picture = sys.stdin.buffer.read()
+file = pathlib.Path(kept, hashlib.sha256(repr(arguments).encode() + picture).hexdigest())
+try:
+    found = file.read_bytes()
+except OSError:
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: None
+    dies_with_this = lambda: prctl(1, signal.SIGKILL)
+    done = subprocess.run([real, *arguments], input=picture, stdout=subprocess.PIPE, preexec_fn=dies_with_this)
+    if done.returncode < 0:
+        signal.signal(-done.returncode, signal.SIG_DFL)
+        os.kill(os.getpid(), -done.returncode)
+    if done.returncode:
+        sys.exit(done.returncode)
+    found = done.stdout
+    with contextlib.suppress(OSError):  # the reader of a document may be unable to write
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.write_bytes(found)
+        draft.rename(file)
+sys.stdout.buffer.write(found)
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def path_of_real_tesseract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Put a `tesseract` before the real one that keeps what the real one has read until this run of the tests ends.
+
+    Returns the PATH without it. A test that depends on the time that OCR takes has the fixture `slow_tesseract`.
+    """
+    real, path = shutil.which("tesseract"), os.environ["PATH"]
+    if real is None:
+        yield path
+        return
+    folder, base = tmp_path_factory.mktemp("tesseract"), tmp_path_factory.getbasetemp()
+    kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "read-pictures"
+    kept.mkdir(exist_ok=True)
+    (folder / "remembering.py").write_text(REMEMBERING)
+    command = [sys.executable, "-IS", str(folder / "remembering.py"), real, str(kept)]
+    (folder / "tesseract").write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    (folder / "tesseract").chmod(0o755)
+    os.environ["PATH"] = f"{folder}{os.pathsep}{path}"
+    yield path
+    os.environ["PATH"] = path
+
+
+@pytest.fixture
+def slow_tesseract(path_of_real_tesseract: str) -> None:
+    """Use the real Tesseract, which takes seconds for each page."""
+    os.environ["PATH"] = path_of_real_tesseract
