@@ -15,8 +15,10 @@ import pytest
 TESTS = Path(__file__).parents[1]
 # Their tests start servers, processes or Dagster instances, or take long.
 SLOW_FOLDERS = ("acceptance", "benchmarks", "chaos", "dagster", "faults", "postgres", "real_model", "service")
-# These start first, so that no worker of a parallel run still has a long file when the others have finished.
-FIRST_FOLDERS = ("chaos", "acceptance", "engine", "dagster", "postgres", "service", "extraction", "faults")
+# Tests that mostly wait for processes. Their files are spread among the others, which keep the processors busy meanwhile.
+WAITING_FOLDERS = ("chaos", "acceptance", "docs", "demo", "postgres")
+# Of the others, these start first, so that no worker of a parallel run still has a long file when the others have finished.
+FIRST_FOLDERS = ("dagster", "engine", "faults", "service", "extraction")
 
 
 def pgbouncer() -> str | None:
@@ -83,15 +85,32 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def rank(item: pytest.Item) -> int:
-        return FIRST_FOLDERS.index(folder) if (folder := _folder(item)) in FIRST_FOLDERS else len(FIRST_FOLDERS)
-
     for item in items:
         if _folder(item) in SLOW_FOLDERS:
             item.add_marker("slow")
         if _folder(item) == "benchmarks":
             item.add_marker("alone")
-    items.sort(key=rank)
+    items[:] = in_order(items)
+
+
+def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The items by files. Those that wait are among the first two thirds of the others, at equal distances."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    waiting = sorted((file for file in files.values() if _folder(file[0]) in WAITING_FOLDERS), key=_rank)
+    others = sorted((file for file in files.values() if _folder(file[0]) not in WAITING_FOLDERS), key=_rank)
+    distance = max(1, 2 * len(others) // (3 * len(waiting))) if waiting else 1
+    ordered = []
+    while waiting or others:
+        ordered += waiting[:1] + others[:distance]
+        del waiting[:1], others[:distance]
+    return [item for file in ordered for item in file]
+
+
+def _rank(file: list[pytest.Item]) -> int:
+    order, folder = (*WAITING_FOLDERS, *FIRST_FOLDERS), _folder(file[0])
+    return order.index(folder) if folder in order else len(order)
 
 
 def _folder(item: pytest.Item) -> str:
