@@ -1,5 +1,7 @@
 """Runs the stand-in router in a thread (`with Router() as router`) or in the foreground (`serve`)."""
 
+import asyncio
+import contextlib
 import http.client
 import json
 import socket
@@ -13,6 +15,8 @@ import uvicorn
 from dagster_offload.simulator.app import RouterApp
 from dagster_offload.simulator.connections import ConnectionHolder
 from dagster_offload.simulator.script import Behaviour, read_script
+
+TICK_SECONDS = 0.1  # as in uvicorn
 
 
 class Router:
@@ -28,7 +32,7 @@ class Router:
         self._behaviour = Behaviour().with_changes(behaviour)
         self._steps = read_script(script)
         self._app: RouterApp | None = None
-        self._server: uvicorn.Server | None = None
+        self._server: AbruptServer | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -60,8 +64,7 @@ class Router:
         """Close the port and every connection at once, even during an answer."""
         if self._server is None or self._thread is None:
             return
-        self._server.should_exit = True
-        self._server.force_exit = True
+        self._server.end()
         self._thread.join()
         self._server = self._thread = None
 
@@ -122,19 +125,50 @@ class AbruptServer(uvicorn.Server):
     """A server that stops like a killed process: it resets every connection without finishing answers."""
 
     on_started: Callable[[], None] | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def end(self) -> None:
+        """End the server at once. Called from another thread."""
+        self.should_exit = self.force_exit = True
+        if self._loop is not None:  # else it has not started, and looks at `should_exit` when it has
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended by itself
+                self._loop.call_soon_threadsafe(self._ending.set)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does. From then on a signal ends the server in order."""
+        self._ending = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.on_started is not None:
             self.on_started()
 
+    async def main_loop(self) -> None:
+        """Wait until the server is to end. uvicorn looks every 0.1 s, which is needed for signals; `end` ends the wait."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), TICK_SECONDS)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Abort all connections, then shut down as uvicorn does."""
+        """Abort all connections, then shut down as uvicorn does. After `end`, without its pause if no request is left."""
+        self._abort_connections()
+        if not self.force_exit:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        await asyncio.sleep(0)  # the requests of aborted connections hear of it
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=TICK_SECONDS)
+        self._abort_connections()  # of a client that was accepted just before
+
+    def _abort_connections(self) -> None:
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
-        await super().shutdown(sockets)
 
 
 def make_server(app: RouterApp) -> AbruptServer:
