@@ -152,9 +152,7 @@ class AbruptServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Abort all connections, then shut down as uvicorn does. After `end`, without its pause if no request is left."""
-        for connection in list(self.server_state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
+        self._abort_connections()
         if not self.force_exit:
             await super().shutdown(sockets)
             return
@@ -165,6 +163,12 @@ class AbruptServer(uvicorn.Server):
         await asyncio.sleep(0)  # the requests of aborted connections hear of it
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=TICK_SECONDS)
+        self._abort_connections()  # of a client that was accepted just before
+
+    def _abort_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
 
 
 def make_server(app: RouterApp) -> AbruptServer:

@@ -33,7 +33,7 @@ def share_kept(text: str, known: str) -> float:
 
 # Tesseract is deterministic and takes seconds a page, and most tests read the same few pages.
 REMEMBERING = """
-import contextlib, hashlib, os, pathlib, signal, subprocess, sys
+import contextlib, ctypes, hashlib, os, pathlib, signal, subprocess, sys
 real, kept, *arguments = sys.argv[1:]
 if "tsv" not in arguments:  # a question for its version or its languages
     os.execv(real, [real, *arguments])
@@ -42,7 +42,9 @@ file = pathlib.Path(kept, hashlib.sha256(repr(arguments).encode() + picture).hex
 try:
     found = file.read_bytes()
 except OSError:
-    done = subprocess.run([real, *arguments], input=picture, stdout=subprocess.PIPE)
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: None
+    dies_with_this = lambda: prctl(1, signal.SIGKILL)
+    done = subprocess.run([real, *arguments], input=picture, stdout=subprocess.PIPE, preexec_fn=dies_with_this)
     if done.returncode < 0:
         signal.signal(-done.returncode, signal.SIG_DFL)
         os.kill(os.getpid(), -done.returncode)
