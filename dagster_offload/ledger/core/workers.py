@@ -304,11 +304,15 @@ def _reclaim(cur: Cursor, worker_id: int, *, counts: bool) -> None:
 
 
 def connected(cur: Cursor, schema: str, kind: str) -> tuple[str, int] | None:
-    """Host and process of the oldest worker of this kind that is connected; None if none is. Reads tables of any version."""
+    """Host and process of the oldest worker of this kind that is connected; None if none is. Reads tables of any version.
+
+    Postgres may keep the lock of a host that lost its power for hours, so its lease counts, too.
+    """
     cur.execute(
-        f"select host, pid from workers w where ended_at is null and kind = %(kind)s and {_HAS_LOCK} "
+        "select host, pid from workers w where ended_at is null and kind = %(kind)s "
+        f"and heartbeat_at >= clock_timestamp() - make_interval(secs => %(lease)s) and {_HAS_LOCK} "
         "order by worker_id limit 1",
-        {"kind": kind, "class": lock_class(schema)},
+        {"kind": kind, "lease": timing.current().lease, "class": lock_class(schema)},
     )
     row = cur.fetchone()
     return None if row is None else (row["host"], row["pid"])

@@ -15,7 +15,7 @@ from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.migrate import current_step, make_steps, migrate, newest_step
 from dagster_offload.ledger.core.opening import ResidentLedger, open_ledger
-from dagster_offload.ledger.core.workers import UP, Worker
+from dagster_offload.ledger.core.workers import UP, Worker, lock_class
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.catalog import stage_graph
 from tests.support.disks import small_disk
@@ -145,6 +145,19 @@ def test_an_up_that_died_keeps_no_ledger_from_being_migrated(old_url: str, tmp_p
     with Ledger(old_url) as ledger, ledger.transaction() as cur:
         cur.execute("insert into workers (kind, host, boot_id, pid) values ('up', 'box', 'boot', 1)")
     open_once(settings_for(old_url, tmp_path))
+    assert step_of(old_url) == newest_step()
+
+
+@pytest.mark.rule("hosts-5")
+def test_an_up_whose_host_lost_its_power_is_not_waited_for_until_postgres_notices(old_url: str, tmp_path: Path) -> None:
+    with Ledger(old_url) as ledger, ledger.connect() as connection:
+        row = connection.execute(
+            "insert into workers (kind, host, boot_id, pid, heartbeat_at) "
+            "values ('up', 'box', 'boot', 1, clock_timestamp() - interval '2 minutes') returning worker_id"
+        ).fetchone()
+        assert row is not None
+        connection.execute("select pg_advisory_lock(%s, %s)", [lock_class(ledger.schema), row["worker_id"]])
+        open_once(settings_for(old_url, tmp_path))
     assert step_of(old_url) == newest_step()
 
 
