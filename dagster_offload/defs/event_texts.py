@@ -45,7 +45,7 @@ class EventTexts:
         packed, text = pack_value(event), serialize_value(event)
         if len(self._packed) >= MOST_KINDS:
             self._packed.clear()
-        is_same = json.loads(_text(packed, event)) == json.loads(text)  # type: ignore[arg-type]
+        is_same = json.loads(_text(packed, event)) == json.loads(text)
         self._packed[kind] = packed if is_same else None  # type: ignore[assignment]
         return text
 
@@ -109,7 +109,7 @@ def _forms() -> dict[type, tuple[str, str]]:
     )
     forms = {}
     for sample in samples:
-        packed: Any = pack_value(sample)  # type: ignore[call-overload]
+        packed: Any = pack_value(sample)
         (field,) = packed.keys() - {"__class__"}
         forms[type(sample)] = packed["__class__"], field
     return forms

@@ -199,7 +199,7 @@ class EventReporter:
         found = self._answers_of(events)
         return [self._shown(event, found.get(event.document)) for event in events]
 
-    def _answers_of(self, events: Sequence[Pending]) -> dict[str, Answers]:
+    def _answers_of(self, events: Sequence[Pending]) -> Mapping[str, Answers]:
         """The answers about the documents of events of an LLM stage, by document; empty if they are not shown."""
         answered = [event.document for event in events if isinstance(event, PendingEvent) and event.stage != EXTRACT]
         if not answered or self.settings.previews == "off":

@@ -98,7 +98,7 @@ class _ClosingEventLogStorage(PostgresEventLogStorage):
             "run_id": event.run_id,
             "event": self._texts.of(event),
             "dagster_event_type": inner.event_type_value,
-            "timestamp": self._event_insert_timestamp(event),
+            "timestamp": self._event_insert_timestamp(event),  # type: ignore[no-untyped-call]
             "step_key": inner.step_key,
             "asset_key": shown.asset_key.to_string(),
             "partition": shown.partition or None,
@@ -111,7 +111,7 @@ class _ClosingEventLogStorage(PostgresEventLogStorage):
                 "asset_key": event.get_dagster_event().asset_key.to_string(),  # type: ignore[union-attr]
                 "key": key,
                 "value": value,
-                "event_timestamp": self._event_insert_timestamp(event),
+                "event_timestamp": self._event_insert_timestamp(event),  # type: ignore[no-untyped-call]
             }
             for event_id, event in zip(event_ids, events, strict=True)
             for key, value in self._tags_for_asset_event(event).items()

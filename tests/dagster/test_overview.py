@@ -122,7 +122,7 @@ def test_the_table_of_records_has_title_and_summary_side_by_side() -> None:
 
 def test_a_record_is_shown_as_text_whatever_the_model_wrote() -> None:
     hostile = {"title": "<img src=x> [a](http://b)", "summary": "| *x* |\n# y", "key_points": ["`z`"]}
-    answers = {"classify": {"category": "a_b"}, "summarize": hostile}
+    answers: dict[str, dict[str, Any]] = {"classify": {"category": "a_b"}, "summarize": hostile}
     class_line, title, summary, points = str(record_markdown(answers, columns(load_settings())).value).split("\n\n")
     assert class_line == r"**a\_b**"
     assert title == r"### &lt;img src=x&gt; \[a\](http://b)"
