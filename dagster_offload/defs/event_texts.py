@@ -24,7 +24,7 @@ class EventTexts:
     """Serializes events. One for each storage, because it keeps the first event of each kind."""
 
     def __init__(self) -> None:
-        self._packed: dict[tuple[object, ...], Mapping[str, Any] | None] = {}  # None = Dagster stores something else
+        self._packed: dict[tuple[object, ...], dict[str, Any] | None] = {}  # None = Dagster stores something else
 
     def of(self, event: dg.EventLogEntry) -> str:
         """The text to store of this event."""
@@ -46,7 +46,7 @@ class EventTexts:
         if len(self._packed) >= MOST_KINDS:
             self._packed.clear()
         is_same = json.loads(_text(packed, event)) == json.loads(text)
-        self._packed[kind] = packed if is_same else None
+        self._packed[kind] = packed if is_same else None  # type: ignore[assignment]
         return text
 
 
