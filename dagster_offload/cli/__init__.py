@@ -139,11 +139,13 @@ class LazyGroup(HintingGroup):
             from dagster_offload.cli.exits import WANTS_JSON, Refusal
             from dagster_offload.text.plain_text import escaped_lines
 
+            message = error.format_message()
             if ctx.meta.get(WANTS_JSON):
-                raise Refusal(error.format_message(), error.exit_code) from error
-            error.message = escaped_lines(
-                error.message
-            )  # it may quote a file's name that the shell has inserted for `*`
+                raise Refusal(message, error.exit_code) from error
+            if (
+                shown := escaped_lines(message)
+            ) != message:  # it quotes a file's name that the shell has inserted for `*`
+                raise click.UsageError(shown, error.ctx) from error
             raise
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise

@@ -179,7 +179,8 @@ def test_a_broker_with_tls_is_used_by_celery_and_its_certificate_is_verified(
     os.environ["OFFLOAD_CELERY_BROKER"] = f"{address}?ssl_ca_certs={tls_redis}"
     checks = json.loads(call("worker", "--check", "--json").output)["checks"]
     assert checks[0] == {"name": "broker", "ok": True, "found": f"Redis on {ADDRESS}"}
-    app = make_app(CeleryExecutor.for_cli(**celery_options(load_settings())).app_args())
+    executor = CeleryExecutor.for_cli(**celery_options(load_settings()))  # type: ignore[no-untyped-call]
+    app = make_app(executor.app_args())  # type: ignore[no-untyped-call]
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1)
     assert app.backend.client.ping()
