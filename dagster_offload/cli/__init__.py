@@ -139,10 +139,11 @@ class LazyGroup(HintingGroup):
             from dagster_offload.cli.exits import WANTS_JSON, Refusal
             from dagster_offload.text.plain_text import escaped_lines
 
+            message = error.format_message()
             if ctx.meta.get(WANTS_JSON):
-                raise Refusal(error.format_message(), error.exit_code) from error
+                raise Refusal(message, error.exit_code) from error
             # It may quote a file's name that the shell has inserted for `*`.
-            raise click.UsageError(escaped_lines(error.format_message()), error.ctx) from error
+            raise click.UsageError(escaped_lines(message), error.ctx) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (KeyboardInterrupt, Exception) as error:
