@@ -37,7 +37,7 @@ def command(*, older_than: int, yes: bool, as_json: bool) -> None:
     """
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.ledger.core.opening import open_ledger
-    from dagster_offload.ledger.work import gone
+    from dagster_offload.ledger.retention import gone
     from dagster_offload.settings import load_settings
 
     settings = load_settings()

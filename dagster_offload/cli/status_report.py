@@ -100,11 +100,12 @@ def load_report(settings: "Settings") -> Report:
 def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult]", up: "RunningUp | None") -> Report:
     from dagster_offload.ledger.archive import outcomes
     from dagster_offload.ledger.core.pipelines import running_pipelines
+    from dagster_offload.ledger.events import outbox
     from dagster_offload.ledger.reports import activity, status, usage
     from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
     from dagster_offload.ledger.sinks import notifications, sinks
     from dagster_offload.ledger.slots import permits, rests, slots
-    from dagster_offload.ledger.work import corrections, ocr_pages, outbox
+    from dagster_offload.ledger.work import corrections, ocr_pages
     from dagster_offload.postgres.room import room_of
     from dagster_offload.slot.config import DEEP
     from dagster_offload.stages.catalog import llm_stages, recipes

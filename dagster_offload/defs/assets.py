@@ -23,10 +23,11 @@ from dagster_offload.engine.redoing import describe_estimates, prepare_redo
 from dagster_offload.engine.runs import RunSummary, run_documents
 from dagster_offload.errors import NoSuchDocument, StageDeferred
 from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.partitions.reports import report_under_run
 from dagster_offload.ledger.reports.records import Selection
-from dagster_offload.ledger.work import documents, outbox, redo, waiting_runs
+from dagster_offload.ledger.work import documents, redo, waiting_runs
 from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.library.partition_keys import PER_DOCUMENT, PartitionRule
 from dagster_offload.settings import Settings

@@ -22,8 +22,8 @@ from dagster_offload.engine.agreement import with_settings_in_force
 from dagster_offload.engine.slot.free_work import FreeWork
 from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.errors import OffloadError
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.reports import status
-from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import Settings
 from dagster_offload.text.plain_text import escaped
 

@@ -26,9 +26,9 @@ from dagster_offload.defs.shown.documents import DATA_VERSION_TAG, StageFacts, m
 from dagster_offload.defs.shown.records import record_markdown
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.partitions import assigning
 from dagster_offload.ledger.reports.records import answers_of
-from dagster_offload.ledger.work import outbox
 from dagster_offload.records.columns import Column, columns
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import code_versions, recipes, stage_graph

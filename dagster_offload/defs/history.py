@@ -22,8 +22,8 @@ from dagster_offload.defs.instance import dagster_home
 from dagster_offload.defs.names import names_of
 from dagster_offload.defs.shown.overview import overview_keys, slot_keys
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.work import gone, history
-from dagster_offload.ledger.work.history import Kept
+from dagster_offload.ledger.retention import gone, history
+from dagster_offload.ledger.retention.history import Kept
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import stage_graph
 

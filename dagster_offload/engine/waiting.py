@@ -14,9 +14,10 @@ from enum import StrEnum
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Ledger
 from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.slots.rests import PAUSE_MESSAGE
 from dagster_offload.ledger.slots.slots import BREAKER_MESSAGE
-from dagster_offload.ledger.work import outbox, waiting_runs
+from dagster_offload.ledger.work import waiting_runs
 from dagster_offload.ledger.work.waiting_runs import WaitingRun
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from dagster_offload.defs.checks import NAME as CHECK
 from dagster_offload.defs.names import REDO_TAG, RESULT_TAG, names_of
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.ledger.core.workers import boot_id, host_name
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.slots import slots
-from dagster_offload.ledger.work import outbox
 from dagster_offload.settings import Settings, SlotSettings, SlotsSection, load_settings
 from dagster_offload.stages.catalog import code_versions
 from dagster_offload.stages.graph import BUILT_IN

@@ -12,7 +12,7 @@ from dagster_offload.defs.events import EventReporter, can_store_batches
 from dagster_offload.defs.names import DRAIN_STEP, RESULT_TAG, names_of
 from dagster_offload.defs.shown import documents
 from dagster_offload.ledger.core.rows import PendingEvent
-from dagster_offload.ledger.work import outbox
+from dagster_offload.ledger.events import outbox
 from dagster_offload.settings import load_settings
 from dagster_offload.stages.catalog import code_versions
 from dagster_offload.stages.graph import BUILT_IN, StageGraph

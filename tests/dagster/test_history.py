@@ -9,7 +9,7 @@ import pytest
 
 from dagster_offload.defs.history import RUNS, Reached, keep_small, purge_runs
 from dagster_offload.defs.names import names_of
-from dagster_offload.ledger.work import history
+from dagster_offload.ledger.retention import history
 from dagster_offload.settings.sections.keep import KeepSection
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge

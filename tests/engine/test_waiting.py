@@ -12,8 +12,9 @@ from dagster_offload.engine.waiting import WaitEnd, reason_to_continue, wait_for
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.slots import rests
-from dagster_offload.ledger.work import outbox, waiting_runs
+from dagster_offload.ledger.work import waiting_runs
 from dagster_offload.ledger.work.waiting_runs import WaitingRun
 from dagster_offload.slot.config import DEEP
 from dagster_offload.slot.rest import Rest, RestKind

@@ -10,9 +10,10 @@ from dagster_offload.engine.redoing import prepare_redo
 from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.opening import _fields_of_stages
 from dagster_offload.ledger.core.rows import PendingEvent
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.reports import views
 from dagster_offload.ledger.reports.records import answers_of
-from dagster_offload.ledger.work import corrections, outbox, redo
+from dagster_offload.ledger.work import corrections, redo
 from dagster_offload.records import Query
 from dagster_offload.records.columns import answered, as_record, columns, flat
 from dagster_offload.records.correcting import new_values

@@ -5,9 +5,10 @@ from typing import Any
 
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.rows import Claim
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.slots import breaker, permits
 from dagster_offload.ledger.slots.breaker import TrialEnd
-from dagster_offload.ledger.work import claims, deferrals, documents, outbox, suspects
+from dagster_offload.ledger.work import claims, deferrals, documents, suspects
 from dagster_offload.ledger.work import finish as results
 from dagster_offload.ledger.work import redo as requests
 from dagster_offload.slot.config import DEEP

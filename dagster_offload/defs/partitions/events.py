@@ -15,9 +15,9 @@ from dagster_offload.defs.shown.partitions import partition_materialization, par
 from dagster_offload.engine.partitions import is_withdrawn, runs_to_report
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.partitions import assigning, events
 from dagster_offload.ledger.partitions.events import Facts, Pending, Row
-from dagster_offload.ledger.work import outbox
 from dagster_offload.text.counts import counted
 from dagster_offload.text.plain_text import escaped
 

@@ -19,8 +19,9 @@ from dagster_offload.defs.partitions.storage import remove_keys
 from dagster_offload.defs.runs import UNFINISHED
 from dagster_offload.engine.partitions import begin_change, complete_change, is_in_force
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.partitions import assigning
-from dagster_offload.ledger.work import documents, outbox
+from dagster_offload.ledger.work import documents
 from dagster_offload.library.partition_keys import PER_DOCUMENT, PartitionRule
 
 BATCH = 1_000

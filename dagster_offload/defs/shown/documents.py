@@ -11,7 +11,7 @@ import dagster as dg
 from dagster_offload.defs.names import OBSERVATION_TAG, RECIPE_TAG, RESULT_TAG
 from dagster_offload.defs.shown.problems import next_step
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation, State
-from dagster_offload.ledger.work.outbox import PREVIEW_CHARACTERS
+from dagster_offload.ledger.events.outbox import PREVIEW_CHARACTERS
 from dagster_offload.stages.graph import EXTRACT, StageGraph, asset_name
 from dagster_offload.text.plain_text import cleaned, escaped, escaped_json, shortened
 

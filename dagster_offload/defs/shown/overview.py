@@ -14,10 +14,10 @@ from dagster_offload.defs.names import LEDGER_IO, Names
 from dagster_offload.defs.shown.records import record_table
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import StageCounts
+from dagster_offload.ledger.events import last_reports
 from dagster_offload.ledger.reports import activity, overview, records, status
 from dagster_offload.ledger.reports.estimate import estimate
 from dagster_offload.ledger.reports.overview import SlotUse
-from dagster_offload.ledger.work import last_reports
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.catalog import recipes

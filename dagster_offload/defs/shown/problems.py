@@ -10,8 +10,8 @@ import dagster as dg
 from dagster_offload.defs.names import REDO_TAG, RETRY
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.events import last_reports
 from dagster_offload.ledger.reports import status
-from dagster_offload.ledger.work import last_reports
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
 

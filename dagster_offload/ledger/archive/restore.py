@@ -17,7 +17,7 @@ from dagster_offload.ledger.archive.file import DAGSTER, LEDGER, Archive, Part, 
 from dagster_offload.ledger.archive.tables import Table
 from dagster_offload.ledger.core import identity, migrate, workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
-from dagster_offload.ledger.work import outbox
+from dagster_offload.ledger.events import outbox
 from dagster_offload.stages.graph import StageGraph
 
 _DAGSTER_WORK = ("runs", "event_logs")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagster_offload.ledger.core.database import Cursor
-from dagster_offload.ledger.work import outbox
+from dagster_offload.ledger.events import outbox
 from dagster_offload.library.partition_keys import PER_DOCUMENT, By, PartitionRule
 
 # Statements: one trigger per kind of change, because Postgres allows no other with the tables of changed rows.

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.partitions import assigning
-from dagster_offload.ledger.work import outbox
 
 
 def report_under_run(cur: Cursor, run_id: str, documents: Sequence[str], stages: Sequence[str]) -> int:

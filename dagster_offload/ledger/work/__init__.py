@@ -1,1 +1,1 @@
-"""Documents and work items in the ledger: claim, finish, defer, fail, redo, and the events to report."""
+"""Documents and work items in the ledger: claim, finish, defer, fail, redo."""

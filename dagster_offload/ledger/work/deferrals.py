@@ -9,10 +9,10 @@ from psycopg.types.json import Jsonb
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, State
 from dagster_offload.ledger.core.transitions import record_transition
+from dagster_offload.ledger.events.outbox import withdraw_observations
 from dagster_offload.ledger.slots.breaker import count_document_fault, open_breaker
 from dagster_offload.ledger.slots.slots import EVERY_DOCUMENT_REFUSED
 from dagster_offload.ledger.work.finish import lock_held, record_call
-from dagster_offload.ledger.work.outbox import withdraw_observations
 
 LONGEST_WAIT_SECONDS = 30 * 60.0
 BACKOFF_SECONDS = (60.0, 600.0)  # after the first and the second attempt

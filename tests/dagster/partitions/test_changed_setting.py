@@ -12,8 +12,8 @@ from dagster_offload.defs import events
 from dagster_offload.defs.partitions import keys as partition_keys
 from dagster_offload.defs.partitions.storage import remove_keys
 from dagster_offload.engine.partitions import begin_change, complete_change
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.partitions import assigning
-from dagster_offload.ledger.work import outbox
 from dagster_offload.library.partition_keys import By, PartitionRule
 from tests.dagster.partitions.conftest import green, partitioned, report, write
 from tests.support.edge import Edge

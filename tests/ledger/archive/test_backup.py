@@ -19,7 +19,7 @@ from dagster_offload.ledger.archive.restore import Incoming, Target, why_refused
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import current_step, make_steps, migrate, newest_step
 from dagster_offload.ledger.core.workers import Worker
-from dagster_offload.ledger.work.outbox import count_pending
+from dagster_offload.ledger.events.outbox import count_pending
 from dagster_offload.stages.graph import BUILT_IN, CLASSIFY, SUMMARIZE
 from tests.support.archive import add_texts, contents, put_back, with_engine
 from tests.support.engine import Engine

@@ -5,8 +5,9 @@ import pytest
 from dagster_offload.engine.partitions import why_to_scan
 from dagster_offload.ledger.core import migrate
 from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.partitions import assigning
-from dagster_offload.ledger.work import documents, outbox
+from dagster_offload.ledger.work import documents
 from dagster_offload.library.partition_keys import PER_DOCUMENT, By, PartitionRule
 from dagster_offload.stages.graph import BUILT_IN, CLASSIFY, EXTRACT, SUMMARIZE
 from tests.ledger.partitions.conftest import (

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.partitions import events
 from dagster_offload.ledger.partitions.reports import report_under_run
-from dagster_offload.ledger.work import corrections, documents, outbox
+from dagster_offload.ledger.work import corrections, documents
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT
 from tests.ledger.partitions.conftest import extracted, noted, store, with_dagster_keys
 from tests.support.ledger import RECIPES, Bench, record_result

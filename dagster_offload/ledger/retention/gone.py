@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
-from dagster_offload.ledger.work import history
+from dagster_offload.ledger.retention import history
 
 BATCH = 1_000
 PAGE = 10_000

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dagster_offload.ledger.work import documents, gone
+from dagster_offload.ledger.retention import gone
+from dagster_offload.ledger.work import documents
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT
 from tests.support.ledger import Bench
 

@@ -4,8 +4,8 @@ import pytest
 
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.reports import status
-from dagster_offload.ledger.work import history
-from dagster_offload.ledger.work.history import Kept, purge_history
+from dagster_offload.ledger.retention import history
+from dagster_offload.ledger.retention.history import Kept, purge_history
 from dagster_offload.stages.graph import CLASSIFY
 from tests.support.ledger import Bench
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.ledger.core.rows import PendingObservation, State
-from dagster_offload.ledger.work import outbox
+from dagster_offload.ledger.events import outbox
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT
 from tests.support.ledger import Bench, record_result
 from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
