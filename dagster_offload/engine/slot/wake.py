@@ -61,54 +61,53 @@ class Decision:
     message: str
 
 
-def should_drain(
-    *,
-    is_configured: bool,
-    backlog: int,
-    waiting: int,
-    live_drains: int,
-    probe: ProbeResult | None,
-    slot: SlotRow | None,
-    needs_patience: bool = False,
-    shortage: str | None = None,
-    rest: Rest | None = None,
-    wake: str | None = None,
-    is_free: bool = True,
-    in_reserve_for: Sequence[str] = (),
-    name: str = DEEP,
-) -> Decision:
-    """Decide from the given facts about one slot, `name`, without I/O.
+@dataclass(frozen=True)
+class Facts:
+    """What the decision about one slot depends on. The defaults are those of a slot that nothing keeps from working."""
 
-    `backlog` counts documents due, `waiting` counts deferred ones. `needs_patience`: the sensor's short trial got no answer.
-    `shortage`: the disk is too full for answers. `rest`: the slot must not be used now. `wake`: what was done to wake it.
-    `is_free`: whether nothing holds back the due work, such as an earlier stage that is not done. `in_reserve_for`: the
-    available slots of a higher priority that take all its work.
-    """
-    if not is_configured:
+    backlog: int  # documents due
+    waiting: int  # deferred documents
+    live_drains: int
+    probe: ProbeResult | None  # None: not probed
+    slot: SlotRow | None  # None: not registered
+    name: str = DEEP
+    is_configured: bool = True
+    needs_patience: bool = False  # the sensor's short trial got no answer
+    shortage: str | None = None  # why the disk is too full for answers
+    rest: Rest | None = None  # why the slot must not be used now
+    wake: str | None = None  # what was done to wake its machine
+    is_free: bool = True  # nothing holds back the due work, such as an earlier stage that is not done
+    in_reserve_for: Sequence[str] = ()  # the available slots of a higher priority that take all its work
+
+
+def should_drain(facts: Facts) -> Decision:
+    """Decide about one slot, without I/O."""
+    backlog, waiting, name = facts.backlog, facts.waiting, facts.name
+    counts = str(Backlog(backlog, waiting))
+    if not facts.is_configured:
         return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
-    if live_drains:
-        return Decision(False, f"{live_drains} drain is running; {Backlog(backlog, waiting)}")
+    if facts.live_drains:
+        return Decision(False, f"{facts.live_drains} drain is running; {counts}")
     if not backlog + waiting:
         return Decision(False, "nothing is due: 0 documents due, 0 deferred")
-    counts = str(Backlog(backlog, waiting))
-    if rest is not None:
-        return Decision(False, f"{rest}; {counts}")
-    if shortage is not None:
-        return Decision(False, f"{shortage}; {counts}")
-    if in_reserve_for:
-        return Decision(False, f"{describe_reserve(in_reserve_for)}; {counts}")
-    if probe is not None and not probe.healthy:
-        woken = f"; {wake}" if wake else ""
-        return Decision(False, f"the {name} slot's health probe reports {probe.reason}{woken}; {counts}")
-    if needs_patience:
+    if facts.rest is not None:
+        return Decision(False, f"{facts.rest}; {counts}")
+    if facts.shortage is not None:
+        return Decision(False, f"{facts.shortage}; {counts}")
+    if facts.in_reserve_for:
+        return Decision(False, f"{describe_reserve(facts.in_reserve_for)}; {counts}")
+    if facts.probe is not None and not facts.probe.healthy:
+        woken = f"; {facts.wake}" if facts.wake else ""
+        return Decision(False, f"the {name} slot's health probe reports {facts.probe.reason}{woken}; {counts}")
+    if facts.needs_patience:
         limit = f"{timing.current().sensor_trial:g} s"
         message = f"the {name} slot gave no answer within {limit}: a drain waits longer, up to the limit of a call"
         return Decision(True, f"{message}; {counts}")
-    if slot is not None and slot.breaker is not BreakerState.CLOSED:
-        return Decision(False, f"{describe_wait(slot)}; {counts}")
+    if facts.slot is not None and facts.slot.breaker is not BreakerState.CLOSED:
+        return Decision(False, f"{describe_wait(facts.slot)}; {counts}")
     if not backlog:
         return Decision(False, f"nothing is due: 0 documents due, {waiting} deferred")
-    if not is_free:
+    if not facts.is_free:
         return Decision(False, f"what is due at {name} waits for an earlier stage or for a worker; {counts}")
     return Decision(True, counts)
 
@@ -135,7 +134,8 @@ async def _decide_drain(settings: Settings, ledger: Ledger, free_work: FreeWork)
     configured = settings.slots.of_drains
     if not configured:
         ledger.run(slots.refuse_lost_slot, settings.slots)
-        return should_drain(is_configured=False, backlog=0, waiting=0, live_drains=0, probe=None, slot=None)
+        nothing = Facts(backlog=0, waiting=0, live_drains=0, probe=None, slot=None, is_configured=False)
+        return should_drain(nothing)
     pipeline, by_slot = pipeline_of(settings), stages_by_slot(settings, stage_graph(settings).drain_stages)
     ledger.run(refuse_other_pipeline, pipeline)
     rows = [ledger.run(slots.register, slot, pipeline.recipes) for slot in configured]
@@ -191,8 +191,7 @@ class _Tick:
                 backlog = run(claims.backlog, its_stages, slot.name)
                 if health.healthy and row.breaker is BreakerState.CLOSED and backlog.due:
                     is_free = self._free_work.is_any(self._ledger, its_stages, slot.name)
-        return should_drain(
-            is_configured=True,
+        facts = Facts(
             backlog=backlog.due,
             waiting=backlog.waiting,
             live_drains=self._live_drains,
@@ -206,6 +205,7 @@ class _Tick:
             in_reserve_for=in_reserve_for,
             name=slot.name,
         )
+        return should_drain(facts)
 
     async def _check(self, slot: SlotConfig, row: SlotRow) -> tuple[ProbeResult, SlotRow, bool]:
         """Probe a slot, and run a trial if one is due: the probe, the slot's row afterwards, and whether the trial was too

@@ -10,7 +10,7 @@ import pytest
 
 from dagster_offload.drain import check_drain
 from dagster_offload.engine.runs import summarize_run
-from dagster_offload.engine.slot.wake import Decision, describe_wait, should_drain, together
+from dagster_offload.engine.slot.wake import Decision, Facts, describe_wait, should_drain, together
 from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.work.left import Unfinished
@@ -48,7 +48,7 @@ def decide(**changes: Any) -> tuple[bool, str]:
     facts: dict[str, Any] = {
         "is_configured": True, "backlog": 3, "waiting": 1, "live_drains": 0, "probe": GREEN, "slot": slot(),
     }  # fmt: skip
-    decision = should_drain(**(facts | changes))
+    decision = should_drain(Facts(**(facts | changes)))
     return decision.launch, decision.message
 
 
