@@ -175,7 +175,7 @@ def _unfolded(text: str, part: Message) -> str:
     if str(part.get_param("format")).lower() != "flowed":
         return text
     kept = -1 if str(part.get_param("delsp")).lower() == "yes" else None  # whether the blank is part of the text
-    joined: list[str] = []
+    joined: list[list[str]] = []
     depth_to_join = -1  # of the quotation whose line goes on
     for line in text.replace("\r\n", "\n").split("\n"):
         words = line.lstrip(">")
@@ -183,11 +183,11 @@ def _unfolded(text: str, part: Message) -> str:
         goes_on = words.endswith(" ") and words.strip() != "--"
         shown = line[:kept] if goes_on else line
         if depth == depth_to_join:
-            joined[-1] += shown[depth:].removeprefix(" ")
+            joined[-1].append(shown[depth:].removeprefix(" "))
         else:
-            joined.append(shown)
+            joined.append([shown])
         depth_to_join = depth if goes_on else -1
-    return "\n".join(joined)
+    return "\n".join(map("".join, joined))
 
 
 def _payload(part: Message) -> bytes:
