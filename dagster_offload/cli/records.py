@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "jsonl", "csv", "parquet", "html", "md")
 MOST_ROWS = 200  # of a table on a terminal
+MOST_NAMES = 10  # of files on a line
 
 
 @click.command("records")
@@ -145,10 +146,20 @@ def _write(
     export.refuse_in_library(out, settings.library)
     if form == "md":
         done = export.write_notes(records, every, out, settings.library)
-        click.echo(f"{done.records} notes in {out}: {done.written} written, {done.removed} removed")
+        notes = done.records - len(done.left_alone)
+        click.echo(f"{counted(notes, 'note')} in {out}: {done.written} written, {done.removed} removed")
+        _say_left_alone(done.left_alone)
         return
     done = export.write_file(records, every, form, out)
     click.echo(f"{counted(done.records, 'record')} written to {out}", err=True)
+
+
+def _say_left_alone(names: tuple[str, ...]) -> None:
+    from dagster_offload.cli.formatting import say
+
+    if names:
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        say(f"{counted(len(names), 'file')} of yours left alone: {', '.join(names[:MOST_NAMES])}{more}", err=True)
 
 
 def _one(settings: "Settings", ledger: "Ledger", document: str, *, with_text: bool, as_json: bool) -> None:

@@ -27,11 +27,15 @@ Records = Iterable[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export did, in records. For a folder: how many notes were written because they changed, and removed."""
+    """What an export did, in records. For a folder: how many notes were written because they changed, and removed.
+
+    `left_alone` are the paths below the folder at which a note was not written, because something that is not ours is there.
+    """
 
     records: int
     written: int | None = None
     removed: int | None = None
+    left_alone: tuple[str, ...] = ()
 
 
 def write_text(records: Records, columns: tuple[Column, ...], form: str, out: TextIO) -> int:
@@ -55,7 +59,8 @@ def write_file(records: Records, columns: tuple[Column, ...], form: str, file: P
 def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, library: Path | None) -> Exported:
     """Write a Markdown note for each record into `folder`, and remove our notes of records that are not among them.
 
-    A note that did not change is not touched. Raises `SettingsError` for a folder that is the library or lies in it. A link in
+    A note that did not change is not touched. What is not ours is never replaced: neither listed, nor a note of the same
+    document. Raises `SettingsError` for a folder that is the library or lies in it. A link in
     the folder is never followed: notes of a folder that is a link cannot be written, and none is removed behind it.
     """
     refuse_in_library(folder, library)
@@ -66,12 +71,17 @@ def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, lib
         for place, _, _ in os.walk(folder):
             remove_leftovers(Path(place), _is_note)
         ours: dict[str, None] = {}
+        left_alone: list[str] = []
         count = written = 0
         try:
             for record in records:
                 name = note_name(record["document"])
-                written += _write_if_changed(folder, top, name, as_markdown.note(record, columns))
-                ours[name] = None
+                did = _write_if_changed(folder, top, name, as_markdown.note(record, columns), is_listed=name in before)
+                if did is None:
+                    left_alone.append(name)
+                else:
+                    written += did
+                    ours[name] = None
                 count += 1
         except BaseException:
             _list_or_withdraw(folder, top, before, ours)
@@ -80,7 +90,7 @@ def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, lib
         for name in gone:
             _remove_note(top, name)
         _write_manifest(folder, top, ours)
-    return Exported(count, written, len(gone))
+    return Exported(count, written, len(gone), tuple(left_alone))
 
 
 def _is_note(name: str) -> bool:
@@ -137,14 +147,33 @@ def _list_or_withdraw(folder: Path, top: int, before: Collection[str], ours: Ite
                 _remove_note(top, name)
 
 
-def _write_if_changed(folder: Path, top: int, name: str, text: str) -> bool:
+def _write_if_changed(folder: Path, top: int, name: str, text: str, *, is_listed: bool) -> bool | None:
+    """Write a note. False: it is there already. None: something that is not ours is in its place, and stays."""
     with _problems_of(folder / name), _folder_of_note(top, name) as (place, last):
         content = text.encode()
+        found = None
         with contextlib.suppress(OSError):  # missing, or a link or something else in its place
-            if read_in(place, last, len(content) + 1) == content:
-                return False
+            found = read_in(place, last, len(content) + 1)
+        if found == content:
+            return False
+        if not is_listed and not _is_note_of_ours(found, content) and _exists(place, last):
+            return None
         with replacing(place, last) as draft:
             draft.write(content)
+    return True
+
+
+def _is_note_of_ours(found: bytes | None, content: bytes) -> bool:
+    """Whether a file that is not listed is an older note of the same document: its list was lost, or its export was killed."""
+    beginning = b"".join(content.splitlines(keepends=True)[:2])  # the line that names the document
+    return found is not None and found.startswith(beginning)
+
+
+def _exists(place: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=place, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
     return True
 
 

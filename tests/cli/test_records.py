@@ -49,3 +49,14 @@ def test_a_wrong_condition_is_refused_with_the_nearest_field(call: Call, with_le
     refused = call("records", "--where", "categori=invoice")
     assert refused.exit_code == 2
     assert "did you mean 'category'?" in refused.output
+
+
+def test_a_file_of_yours_among_the_notes_is_left_alone_and_named(call: Call, answered: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "letter.txt.md").write_text("mine")
+    done = call("records", "--format", "md", "--out", str(notes))
+    assert done.exit_code == 0
+    assert f"1 note in {notes}: 1 written, 0 removed" in done.output
+    assert "1 file of yours left alone: letter.txt.md" in done.output
+    assert (notes / "letter.txt.md").read_text() == "mine"
