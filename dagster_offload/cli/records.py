@@ -60,7 +60,7 @@ def command(
 
     A condition compares with =, !=, >, >=, <, <= or ~ (contains). Fields of your own stages are STAGE.FIELD. A folder of
     notes (md) is brought up to date: notes that did not change are not touched, and those of documents that are gone are
-    removed.
+    removed. Notes of documents that a condition leaves out are kept.
 
     \b
     dagster-offload records --where category=invoice --where 'payment.amount>=100'
@@ -133,6 +133,7 @@ def _state(record: dict[str, Any]) -> str:
 def _write(
     settings: "Settings", ledger: "Ledger", query: "Query", form: str, out: Path | None, *, with_text: bool
 ) -> None:
+    from dagster_offload.ledger.reports import names
     from dagster_offload.records import export
     from dagster_offload.records.columns import columns
     from dagster_offload.records.reading import stream
@@ -145,9 +146,11 @@ def _write(
     out = out.expanduser()
     export.refuse_in_library(out, settings.library)
     if form == "md":
-        done = export.write_notes(records, every, out, settings.library)
-        notes = done.records - len(done.left_alone)
-        click.echo(f"{counted(notes, 'note')} in {out}: {done.written} written, {done.removed} removed")
+        documents = names.keys(ledger, is_present=True) if query.is_filter else ()
+        done = export.write_notes(records, every, out, settings.library, documents)
+        notes = done.records - len(done.left_alone) + done.kept
+        kept = f", {done.kept} kept that this export does not select" if done.kept else ""
+        click.echo(f"{counted(notes, 'note')} in {out}: {done.written} written, {done.removed} removed{kept}")
         _say_left_alone(done.left_alone)
         return
     done = export.write_file(records, every, form, out)

@@ -29,12 +29,13 @@ Records = Iterable[Mapping[str, Any]]
 class Exported:
     """What an export did, in records. For a folder: how many notes were written because they changed, and removed.
 
-    `left_alone` are the paths below the folder at which a note was not written, because something that is not ours is there.
+    `kept` counts the notes of documents that the export did not select. `left_alone` are the paths below the folder at which a note was not written, because something that is not ours is there.
     """
 
     records: int
     written: int | None = None
     removed: int | None = None
+    kept: int = 0
     left_alone: tuple[str, ...] = ()
 
 
@@ -56,14 +57,18 @@ def write_file(records: Records, columns: tuple[Column, ...], form: str, file: P
             return Exported(write_text(records, columns, form, out))
 
 
-def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, library: Path | None) -> Exported:
-    """Write a Markdown note for each record into `folder`, and remove our notes of records that are not among them.
+def write_notes(
+    records: Records, columns: tuple[Column, ...], folder: Path, library: Path | None, documents: Iterable[str] = ()
+) -> Exported:
+    """Write a Markdown note for each record into `folder`, and remove our notes of documents that are gone.
 
+    `documents` are the keys of all documents if the records are a selection: notes of those that it leaves out are kept.
     A note that did not change is not touched. What is not ours is never replaced: neither listed, nor a note of the same
-    document. Raises `SettingsError` for a folder that is the library or lies in it. A link in
+    document. Raises `SettingsError` for a folder that is the library, lies in it or contains it. A link in
     the folder is never followed: notes of a folder that is a link cannot be written, and none is removed behind it.
     """
     refuse_in_library(folder, library)
+    refuse_above_library(folder, library)
     with _problems_of(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _problems_of(folder), open_root(folder) as top:
@@ -83,14 +88,16 @@ def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, lib
                     written += did
                     ours[name] = None
                 count += 1
+            unselected = before - ours.keys()
+            kept = {name for name in map(note_name, documents) if name in unselected}
         except BaseException:
             _list_or_withdraw(folder, top, before, ours)
             raise
-        gone = before - ours.keys()
+        gone = unselected - kept
         for name in gone:
             _remove_note(top, name)
-        _write_manifest(folder, top, ours)
-    return Exported(count, written, len(gone), tuple(left_alone))
+        _write_manifest(folder, top, [*ours, *sorted(kept)])
+    return Exported(count, written, len(gone), len(kept), tuple(left_alone))
 
 
 def _is_note(name: str) -> bool:
@@ -217,6 +224,15 @@ def refuse_in_library(place: Path, library: Path | None) -> None:
     if library is not None and place.resolve().is_relative_to(library.resolve()):
         raise SettingsError(
             f"{place} is in the library {library}: what is written there would become documents. Choose another place"
+        )
+
+
+def refuse_above_library(folder: Path, library: Path | None) -> None:
+    """Raise `SettingsError` for a folder of notes that contains the library: a note may then lie in the library."""
+    if library is not None and library.resolve().is_relative_to(folder.resolve()):
+        raise SettingsError(
+            f"{folder} contains the library {library}: notes written into the library would become documents. "
+            "Choose a folder beside it"
         )
 
 

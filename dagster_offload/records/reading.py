@@ -36,6 +36,11 @@ class Query:
     search: str | None = None
     documents: Sequence[str] | None = None
 
+    @property
+    def is_filter(self) -> bool:
+        """Whether the query may leave documents out."""
+        return self != Query()
+
     def selection(self, settings: Settings) -> Selection:
         """The selection for the ledger. Raises `SettingsError`, which names the part that is wrong."""
         for written in (*self.where, self.search or ""):

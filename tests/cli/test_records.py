@@ -60,3 +60,11 @@ def test_a_file_of_yours_among_the_notes_is_left_alone_and_named(call: Call, ans
     assert f"1 note in {notes}: 1 written, 0 removed" in done.output
     assert "1 file of yours left alone: letter.txt.md" in done.output
     assert (notes / "letter.txt.md").read_text() == "mine"
+
+
+def test_a_filtered_export_keeps_the_notes_of_other_documents(call: Call, answered: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    call("records", "--format", "md", "--out", str(notes))
+    filtered = call("records", "--search", "landlord", "--format", "md", "--out", str(notes))
+    assert f"2 notes in {notes}: 0 written, 0 removed, 1 kept that this export does not select" in filtered.output
+    assert (notes / "minutes.md.md").exists()

@@ -144,10 +144,20 @@ def test_what_is_not_ours_is_left_alone_in_the_place_of_a_note(tmp_path: Path, o
     os.mkfifo(folder / "pipe.txt.md")
     names = ("file.txt.md", "folder.txt.md", "link.txt.md", "pipe.txt.md")
     documents = [name.removesuffix(".md") for name in (*names, "new.txt.md")]
-    assert write_notes(folder, *documents) == export.Exported(5, 1, 0, names)
+    assert write_notes(folder, *documents) == export.Exported(5, 1, 0, left_alone=names)
     assert write_notes(folder) == export.Exported(0, 0, 1)
     assert sorted(os.listdir(folder)) == [export.MANIFEST, *names]
     assert (folder / "file.txt.md").read_text() == outside.read_text() == "mine"
+
+
+def test_an_export_of_a_selection_keeps_the_notes_of_documents_that_it_leaves_out(tmp_path: Path) -> None:
+    write_notes(tmp_path, "a.txt", "letters/b.txt", "gone.txt")
+    selected = [record("a.txt")]
+    for removed in (1, 0):  # the notes that are kept stay in the list
+        done = export.write_notes(selected, DOCUMENT, tmp_path, None, iter(["a.txt", "letters/b.txt", "new.txt"]))
+        assert done == export.Exported(1, 0, removed, kept=1)
+    assert (tmp_path / "letters/b.txt.md").exists()
+    assert write_notes(tmp_path, "a.txt") == export.Exported(1, 0, 1)
 
 
 def test_an_older_note_of_a_lost_list_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -238,6 +238,12 @@ def test_notes_never_go_into_the_library(filled: Engine) -> None:
         notes(filled, filled.library / "notes")
 
 
+def test_notes_never_go_into_a_folder_that_contains_the_library(filled: Engine) -> None:
+    with pytest.raises(SettingsError, match="contains the library"):
+        notes(filled, filled.library.parent)
+    assert not (filled.library.parent / export.MANIFEST).exists()
+
+
 def test_a_damaged_list_of_notes_removes_nothing(filled: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     notes(filled, folder)
