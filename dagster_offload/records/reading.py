@@ -1,6 +1,5 @@
 """Read records: what a person asks for becomes a selection, and the documents are read page by page."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,14 +11,13 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.reports import records
-from dagster_offload.ledger.reports.records import STATES, Condition, Selection
-from dagster_offload.records.columns import as_record, column_named
+from dagster_offload.ledger.reports.records import STATES, Selection
+from dagster_offload.records.columns import as_record
+from dagster_offload.records.conditions import read_condition
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.text.durations import read_duration
 
 DOCUMENTS_A_PAGE = 500
-
-_CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(>=|<=|!=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Query:
         if unknown:
             raise SettingsError(f"there is no state {unknown[0]!r}: use one of {', '.join(STATES)}")
         return Selection(
-            conditions=tuple(_condition(written, settings) for written in self.where),
+            conditions=tuple(read_condition(written, settings) for written in self.where),
             states=tuple(self.state),
             changed_since=None if self.changed_since is None else _moment(self.changed_since),
             words=tuple((self.search or "").split()),
@@ -65,22 +63,6 @@ def _check_characters(written: str) -> None:
         is_text = False
     if not is_text:
         raise SettingsError(f"{written!r} is not text in UTF-8: no record can hold it")
-
-
-def _condition(written: str, settings: Settings) -> Condition:
-    found = _CONDITION.fullmatch(written)
-    if found is None:
-        raise SettingsError(f"{written!r} is not a condition: write FIELD=VALUE, such as category=invoice")
-    name, operator, value = found.groups()
-    column = column_named(settings, name)
-    assert column.stage is not None  # noqa: S101 - for the type checker: `column_named` returns fields of stages
-    assert column.field is not None  # noqa: S101
-    is_number = column.type in ("number", "integer") and operator != "~" and not (operator in ("=", "!=") and not value)
-    if is_number and not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
-        raise SettingsError(f"{written!r}: {name} is a number, and {value!r} is not")
-    if column.type == "boolean" and operator in ("=", "!=") and value:
-        raise SettingsError(f"{written!r}: {name} is true or false: write {name}~true or {name}~false")
-    return Condition(column.stage, column.field, operator, value, is_number)  # type: ignore[arg-type]
 
 
 def _moment(written: str) -> datetime:

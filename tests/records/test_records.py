@@ -21,7 +21,7 @@ from tests.support.engine import FILLER, Engine
 
 PAYMENT: dict[str, Any] = {
     "prompt": "What must be paid?",
-    "answer": {"amount": "number", "due": "date", "select": "string", "parties": ["string"]},
+    "answer": {"amount": "number", "due": "date", "select": "string", "urgent": "boolean", "parties": ["string"]},
     "when": {"classify": {"category": "invoice"}},
     "quotes": True,
 }
@@ -95,10 +95,25 @@ def test_a_document_that_waits_is_a_record_with_its_state(filled: Engine) -> Non
         (["category=invoice' or '1'='1"], []),
         (['category~"'], []),
         (["payment.due~null"], []),
+        (["payment.due>=20250304"], ["b/청구서.txt"]),
     ],
 )
 def test_conditions_select_by_fields_of_all_stages(filled: Engine, where: list[str], documents: list[str]) -> None:
     assert found(filled, *where) == documents
+
+
+def test_a_condition_compares_true_and_false(filled: Engine) -> None:
+    def answer(document: str, urgent: str) -> None:
+        change = "update results set value = value || %s::jsonb where stage = 'payment' and first_document = %s"
+        filled.sql(change, f'{{"urgent": {urgent}}}', document)
+
+    answer("b/청구서.txt", "true")
+    answer("c.txt", "false")
+    assert found(filled, "payment.urgent=true") == found(filled, "payment.urgent!=False") == ["b/청구서.txt"]
+    assert found(filled, "payment.urgent=false") == found(filled, "payment.urgent~false") == ["c.txt"]
+    answer("c.txt", "null")
+    assert found(filled, "payment.urgent!=true") == []
+    assert found(filled, "payment.urgent=") == ["a.txt", "c.txt", "waiting.txt"]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +150,11 @@ def test_only_what_changed_since_is_selected(filled: Engine) -> None:
         ({"changed_since": "99999999w"}, "write an age"),
         ({"changed_since": "0001-01-01"}, "write an age"),
         ({"where": ["payment.amount>٣"]}, "is a number"),
+        ({"where": ["payment.due>=01.05.2025"]}, "due is a date, and '01.05.2025' is not: write 2025-05-01"),
+        ({"where": ["payment.due=5/1/2025"]}, "write a date such as 2025-05-01"),
+        ({"where": ["payment.due=31.02.2025"]}, "write a date such as 2025-05-01"),
+        ({"where": ["payment.urgent=yes"]}, "write payment.urgent=true or payment.urgent=false"),
+        ({"where": ["payment.urgent>true"]}, "is true or false"),
         ({"where": ["category=\0"]}, "is not text"),
         ({"search": "\udcff"}, "is not text"),
     ],

@@ -19,7 +19,9 @@ STATES = ("failed", "quarantined", "deferred", "claimed", "pending", "done")
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on one field of a stage's record. `~` means: contains. Numbers are compared as numbers.
+    """A condition on one field of a stage's record. `~` means: contains.
+
+    `kind` is how values are compared. Dates are compared as text.
 
     A document without a value meets none of them, except `=` with an empty value: the field has none.
     """
@@ -28,7 +30,7 @@ class Condition:
     field: str
     operator: Operator
     value: str
-    is_number: bool = False
+    kind: Literal["text", "number", "boolean"] = "text"
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ def _matches(condition: Condition) -> str:
     if condition.operator in ("=", "!=") and not condition.value:
         # Answers hold no empty texts. The value itself stays a parameter of the query.
         test = "jsonb_typeof(x.v) <> 'null' and x.v <> '[]' and %s = ''"
-    elif condition.is_number:
+    elif condition.kind == "boolean":
+        test = f"jsonb_typeof(x.v) = 'boolean' and x.v {'<>' if condition.operator == '!=' else '='} %s::jsonb"
+    elif condition.kind == "number":
         test = (
             f"case when jsonb_typeof(x.v) = 'number' then x.v::numeric {condition.operator} %s::numeric else false end"
         )
