@@ -1,5 +1,6 @@
 """Read records: what a person asks for becomes a selection, and the documents are read page by page."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,11 +26,12 @@ class Query:
     """What a person asks for, as typed.
 
     `where`: conditions such as `category=invoice` or `payment.amount>=100`, all of which must hold. `state`: states of
-    documents. `changed_since`: a date, a time, or an age such as `2d`. `search`: words that must all occur.
+    documents. `changed_since`: a date, a time, or an age such as `2d`. `search`: words that must all occur. One text counts
+    as a list of one.
     """
 
-    where: Sequence[str] = ()
-    state: Sequence[str] = ()
+    where: str | Sequence[str] = ()
+    state: str | Sequence[str] = ()
     changed_since: str | None = None
     search: str | None = None
     documents: Sequence[str] | None = None
@@ -41,18 +43,23 @@ class Query:
 
     def selection(self, settings: Settings) -> Selection:
         """The selection for the ledger. Raises `SettingsError`, which names the part that is wrong."""
-        for written in (*self.where, self.search or ""):
+        where, states = _as_several(self.where), _as_several(self.state)
+        for written in (*where, self.search or ""):
             _check_characters(written)
-        unknown = [state for state in self.state if state not in STATES]
+        unknown = [state for state in states if state not in STATES]
         if unknown:
             raise SettingsError(f"there is no state {unknown[0]!r}: use one of {', '.join(STATES)}")
         return Selection(
-            conditions=tuple(read_condition(written, settings) for written in self.where),
-            states=tuple(self.state),
+            conditions=tuple(read_condition(written, settings) for written in where),
+            states=states,
             changed_since=None if self.changed_since is None else _moment(self.changed_since),
-            words=tuple((self.search or "").split()),
+            words=tuple(unicodedata.normalize("NFC", self.search or "").split()),
             documents=None if self.documents is None else tuple(self.documents),
         )
+
+
+def _as_several(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _check_characters(written: str) -> None:
@@ -80,8 +87,8 @@ def _moment(written: str) -> datetime:
 
 def read(
     *,
-    where: Sequence[str] = (),
-    state: Sequence[str] = (),
+    where: str | Sequence[str] = (),
+    state: str | Sequence[str] = (),
     changed_since: str | datetime | date | None = None,
     search: str | None = None,
     with_text: bool = False,
@@ -90,7 +97,8 @@ def read(
     """Yield the records of a home's documents in the order of their keys, read page by page.
 
     `home` is the folder of OFFLOAD_HOME; None reads it from the settings. Each record is one object: see `columns`.
-    Raises `SettingsError` for a field or a state that does not exist, and `LedgerUnavailable`.
+    Raises `SettingsError` for a field, a value or a state that does not exist, and `LedgerUnavailable`: both are in
+    `dagster_offload.errors`.
     """
     settings = load_settings(**({} if home is None else {"home": home}))
     since = changed_since.isoformat() if isinstance(changed_since, date) else changed_since

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ def test_a_condition_compares_true_and_false(filled: Engine) -> None:
         ("INVOICE vat", ["b/청구서.txt", "c.txt"]),
         ("100%_sure", ["c.txt"]),
         ("청구", ["b/청구서.txt"]),
+        (unicodedata.normalize("NFD", "청구 난방비"), ["b/청구서.txt"]),
         ("nowhere", []),
         ("title", []),  # a field's name is not a word of a record
         ("text/plain", []),
@@ -132,6 +134,11 @@ def test_a_search_finds_parts_of_words_in_texts_names_and_records(
     filled: Engine, words: str, documents: list[str]
 ) -> None:
     assert found(filled, search=words) == documents
+
+
+def test_one_condition_and_one_state_need_no_list(filled: Engine) -> None:
+    given = Query(where="category=invoice", state="done")
+    assert [record["document"] for record in records(filled, given)] == ["b/청구서.txt", "c.txt"]
 
 
 def test_only_what_changed_since_is_selected(filled: Engine) -> None:
