@@ -77,13 +77,17 @@ def command(
     query = Query(where, states, changed_since, search)
     query.selection(settings)  # a wrong condition is refused before anything starts
     chosen = _format(form, out)
+    if as_json and out is None and chosen != "table":
+        raise click.BadParameter(f"--json prints one JSON object: leave out --format {chosen}, or add --out")
     with open_ledger(settings) as ledger:
         if document is not None:
             _one(settings, ledger, document, with_text=with_text, as_json=as_json)
-        elif chosen == "table" or as_json:
+        elif chosen == "table":
             _show(settings, ledger, query, as_json=as_json)
+        elif out is None:
+            _print_as(settings, ledger, query, chosen, with_text=with_text)
         else:
-            _write(settings, ledger, query, chosen, out, with_text=with_text)
+            _write(settings, ledger, query, chosen, out.expanduser(), with_text=with_text, as_json=as_json)
 
 
 def _format(form: str | None, out: Path | None) -> str:
@@ -130,9 +134,28 @@ def _state(record: dict[str, Any]) -> str:
     return str(record["state"]) if outcome in (None, "ok") else f"{record['state']} ({outcome})"
 
 
+def _print_as(settings: "Settings", ledger: "Ledger", query: "Query", form: str, *, with_text: bool) -> None:
+    from dagster_offload.records import export
+    from dagster_offload.records.columns import columns
+    from dagster_offload.records.reading import stream
+
+    records = stream(settings, ledger, query, with_text=with_text and form == "jsonl")
+    export.write_text(records, columns(settings), form, sys.stdout)
+
+
 def _write(
-    settings: "Settings", ledger: "Ledger", query: "Query", form: str, out: Path | None, *, with_text: bool
+    settings: "Settings",
+    ledger: "Ledger",
+    query: "Query",
+    form: str,
+    out: Path,
+    *,
+    with_text: bool,
+    as_json: bool,
 ) -> None:
+    from dataclasses import asdict
+
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.ledger.reports import names
     from dagster_offload.records import export
     from dagster_offload.records.columns import columns
@@ -140,21 +163,21 @@ def _write(
 
     records = stream(settings, ledger, query, with_text=with_text and form == "jsonl")
     every = columns(settings)
-    if out is None:
-        export.write_text(records, every, form, sys.stdout)
-        return
-    out = out.expanduser()
     export.refuse_in_library(out, settings.library)
     if form == "md":
         documents = names.keys(ledger, is_present=True) if query.is_filter else ()
         done = export.write_notes(records, every, out, settings.library, documents)
+    else:
+        done = export.write_file(records, every, form, out)
+    if as_json:
+        print_json({"file": str(out), **asdict(done)})
+    elif form == "md":
         notes = done.records - len(done.left_alone) + done.kept
         kept = f", {done.kept} kept that this export does not select" if done.kept else ""
         click.echo(f"{counted(notes, 'note')} in {out}: {done.written} written, {done.removed} removed{kept}")
         _say_left_alone(done.left_alone)
-        return
-    done = export.write_file(records, every, form, out)
-    click.echo(f"{counted(done.records, 'record')} written to {out}", err=True)
+    else:
+        click.echo(f"{counted(done.records, 'record')} written to {out}", err=True)
 
 
 def _say_left_alone(names: tuple[str, ...]) -> None:

@@ -68,3 +68,28 @@ def test_a_filtered_export_keeps_the_notes_of_other_documents(call: Call, answer
     filtered = call("records", "--search", "landlord", "--format", "md", "--out", str(notes))
     assert f"2 notes in {notes}: 0 written, 0 removed, 1 kept that this export does not select" in filtered.output
     assert (notes / "minutes.md.md").exists()
+
+
+def test_an_export_with_json_writes_the_file_and_prints_what_it_wrote(
+    call: Call, answered: Path, tmp_path: Path
+) -> None:
+    file, notes = tmp_path / "r.csv", tmp_path / "notes"
+    written = json.loads(call("records", "--json", "--out", str(file)).output)
+    assert (written["file"], written["records"]) == (str(file), 2)
+    assert len(file.read_text().splitlines()) >= 3
+    (notes / "letter.txt.md").mkdir(parents=True)
+    printed = json.loads(call("records", "--json", "--format", "md", "--out", str(notes)).output)
+    assert printed == {
+        "file": str(notes),
+        "records": 2,
+        "written": 1,
+        "removed": 0,
+        "kept": 0,
+        "left_alone": ["letter.txt.md"],
+    }
+
+
+def test_json_in_another_format_is_refused(call: Call, with_ledger: str) -> None:
+    refused = call("records", "--json", "--format", "csv")
+    assert refused.exit_code == 2
+    assert "leave out --format csv, or add --out" in refused.output
