@@ -73,6 +73,8 @@ def command(
     from dagster_offload.records import Query
     from dagster_offload.settings import load_settings
 
+    if document is not None and (not_for_one := _options_of_many(where, states, changed_since, search, form, out)):
+        raise click.BadParameter(f"one document is shown whole: leave out {not_for_one}, or DOCUMENT")
     settings = load_settings()
     query = Query(where, states, changed_since, search)
     query.selection(settings)  # a wrong condition is refused before anything starts
@@ -88,6 +90,12 @@ def command(
             _print_as(settings, ledger, query, chosen, with_text=with_text)
         else:
             _write(settings, ledger, query, chosen, out.expanduser(), with_text=with_text, as_json=as_json)
+
+
+def _options_of_many(*given: Any) -> str:
+    """The names of the given options that select documents or write files."""
+    names = ("--where", "--state", "--changed-since", "--search", "--format", "--out")
+    return ", ".join(name for name, value in zip(names, given, strict=True) if value not in ((), None))
 
 
 def _format(form: str | None, out: Path | None) -> str:

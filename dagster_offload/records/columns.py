@@ -10,7 +10,7 @@ from dagster_offload.ledger.reports.records import DocumentRecord
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import stage_graph
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from dagster_offload.stages.own import record_columns
+from dagster_offload.stages.own import in_declared_order, record_columns
 from dagster_offload.text.plain_text import escaped
 from dagster_offload.text.suggestions import suggestion
 
@@ -85,7 +85,8 @@ def as_record(found: DocumentRecord, settings: Settings, *, with_text: bool = Fa
     record["language"] = record["language"] or _field(found, Column("language", "string", CLASSIFY, "language"))
     for stage in stage_graph(settings).names:
         if stage in settings.own_stages:
-            record[stage] = found.stages[stage].value if stage in found.stages else None
+            value = found.stages[stage].value if stage in found.stages else None
+            record[stage] = value and in_declared_order(settings.own_stages[stage].answer, value)
     record["served_model"] = None if last is None else last.served_model
     record["updated_at"] = None if found.changed_at is None else found.changed_at.isoformat()
     record["corrected"] = _corrected(found, settings) or None

@@ -29,7 +29,8 @@ Records = Iterable[Mapping[str, Any]]
 class Exported:
     """What an export did, in records. For a folder: how many notes were written because they changed, and removed.
 
-    `kept` counts the notes of documents that the export did not select. `left_alone` are the paths below the folder at which a note was not written, because something that is not ours is there.
+    `kept` counts the notes of documents that the export did not select. `left_alone` are the paths below the folder at which a
+    note was not written, because something that is not ours is there.
     """
 
     records: int
@@ -69,6 +70,8 @@ def write_notes(
     """
     refuse_in_library(folder, library)
     refuse_above_library(folder, library)
+    if folder.is_file():
+        raise SettingsError(f"{folder} is a file: notes need a folder")
     with _problems_of(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _problems_of(folder), open_root(folder) as top:

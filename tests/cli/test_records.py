@@ -93,3 +93,17 @@ def test_json_in_another_format_is_refused(call: Call, with_ledger: str) -> None
     refused = call("records", "--json", "--format", "csv")
     assert refused.exit_code == 2
     assert "leave out --format csv, or add --out" in refused.output
+
+
+def test_notes_are_not_written_to_a_file(call: Call, answered: Path, tmp_path: Path) -> None:
+    file = tmp_path / "r.csv"
+    file.touch()
+    refused = call("records", "--format", "md", "--out", str(file))
+    assert refused.exit_code == 2
+    assert "is a file: notes need a folder" in refused.output
+
+
+def test_a_filter_beside_one_document_is_refused(call: Call) -> None:
+    refused = call("records", "letter.txt", "--where", "category=letter", "--format", "csv")
+    assert refused.exit_code == 2
+    assert "leave out --where, --format, or DOCUMENT" in refused.output

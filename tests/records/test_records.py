@@ -63,6 +63,12 @@ def test_a_record_has_the_document_its_state_and_the_fields_of_every_stage(fille
     assert record["updated_at"]
 
 
+def test_a_record_has_its_fields_in_the_order_of_the_stage(filled: Engine) -> None:
+    own = next(records(filled, Query(documents=["b/청구서.txt"])))["payment"]
+    assert list(own)[:5] == list(PAYMENT["answer"])
+    assert list(own["quotes"]) == [name for name in own if name in own["quotes"]]
+
+
 def test_a_page_has_the_first_records_that_match_in_the_order_of_their_keys(filled: Engine) -> None:
     def page(query: Query, most: int) -> list[str]:
         return [record["document"] for record in stream(filled.settings(), filled.ledger, query, most=most)]
