@@ -115,7 +115,8 @@ def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bo
     from itertools import islice
 
     from dagster_offload.cli.console import state_style, styled, table, to_terminal
-    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.records.conditions import unknown_values
     from dagster_offload.records.reading import stream
 
     if as_json:
@@ -131,6 +132,8 @@ def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bo
         shown += 1
     if not shown:
         click.echo("no document matches")
+        for line in unknown_values(query.where, settings):
+            say(line)
         return
     to_terminal(rows)
     if next(found, None) is not None:

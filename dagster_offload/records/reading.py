@@ -12,9 +12,9 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.reports import records
-from dagster_offload.ledger.reports.records import STATES, Selection
+from dagster_offload.ledger.reports.records import Selection
 from dagster_offload.records.columns import as_record
-from dagster_offload.records.conditions import read_condition
+from dagster_offload.records.conditions import check_states, read_condition
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.text.durations import read_duration
 
@@ -46,9 +46,7 @@ class Query:
         where, states = _as_several(self.where), _as_several(self.state)
         for written in (*where, self.search or ""):
             _check_characters(written)
-        unknown = [state for state in states if state not in STATES]
-        if unknown:
-            raise SettingsError(f"there is no state {unknown[0]!r}: use one of {', '.join(STATES)}")
+        check_states(states)
         return Selection(
             conditions=tuple(read_condition(written, settings) for written in where),
             states=states,

@@ -107,3 +107,10 @@ def test_a_filter_beside_one_document_is_refused(call: Call) -> None:
     refused = call("records", "letter.txt", "--where", "category=letter", "--format", "csv")
     assert refused.exit_code == 2
     assert "leave out --where, --format, or DOCUMENT" in refused.output
+
+
+def test_a_value_that_a_field_cannot_have_is_named_if_no_document_matches(call: Call, answered: Path) -> None:
+    nothing = call("records", "--where", "category=minuts")
+    assert nothing.exit_code == 0
+    assert "category has no value 'minuts' (did you mean 'minutes'?): its values are invoice, letter" in nothing.output
+    assert call("records", "--where", "category=manual").output == "no document matches\n"

@@ -103,10 +103,29 @@ def test_a_document_that_waits_is_a_record_with_its_state(filled: Engine) -> Non
         (['category~"'], []),
         (["payment.due~null"], []),
         (["payment.due>=20250304"], ["b/청구서.txt"]),
+        (["document~청구"], ["b/청구서.txt"]),
+        (["document=c.txt"], ["c.txt"]),
+        (["state!=done"], ["waiting.txt"]),
+        (["outcome=ok", "state=done"], ["a.txt", "b/청구서.txt", "c.txt"]),
+        (["served_model="], ["waiting.txt"]),
+        (["reason!="], []),
+        (["corrected!="], []),
     ],
 )
 def test_conditions_select_by_fields_of_all_stages(filled: Engine, where: list[str], documents: list[str]) -> None:
     assert found(filled, *where) == documents
+
+
+def test_a_condition_compares_the_columns_of_the_document_itself_as_records_show_them(filled: Engine) -> None:
+    filled.sql(
+        "update work_items set state = 'failed', reason = 'no_json: none' where stage = 'summarize' and state = 'pending'"
+    )
+    rows = list(records(filled))
+    assert {row["reason"] for row in rows} >= {None, "no_json: none"}
+    for name in ("document", "state", "reason", "outcome", "served_model"):
+        for value in {row[name] for row in rows}:
+            having = [row["document"] for row in rows if row[name] == value]
+            assert found(filled, f"{name}={value or ''}") == having
 
 
 def test_a_condition_compares_true_and_false(filled: Engine) -> None:
@@ -168,6 +187,10 @@ def test_only_what_changed_since_is_selected(filled: Engine) -> None:
         ({"where": ["payment.due=31.02.2025"]}, "write a date such as 2025-05-01"),
         ({"where": ["payment.urgent=yes"]}, "write payment.urgent=true or payment.urgent=false"),
         ({"where": ["payment.urgent>true"]}, "is true or false"),
+        ({"where": ["state=finished"]}, "there is no state 'finished'"),
+        ({"where": ["path~b"]}, "use document"),
+        ({"where": ["updated_at>2025-01-01"]}, "use --changed-since"),
+        ({"where": ["corrected=payment.amout"]}, "did you mean 'payment.amount'?"),
         ({"where": ["category=\0"]}, "is not text"),
         ({"search": "\udcff"}, "is not text"),
     ],
