@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "jsonl", "csv", "parquet", "html", "md")
 MOST_ROWS = 200  # of a table on a terminal
+MOST_NAMES = 10  # of files on a line
 
 
 @click.command("records")
@@ -59,7 +60,7 @@ def command(
 
     A condition compares with =, !=, >, >=, <, <= or ~ (contains). Fields of your own stages are STAGE.FIELD. A folder of
     notes (md) is brought up to date: notes that did not change are not touched, and those of documents that are gone are
-    removed.
+    removed. Notes of documents that a condition leaves out are kept.
 
     \b
     dagster-offload records --where category=invoice --where 'payment.amount>=100'
@@ -72,17 +73,29 @@ def command(
     from dagster_offload.records import Query
     from dagster_offload.settings import load_settings
 
+    if document is not None and (not_for_one := _options_of_many(where, states, changed_since, search, form, out)):
+        raise click.BadParameter(f"one document is shown whole: leave out {not_for_one}, or DOCUMENT")
     settings = load_settings()
     query = Query(where, states, changed_since, search)
     query.selection(settings)  # a wrong condition is refused before anything starts
     chosen = _format(form, out)
+    if as_json and out is None and chosen != "table":
+        raise click.BadParameter(f"--json prints one JSON object: leave out --format {chosen}, or add --out")
     with open_ledger(settings) as ledger:
         if document is not None:
             _one(settings, ledger, document, with_text=with_text, as_json=as_json)
-        elif chosen == "table" or as_json:
+        elif chosen == "table":
             _show(settings, ledger, query, as_json=as_json)
+        elif out is None:
+            _print_as(settings, ledger, query, chosen, with_text=with_text)
         else:
-            _write(settings, ledger, query, chosen, out, with_text=with_text)
+            _write(settings, ledger, query, chosen, out.expanduser(), with_text=with_text, as_json=as_json)
+
+
+def _options_of_many(*given: Any) -> str:
+    """The names of the given options that select documents or write files."""
+    names = ("--where", "--state", "--changed-since", "--search", "--format", "--out")
+    return ", ".join(name for name, value in zip(names, given, strict=True) if value not in ((), None))
 
 
 def _format(form: str | None, out: Path | None) -> str:
@@ -102,7 +115,8 @@ def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bo
     from itertools import islice
 
     from dagster_offload.cli.console import state_style, styled, table, to_terminal
-    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.records.conditions import unknown_values
     from dagster_offload.records.reading import stream
 
     if as_json:
@@ -118,6 +132,8 @@ def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bo
         shown += 1
     if not shown:
         click.echo("no document matches")
+        for line in unknown_values(query.where, settings):
+            say(line)
         return
     to_terminal(rows)
     if next(found, None) is not None:
@@ -129,26 +145,58 @@ def _state(record: dict[str, Any]) -> str:
     return str(record["state"]) if outcome in (None, "ok") else f"{record['state']} ({outcome})"
 
 
+def _print_as(settings: "Settings", ledger: "Ledger", query: "Query", form: str, *, with_text: bool) -> None:
+    from dagster_offload.records import export
+    from dagster_offload.records.columns import columns
+    from dagster_offload.records.reading import stream
+
+    records = stream(settings, ledger, query, with_text=with_text and form == "jsonl")
+    export.write_text(records, columns(settings), form, sys.stdout)
+
+
 def _write(
-    settings: "Settings", ledger: "Ledger", query: "Query", form: str, out: Path | None, *, with_text: bool
+    settings: "Settings",
+    ledger: "Ledger",
+    query: "Query",
+    form: str,
+    out: Path,
+    *,
+    with_text: bool,
+    as_json: bool,
 ) -> None:
+    from dataclasses import asdict
+
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.ledger.reports import names
     from dagster_offload.records import export
     from dagster_offload.records.columns import columns
     from dagster_offload.records.reading import stream
 
     records = stream(settings, ledger, query, with_text=with_text and form == "jsonl")
     every = columns(settings)
-    if out is None:
-        export.write_text(records, every, form, sys.stdout)
-        return
-    out = out.expanduser()
     export.refuse_in_library(out, settings.library)
     if form == "md":
-        done = export.write_notes(records, every, out, settings.library)
-        click.echo(f"{done.records} notes in {out}: {done.written} written, {done.removed} removed")
-        return
-    done = export.write_file(records, every, form, out)
-    click.echo(f"{counted(done.records, 'record')} written to {out}", err=True)
+        documents = names.keys(ledger, is_present=True) if query.is_filter else ()
+        done = export.write_notes(records, every, out, settings.library, documents)
+    else:
+        done = export.write_file(records, every, form, out)
+    if as_json:
+        print_json({"file": str(out), **asdict(done)})
+    elif form == "md":
+        notes = done.records - len(done.left_alone) + done.kept
+        kept = f", {done.kept} kept that this export does not select" if done.kept else ""
+        click.echo(f"{counted(notes, 'note')} in {out}: {done.written} written, {done.removed} removed{kept}")
+        _say_left_alone(done.left_alone)
+    else:
+        click.echo(f"{counted(done.records, 'record')} written to {out}", err=True)
+
+
+def _say_left_alone(names: tuple[str, ...]) -> None:
+    from dagster_offload.cli.formatting import say
+
+    if names:
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        say(f"{counted(len(names), 'file')} of yours left alone: {', '.join(names[:MOST_NAMES])}{more}", err=True)
 
 
 def _one(settings: "Settings", ledger: "Ledger", document: str, *, with_text: bool, as_json: bool) -> None:

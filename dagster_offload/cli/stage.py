@@ -232,19 +232,20 @@ def _print(tried: "Tried", stored: dict[str, Any] | None) -> None:
     if tried.value is None:
         say(f"  no usable answer: {tried.fault}")
         return
-    new = _lines(tried.value)
+    new = _lines(tried.value, tried.value)
     if stored is None:
         say("\n".join(f"  {line}" for line in new))
-    elif _lines(stored) == new:
+    elif (old := _lines(stored, tried.value)) == new:
         say("\n".join([*(f"  {line}" for line in new), "  the same as the record"]))
     else:
-        say("\n".join(difflib.unified_diff(_lines(stored), new, "record", "now", lineterm="")))
+        say("\n".join(difflib.unified_diff(old, new, "record", "now", lineterm="")))
 
 
-def _lines(value: dict[str, Any]) -> list[str]:
+def _lines(value: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+    """The value's lines with its fields in the order of the answer: the ledger does not keep it."""
     from dagster_offload.cli.record_lines import record_lines
 
-    return list(record_lines({name: value[name] for name in sorted(value)}))
+    return list(record_lines({name: value[name] for name in (*answer, *sorted(value)) if name in value}))
 
 
 def _print_totals(tried: "list[Tried]") -> None:

@@ -6,11 +6,11 @@ from datetime import date, datetime
 from typing import Any
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.ledger.reports.records import DocumentRecord
+from dagster_offload.ledger.reports.records import OF_DOCUMENT, DocumentRecord
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import stage_graph
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from dagster_offload.stages.own import record_columns
+from dagster_offload.stages.own import in_declared_order, record_columns
 from dagster_offload.text.plain_text import escaped
 from dagster_offload.text.suggestions import suggestion
 
@@ -59,10 +59,21 @@ def columns(settings: Settings) -> tuple[Column, ...]:
 
 def column_named(settings: Settings, name: str) -> Column:
     """The column of a stage's field. Raises `SettingsError` with the nearest name."""
-    known = {column.name: column for column in columns(settings) if column.stage is not None}
+    return named(name, {column.name: column for column in columns(settings) if column.stage is not None})
+
+
+def named(name: str, known: Mapping[str, Column]) -> Column:
+    """The column of this name. Raises `SettingsError` with the nearest name."""
     if name not in known:
         raise SettingsError(f"records have no field {name!r}{suggestion(name, known)}: use one of {', '.join(known)}")
     return known[name]
+
+
+def selectable_columns(settings: Settings) -> dict[str, Column]:
+    """The columns that a condition can compare, by name."""
+    return {
+        column.name: column for column in columns(settings) if column.stage is not None or column.name in OF_DOCUMENT
+    }
 
 
 def column_name(settings: Settings, stage: str, field: str) -> str:
@@ -85,7 +96,8 @@ def as_record(found: DocumentRecord, settings: Settings, *, with_text: bool = Fa
     record["language"] = record["language"] or _field(found, Column("language", "string", CLASSIFY, "language"))
     for stage in stage_graph(settings).names:
         if stage in settings.own_stages:
-            record[stage] = found.stages[stage].value if stage in found.stages else None
+            value = found.stages[stage].value if stage in found.stages else None
+            record[stage] = value and in_declared_order(settings.own_stages[stage].answer, value)
     record["served_model"] = None if last is None else last.served_model
     record["updated_at"] = None if found.changed_at is None else found.changed_at.isoformat()
     record["corrected"] = _corrected(found, settings) or None

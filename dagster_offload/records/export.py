@@ -27,11 +27,17 @@ Records = Iterable[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export did, in records. For a folder: how many notes were written because they changed, and removed."""
+    """What an export did, in records. For a folder: how many notes were written because they changed, and removed.
+
+    `kept` counts the notes of documents that the export did not select. `left_alone` are the paths below the folder at which a
+    note was not written, because something that is not ours is there.
+    """
 
     records: int
     written: int | None = None
     removed: int | None = None
+    kept: int = 0
+    left_alone: tuple[str, ...] = ()
 
 
 def write_text(records: Records, columns: tuple[Column, ...], form: str, out: TextIO) -> int:
@@ -52,35 +58,49 @@ def write_file(records: Records, columns: tuple[Column, ...], form: str, file: P
             return Exported(write_text(records, columns, form, out))
 
 
-def write_notes(records: Records, columns: tuple[Column, ...], folder: Path, library: Path | None) -> Exported:
-    """Write a Markdown note for each record into `folder`, and remove our notes of records that are not among them.
+def write_notes(
+    records: Records, columns: tuple[Column, ...], folder: Path, library: Path | None, documents: Iterable[str] = ()
+) -> Exported:
+    """Write a Markdown note for each record into `folder`, and remove our notes of documents that are gone.
 
-    A note that did not change is not touched. Raises `SettingsError` for a folder that is the library or lies in it. A link in
+    `documents` are the keys of all documents if the records are a selection: notes of those that it leaves out are kept.
+    A note that did not change is not touched. What is not ours is never replaced: neither listed, nor a note of the same
+    document. Raises `SettingsError` for a folder that is the library, lies in it or contains it. A link in
     the folder is never followed: notes of a folder that is a link cannot be written, and none is removed behind it.
     """
     refuse_in_library(folder, library)
+    refuse_above_library(folder, library)
     with _problems_of(folder):
+        if folder.is_file():
+            raise SettingsError(f"{folder} is a file: notes need a folder")
         folder.mkdir(parents=True, exist_ok=True)
     with _problems_of(folder), open_root(folder) as top:
         before = set(_manifest(folder, top))
         for place, _, _ in os.walk(folder):
             remove_leftovers(Path(place), _is_note)
         ours: dict[str, None] = {}
+        left_alone: list[str] = []
         count = written = 0
         try:
             for record in records:
                 name = note_name(record["document"])
-                written += _write_if_changed(folder, top, name, as_markdown.note(record, columns))
-                ours[name] = None
+                did = _write_if_changed(folder, top, name, as_markdown.note(record, columns), is_listed=name in before)
+                if did is None:
+                    left_alone.append(name)
+                else:
+                    written += did
+                    ours[name] = None
                 count += 1
+            unselected = before - ours.keys()
+            kept = {name for name in map(note_name, documents) if name in unselected}
         except BaseException:
             _list_or_withdraw(folder, top, before, ours)
             raise
-        gone = before - ours.keys()
+        gone = unselected - kept
         for name in gone:
             _remove_note(top, name)
-        _write_manifest(folder, top, ours)
-    return Exported(count, written, len(gone))
+        _write_manifest(folder, top, [*ours, *sorted(kept)])
+    return Exported(count, written, len(gone), len(kept), tuple(left_alone))
 
 
 def _is_note(name: str) -> bool:
@@ -137,14 +157,33 @@ def _list_or_withdraw(folder: Path, top: int, before: Collection[str], ours: Ite
                 _remove_note(top, name)
 
 
-def _write_if_changed(folder: Path, top: int, name: str, text: str) -> bool:
+def _write_if_changed(folder: Path, top: int, name: str, text: str, *, is_listed: bool) -> bool | None:
+    """Write a note. False: it is there already. None: something that is not ours is in its place, and stays."""
     with _problems_of(folder / name), _folder_of_note(top, name) as (place, last):
         content = text.encode()
+        found = None
         with contextlib.suppress(OSError):  # missing, or a link or something else in its place
-            if read_in(place, last, len(content) + 1) == content:
-                return False
+            found = read_in(place, last, len(content) + 1)
+        if found == content:
+            return False
+        if not is_listed and not _is_note_of_ours(found, content) and _exists(place, last):
+            return None
         with replacing(place, last) as draft:
             draft.write(content)
+    return True
+
+
+def _is_note_of_ours(found: bytes | None, content: bytes) -> bool:
+    """Whether a file that is not listed is an older note of the same document: its list was lost, or its export was killed."""
+    beginning = b"".join(content.splitlines(keepends=True)[:2])  # the line that names the document
+    return found is not None and found.startswith(beginning)
+
+
+def _exists(place: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=place, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
     return True
 
 
@@ -188,6 +227,15 @@ def refuse_in_library(place: Path, library: Path | None) -> None:
     if library is not None and place.resolve().is_relative_to(library.resolve()):
         raise SettingsError(
             f"{place} is in the library {library}: what is written there would become documents. Choose another place"
+        )
+
+
+def refuse_above_library(folder: Path, library: Path | None) -> None:
+    """Raise `SettingsError` for a folder of notes that contains the library: a note may then lie in the library."""
+    if library is not None and library.resolve().is_relative_to(folder.resolve()):
+        raise SettingsError(
+            f"{folder} contains the library {library}: notes written into the library would become documents. "
+            "Choose a folder beside it"
         )
 
 

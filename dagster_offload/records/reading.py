@@ -1,6 +1,6 @@
 """Read records: what a person asks for becomes a selection, and the documents are read page by page."""
 
-import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,14 +12,13 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.reports import records
-from dagster_offload.ledger.reports.records import STATES, Condition, Selection
-from dagster_offload.records.columns import as_record, column_named
+from dagster_offload.ledger.reports.records import Selection
+from dagster_offload.records.columns import as_record
+from dagster_offload.records.conditions import check_states, read_condition
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.text.durations import read_duration
 
 DOCUMENTS_A_PAGE = 500
-
-_CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(>=|<=|!=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -27,29 +26,38 @@ class Query:
     """What a person asks for, as typed.
 
     `where`: conditions such as `category=invoice` or `payment.amount>=100`, all of which must hold. `state`: states of
-    documents. `changed_since`: a date, a time, or an age such as `2d`. `search`: words that must all occur.
+    documents. `changed_since`: a date, a time, or an age such as `2d`. `search`: words that must all occur. One text counts
+    as a list of one.
     """
 
-    where: Sequence[str] = ()
-    state: Sequence[str] = ()
+    where: str | Sequence[str] = ()
+    state: str | Sequence[str] = ()
     changed_since: str | None = None
     search: str | None = None
     documents: Sequence[str] | None = None
 
+    @property
+    def is_filter(self) -> bool:
+        """Whether the query may leave documents out."""
+        return self != Query()
+
     def selection(self, settings: Settings) -> Selection:
         """The selection for the ledger. Raises `SettingsError`, which names the part that is wrong."""
-        for written in (*self.where, self.search or ""):
+        where, states = _as_several(self.where), _as_several(self.state)
+        for written in (*where, self.search or ""):
             _check_characters(written)
-        unknown = [state for state in self.state if state not in STATES]
-        if unknown:
-            raise SettingsError(f"there is no state {unknown[0]!r}: use one of {', '.join(STATES)}")
+        check_states(states)
         return Selection(
-            conditions=tuple(_condition(written, settings) for written in self.where),
-            states=tuple(self.state),
+            conditions=tuple(read_condition(written, settings) for written in where),
+            states=states,
             changed_since=None if self.changed_since is None else _moment(self.changed_since),
-            words=tuple((self.search or "").split()),
+            words=tuple(unicodedata.normalize("NFC", self.search or "").split()),
             documents=None if self.documents is None else tuple(self.documents),
         )
+
+
+def _as_several(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _check_characters(written: str) -> None:
@@ -60,22 +68,6 @@ def _check_characters(written: str) -> None:
         is_text = False
     if not is_text:
         raise SettingsError(f"{written!r} is not text in UTF-8: no record can hold it")
-
-
-def _condition(written: str, settings: Settings) -> Condition:
-    found = _CONDITION.fullmatch(written)
-    if found is None:
-        raise SettingsError(f"{written!r} is not a condition: write FIELD=VALUE, such as category=invoice")
-    name, operator, value = found.groups()
-    column = column_named(settings, name)
-    assert column.stage is not None  # noqa: S101 - for the type checker: `column_named` returns fields of stages
-    assert column.field is not None  # noqa: S101
-    is_number = column.type in ("number", "integer") and operator != "~" and not (operator in ("=", "!=") and not value)
-    if is_number and not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
-        raise SettingsError(f"{written!r}: {name} is a number, and {value!r} is not")
-    if column.type == "boolean" and operator in ("=", "!=") and value:
-        raise SettingsError(f"{written!r}: {name} is true or false: write {name}~true or {name}~false")
-    return Condition(column.stage, column.field, operator, value, is_number)  # type: ignore[arg-type]
 
 
 def _moment(written: str) -> datetime:
@@ -93,8 +85,8 @@ def _moment(written: str) -> datetime:
 
 def read(
     *,
-    where: Sequence[str] = (),
-    state: Sequence[str] = (),
+    where: str | Sequence[str] = (),
+    state: str | Sequence[str] = (),
     changed_since: str | datetime | date | None = None,
     search: str | None = None,
     with_text: bool = False,
@@ -103,7 +95,8 @@ def read(
     """Yield the records of a home's documents in the order of their keys, read page by page.
 
     `home` is the folder of OFFLOAD_HOME; None reads it from the settings. Each record is one object: see `columns`.
-    Raises `SettingsError` for a field or a state that does not exist, and `LedgerUnavailable`.
+    Raises `SettingsError` for a field, a value or a state that does not exist, and `LedgerUnavailable`: both are in
+    `dagster_offload.errors`.
     """
     settings = load_settings(**({} if home is None else {"home": home}))
     since = changed_since.isoformat() if isinstance(changed_since, date) else changed_since

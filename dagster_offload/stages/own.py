@@ -152,6 +152,24 @@ def record_columns(spec: StageSpec) -> list[tuple[str, str]]:
     return [*fields, *((mark, "json") for mark in marks)]
 
 
+def in_declared_order(fields: Sequence[Field], record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with its fields in the order of the stage, and its marks after them: the ledger does not keep an order."""
+    found = {field.name: _in_declared_order(field, record[field.name]) for field in fields if field.name in record}
+    marks = {name: value for name, value in record.items() if name not in found}
+    if isinstance(marks.get(quotes.QUOTES), Mapping):
+        places = marks[quotes.QUOTES]
+        marks[quotes.QUOTES] = {name: places[name] for name in (*found, *places) if name in places}
+    return found | marks
+
+
+def _in_declared_order(field: Field, value: Any) -> Any:
+    if field.type == "object" and isinstance(value, Mapping):
+        return in_declared_order(field.fields, value)
+    if field.entry is not None and isinstance(value, list):
+        return [_in_declared_order(field.entry, each) for each in value]
+    return value
+
+
 def _check(spec: StageSpec) -> Any:
     def check(value: Mapping[str, Any], text: str, start: int) -> Checked:
         values = {name: entry for name, entry in value.items() if name != quotes.QUOTES}

@@ -49,3 +49,68 @@ def test_a_wrong_condition_is_refused_with_the_nearest_field(call: Call, with_le
     refused = call("records", "--where", "categori=invoice")
     assert refused.exit_code == 2
     assert "did you mean 'category'?" in refused.output
+
+
+def test_a_file_of_yours_among_the_notes_is_left_alone_and_named(call: Call, answered: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "letter.txt.md").write_text("mine")
+    done = call("records", "--format", "md", "--out", str(notes))
+    assert done.exit_code == 0
+    assert f"1 note in {notes}: 1 written, 0 removed" in done.output
+    assert "1 file of yours left alone: letter.txt.md" in done.output
+    assert (notes / "letter.txt.md").read_text() == "mine"
+
+
+def test_a_filtered_export_keeps_the_notes_of_other_documents(call: Call, answered: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    call("records", "--format", "md", "--out", str(notes))
+    filtered = call("records", "--search", "landlord", "--format", "md", "--out", str(notes))
+    assert f"2 notes in {notes}: 0 written, 0 removed, 1 kept that this export does not select" in filtered.output
+    assert (notes / "minutes.md.md").exists()
+
+
+def test_an_export_with_json_writes_the_file_and_prints_what_it_wrote(
+    call: Call, answered: Path, tmp_path: Path
+) -> None:
+    file, notes = tmp_path / "r.csv", tmp_path / "notes"
+    written = json.loads(call("records", "--json", "--out", str(file)).output)
+    assert (written["file"], written["records"]) == (str(file), 2)
+    assert len(file.read_text().splitlines()) >= 3
+    (notes / "letter.txt.md").mkdir(parents=True)
+    printed = json.loads(call("records", "--json", "--format", "md", "--out", str(notes)).output)
+    assert printed == {
+        "file": str(notes),
+        "records": 2,
+        "written": 1,
+        "removed": 0,
+        "kept": 0,
+        "left_alone": ["letter.txt.md"],
+    }
+
+
+def test_json_in_another_format_is_refused(call: Call, with_ledger: str) -> None:
+    refused = call("records", "--json", "--format", "csv")
+    assert refused.exit_code == 2
+    assert "leave out --format csv, or add --out" in refused.output
+
+
+def test_notes_are_not_written_to_a_file(call: Call, answered: Path, tmp_path: Path) -> None:
+    file = tmp_path / "r.csv"
+    file.touch()
+    refused = call("records", "--format", "md", "--out", str(file))
+    assert refused.exit_code == 2
+    assert "is a file: notes need a folder" in refused.output
+
+
+def test_a_filter_beside_one_document_is_refused(call: Call) -> None:
+    refused = call("records", "letter.txt", "--where", "category=letter", "--format", "csv")
+    assert refused.exit_code == 2
+    assert "leave out --where, --format, or DOCUMENT" in refused.output
+
+
+def test_a_value_that_a_field_cannot_have_is_named_if_no_document_matches(call: Call, answered: Path) -> None:
+    nothing = call("records", "--where", "category=minuts")
+    assert nothing.exit_code == 0
+    assert "category has no value 'minuts' (did you mean 'minutes'?): its values are invoice, letter" in nothing.output
+    assert call("records", "--where", "category=manual").output == "no document matches\n"

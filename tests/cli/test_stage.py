@@ -14,7 +14,7 @@ PIPELINE = """
 stages:
   price:
     prompt: What does it cost?
-    answer: {amount: number, item: string}
+    answer: {item: string, amount: number}
 """
 
 
@@ -40,6 +40,7 @@ def test_a_try_shows_the_answer_and_its_cost_and_records_nothing(call: Call, own
     shown = call("stage", "try", "price", str(own / "minutes.md"))
     assert shown.exit_code == 0
     assert "  amount             300.0\n" in shown.output
+    assert shown.output.index("  item ") < shown.output.index("  amount ")  # in the order of the stage
     assert "1 call," in shown.output
     assert recorded(with_ledger) == 0
 

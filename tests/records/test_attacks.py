@@ -111,7 +111,8 @@ def test_a_list_of_notes_in_another_form_is_named(content: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", ["a.txt.md", export.MANIFEST])
 def test_a_link_in_the_place_of_a_file_of_ours_is_not_followed(name: str, tmp_path: Path, outside: Path) -> None:
     folder = tmp_path / "notes"
-    folder.mkdir()
+    write_notes(folder, "a.txt")
+    (folder / name).unlink()
     (folder / name).symlink_to(outside)
     if name == export.MANIFEST:
         with pytest.raises(SettingsError, match="is a link"):
@@ -124,6 +125,8 @@ def test_a_link_in_the_place_of_a_file_of_ours_is_not_followed(name: str, tmp_pa
 
 @pytest.mark.parametrize("name", ["a.txt.md", export.MANIFEST])
 def test_a_pipe_in_the_place_of_a_file_of_ours_blocks_nothing(name: str, tmp_path: Path) -> None:
+    write_notes(tmp_path, "a.txt")
+    (tmp_path / name).unlink()
     os.mkfifo(tmp_path / name)
     if name == export.MANIFEST:
         with pytest.raises(SettingsError, match="it is not a file"):
@@ -131,6 +134,38 @@ def test_a_pipe_in_the_place_of_a_file_of_ours_blocks_nothing(name: str, tmp_pat
     else:
         assert write_notes(tmp_path, "a.txt").written == 1
         assert (tmp_path / name).is_file()
+
+
+def test_what_is_not_ours_is_left_alone_in_the_place_of_a_note(tmp_path: Path, outside: Path) -> None:
+    folder = tmp_path / "notes"
+    (folder / "folder.txt.md").mkdir(parents=True)
+    (folder / "file.txt.md").write_text("mine")
+    (folder / "link.txt.md").symlink_to(outside)
+    os.mkfifo(folder / "pipe.txt.md")
+    names = ("file.txt.md", "folder.txt.md", "link.txt.md", "pipe.txt.md")
+    documents = [name.removesuffix(".md") for name in (*names, "new.txt.md")]
+    assert write_notes(folder, *documents) == export.Exported(5, 1, 0, left_alone=names)
+    assert write_notes(folder) == export.Exported(0, 0, 1)
+    assert sorted(os.listdir(folder)) == [export.MANIFEST, *names]
+    assert (folder / "file.txt.md").read_text() == outside.read_text() == "mine"
+
+
+def test_an_export_of_a_selection_keeps_the_notes_of_documents_that_it_leaves_out(tmp_path: Path) -> None:
+    write_notes(tmp_path, "a.txt", "letters/b.txt", "gone.txt")
+    selected = [record("a.txt")]
+    for removed in (1, 0):  # the notes that are kept stay in the list
+        done = export.write_notes(selected, DOCUMENT, tmp_path, None, iter(["a.txt", "letters/b.txt", "new.txt"]))
+        assert done == export.Exported(1, 0, removed, kept=1)
+    assert (tmp_path / "letters/b.txt.md").exists()
+    assert write_notes(tmp_path, "a.txt") == export.Exported(1, 0, 1)
+
+
+def test_an_older_note_of_a_lost_list_is_brought_up_to_date(tmp_path: Path) -> None:
+    write_notes(tmp_path, "a.txt", "b.txt")
+    (tmp_path / export.MANIFEST).unlink()
+    with (tmp_path / "a.txt.md").open("a") as note:
+        note.write("an older form")
+    assert write_notes(tmp_path, "a.txt", "b.txt") == export.Exported(2, 1, 0)
 
 
 def test_no_folder_of_the_library_can_take_the_place_of_a_note(tmp_path: Path) -> None:

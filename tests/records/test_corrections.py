@@ -69,7 +69,8 @@ def test_a_correction_wins_in_the_record_in_searches_and_in_the_views(filled: En
     assert (now["payment"]["amount"], now["title"]) == (12.5, "The heating bill")
     assert now["corrected"] == ["title", "payment.amount"]
     assert "amount" not in now["payment"]["quotes"], "the quote states the model's value"
-    for query in (Query(where=["payment.amount<20"]), Query(search="heating bill")):
+    wanted = (["payment.amount<20"], ["corrected=payment.amount", "corrected=title"], ["corrected!="])
+    for query in (*(Query(where=where) for where in wanted), Query(search="heating bill")):
         assert [found["document"] for found in stream(filled.settings(), filled.ledger, query)] == ["c.txt"]
     filled.ledger.run(views.replace, _fields_of_stages(filled.settings()))
     [in_view] = filled.sql("select amount, corrected from record_payment where document = 'c.txt'")

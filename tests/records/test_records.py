@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.support.engine import FILLER, Engine
 
 PAYMENT: dict[str, Any] = {
     "prompt": "What must be paid?",
-    "answer": {"amount": "number", "due": "date", "select": "string", "parties": ["string"]},
+    "answer": {"amount": "number", "due": "date", "select": "string", "urgent": "boolean", "parties": ["string"]},
     "when": {"classify": {"category": "invoice"}},
     "quotes": True,
 }
@@ -62,6 +63,12 @@ def test_a_record_has_the_document_its_state_and_the_fields_of_every_stage(fille
     assert record["updated_at"]
 
 
+def test_a_record_has_its_fields_in_the_order_of_the_stage(filled: Engine) -> None:
+    own = next(records(filled, Query(documents=["b/청구서.txt"])))["payment"]
+    assert list(own)[:5] == list(PAYMENT["answer"])
+    assert list(own["quotes"]) == [name for name in own if name in own["quotes"]]
+
+
 def test_a_page_has_the_first_records_that_match_in_the_order_of_their_keys(filled: Engine) -> None:
     def page(query: Query, most: int) -> list[str]:
         return [record["document"] for record in stream(filled.settings(), filled.ledger, query, most=most)]
@@ -95,10 +102,44 @@ def test_a_document_that_waits_is_a_record_with_its_state(filled: Engine) -> Non
         (["category=invoice' or '1'='1"], []),
         (['category~"'], []),
         (["payment.due~null"], []),
+        (["payment.due>=20250304"], ["b/청구서.txt"]),
+        (["document~청구"], ["b/청구서.txt"]),
+        (["document=c.txt"], ["c.txt"]),
+        (["state!=done"], ["waiting.txt"]),
+        (["outcome=ok", "state=done"], ["a.txt", "b/청구서.txt", "c.txt"]),
+        (["served_model="], ["waiting.txt"]),
+        (["reason!="], []),
+        (["corrected!="], []),
     ],
 )
 def test_conditions_select_by_fields_of_all_stages(filled: Engine, where: list[str], documents: list[str]) -> None:
     assert found(filled, *where) == documents
+
+
+def test_a_condition_compares_the_columns_of_the_document_itself_as_records_show_them(filled: Engine) -> None:
+    filled.sql(
+        "update work_items set state = 'failed', reason = 'no_json: none' where stage = 'summarize' and state = 'pending'"
+    )
+    rows = list(records(filled))
+    assert {row["reason"] for row in rows} >= {None, "no_json: none"}
+    for name in ("document", "state", "reason", "outcome", "served_model"):
+        for value in {row[name] for row in rows}:
+            having = [row["document"] for row in rows if row[name] == value]
+            assert found(filled, f"{name}={value or ''}") == having
+
+
+def test_a_condition_compares_true_and_false(filled: Engine) -> None:
+    def answer(document: str, urgent: str) -> None:
+        change = "update results set value = value || %s::jsonb where stage = 'payment' and first_document = %s"
+        filled.sql(change, f'{{"urgent": {urgent}}}', document)
+
+    answer("b/청구서.txt", "true")
+    answer("c.txt", "false")
+    assert found(filled, "payment.urgent=true") == found(filled, "payment.urgent!=False") == ["b/청구서.txt"]
+    assert found(filled, "payment.urgent=false") == found(filled, "payment.urgent~false") == ["c.txt"]
+    answer("c.txt", "null")
+    assert found(filled, "payment.urgent!=true") == []
+    assert found(filled, "payment.urgent=") == ["a.txt", "c.txt", "waiting.txt"]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +149,7 @@ def test_conditions_select_by_fields_of_all_stages(filled: Engine, where: list[s
         ("INVOICE vat", ["b/청구서.txt", "c.txt"]),
         ("100%_sure", ["c.txt"]),
         ("청구", ["b/청구서.txt"]),
+        (unicodedata.normalize("NFD", "청구 난방비"), ["b/청구서.txt"]),
         ("nowhere", []),
         ("title", []),  # a field's name is not a word of a record
         ("text/plain", []),
@@ -117,6 +159,11 @@ def test_a_search_finds_parts_of_words_in_texts_names_and_records(
     filled: Engine, words: str, documents: list[str]
 ) -> None:
     assert found(filled, search=words) == documents
+
+
+def test_one_condition_and_one_state_need_no_list(filled: Engine) -> None:
+    given = Query(where="category=invoice", state="done")
+    assert [record["document"] for record in records(filled, given)] == ["b/청구서.txt", "c.txt"]
 
 
 def test_only_what_changed_since_is_selected(filled: Engine) -> None:
@@ -135,6 +182,15 @@ def test_only_what_changed_since_is_selected(filled: Engine) -> None:
         ({"changed_since": "99999999w"}, "write an age"),
         ({"changed_since": "0001-01-01"}, "write an age"),
         ({"where": ["payment.amount>٣"]}, "is a number"),
+        ({"where": ["payment.due>=01.05.2025"]}, "due is a date, and '01.05.2025' is not: write 2025-05-01"),
+        ({"where": ["payment.due=5/1/2025"]}, "write a date such as 2025-05-01"),
+        ({"where": ["payment.due=31.02.2025"]}, "write a date such as 2025-05-01"),
+        ({"where": ["payment.urgent=yes"]}, "write payment.urgent=true or payment.urgent=false"),
+        ({"where": ["payment.urgent>true"]}, "is true or false"),
+        ({"where": ["state=finished"]}, "there is no state 'finished'"),
+        ({"where": ["path~b"]}, "use document"),
+        ({"where": ["updated_at>2025-01-01"]}, "use --changed-since"),
+        ({"where": ["corrected=payment.amout"]}, "did you mean 'payment.amount'?"),
         ({"where": ["category=\0"]}, "is not text"),
         ({"search": "\udcff"}, "is not text"),
     ],
@@ -236,6 +292,12 @@ def test_a_second_export_touches_only_what_changed_and_removes_what_is_gone(fill
 def test_notes_never_go_into_the_library(filled: Engine) -> None:
     with pytest.raises(SettingsError, match="would become documents"):
         notes(filled, filled.library / "notes")
+
+
+def test_notes_never_go_into_a_folder_that_contains_the_library(filled: Engine) -> None:
+    with pytest.raises(SettingsError, match="contains the library"):
+        notes(filled, filled.library.parent)
+    assert not (filled.library.parent / export.MANIFEST).exists()
 
 
 def test_a_damaged_list_of_notes_removes_nothing(filled: Engine, tmp_path: Path) -> None:

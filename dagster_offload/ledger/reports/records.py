@@ -19,16 +19,18 @@ STATES = ("failed", "quarantined", "deferred", "claimed", "pending", "done")
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on one field of a stage's record. `~` means: contains. Numbers are compared as numbers.
+    """A condition on one field of a stage's record, or of the document if `stage` is None. `~` means: contains.
+
+    `kind` is how values are compared. Dates are compared as text.
 
     A document without a value meets none of them, except `=` with an empty value: the field has none.
     """
 
-    stage: str
+    stage: str | None
     field: str
     operator: Operator
     value: str
-    is_number: bool = False
+    kind: Literal["text", "number", "boolean"] = "text"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def select(cur: Cursor, selection: Selection, most: int | None = None) -> "array
     where, parameters = ["d.is_present"], []
     for condition in selection.conditions:
         where.append(_matches(condition))
-        parameters += [condition.field, condition.stage, condition.value]
+        parameters += [] if condition.stage is None else [condition.field, condition.stage]
+        parameters.append(condition.value)
     if selection.states:
         where.append(f"({_STATE}) = any(%s)")
         parameters.append(list(selection.states))  # type: ignore[arg-type]
@@ -117,6 +120,21 @@ _STATE = (
     "select case " + " ".join(f"when bool_or(i.state = '{state}') then '{state}'" for state in STATES) + " end "
     "from work_items i where i.document_id = d.document_id and i.stage in (select name from stages)"
 )
+# What a condition can compare of a document `d` itself, by the names of the columns. `corrected` names fields as `stage.field`.
+OF_DOCUMENT = {
+    "document": "d.key",
+    "state": f"coalesce(({_STATE}), 'pending')",
+    "reason": (
+        "(select i.reason from work_items i join stages s on s.name = i.stage where i.document_id = d.document_id "
+        f"and i.state = ({_STATE}) and i.reason is not null order by s.position limit 1)"
+    ),
+    "outcome": "(select i.outcome from work_items i where i.document_id = d.document_id and i.stage = 'extract')",
+    "served_model": (
+        "(select r.served_model from work_items i join stages s on s.name = i.stage join results r using (result_id) "
+        "where i.document_id = d.document_id and r.served_model is not null order by r.created_at desc limit 1)"
+    ),
+    "corrected": f"(case when {HAS_CORRECTIONS} then corrected_fields(d.digest) end)",
+}
 _CONTAINS = (
     "(d.key ilike %s or exists (select from work_items i join stages s on s.name = i.stage "
     "join results r using (result_id) where i.document_id = d.document_id and (r.text ilike %s "
@@ -131,7 +149,9 @@ def _matches(condition: Condition) -> str:
     if condition.operator in ("=", "!=") and not condition.value:
         # Answers hold no empty texts. The value itself stays a parameter of the query.
         test = "jsonb_typeof(x.v) <> 'null' and x.v <> '[]' and %s = ''"
-    elif condition.is_number:
+    elif condition.kind == "boolean":
+        test = f"jsonb_typeof(x.v) = 'boolean' and x.v {'<>' if condition.operator == '!=' else '='} %s::jsonb"
+    elif condition.kind == "number":
         test = (
             f"case when jsonb_typeof(x.v) = 'number' then x.v::numeric {condition.operator} %s::numeric else false end"
         )
@@ -143,11 +163,14 @@ def _matches(condition: Condition) -> str:
         test = "jsonb_typeof(x.v) <> 'null' and not x.v @> to_jsonb(%s::text)"
     else:
         test = f"x.v #>> '{{}}' {condition.operator} %s"
-    found = (
-        "exists (select from work_items i left join results r using (result_id), "
-        f"lateral (select ({_RECORD}) -> %s as v) x "
-        f"where i.document_id = d.document_id and i.stage = %s and {test})"
-    )
+    if condition.stage is None:
+        found = f"exists (select from (select to_jsonb({OF_DOCUMENT[condition.field]}) as v) x where {test})"
+    else:
+        found = (
+            "exists (select from work_items i left join results r using (result_id), "
+            f"lateral (select ({_RECORD}) -> %s as v) x "
+            f"where i.document_id = d.document_id and i.stage = %s and {test})"
+        )
     return f"not {found}" if condition.operator == "=" and not condition.value else found
 
 
