@@ -29,7 +29,7 @@ from dagster_offload.settings.sections.sinks import AnySink, SinksSection
 from dagster_offload.settings.sections.slots import SlotsSection, slot_mistakes
 from dagster_offload.settings.sections.ui import UISection
 from dagster_offload.slot.config import DEEP, PRIMARY, Slots
-from dagster_offload.stage_spec.relations import mistakes
+from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES, mistakes
 from dagster_offload.stage_spec.slots import NamedSlots
 from dagster_offload.stage_spec.stage import StageSpec
 
@@ -114,8 +114,13 @@ class ClassifySettings(StageSettings):
     """The stage classify."""
 
     classes: Annotated[Names, Variable("OFFLOAD_CLASSES")] = Field(
-        default=(), description="document classes; `other` is always added; unset = built-in classes"
+        default=BUILT_IN_CLASSES, description="document classes; `other` is always added"
     )
+
+    @field_validator("classes")
+    @classmethod
+    def _built_in_if_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return value or BUILT_IN_CLASSES
 
 
 class SummarizeSettings(StageSettings):

@@ -124,7 +124,7 @@ class StageSpec(BaseModel):
     reads: str = Field(default="extract", description="what it reads: `extract` (the text), or a stage (its record)")
     when: Mapping[str, Mapping[str, Values]] = Field(
         default_factory=dict,
-        description="ask only if these answers are so: {classify: {category: [invoice, reminder]}}",
+        description="ask only if these answers are so: {classify: {category: [invoice, contract]}}",
     )
     quotes: bool | Literal["required"] = Field(
         default=False,

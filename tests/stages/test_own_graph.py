@@ -67,6 +67,10 @@ def test_a_condition_on_a_class_or_a_value_that_cannot_be_is_refused() -> None:
 
     assert "category is never 'remindr' (did you mean 'reminder'?)" in refused({"classify": {"category": ["remindr"]}})
     assert "its values are new, old" in refused({"mine": {"kind": "recent"}})
+    del classes["classify"]
+    message = refused({"classify": {"category": ["invoices"]}})
+    assert "category is never 'invoices' (did you mean 'invoice'?): its values are invoice, letter" in message
+    assert "stages.classify.classes, OFFLOAD_CLASSES" in message, "the next step: where the classes are set"
 
 
 @pytest.mark.parametrize(
