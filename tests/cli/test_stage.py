@@ -86,6 +86,28 @@ def test_a_stage_that_reads_a_record_is_tried_on_the_record(
     assert router.completions()[-1]["document"] not in before
 
 
+def test_a_try_takes_the_name_of_a_document_and_refuses_a_folder(call: Call, own: Path) -> None:
+    for name in ("minutes.md", "minutes"):
+        assert json.loads(call("stage", "try", "price", name, "--json").stdout)["tried"][0]["value"]["amount"] == 300
+    folder = call("stage", "try", "price", str(own))
+    assert (folder.exit_code, f"{own} is a folder: name a file" in folder.output) == (2, True)
+    unknown = call("stage", "try", "price", "minuets.md")
+    assert unknown.exit_code == 2
+    assert "no such document: minuets.md" in unknown.output
+    assert "Did you mean minutes.md?" in unknown.output
+
+
+def test_a_try_says_if_the_condition_of_the_stage_is_not_met(call: Call, own: Path, tmp_path: Path) -> None:
+    (tmp_path / "offload.yaml").write_text(PIPELINE + "    when: {classify: {category: [minutes]}}\n")
+    note = "price is not asked about it otherwise: its condition"
+    unknown = call("stage", "try", "price", "letter.txt")
+    assert (unknown.exit_code, note in unknown.output) == (0, False), "the class is not known yet"
+    call("drain", "classify")
+    assert note in call("stage", "try", "price", str(own / "letter.txt")).output
+    tried = json.loads(call("stage", "try", "price", "letter.txt", "minutes.md", "--json").stdout)["tried"]
+    assert [each["applies"] for each in tried] == [False, True]
+
+
 def test_a_field_called_like_a_column_of_the_page_is_shown_beside_it(call: Call, own: Path, tmp_path: Path) -> None:
     (tmp_path / "offload.yaml").write_text(PIPELINE.replace("item: string", "state: integer, document: [string]"))
     page = tmp_path / "sample.html"
