@@ -33,10 +33,15 @@ def mistakes(own: Mapping[str, StageSpec], classes: Sequence[str] = ()) -> Itera
 
 def _mistakes_of(name: str, spec: StageSpec, own: Mapping[str, StageSpec], classes: Sequence[str]) -> Iterator[Mistake]:
     others = [stage for stage in (*BUILT_IN_FIELDS, *own) if stage != name]
-    if spec.reads != TEXT and spec.reads not in others:
+    if spec.reads == name:
+        yield (name, "reads"), f"a stage cannot read itself: use {TEXT} for the document's text, or another stage"
+    elif spec.reads != TEXT and spec.reads not in others:
         message = f"there is no stage {spec.reads!r}{suggestion(spec.reads, others)}"
         yield (name, "reads"), f"{message}: use {TEXT} for the document's text, or one of {', '.join(others)}"
     for stage, fields in spec.when.items():
+        if stage == name:
+            yield (name, "when", stage), "the condition of a stage cannot name the stage itself"
+            continue
         if stage not in others:
             message = f"there is no stage {stage!r}{suggestion(stage, others)}"
             yield (name, "when", stage), f"{message}: use one of {', '.join(others)}"

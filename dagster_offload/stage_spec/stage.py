@@ -149,6 +149,8 @@ class StageSpec(BaseModel):
     @classmethod
     def _with_fields(cls, written: Any) -> Any:
         """Read the fields from whichever form they are given in."""
+        if written is None:
+            raise ValueError("is empty: write the prompt and the answer below it, or remove the stage")
         if not isinstance(written, Mapping):
             return written
         given = {

@@ -37,7 +37,8 @@ def test_own_stages_follow_the_built_in_ones_and_those_they_need() -> None:
     ("stages", "message"),
     [
         ({"a": {"reads": "b"}, "b": {"reads": "a"}}, "a and b need each other"),
-        ({"a": {"reads": "a"}}, "there is no stage 'a'"),
+        ({"a": {"reads": "a"}}, "stages.a.reads: a stage cannot read itself"),
+        ({"a": {"when": {"a": {"a": "x"}}}}, "stages.a.when.a: the condition of a stage cannot name the stage itself"),
         ({"a": {"reads": "sumarize"}}, "did you mean 'summarize'?"),
         ({"a": {"when": {"clasify": {"category": "x"}}}}, "did you mean 'classify'?"),
         ({"a": {"when": {"classify": {"kategory": "x"}}}}, "did you mean 'category'?"),
