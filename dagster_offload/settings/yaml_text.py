@@ -96,7 +96,9 @@ class _Reader:
                 raise self.error(key_node, f"the key {key!r} is here twice (first in line {first}): {hint}")
             self.keys[(*path, key)] = _place(key_node)
             values[key] = self.value(value_node, (*path, key), depth + 1)
-            if value_node.start_mark.index == value_node.end_mark.index:  # nothing is written: the next key begins there
+            if (
+                value_node.start_mark.index == value_node.end_mark.index
+            ):  # nothing is written: the next key begins there
                 self.places[*path, key] = self.keys[*path, key]
         return values
 

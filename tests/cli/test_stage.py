@@ -109,7 +109,7 @@ def test_a_try_says_if_the_condition_of_the_stage_is_not_met(call: Call, own: Pa
 
 
 def test_a_field_called_like_a_column_of_the_page_is_shown_beside_it(call: Call, own: Path, tmp_path: Path) -> None:
-    (tmp_path / "offload.yaml").write_text(PIPELINE.replace("item: string", "state: integer, document: [string]"))
+    (tmp_path / "offload.yaml").write_text(PIPELINE.replace("item: string", "state: integer, path: [string]"))
     page = tmp_path / "sample.html"
     assert call("stage", "sample", "price", "-n", "1", "--html", str(page)).exit_code == 0
     assert "<th>price.state</th>" in page.read_text()

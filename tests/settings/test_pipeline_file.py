@@ -149,6 +149,10 @@ def test_an_empty_file_has_only_defaults(text: str) -> None:
         ("stages:\n  pay:\n  classify:\n", "2:3: stages.pay: is empty: write the prompt and the answer below it"),
         ("stages: {classify: {classes: [a, '']}}", "1:30: stages.classify.classes: has an empty entry"),
         ("stages: {classify: {classes: [a, A]}}", "1:30: stages.classify.classes: names one class twice, 'a' and 'A'"),
+        (
+            "stages: {p: {prompt: q, answer: {a: string, model: string}}}",
+            "1:52: stages.p.answer.model: 'model' is a name that records use themselves: choose another, such as 'the_model'",
+        ),
         ("slots: 5", "1:8: slots: must be a section"),
         ("stages: {classify: {classes: [invoice, 7]}}", "1:40: stages.classify.classes.1: must be text: put a number"),
         ("slots: {deep: {url: macbook.local}}", "1:21: slots.deep.url: must start with http://"),
