@@ -203,21 +203,27 @@ def check(
             answers = _asked(settings, ledger, stage, list(wanted))
     scores, wrong = score(wanted, answers)
     share = total(scores)
+    faults = [(d, f, (answers.get(d) or {}).get(f), wanted[d][f]) for d, f in wrong]
     if as_json:
         fields = {each.field: {"right": each.right, "expected": each.expected} for each in scores}
-        print_json({"share": share, "fields": fields, "wrong": [{"document": d, "field": f} for d, f in wrong]})
+        names = ("document", "field", "answer", "expected")
+        print_json(
+            {"share": share, "fields": fields, "wrong": [dict(zip(names, each, strict=True)) for each in faults]}
+        )
     else:
         rows = table("field", "right", "expected", "share")
         for each in scores:
             rows.add_row(each.field, str(each.right), str(each.expected), f"{each.share:.0%}")
         to_terminal(rows)
-        for document, field in wrong[:20]:
-            say(
-                f"wrong: {document}: {field} is {(answers.get(document) or {}).get(field)!r}, not {wanted[document][field]!r}"
-            )
+        for document, field, answer, right in faults[:20]:
+            say(f"wrong: {document}: {field} is {_value(answer)}, not {_value(right)}")
         click.echo(f"{share:.1%} of all expected values are right")
     if at_least is not None and share < at_least:
         raise click.exceptions.Exit(NOT_GOOD_ENOUGH)
+
+
+def _value(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _stored(ledger: "Ledger", document: str, stage: str) -> dict[str, Any] | None:

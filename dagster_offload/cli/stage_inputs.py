@@ -106,7 +106,10 @@ def _fields(settings: "Settings", name: str) -> list[str]:
 
 
 def read_expected(file: Path, settings: "Settings", stage: str) -> dict[str, dict[str, Any]]:
-    """The expected fields by document. Raises `Refusal` with the line that is wrong."""
+    """The expected fields by document, each value as records hold it. Raises `Refusal` with the line that is wrong."""
+    from dagster_offload.errors import SettingsError
+    from dagster_offload.stages.answers.corrections import expected_value
+
     known = _fields(settings, stage)
     expected: dict[str, dict[str, Any]] = {}
     # Not `splitlines`: a text in JSON may hold other ends of lines, such as U+2028.
@@ -125,7 +128,12 @@ def read_expected(file: Path, settings: "Settings", stage: str) -> dict[str, dic
                 f"{file}:{number}: the answer of {stage} has no field {field!r}{suggestion(field, known)}: "
                 f"use one of {', '.join(known)}"
             )
-        expected[str(document)] = fields
+        try:
+            expected[str(document)] = {
+                field: expected_value(settings, stage, field, value) for field, value in fields.items()
+            }
+        except SettingsError as error:
+            raise Refusal(f"{file}:{number}: no answer can be so: {error}") from None
     if not expected:
         raise Refusal(f"{file} names no document")
     return expected

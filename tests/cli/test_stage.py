@@ -152,6 +152,27 @@ def test_an_expected_field_that_the_stage_does_not_have_is_refused_with_the_near
     assert "expected.jsonl:1: the answer of price has no field 'amonut' (did you mean 'amount'?)" in refused.output
 
 
+def test_an_expected_value_that_no_answer_can_have_is_refused(call: Call, own: Path, tmp_path: Path) -> None:
+    file = tmp_path / "expected.jsonl"
+    file.write_text('{"document": "letter.txt", "category": "Letter"}\n{"document": "b", "category": "invoices"}\n')
+    refused = call("stage", "check", "classify", "--expected", str(file), "--stored")
+    assert refused.exit_code == 2
+    said = "expected.jsonl:2: no answer can be so: category: 'invoices' is no class (did you mean 'invoice'?)"
+    assert said in " ".join(refused.output.split())
+    file.write_text('{"document": "letter.txt", "amount": "much"}\n')
+    refused = call("stage", "check", "price", "--expected", str(file), "--stored")
+    assert "expected.jsonl:1: no answer can be so: amount: must be a number" in refused.output
+
+
+def test_a_check_shows_the_wrong_values(call: Call, own: Path, tmp_path: Path) -> None:
+    file = tmp_path / "expected.jsonl"
+    file.write_text('{"document": "minutes.md", "amount": "1.234,50", "item": null}\n')
+    checked = call("stage", "check", "price", "--expected", str(file), "--stored")
+    assert "wrong: minutes.md: amount is nothing, not 1234.5" in checked.output
+    as_json = json.loads(call("stage", "check", "price", "--expected", str(file), "--stored", "--json").stdout)
+    assert as_json["wrong"] == [{"document": "minutes.md", "field": "amount", "answer": None, "expected": 1234.5}]
+
+
 def test_an_unavailable_slot_ends_a_try_with_the_code_for_it(call: Call, own: Path, router: Router) -> None:
     router.set(mode="cold")
     refused = call("stage", "try", "price", str(own / "letter.txt"))
