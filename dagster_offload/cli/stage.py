@@ -11,8 +11,8 @@ import click
 
 from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.completion import complete_stage
-from dagster_offload.cli.options import deep_options, document_key, home_option, json_option
-from dagster_offload.cli.stage_inputs import inputs_of, read_expected, sample_inputs, stage_named, text_of
+from dagster_offload.cli.options import deep_options, home_option, json_option
+from dagster_offload.cli.stage_inputs import inputs_of, key_of, read_expected, sample_inputs, stage_named, text_of
 
 if TYPE_CHECKING:
     from dagster_offload.engine.trying import Tried
@@ -76,33 +76,48 @@ def list_stages(*, as_json: bool) -> None:
 def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, as_json: bool) -> None:
     """Ask the stage NAME about FILES, and show the answers, what they cost, and how they differ from the records.
 
+    A file may be a path, or the name of a document as in `explain`. The question is asked even if the stage's condition
+    is not met; the command then says so.
+
     Exit codes: 0 = answered; 75 = the slot is unavailable; 2 = wrong usage or settings.
 
     \b
     dagster-offload stage try classify letter.pdf
     dagster-offload stage try payment invoice.pdf --prompt-file new.txt --json
     """
-    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.engine.trying import try_stage
     from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.reports import texts
     from dagster_offload.settings import load_settings
     from dagster_offload.stages.catalog import stage_graph
     from dagster_offload.stages.graph import EXTRACT
 
     settings = load_settings()
     stage = stage_named(settings, name, prompt_file)
-    reads = stage_graph(settings).node(name).upstream
-    texts = [(str(file), text_of(settings, file)) for file in files] if reads == EXTRACT else []
+    node = stage_graph(settings).node(name)
+    # Files are read before the ledger is opened. Other names are those of documents.
+    read = {file: text_of(settings, file) for file in files if node.upstream == EXTRACT and file.exists()}
     with open_ledger(settings) as ledger:
-        if reads != EXTRACT:  # it reads the record of another stage
-            keys = {document_key(settings.library, str(file)): str(file) for file in files}
-            inputs = inputs_of(ledger, stage, list(keys))
-            texts = [(keys[key], text) for key, text in inputs.items()]
-        stored = {str(file): _stored(ledger, document_key(settings.library, str(file)), name) for file in files}
-        show = (lambda _: None) if as_json else (lambda tried: _print(tried, stored[tried.document]))
-        tried = try_stage(settings, ledger, stage, texts, show)
+        keys = {file: key_of(settings, ledger, file) for file in files}
+        inputs = inputs_of(ledger, stage, [key for file, key in keys.items() if file not in read])
+        asked = [(str(file), read[file] if file in read else inputs[key]) for file, key in keys.items()]
+        stored = {str(file): _stored(ledger, key, name) for file, key in keys.items()}
+        met = ledger.run(texts.conditions_met, node.condition, list(keys.values()))
+        applies = {str(file): met.get(key) for file, key in keys.items()}
+
+        def show(tried: "Tried") -> None:
+            if not as_json:
+                _print(tried, stored[tried.document])
+                if applies[tried.document] is False:
+                    say(
+                        f"  {name} is not asked about it otherwise: its condition {json.dumps(node.condition)} is not met"
+                    )
+
+        tried = try_stage(settings, ledger, stage, asked, show)
     if as_json:
-        print_json({"tried": [asdict(each) | {"stored": stored[each.document]} for each in tried]})
+        more = ({"stored": stored[each.document], "applies": applies[each.document]} for each in tried)
+        print_json({"tried": [asdict(each) | added for each, added in zip(tried, more, strict=True)]})
 
 
 @command.command("sample")
@@ -188,21 +203,27 @@ def check(
             answers = _asked(settings, ledger, stage, list(wanted))
     scores, wrong = score(wanted, answers)
     share = total(scores)
+    faults = [(d, f, (answers.get(d) or {}).get(f), wanted[d][f]) for d, f in wrong]
     if as_json:
         fields = {each.field: {"right": each.right, "expected": each.expected} for each in scores}
-        print_json({"share": share, "fields": fields, "wrong": [{"document": d, "field": f} for d, f in wrong]})
+        names = ("document", "field", "answer", "expected")
+        print_json(
+            {"share": share, "fields": fields, "wrong": [dict(zip(names, each, strict=True)) for each in faults]}
+        )
     else:
         rows = table("field", "right", "expected", "share")
         for each in scores:
             rows.add_row(each.field, str(each.right), str(each.expected), f"{each.share:.0%}")
         to_terminal(rows)
-        for document, field in wrong[:20]:
-            say(
-                f"wrong: {document}: {field} is {(answers.get(document) or {}).get(field)!r}, not {wanted[document][field]!r}"
-            )
+        for document, field, answer, right in faults[:20]:
+            say(f"wrong: {document}: {field} is {_value(answer)}, not {_value(right)}")
         click.echo(f"{share:.1%} of all expected values are right")
     if at_least is not None and share < at_least:
         raise click.exceptions.Exit(NOT_GOOD_ENOUGH)
+
+
+def _value(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _stored(ledger: "Ledger", document: str, stage: str) -> dict[str, Any] | None:

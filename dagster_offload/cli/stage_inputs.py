@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_offload.cli.exits import Refusal
+from dagster_offload.cli.find_document import find_document
+from dagster_offload.cli.options import document_key
 from dagster_offload.text.suggestions import nearest, suggestion
 
 if TYPE_CHECKING:
@@ -35,14 +37,21 @@ def stage_named(settings: "Settings", name: str, prompt_file: Path | None) -> "L
     return own_stage(name, settings.own_stages[name].model_copy(update={"prompt": prompt}))
 
 
+def key_of(settings: "Settings", ledger: "Ledger", file: Path) -> str:
+    """The key of a file's document, or of the document that is called so. Raises `Refusal` if there is neither."""
+    if file.exists():
+        return document_key(settings.library, str(file))
+    return find_document(settings, ledger, str(file))
+
+
 def text_of(settings: "Settings", file: Path) -> str:
     """The text of a file. Raises `Refusal` if it has none."""
     from dagster_offload.errors import ExtractionFailed
     from dagster_offload.extraction.extractor import Extractor
     from dagster_offload.extraction.ocr.tesseract import find_reader
 
-    if not file.exists():
-        raise Refusal(f"no such file: {file}")
+    if file.is_dir():
+        raise Refusal(f"{file} is a folder: name a file")
     with Extractor(reader=find_reader(settings.ocr, settings.ocr_languages)) as extractor:
         try:
             found = extractor.extract(file)
@@ -97,7 +106,10 @@ def _fields(settings: "Settings", name: str) -> list[str]:
 
 
 def read_expected(file: Path, settings: "Settings", stage: str) -> dict[str, dict[str, Any]]:
-    """The expected fields by document. Raises `Refusal` with the line that is wrong."""
+    """The expected fields by document, each value as records hold it. Raises `Refusal` with the line that is wrong."""
+    from dagster_offload.errors import SettingsError
+    from dagster_offload.stages.answers.corrections import expected_value
+
     known = _fields(settings, stage)
     expected: dict[str, dict[str, Any]] = {}
     # Not `splitlines`: a text in JSON may hold other ends of lines, such as U+2028.
@@ -116,7 +128,12 @@ def read_expected(file: Path, settings: "Settings", stage: str) -> dict[str, dic
                 f"{file}:{number}: the answer of {stage} has no field {field!r}{suggestion(field, known)}: "
                 f"use one of {', '.join(known)}"
             )
-        expected[str(document)] = fields
+        try:
+            expected[str(document)] = {
+                field: expected_value(settings, stage, field, value) for field, value in fields.items()
+            }
+        except SettingsError as error:
+            raise Refusal(f"{file}:{number}: no answer can be so: {error}") from None
     if not expected:
         raise Refusal(f"{file} names no document")
     return expected

@@ -46,7 +46,7 @@ def _value_of(record: DocumentRecord | None, stage: str) -> dict[str, object]:
 
 
 def _parsed(settings: Settings, written: str) -> tuple[Column, list[str], str]:
-    """Split at the end of the field's name, which may hold `.` and `=` itself."""
+    """Split at the end of the field's name, which may hold `.` itself."""
     names = [column.name for column in columns(settings) if column.stage is not None]
     for name in sorted(names, key=len, reverse=True):
         rest = written.removeprefix(name)

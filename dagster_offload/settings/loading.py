@@ -24,6 +24,8 @@ from dagster_offload.text.validation import fault_in_words
 _PLACE_KEYS = ("home", "postgres_url")
 _PLACE_VARIABLES = ("OFFLOAD_HOME", "OFFLOAD_POSTGRES_URL", CONFIG)
 
+_MISPLACED = "this is a key of a stage, and no stage's name: are these lines indented below the name of a stage?"
+
 __all__ = ["Loaded", "Origin", "load_settings", "read_settings", "refuse_home_of_others"]
 
 
@@ -159,7 +161,9 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
     for fault in error.errors(include_url=False):
         # A validator that knows a deeper place names the rest of the path to it.
         path = _without_union_tags((*fault["loc"], *fault.get("ctx", {}).get("path", ())), tree)
-        if fault["type"] == "extra_forbidden":
+        if _is_misplaced(path, tree):
+            where, message = tree.where(path[:2]), _MISPLACED
+        elif fault["type"] == "extra_forbidden":
             where, message = _unknown_key(path, tree)
         elif fault["type"] == "missing" and path[:1] == ("stages",):
             where, message = tree.where(path), _missing_in_stage(str(path[1]), str(fault["loc"][-1]))
@@ -184,6 +188,14 @@ def _unknown_key(path: tuple[int | str, ...], tree: Tree) -> tuple[str, str]:
     origin = tree.origin(path)
     where = f"{origin.name}:{place}" if place is not None else str(origin)
     return where, unknown_key(path, keys_below(tuple(map(str, path[:-1]))))
+
+
+def _is_misplaced(path: tuple[int | str, ...], tree: Tree) -> bool:
+    """Whether a key of a stage stands where the name of a stage belongs: `prompt` directly below `stages`."""
+    if path[:1] != ("stages",) or len(path) < 2 or path[1] not in keys_below(("stages", "a stage")):
+        return False
+    written = tree.values["stages"].get(path[1])
+    return not isinstance(written, dict) or "prompt" not in written
 
 
 def _missing_in_stage(stage: str, key: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,7 +30,7 @@ from dagster_offload.settings.sections.sinks import AnySink, SinksSection
 from dagster_offload.settings.sections.slots import SlotsSection, slot_mistakes
 from dagster_offload.settings.sections.ui import UISection
 from dagster_offload.slot.config import DEEP, PRIMARY, Slots
-from dagster_offload.stage_spec.relations import mistakes
+from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES, mistakes
 from dagster_offload.stage_spec.slots import NamedSlots
 from dagster_offload.stage_spec.stage import StageSpec
 
@@ -49,13 +50,21 @@ def _absolute_path(path: Path | None) -> Path | None:
     return None if path is None else Path(os.path.abspath(path.expanduser()))
 
 
-def _names(value: Any) -> Any:
-    """A list, or one text with commas, without blank entries."""
+def _classes(value: Any) -> Any:
+    """A list, or one text with commas, whose blank entries do not count. Raises `ValueError` for an empty or a double one."""
     if isinstance(value, str):
-        value = value.split(",")
-    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
-        return tuple(name.strip() for name in value if name.strip())
-    return value
+        value = [name for name in value.split(",") if name.strip()]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+        return value
+    names = tuple(name.strip() for name in value)
+    if "" in names:
+        raise ValueError("has an empty entry: remove it, or write the name of the class")
+    first: dict[str, str] = {}
+    for name in names:
+        same = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if same is not name:
+            raise ValueError(f"names one class twice, {same!r} and {name!r} (case does not matter): remove one")
+    return names
 
 
 def _patterns(value: Any) -> Any:
@@ -71,7 +80,7 @@ def _patterns(value: Any) -> Any:
 
 
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Classes = Annotated[tuple[str, ...], BeforeValidator(_classes)]
 
 
 class LibrarySection(Section):
@@ -113,9 +122,14 @@ class StageSettings(Section):
 class ClassifySettings(StageSettings):
     """The stage classify."""
 
-    classes: Annotated[Names, Variable("OFFLOAD_CLASSES")] = Field(
-        default=(), description="document classes; `other` is always added; unset = built-in classes"
+    classes: Annotated[Classes, Variable("OFFLOAD_CLASSES")] = Field(
+        default=BUILT_IN_CLASSES, description="document classes; `other` is always added"
     )
+
+    @field_validator("classes")
+    @classmethod
+    def _built_in_if_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return value or BUILT_IN_CLASSES
 
 
 class SummarizeSettings(StageSettings):
@@ -130,6 +144,14 @@ class StagesSection(Section):
 
     classify: ClassifySettings = Field(default=ClassifySettings(), description="text -> class")
     summarize: SummarizeSettings = Field(default=SummarizeSettings(), description="text -> title, summary, key points")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        """A built-in stage without a value has its defaults. One of the user's own stays, and is refused: it asks nothing."""
+        if not isinstance(values, dict):
+            return values or {}
+        return {key: value for key, value in values.items() if value is not None or key not in cls.model_fields}
 
     @model_validator(mode="after")
     def _fit_together(self) -> "StagesSection":

@@ -1,6 +1,6 @@
 """YAML text -> plain values, and the place of each key and value. Only data: tags that would construct objects are refused."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,7 +54,7 @@ def parse_yaml(text: str, name: str) -> YamlText:
     except RecursionError:
         raise SettingsError(f"{name}: the values are nested too deeply") from None
     except YAMLError as error:
-        raise SettingsError(_syntax_error(error, name)) from None
+        raise SettingsError(_syntax_error(error, name, text.splitlines())) from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -96,6 +96,10 @@ class _Reader:
                 raise self.error(key_node, f"the key {key!r} is here twice (first in line {first}): {hint}")
             self.keys[(*path, key)] = _place(key_node)
             values[key] = self.value(value_node, (*path, key), depth + 1)
+            if (
+                value_node.start_mark.index == value_node.end_mark.index
+            ):  # nothing is written: the next key begins there
+                self.places[*path, key] = self.keys[*path, key]
         return values
 
     def _scalar(self, node: Node) -> Any:
@@ -115,9 +119,29 @@ def _place(node: Node) -> Place:
     return Place(node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-def _syntax_error(error: YAMLError, name: str) -> str:
+def _syntax_error(error: YAMLError, name: str, lines: Sequence[str]) -> str:
     if not isinstance(error, MarkedYAMLError):
         return f"{name}: is not YAML: {' '.join(str(error).split())}"
     mark = error.problem_mark or error.context_mark
-    where = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
-    return f"{name}{where}: is not YAML: {error.problem or error.context}"
+    problem = str(error.problem or error.context)
+    if mark is None:
+        return f"{name}: is not YAML: {problem}"
+    hint = _hint(problem, lines[mark.line] if mark.line < len(lines) else "", mark.column)
+    return f"{name}:{mark.line + 1}:{mark.column + 1}: is not YAML: {problem}{hint}"
+
+
+def _hint(problem: str, line: str, column: int) -> str:
+    """What a person probably did, to append to the parser's words; empty if there is no guess."""
+    before = line[:column]
+    if "mapping values are not allowed" in problem:
+        if ": " in before:
+            return ": a text with ': ' in it needs quotes around it"
+        return ": is this line indented further than the one above it, or does a text with ': ' need quotes?"
+    if "cannot start any token" in problem:
+        is_tab = line[column : column + 1] == "\t"
+        return ": indent with spaces" if is_tab else ": a text that begins with this character needs quotes around it"
+    if line[column:].startswith("?"):
+        return ": only the name of a type can end in `?`: write {type: [string], optional: true}"
+    if "<block end>" in problem and not before.strip():
+        return ": is this line indented as the lines beside it?"
+    return ""

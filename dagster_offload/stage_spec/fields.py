@@ -13,6 +13,7 @@ from dagster_offload.text.suggestions import suggestion
 TYPES = ("string", "number", "integer", "boolean", "date", "datetime")
 
 MOST_BYTES = 63  # of a name: a field is a column of a view, and Postgres cuts longer names
+OPERATORS = frozenset("=<>!~")  # of `records --where FIELD=VALUE`
 MOST_FIELDS = 100
 DEEPEST = 5  # objects inside objects; grammars of servers grow with each level
 
@@ -82,6 +83,10 @@ def _name(name: Any, path: tuple[str, ...]) -> str:
         raise FieldError((*path, str(name)), "a field's name must be text without blanks around it")
     if not name.isprintable():
         raise FieldError((*path, name), "a field's name must not contain control characters")
+    if found := OPERATORS & set(name):
+        raise FieldError(
+            (*path, name), f"a field's name must not contain {min(found)!r}: `--where` reads it as an operator"
+        )
     if len(name.encode()) > MOST_BYTES:
         raise FieldError(
             (*path, name), f"a field's name has at most {MOST_BYTES} bytes; this one has {len(name.encode())}"

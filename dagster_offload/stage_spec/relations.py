@@ -6,6 +6,7 @@ from dagster_offload.stage_spec.stage import StageSpec, name_problem
 from dagster_offload.text.suggestions import suggestion
 
 OTHER = "other"  # the class that always exists
+BUILT_IN_CLASSES = ("invoice", "letter", "contract", "report", "minutes", "manual", "article", "form", OTHER)
 TEXT = "extract"  # the stage that reads the file: `reads: extract` is the document's text
 # The fields of the built-in stages' answers, which conditions can name.
 BUILT_IN_FIELDS = {
@@ -19,7 +20,7 @@ Mistake = tuple[tuple[str, ...], str]  # the path below `stages`, and what is wr
 def mistakes(own: Mapping[str, StageSpec], classes: Sequence[str] = ()) -> Iterator[Mistake]:
     """Yield the mistakes between these stages, each with its path and the nearest right word.
 
-    `classes` are the owner's; empty = the built-in ones, which are not checked here.
+    `classes` are the document classes; empty = conditions on a class are not checked here.
     """
     for name, spec in own.items():
         problem = name_problem(name)
@@ -32,10 +33,15 @@ def mistakes(own: Mapping[str, StageSpec], classes: Sequence[str] = ()) -> Itera
 
 def _mistakes_of(name: str, spec: StageSpec, own: Mapping[str, StageSpec], classes: Sequence[str]) -> Iterator[Mistake]:
     others = [stage for stage in (*BUILT_IN_FIELDS, *own) if stage != name]
-    if spec.reads != TEXT and spec.reads not in others:
+    if spec.reads == name:
+        yield (name, "reads"), f"a stage cannot read itself: use {TEXT} for the document's text, or another stage"
+    elif spec.reads != TEXT and spec.reads not in others:
         message = f"there is no stage {spec.reads!r}{suggestion(spec.reads, others)}"
         yield (name, "reads"), f"{message}: use {TEXT} for the document's text, or one of {', '.join(others)}"
     for stage, fields in spec.when.items():
+        if stage == name:
+            yield (name, "when", stage), "the condition of a stage cannot name the stage itself"
+            continue
         if stage not in others:
             message = f"there is no stage {stage!r}{suggestion(stage, others)}"
             yield (name, "when", stage), f"{message}: use one of {', '.join(others)}"
@@ -50,14 +56,16 @@ def _mistakes_of(name: str, spec: StageSpec, own: Mapping[str, StageSpec], class
             for value in fields[field]:
                 if possible and value not in possible:
                     message = f"{field} is never {value!r}{suggestion(str(value), possible)}"
-                    yield (name, "when", stage, field), f"{message}: its values are {', '.join(possible)}"
+                    where = "" if stage in own else " (stages.classify.classes, OFFLOAD_CLASSES)"
+                    yield (name, "when", stage, field), f"{message}: its values are {', '.join(possible)}{where}"
 
 
 def _possible_values(stage: str, field: str, own: Mapping[str, StageSpec], classes: Sequence[str]) -> tuple[str, ...]:
     """The values that a field can have; empty if there is no list of them."""
     if stage in own:
         return next(each.values for each in own[stage].answer if each.name == field)
-    return (*classes, OTHER) if classes and (stage, field) == ("classify", "category") else ()
+    is_class = (stage, field) == ("classify", "category")
+    return tuple(dict.fromkeys((*classes, OTHER))) if classes and is_class else ()
 
 
 def needing_each_other(own: Mapping[str, StageSpec]) -> list[str]:

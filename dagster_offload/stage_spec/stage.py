@@ -46,8 +46,10 @@ RESERVED_NAMES = frozenset(
         "text",
     }
 )
-# Keys that this program adds to an answer or a record.
-RESERVED_FIELDS = frozenset({"quotes", "unsupported", "doubtful", "parts", "parts_read"})
+# Keys that this program adds to an answer or a record, and its own columns of the view `record_STAGE`.
+RESERVED_FIELDS = frozenset(
+    {"quotes", "unsupported", "doubtful", "parts", "parts_read", "document", "model", "at", "outcome", "corrected"}
+)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 Scalar = str | int | float | bool
@@ -61,7 +63,9 @@ def _answer(written: Any) -> tuple[AnswerField, ...]:
         # The path leads a loader to the line of the file.
         raise PydanticCustomError("answer", "{message}", {"message": str(error), "path": error.path}) from None
     if reserved := sorted(RESERVED_FIELDS & {field.name for field in fields}):
-        raise ValueError(f"{reserved[0]!r} is a name that records use themselves: choose another")
+        name = reserved[0]
+        message = f"{name!r} is a name that records use themselves: choose another, such as {f'the_{name}'!r}"
+        raise PydanticCustomError("answer", "{message}", {"message": message, "path": (name,)})
     return fields
 
 
@@ -124,7 +128,7 @@ class StageSpec(BaseModel):
     reads: str = Field(default="extract", description="what it reads: `extract` (the text), or a stage (its record)")
     when: Mapping[str, Mapping[str, Values]] = Field(
         default_factory=dict,
-        description="ask only if these answers are so: {classify: {category: [invoice, reminder]}}",
+        description="ask only if these answers are so: {classify: {category: [invoice, contract]}}",
     )
     quotes: bool | Literal["required"] = Field(
         default=False,
@@ -149,6 +153,8 @@ class StageSpec(BaseModel):
     @classmethod
     def _with_fields(cls, written: Any) -> Any:
         """Read the fields from whichever form they are given in."""
+        if written is None:
+            raise ValueError("is empty: write the prompt and the answer below it, or remove the stage")
         if not isinstance(written, Mapping):
             return written
         given = {

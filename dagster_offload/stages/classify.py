@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import RequestOptions
+from dagster_offload.stage_spec.relations import OTHER
 from dagster_offload.stages.answers.parsing import LanguageCode, Share, StageAnswer, fitting_records
 
 PROMPT_VERSION = 2
-OTHER = "other"
-DEFAULT_CLASSES = ("invoice", "letter", "contract", "report", "minutes", "manual", "article", "form", OTHER)
 
 
 class Classification(StageAnswer):
@@ -21,11 +20,8 @@ class Classification(StageAnswer):
 
 
 def class_names(configured: Sequence[str]) -> tuple[str, ...]:
-    """Return the owner's classes or the default ones, always including `other`."""
-    names = tuple(dict.fromkeys(configured))
-    if not names:
-        return DEFAULT_CLASSES
-    return names if OTHER in names else (*names, OTHER)
+    """Return the classes without doubles, always including `other`."""
+    return tuple(dict.fromkeys((*configured, *(() if OTHER in configured else (OTHER,)))))
 
 
 def instruction(classes: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ import pytest
 from dagster_offload.settings import load_settings
 from dagster_offload.settings.leaves import LEAVES
 from dagster_offload.settings.writing import HEADER
+from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES
 from tests.support.cli import Call
 
 FILE = """\
@@ -60,6 +61,12 @@ def test_show_has_every_setting_with_its_value_and_origin_and_no_secret(file: Pa
     as_text = call("config", "show").output
     assert "s3cret" not in as_text + json.dumps(found)
     assert "invoice, letter" in as_text
+
+
+def test_show_lists_the_built_in_classes(call: Call) -> None:
+    os.environ["OFFLOAD_CLASSES"] = " "
+    assert rows(call)["stages.classify.classes"]["value"] == list(BUILT_IN_CLASSES), "empty = the built-in ones"
+    assert "invoice, letter, contract" in " ".join(call("config", "show").output.split())
 
 
 def test_show_hides_the_password_of_a_url(call: Call) -> None:

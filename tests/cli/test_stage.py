@@ -87,8 +87,30 @@ def test_a_stage_that_reads_a_record_is_tried_on_the_record(
     assert router.completions()[-1]["document"] not in before
 
 
+def test_a_try_takes_the_name_of_a_document_and_refuses_a_folder(call: Call, own: Path) -> None:
+    for name in ("minutes.md", "minutes"):
+        assert json.loads(call("stage", "try", "price", name, "--json").stdout)["tried"][0]["value"]["amount"] == 300
+    folder = call("stage", "try", "price", str(own))
+    assert (folder.exit_code, f"{own} is a folder: name a file" in folder.output) == (2, True)
+    unknown = call("stage", "try", "price", "minuets.md")
+    assert unknown.exit_code == 2
+    assert "no such document: minuets.md" in unknown.output
+    assert "Did you mean minutes.md?" in unknown.output
+
+
+def test_a_try_says_if_the_condition_of_the_stage_is_not_met(call: Call, own: Path, tmp_path: Path) -> None:
+    (tmp_path / "offload.yaml").write_text(PIPELINE + "    when: {classify: {category: [minutes]}}\n")
+    note = "price is not asked about it otherwise: its condition"
+    unknown = call("stage", "try", "price", "letter.txt")
+    assert (unknown.exit_code, note in unknown.output) == (0, False), "the class is not known yet"
+    call("drain", "classify")
+    assert note in call("stage", "try", "price", str(own / "letter.txt")).output
+    tried = json.loads(call("stage", "try", "price", "letter.txt", "minutes.md", "--json").stdout)["tried"]
+    assert [each["applies"] for each in tried] == [False, True]
+
+
 def test_a_field_called_like_a_column_of_the_page_is_shown_beside_it(call: Call, own: Path, tmp_path: Path) -> None:
-    (tmp_path / "offload.yaml").write_text(PIPELINE.replace("item: string", "state: integer, document: [string]"))
+    (tmp_path / "offload.yaml").write_text(PIPELINE.replace("item: string", "state: integer, path: [string]"))
     page = tmp_path / "sample.html"
     assert call("stage", "sample", "price", "-n", "1", "--html", str(page)).exit_code == 0
     assert "<th>price.state</th>" in page.read_text()
@@ -129,6 +151,27 @@ def test_an_expected_field_that_the_stage_does_not_have_is_refused_with_the_near
     refused = call("stage", "check", "price", "--expected", str(tmp_path / "expected.jsonl"))
     assert refused.exit_code == 2
     assert "expected.jsonl:1: the answer of price has no field 'amonut' (did you mean 'amount'?)" in refused.output
+
+
+def test_an_expected_value_that_no_answer_can_have_is_refused(call: Call, own: Path, tmp_path: Path) -> None:
+    file = tmp_path / "expected.jsonl"
+    file.write_text('{"document": "letter.txt", "category": "Letter"}\n{"document": "b", "category": "invoices"}\n')
+    refused = call("stage", "check", "classify", "--expected", str(file), "--stored")
+    assert refused.exit_code == 2
+    said = "expected.jsonl:2: no answer can be so: category: 'invoices' is no class (did you mean 'invoice'?)"
+    assert said in " ".join(refused.output.split())
+    file.write_text('{"document": "letter.txt", "amount": "much"}\n')
+    refused = call("stage", "check", "price", "--expected", str(file), "--stored")
+    assert "expected.jsonl:1: no answer can be so: amount: must be a number" in refused.output
+
+
+def test_a_check_shows_the_wrong_values(call: Call, own: Path, tmp_path: Path) -> None:
+    file = tmp_path / "expected.jsonl"
+    file.write_text('{"document": "minutes.md", "amount": "1.234,50", "item": null}\n')
+    checked = call("stage", "check", "price", "--expected", str(file), "--stored")
+    assert "wrong: minutes.md: amount is nothing, not 1234.5" in checked.output
+    as_json = json.loads(call("stage", "check", "price", "--expected", str(file), "--stored", "--json").stdout)
+    assert as_json["wrong"] == [{"document": "minutes.md", "field": "amount", "answer": None, "expected": 1234.5}]
 
 
 def test_an_unavailable_slot_ends_a_try_with_the_code_for_it(call: Call, own: Path, router: Router) -> None:

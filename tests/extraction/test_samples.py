@@ -13,7 +13,7 @@ from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.library.digests import digest, locate
 from dagster_offload.library.walk import walk
-from dagster_offload.stages.classify import DEFAULT_CLASSES
+from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 LIBRARY = FIXTURES / "library"
@@ -29,7 +29,7 @@ def test_the_walk_finds_exactly_the_samples() -> None:
 
 
 def test_the_samples_spread_over_the_default_classes_and_two_languages() -> None:
-    assert {sample["category"] for sample in EXPECTED.values()} - {None} == set(DEFAULT_CLASSES)
+    assert {sample["category"] for sample in EXPECTED.values()} - {None} == set(BUILT_IN_CLASSES)
     languages = Counter(sample["language"] for sample in EXPECTED.values())
     assert min(languages["en"], languages["ko"]) >= 10
 

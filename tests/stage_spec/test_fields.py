@@ -56,6 +56,8 @@ def test_a_field_may_have_any_name_that_a_column_can_have(name: str) -> None:
         ({"a": 5}, ("a",), "must be a type"),
         ({"": "string"}, ("",), "text without blanks"),
         ({5: "string"}, ("5",), "text without blanks"),
+        ({"a=b": "string"}, ("a=b",), "must not contain '=': `--where` reads it as an operator"),
+        ({"items": [{"net>tax": "number"}]}, ("items", "net>tax"), "must not contain '>'"),
         ({"a\nb": "string"}, ("a\nb",), "control characters"),
         ({"가" * 22: "string"}, ("가" * 22,), "at most 63 bytes; this one has 66"),
         ({str(n): "string" for n in range(101)}, (), "the limit is 100"),

@@ -5,12 +5,13 @@ import pytest
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.completion import Answer
+from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES
 from dagster_offload.stages import classify, summarize
 from dagster_offload.stages.catalog import llm_stages, recipes
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.stages.prompts.prompt import system_message
 
-CLASSES = classify.DEFAULT_CLASSES
+CLASSES = BUILT_IN_CLASSES
 
 
 def settings(**values: object) -> Settings:

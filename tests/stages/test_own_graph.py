@@ -37,7 +37,8 @@ def test_own_stages_follow_the_built_in_ones_and_those_they_need() -> None:
     ("stages", "message"),
     [
         ({"a": {"reads": "b"}, "b": {"reads": "a"}}, "a and b need each other"),
-        ({"a": {"reads": "a"}}, "there is no stage 'a'"),
+        ({"a": {"reads": "a"}}, "stages.a.reads: a stage cannot read itself"),
+        ({"a": {"when": {"a": {"a": "x"}}}}, "stages.a.when.a: the condition of a stage cannot name the stage itself"),
         ({"a": {"reads": "sumarize"}}, "did you mean 'summarize'?"),
         ({"a": {"when": {"clasify": {"category": "x"}}}}, "did you mean 'classify'?"),
         ({"a": {"when": {"classify": {"kategory": "x"}}}}, "did you mean 'category'?"),
@@ -67,6 +68,10 @@ def test_a_condition_on_a_class_or_a_value_that_cannot_be_is_refused() -> None:
 
     assert "category is never 'remindr' (did you mean 'reminder'?)" in refused({"classify": {"category": ["remindr"]}})
     assert "its values are new, old" in refused({"mine": {"kind": "recent"}})
+    del classes["classify"]
+    message = refused({"classify": {"category": ["invoices"]}})
+    assert "category is never 'invoices' (did you mean 'invoice'?): its values are invoice, letter" in message
+    assert "stages.classify.classes, OFFLOAD_CLASSES" in message, "the next step: where the classes are set"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """What a stage reads: the extracted texts of documents, or the records of another stage."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor
 
@@ -48,6 +51,18 @@ def inputs_of(cur: Cursor, stage: str, keys: Sequence[str]) -> dict[str, str]:
     """The stage's input for each of these documents, by key, without those that have none."""
     cur.execute(f"{_INPUTS} and d.key = any(%(keys)s)", {"stage": stage, "keys": list(keys)})
     return {row["key"]: _input(row) for row in cur.fetchall()}
+
+
+def conditions_met(cur: Cursor, condition: Mapping[str, Any] | None, keys: Sequence[str]) -> dict[str, bool | None]:
+    """Whether these documents meet a stage's condition, by key, without unknown ones. None: an answer is still missing."""
+    cur.execute(
+        "select d.key, case when not exists (select from jsonb_object_keys(%(condition)s) as c (stage) "
+        "  where (select i.state from work_items i where i.document_id = d.document_id and i.stage = c.stage) "
+        "    is distinct from 'done') then is_met(%(condition)s, d.document_id) end as is_met "
+        "from documents d where d.is_present and d.key = any(%(keys)s)",
+        {"condition": Jsonb(dict(condition or {})), "keys": list(keys)},
+    )
+    return {row["key"]: row["is_met"] for row in cur.fetchall()}
 
 
 def _input(row: "dict[str, object]") -> str:

@@ -71,9 +71,10 @@ def _definition(view: str, stage: str, fields: Sequence[ViewField]) -> sql.Compo
         for field in fields
     ]
     return sql.SQL(
-        "create view {view} as select d.key as {document}, {columns}, i.outcome as {outcome}, "
-        "r.served_model as {model}, r.created_at as {at}, "
-        "case when known.are_corrected then corrected_fields(d.digest, i.stage) end as {corrected} "
+        # No field has the name of one of these columns: `stage_spec.stage.RESERVED_FIELDS`.
+        "create view {view} as select d.key as document, {columns}, i.outcome as outcome, "
+        "r.served_model as model, r.created_at as at, "
+        "case when known.are_corrected then corrected_fields(d.digest, i.stage) end as corrected "
         "from documents d join work_items i using (document_id) join results r using (result_id) "
         "cross join (select exists (select from corrections) as are_corrected) known "
         "cross join lateral (select case when known.are_corrected then corrected(r.value, d.digest, i.stage) "
@@ -83,13 +84,4 @@ def _definition(view: str, stage: str, fields: Sequence[ViewField]) -> sql.Compo
         view=sql.Identifier(view),
         columns=sql.SQL(", ").join(columns),
         stage=sql.Literal(stage),
-        **{name: sql.Identifier(_free(name, fields)) for name in ("document", "outcome", "model", "at", "corrected")},
     )
-
-
-def _free(name: str, fields: Sequence[ViewField]) -> str:
-    """A column name of ours that no field has: a field called `document` makes ours `document_`."""
-    taken = {field.name for field in fields}
-    while name in taken:
-        name += "_"
-    return name

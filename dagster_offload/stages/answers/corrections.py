@@ -1,4 +1,4 @@
-"""A person's value for one field of a stage's record, validated by the model of the stage's answer. Pure.
+"""A person's value for one field of a stage's record (a correction, or an expected value), validated by its model. Pure.
 
 A person writes text, as a model does, so the same spellings are accepted: `1,250.50 EUR` is a number and `85%` a share. What
 the model of an answer would drop is an error here.
@@ -35,12 +35,24 @@ def corrected_value(
     value = _read(written, shown)
     if path:
         value = _with_part(record.get(field), path, value, shown)
+    return _validated(settings, stage, field, value, shown)
+
+
+def expected_value(settings: Settings, stage: str, field: str, value: Any) -> Any:
+    """The JSON value that the record has if the model answers `value`. Null is always possible: an answer may be dropped.
+
+    Raises `SettingsError` with the reason for a value that no answer can have.
+    """
+    return None if value is None else _validated(settings, stage, field, value, field)
+
+
+def _validated(settings: Settings, stage: str, field: str, value: Any, shown: str) -> Any:
     try:
         validated = _model(settings, stage, field).model_validate({field: value}).model_dump(mode="json")[field]
     except ValidationError as error:
         raise SettingsError(f"{shown}: {_reasons(error)}") from None
     if validated is None and value is not None:
-        raise SettingsError(f"{shown}: {written!r} is no value for it; `{NULL}` says that the document states none")
+        raise SettingsError(f"{shown}: {value!r} is no value for it; `{NULL}` says that the document states none")
     return _class(settings, validated) if (stage, field) == (CLASSIFY, "category") else validated
 
 
