@@ -70,9 +70,9 @@ def write_notes(
     """
     refuse_in_library(folder, library)
     refuse_above_library(folder, library)
-    if folder.is_file():
-        raise SettingsError(f"{folder} is a file: notes need a folder")
     with _problems_of(folder):
+        if folder.is_file():
+            raise SettingsError(f"{folder} is a file: notes need a folder")
         folder.mkdir(parents=True, exist_ok=True)
     with _problems_of(folder), open_root(folder) as top:
         before = set(_manifest(folder, top))
