@@ -15,11 +15,14 @@ from dagster_offload.ledger.reports import records
 from dagster_offload.ledger.reports.records import STATES, Condition, Selection
 from dagster_offload.records.columns import as_record, column_named
 from dagster_offload.settings import Settings, load_settings
+from dagster_offload.stages.answers.answer_model import ambiguity, written_number
 from dagster_offload.text.durations import read_duration
 
 DOCUMENTS_A_PAGE = 500
 
 _CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(>=|<=|!=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+
+_SEPARATED = re.compile(r"[+-]?[0-9][0-9.,' ]*")  # a number with separators, without a currency or a percent sign
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,10 @@ def _condition(written: str, settings: Settings) -> Condition:
     assert column.field is not None  # noqa: S101
     is_number = column.type in ("number", "integer") and operator != "~" and not (operator in ("=", "!=") and not value)
     if is_number and not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
-        raise SettingsError(f"{written!r}: {name} is a number, and {value!r} is not")
+        number = written_number(value) if _SEPARATED.fullmatch(value) else None
+        if number is None:
+            raise SettingsError(f"{written!r}: {ambiguity(value) or f'{name} is a number, and {value!r} is not'}")
+        value = str(number)
     if column.type == "boolean" and operator in ("=", "!=") and value:
         raise SettingsError(f"{written!r}: {name} is true or false: write {name}~true or {name}~false")
     return Condition(column.stage, column.field, operator, value, is_number)  # type: ignore[arg-type]
