@@ -154,11 +154,14 @@ def document_key(library: Path | None, typed: str) -> str:
 def stage_names(settings: "Settings", typed: Sequence[str]) -> list[str]:
     """These stages, checked. Raises `click.BadParameter` for a name that is not a stage."""
     from dagster_offload.stages.catalog import stage_graph
+    from dagster_offload.text.suggestions import suggestion
 
     known = stage_graph(settings).names
     for name in typed:
         if name not in known:
-            raise click.BadParameter(f"{name!r} is not one of {', '.join(known)}", param_hint="'--stage'")
+            raise click.BadParameter(
+                f"{name!r} is not one of {', '.join(known)}{suggestion(name, known)}", param_hint="'--stage'"
+            )
     return list(dict.fromkeys(typed))
 
 

@@ -1,6 +1,6 @@
 """A redo that a person wants: which work it is, and what it would cost. Nothing is redone here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from dagster_offload.engine.agreement import agree_with_up
 from dagster_offload.ledger.core import stages as core_stages
@@ -12,6 +12,7 @@ from dagster_offload.ledger.work import redo
 from dagster_offload.ledger.work.redo import Redo, RedoEstimate
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.stages.pipeline import pipeline_of
 from dagster_offload.text.counts import counted
 from dagster_offload.text.durations import duration
@@ -36,13 +37,31 @@ def prepare_redo(
 
 
 def describe_estimates(estimates: Sequence[RedoEstimate]) -> Iterator[str]:
-    """One line per stage: `payment    3 documents, 3 calls: about 12,400 tokens and 4 min of the slot's time, one at a time`."""
+    """One line per stage: `payment    3 documents, 3 calls: about 12,400 tokens and 4 min of the slot's time, one at a time`.
+
+    A last line has the total if several stages of slots need calls.
+    """
     width = max((10, *(len(estimate.stage) for estimate in estimates)))
     for estimate in estimates:
         documents = f"{estimate.stage:<{width}} {counted(estimate.documents, 'document')}"
         if not estimate.calls:
             yield f"{documents}, no call: answers to today's question are stored"
             continue
-        tokens = "" if estimate.tokens is None else f"about {estimate.tokens:,} tokens and "
-        time = "an unknown part" if estimate.hours is None else duration(estimate.hours * 3600)
-        yield f"{documents}, {counted(estimate.calls, 'call')}: {tokens}{time} of the slot's time, one at a time"
+        yield f"{documents}, {counted(estimate.calls, 'call')}: {_cost(estimate.tokens, estimate.hours)}"
+    asked = [estimate for estimate in estimates if estimate.calls and estimate.stage != EXTRACT]
+    if len(asked) > 1:
+        calls = counted(sum(estimate.calls for estimate in asked), "call")
+        cost = _cost(_sum(estimate.tokens for estimate in asked), _sum(estimate.hours for estimate in asked))
+        yield f"{'total':<{width}} {calls}: {cost}"
+
+
+def _cost(tokens: float | None, hours: float | None) -> str:
+    used = "" if tokens is None else f"about {tokens:,.0f} tokens and "
+    time = "an unknown part" if hours is None else duration(hours * 3600)
+    return f"{used}{time} of the slot's time, one at a time"
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """The sum, or None if a value is not known: a total must not be too low."""
+    known = list(values)
+    return None if None in known else sum(value for value in known if value is not None)

@@ -10,12 +10,14 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.reports.records import STATES, Condition, Operator
 from dagster_offload.records.columns import Column, column_named, named, selectable_columns
 from dagster_offload.settings import Settings
+from dagster_offload.stages.answers.answer_model import ambiguity, written_number
 from dagster_offload.stages.classify import class_names
 from dagster_offload.stages.graph import CLASSIFY
 from dagster_offload.text.suggestions import suggestion
 
 _CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(>=|<=|!=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_SEPARATED = re.compile(r"[+-]?[0-9][0-9.,' ]*")  # a number with separators, without a currency or a percent sign
 _DAY_FIRST = re.compile(r"(?P<day>[0-9]{1,2})\.(?P<month>[0-9]{1,2})\.(?P<year>[0-9]{4})")
 _YEAR_FIRST = re.compile(r"(?P<year>[0-9]{4})[./](?P<month>[0-9]{1,2})[./](?P<day>[0-9]{1,2})")
 
@@ -33,8 +35,7 @@ def read_condition(written: str, settings: Settings) -> Condition:
     if operator != "~" and (value or operator not in ("=", "!=")):
         if column.type in ("number", "integer"):
             kind = "number"
-            if not _NUMBER.fullmatch(value):
-                raise SettingsError(f"{written!r}: {column.name} is a number, and {value!r} is not")
+            value = _number(column.name, value, written)
         elif column.type == "boolean":
             kind = "boolean"
             value = _truth(column.name, operator, value, written)
@@ -87,6 +88,15 @@ def _parts(written: str, settings: Settings) -> tuple[Column, Operator, str]:
     if name in _INSTEAD:
         raise SettingsError(f"{written!r}: no condition compares {name}: use {_INSTEAD[name]}")
     return named(name, selectable_columns(settings)), operator, value  # type: ignore[return-value]
+
+
+def _number(name: str, value: str, written: str) -> str:
+    if _NUMBER.fullmatch(value):
+        return value
+    number = written_number(value) if _SEPARATED.fullmatch(value) else None
+    if number is None:
+        raise SettingsError(f"{written!r}: {ambiguity(value) or f'{name} is a number, and {value!r} is not'}")
+    return str(number)
 
 
 def _truth(name: str, operator: str, value: str, written: str) -> str:

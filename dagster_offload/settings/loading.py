@@ -1,8 +1,9 @@
 """Puts the sources of settings together. Precedence: option, environment, `.env`, pipeline file, default."""
 
+import contextlib
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,21 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write
 from dagster_offload.settings.faults import shown_value, together, unknown_key
 from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
-from dagster_offload.settings.leaves import BY_KEY, CONFIG, CONFIG_SNAPSHOT, Leaf, keys_below, leaves_of_slots
+from dagster_offload.settings.leaves import (
+    BY_KEY,
+    CONFIG,
+    CONFIG_SNAPSHOT,
+    Leaf,
+    further_slots,
+    keys_below,
+    leaves_of_slots,
+)
 from dagster_offload.settings.model import Settings, default_home
+from dagster_offload.settings.sections.slots import no_such_slot
 from dagster_offload.settings.sources import Given, Origin, Tree, read_keys, read_tree, read_values, read_variables
-from dagster_offload.slot.config import BUILT_IN_SLOTS
+from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, PRIMARY
+from dagster_offload.stage_spec.slots import named_slots
+from dagster_offload.stage_spec.stage import name_problem
 from dagster_offload.text.suggestions import nearest
 from dagster_offload.text.validation import fault_in_words
 
@@ -172,7 +184,24 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
             if (value := shown_value(path, fault["input"])) is not None:
                 values[where] = f" (it is {value})"
         messages.setdefault(where, []).append(message)
+    for path, message in _names_in_stages(tree):
+        messages.setdefault(tree.where(path), []).append(message)
     return [f"{where}: {together(found)}{values.get(where, '')}" for where, found in messages.items()]
+
+
+def _names_in_stages(tree: Tree) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Wrong names of stages and slots. The model checks them only if each stage is right by itself."""
+    stages = tree.values.get("stages")
+    slots = (DEEP, *further_slots(tree.values), PRIMARY)
+    for name, stage in stages.items() if isinstance(stages, dict) else ():
+        is_built_in = name in keys_below(("stages",))
+        if not is_built_in and not _is_misplaced(("stages", name), tree) and (problem := name_problem(name)):
+            yield ("stages", name), problem
+        with contextlib.suppress(ValueError):  # the model reports that it names no slots
+            named = named_slots(stage.get("slots")) if isinstance(stage, dict) else ()
+            for slot in named if isinstance(named, tuple) else ():
+                if slot not in slots:
+                    yield ("stages", name, "slots"), no_such_slot(slot, slots)
 
 
 def _without_union_tags(location: tuple[int | str, ...], tree: Tree) -> tuple[int | str, ...]:

@@ -17,7 +17,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from dagster_offload.library.partition_keys import PartitionRule
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
@@ -33,6 +32,7 @@ from dagster_offload.slot.config import DEEP, PRIMARY, Slots
 from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES, mistakes
 from dagster_offload.stage_spec.slots import NamedSlots
 from dagster_offload.stage_spec.stage import StageSpec
+from dagster_offload.text.validation import several_faults
 
 # Enough for the answers of a night and for Postgres' write-ahead log (at most 256 MB).
 DEFAULT_MIN_FREE_BYTES = 512 * 1024**2
@@ -155,8 +155,8 @@ class StagesSection(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "StagesSection":
-        for path, message in mistakes(self.__pydantic_extra__, self.classify.classes):
-            raise PydanticCustomError("stages", "{message}", {"message": message, "path": path})
+        if found := list(mistakes(self.__pydantic_extra__, self.classify.classes)):
+            raise several_faults(found)
         return self
 
 
@@ -229,8 +229,8 @@ class Settings(Section):
     def _slots_of_stages(self) -> "Settings":
         named = {name: stage.slots for name, stage in self.own_stages.items()}
         named |= {"classify": self.stages.classify.slots, "summarize": self.stages.summarize.slots}
-        for path, message in slot_mistakes(self.slots_section, named):
-            raise PydanticCustomError("slots", "{message}", {"message": message, "path": path})
+        if found := list(slot_mistakes(self.slots_section, named)):
+            raise several_faults(found)
         return self
 
     @property

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +56,16 @@ class Field:
 
 
 class FieldError(ValueError):
-    """A field that is written wrongly. `path` leads to it: ("items", "price")."""
+    """A field that is written wrongly. `path` leads to it: ("items", "price"). `others` are further ones of the answer."""
 
-    def __init__(self, path: tuple[str, ...], message: str) -> None:
+    def __init__(self, path: tuple[str, ...], message: str, others: "Sequence[FieldError]" = ()) -> None:
         super().__init__(message)
-        self.path = path
+        self.path, self.others = path, tuple(others)
+
+    @property
+    def all(self) -> "tuple[FieldError, ...]":
+        """Every field that is written wrongly, in the order of the answer."""
+        return (self, *self.others)
 
 
 def read_answer(written: Any) -> tuple[Field, ...]:
@@ -75,7 +80,15 @@ def _fields(written: Any, path: tuple[str, ...], depth: int) -> tuple[Field, ...
         raise FieldError(path, f"has {len(written)} fields; the limit is {MOST_FIELDS}")
     if depth > DEEPEST:
         raise FieldError(path, f"is nested more than {DEEPEST} levels deep")
-    return tuple(_field(_name(name, path), form, (*path, str(name)), depth) for name, form in written.items())
+    found, wrong = list[Field](), list[FieldError]()
+    for name, form in written.items():
+        try:
+            found.append(_field(_name(name, path), form, (*path, str(name)), depth))
+        except FieldError as error:
+            wrong += error.all
+    if wrong:
+        raise FieldError(wrong[0].path, str(wrong[0]), wrong[1:])
+    return tuple(found)
 
 
 def _name(name: Any, path: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ AllowedSlots = Literal["deep", "any"] | tuple[str, ...]
 WORDS = ("deep", "any")
 
 
-def _named(value: Any) -> Any:
+def named_slots(value: Any) -> Any:
     """The word, or the names of the slots. Raises `ValueError` for a slot that is listed twice."""
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
@@ -28,6 +28,6 @@ def _named(value: Any) -> Any:
 
 NamedSlots = Annotated[
     AllowedSlots,
-    BeforeValidator(_named),
+    BeforeValidator(named_slots),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
 ]

@@ -12,6 +12,7 @@ from dagster_offload.stage_spec.fields import FieldError, read_answer
 from dagster_offload.stage_spec.json_schema import fields_of_schema
 from dagster_offload.stage_spec.python_model import import_model
 from dagster_offload.stage_spec.slots import NamedSlots
+from dagster_offload.text.validation import several_faults
 
 # Names of stages, jobs, assets and words of commands that a user's own stage cannot have.
 RESERVED_NAMES = frozenset(
@@ -60,12 +61,13 @@ def _answer(written: Any) -> tuple[AnswerField, ...]:
     try:
         fields = written if is_read else read_answer(written)
     except FieldError as error:
-        # The path leads a loader to the line of the file.
-        raise PydanticCustomError("answer", "{message}", {"message": str(error), "path": error.path}) from None
+        # The paths lead a loader to the lines of the file.
+        raise several_faults((each.path, str(each)) for each in error.all) from None
     if reserved := sorted(RESERVED_FIELDS & {field.name for field in fields}):
-        name = reserved[0]
-        message = f"{name!r} is a name that records use themselves: choose another, such as {f'the_{name}'!r}"
-        raise PydanticCustomError("answer", "{message}", {"message": message, "path": (name,)})
+        raise several_faults(
+            ((name,), f"{name!r} is a name that records use themselves: choose another, such as {f'the_{name}'!r}")
+            for name in reserved
+        )
     return fields
 
 

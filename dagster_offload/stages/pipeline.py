@@ -1,7 +1,7 @@
 """What makes the answers of a home: the recipe of each stage, and the settings behind it. Pure: no I/O."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -18,6 +18,7 @@ _RELATIONS = (".reads", ".when")
 # The settings of a slot that a recipe depends on.
 _OF_SLOTS = frozenset({"model", "expected_model", "extra_body"})
 _PRIORITY = "priority"
+MOST_NAMED = 5  # stages that a difference names; of more it gives the number
 
 
 @dataclass(frozen=True)
@@ -68,23 +69,36 @@ def pipeline_of(settings: Settings) -> Pipeline:
 
 
 def difference(here: Pipeline, running: Pipeline) -> str | None:
-    """What differs between two pipelines, by stage, or None: `classify: stages.classify.classes is tax, not invoice`."""
-    found = []
-    for stage in dict.fromkeys((*here.recipes, *running.recipes)):
+    """What differs between two pipelines, or None: `stages.classify.classes is tax here and invoice there (classify)`.
+
+    Each difference is named once, with the stages whose answers it changes.
+    """
+    found: dict[str, list[str]] = {}
+    every = dict.fromkeys((*here.recipes, *running.recipes))
+    for stage in every:
         is_same_recipe = here.recipes.get(stage) == running.recipes.get(stage)
         if is_same_recipe and here.slots_of(stage) == running.slots_of(stage):
             continue
-        if stage not in running.recipes or stage not in here.recipes:
-            found.append(f"{stage}: only {'here' if stage in here.recipes else 'in the running pipeline'}")
-            continue
-        changed = [
-            f"{key} is {here.settings.get(key) or 'unset'} here and {running.settings.get(key) or 'unset'} there"
-            for key in dict.fromkeys((*here.settings, *running.settings))
-            if here.settings.get(key) != running.settings.get(key) and _concerns(key, stage)
-        ]
-        version = f"dagster_offload is {here.version} here and {running.version} there"
-        found.append(f"{stage}: {', '.join(changed) or version}")
-    return "; ".join(found) or None
+        for what in _differences(here, running, stage):
+            found.setdefault(what, []).append(stage)
+    return "; ".join(f"{what} ({_named(stages, len(every))})" for what, stages in found.items()) or None
+
+
+def _differences(here: Pipeline, running: Pipeline, stage: str) -> list[str]:
+    """What makes this stage another one."""
+    if stage not in running.recipes or stage not in here.recipes:
+        return [f"a stage is only {'here' if stage in here.recipes else 'in the running pipeline'}"]
+    changed = [
+        f"{key} is {here.settings.get(key) or 'unset'} here and {running.settings.get(key) or 'unset'} there"
+        for key in dict.fromkeys((*here.settings, *running.settings))
+        if here.settings.get(key) != running.settings.get(key) and _concerns(key, stage)
+    ]
+    return changed or [f"dagster_offload is {here.version} here and {running.version} there"]
+
+
+def _named(stages: Sequence[str], every: int) -> str:
+    """The stages by name, or their number if they are many."""
+    return ", ".join(stages) if len(stages) <= MOST_NAMED else f"{len(stages)} of {every} stages"
 
 
 def _slots_key(stage: str) -> str:

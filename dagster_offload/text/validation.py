@@ -1,7 +1,10 @@
 """Faults that pydantic finds, in words that a person or a model understands without Python. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 # By the type of the fault. Names in braces come from its context.
 _WORDS = {
@@ -35,6 +38,15 @@ _WORDS = {
     "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
 }
+
+
+def several_faults(faults: Iterable[tuple[tuple[int | str, ...], str]]) -> ValidationError:
+    """The error for a validator that found several faults, each with its path below the validated value."""
+    details = [
+        InitErrorDetails(type=PydanticCustomError("fault", "{message}", {"message": message}), loc=path, input=None)
+        for path, message in faults
+    ]
+    return ValidationError.from_exception_data("faults", details)
 
 
 def fault_in_words(fault: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ def test_up_keeps_its_options_in_a_file_that_every_terminal_uses_and_takes_over_
     home.environment["OFFLOAD_CLASSES"] = "tax"
     refused = home.run("drain", "--json")
     assert refused.returncode == 2
-    assert "classify: stages.classify.classes is tax here and unset there" in json.loads(refused.stdout)["error"]
+    assert "stages.classify.classes is tax here and invoice, letter, contract" in json.loads(refused.stdout)["error"]
     assert home.run("redo", "--outdated", "--yes").returncode == 2
     assert "stages.classify.classes is tax here" in home.status()["pipeline"]["differs_here"]
     del home.environment["OFFLOAD_CLASSES"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,12 @@ def test_a_redo_of_a_document_shows_its_cost_and_asks_about_it_again(call: Call,
     assert len(done.completions()) == before + 1
 
 
+def test_a_redo_of_several_stages_shows_the_total(call: Call, done: Router) -> None:
+    shown = call("redo", "letter.txt").output
+    assert re.search(r"^total      2 calls: about [\d,]+ tokens and .* of the slot's time", shown, re.MULTILINE)
+    assert "total" not in call("redo", "letter.txt", "--stage", "summarize").output
+
+
 def test_a_redo_can_be_limited_by_a_condition(call: Call, done: Router) -> None:
     assert "summarize  1 document," in call("redo", "--where", "title~minutes", "--stage", "summarize", "--yes").output
     assert "nothing to redo" in call("redo", "--where", "title~minutes", "--stage", "summarize", "--yes").output
@@ -41,7 +48,10 @@ def test_a_redo_can_be_limited_by_a_condition(call: Call, done: Router) -> None:
         ((), "name documents, or choose --outdated"),
         (("--needs-ocr", "--outdated"), "takes no document, stage or condition"),
         (("missing.txt",), "no such document: missing.txt"),
-        (("letter.txt", "--stage", "sumarize"), "'sumarize' is not one of extract, classify, summarize"),
+        (
+            ("letter.txt", "--stage", "sumarize"),
+            "'sumarize' is not one of extract, classify, summarize (did you mean 'summarize'?)",
+        ),
         (("--where", "titel=x"), "did you mean 'title'?"),
     ],
 )

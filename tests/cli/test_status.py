@@ -271,7 +271,8 @@ def test_status_shows_the_pipeline_of_the_running_up_and_what_differs_here(
     assert found == {
         "file": "/own/offload.yaml",
         "edit_not_in_force": "3:5: no key",
-        "differs_here": "classify: stages.classify.classes is unset here and tax there",
+        "differs_here": "stages.classify.classes is invoice, letter, contract, report, minutes, manual, article, form, other "
+        "here and tax there (classify)",
     }
     assert "The last edit of the settings is not in force: 3:5: no key" in shown
     assert "differ from those of the running `up`" in shown

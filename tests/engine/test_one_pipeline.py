@@ -48,7 +48,7 @@ def test_a_door_with_other_recipes_refuses_before_it_writes(
     before = engine.sql(WRITTEN)
     with timing.use(take_over=0), pytest.raises(OtherPipeline) as refused:
         door(engine)
-    assert "classify: stages.classify.classes is tax here and invoice, letter there" in str(refused.value)
+    assert "stages.classify.classes is tax here and invoice, letter there (classify)" in str(refused.value)
     assert "/own/offload.yaml" in str(refused.value)
     assert "summarize" not in str(refused.value)
     assert engine.sql(WRITTEN) == before
@@ -171,5 +171,5 @@ def test_a_drain_with_other_slots_for_a_stage_than_the_running_up_refuses(severa
         several.stages(classify=["deep"])
         with timing.use(take_over=0), pytest.raises(OtherPipeline) as refused:
             several.engine.drain()
-        assert "classify: stages.classify.slots is deep here and deep, studio there." in str(refused.value)
+        assert "stages.classify.slots is deep here and deep, studio there (classify)." in str(refused.value)
         assert "summarize" not in str(refused.value)

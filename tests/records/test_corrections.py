@@ -213,6 +213,17 @@ def test_a_field_that_cannot_be_corrected_is_named(filled: Engine, written: str,
     assert message in str(caught.value)
 
 
+def test_a_wrong_name_of_a_field_is_answered_with_the_fields_of_its_stage(filled: Engine) -> None:
+    with pytest.raises(SettingsError) as caught:
+        new_values(filled.settings(), filled.ledger, "c.txt", ["payment.amuont=1"])
+    message = str(caught.value)
+    assert "did you mean 'payment.amount'?" in message
+    assert "payment.due" in message
+    assert "key_points" not in message
+    with pytest.raises(SettingsError, match=r"key_points.*STAGE\.FIELD \(the stages are payment\)"):
+        new_values(filled.settings(), filled.ledger, "c.txt", ["titel=1"])
+
+
 def test_a_person_can_give_the_value_that_no_model_gave(filled: Engine) -> None:
     filled.put("waiting.txt")
     correct(filled, "waiting.txt", "category=contract")

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.settings import load_settings
+from dagster_offload.settings.yaml_text import parse_yaml
+from dagster_offload.stage_spec.fields import read_answer
 from dagster_offload.stages.catalog import llm_stages, stage_graph
 
 PAGE = (Path(__file__).parents[2] / "docs/own-stages.md").read_text(encoding="utf-8")
@@ -25,6 +27,15 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (package / "answers.py").write_text("from pydantic import BaseModel\n\nclass Payment(BaseModel):\n    payee: str\n")
     monkeypatch.setattr(sys, "path", [*sys.path, str(package.parent)])
     return tmp_path
+
+
+def test_every_form_of_the_table_of_fields_is_read() -> None:
+    table = PAGE.split("| You write |")[1].split("\n\n")[0]
+    forms = [form for row in table.splitlines()[2:] for form in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    read = [read_answer(parse_yaml(f"a: {form}", "the page").values)[0] for form in forms]
+    is_optional = [field.is_optional for field in read]
+    assert is_optional == [form.endswith("?") or "optional: true" in form for form in forms]
+    assert {field.type for field in read if field.is_optional} >= {"string", "enum", "object", "list"}
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -191,6 +191,41 @@ def test_all_wrong_values_are_reported_together() -> None:
     assert "OFFLOAD_DEEP_CONCURRENCY: " in message
 
 
+def test_every_wrong_field_name_and_slot_of_the_stages_is_reported_together() -> None:
+    message = refused(
+        """
+stages:
+  pay:
+    prompt: What?
+    answer: {a: dat, b: [], c: {d: 5}, "e=f": string, good: string}
+    slots: [deeep]
+  records: {prompt: What?, answer: {a: string}}
+  text: {prompt: What?, answer: {model: string, at: date}}
+"""
+    )
+    for fault in (
+        "5:17: stages.pay.answer.a: 'dat' is not a type (did you mean 'date'?)",
+        "5:25: stages.pay.answer.b: a list has exactly one type",
+        "5:36: stages.pay.answer.c.d: must be a type",
+        "5:47: stages.pay.answer.e=f: a field's name must not contain '='",
+        "stages.pay.slots: there is no slot 'deeep': did you mean deep?",
+        "7:12: stages.records: 'records' is a name that this program uses itself",
+        "8:9: stages.text: 'text' is a name that this program uses itself",
+        "8:41: stages.text.answer.model: 'model' is a name that records use themselves",
+        "8:53: stages.text.answer.at: 'at' is a name that records use themselves",
+    ):
+        assert fault in message
+    assert message.count(": stages.") == 9
+
+
+def test_every_mistake_between_stages_is_reported_together() -> None:
+    message = refused(
+        "stages: {a: {prompt: q, answer: {a: string}, reads: b}, c: {prompt: q, answer: {a: string}, reads: d}}"
+    )
+    assert "stages.a.reads: there is no stage 'b'" in message
+    assert "stages.c.reads: there is no stage 'd'" in message
+
+
 @pytest.mark.parametrize(
     "bomb",
     [

@@ -1,6 +1,7 @@
 """What two processes of one ledger compare before they write: recipes, and in words what makes them differ."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -31,14 +32,19 @@ def test_settings_that_change_no_recipe_make_no_difference(here: dict[str, objec
 
 
 def test_a_difference_names_the_stage_and_the_setting_with_both_values() -> None:
-    assert compared(classes="tax") == "classify: stages.classify.classes is tax here and invoice, letter there"
+    assert compared(classes="tax") == "stages.classify.classes is tax here and invoice, letter there (classify)"
 
 
-def test_a_difference_of_the_model_names_each_stage_that_it_concerns() -> None:
+def test_a_difference_of_the_model_is_named_once_with_the_stages_that_it_concerns() -> None:
     found = compared(classes="invoice,letter", deep_model="llama")
-    assert found is not None
-    assert found.count("slots.deep.model is llama here and qwen-macbook there") == 2
-    assert "summarize: " in found
+    assert found == "slots.deep.model is llama here and qwen-macbook there (classify, summarize)"
+
+
+def test_a_difference_of_many_stages_gives_their_number() -> None:
+    stages = [f"  s{n}: {{prompt: What?, answer: {{a: string}}}}\n" for n in range(12)]
+    Path("offload.yaml").write_text(f"stages:\n{''.join(stages)}")
+    found = compared(classes="invoice,letter", deep_model="llama")
+    assert found == "slots.deep.model is llama here and qwen-macbook there (14 of 15 stages)"
 
 
 def test_a_difference_of_an_extra_body_shows_no_value_of_it() -> None:
@@ -53,5 +59,5 @@ def test_another_version_and_another_stage_are_named() -> None:
     newer = replace(here, recipes=dict(here.recipes) | {"classify": "other", "payment": "new"}, version="9.9")
     found = difference(here, newer)
     assert found is not None
-    assert f"classify: dagster_offload is {here.version} here and 9.9 there" in found
-    assert "payment: only in the running pipeline" in found
+    assert f"dagster_offload is {here.version} here and 9.9 there (classify)" in found
+    assert "a stage is only in the running pipeline (payment)" in found

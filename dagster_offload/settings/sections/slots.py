@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -232,6 +232,12 @@ class SlotsSection(Section):
         return known.get(name, SlotSettings())
 
 
+def no_such_slot(name: str, known: Sequence[str]) -> str:
+    """What is wrong with the name of a slot that is not among `known`."""
+    meant = nearest(name, known)
+    return f"there is no slot {name!r}: " + (f"did you mean {meant}?" if meant else f"the slots are {', '.join(known)}")
+
+
 def slot_mistakes(slots: SlotsSection, stages: Mapping[str, AllowedSlots]) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield the mistakes between the slots and the stages that name them, each with the key it is about.
 
@@ -243,9 +249,7 @@ def slot_mistakes(slots: SlotsSection, stages: Mapping[str, AllowedSlots]) -> It
             continue
         for name in allowed:
             if name not in known:
-                meant = nearest(name, known)
-                hint = f"did you mean {meant}?" if meant else f"the slots are {', '.join(known)}"
-                yield ("stages", stage, "slots"), f"there is no slot {name!r}: {hint}"
+                yield ("stages", stage, "slots"), no_such_slot(name, known)
         if set(allowed) == {PRIMARY}:
             yield ("stages", stage, "slots"), f"a drain never works at {PRIMARY}: name another slot too"
     named = {name for allowed in stages.values() if isinstance(allowed, tuple) for name in allowed}

@@ -133,25 +133,37 @@ def _number(value: Any) -> Any:
 
 def written_number(text: str) -> float | int | None:
     """Return the one number that `text` states, or None if there is none, several, or its separators are ambiguous."""
+    numbers = written_numbers(text)
+    return numbers[0] if len(numbers) == 1 else None
+
+
+def written_numbers(text: str) -> tuple[float | int, ...]:
+    """Return what `text` can mean as one number: nothing, a number, or both meanings of `1,234`."""
     text = text.strip()
     found = _NUMBER.fullmatch(text) if len(text) <= LONGEST_NUMBER else None
     if found is None:
-        return None
+        return ()
     digits = re.sub(r"[\s'\u00a0\u202f]", "", found[1]).rstrip(".,")
     separators = [character for character in digits if character in ".,"]
     if not separators:
-        return int(digits)
+        return (int(digits),)
     last = separators[-1]
     whole, _, rest = digits.rpartition(last)
     if len(separators) == 1 and len(rest) == 3 and whole.lstrip("+-") != "0":
-        return None  # 1,234 is a thousand in one country and one and a bit in another
+        return int(whole + rest), float(f"{whole}.{rest}")  # a thousand in one country and one and a bit in another
     is_decimal = len(set(separators)) == 2 or len(separators) == 1
     plain = re.sub(r"[.,]", "", whole) + f".{rest}" if is_decimal else re.sub(r"[.,]", "", digits)
     try:
         number = float(plain)
     except ValueError:
-        return None
-    return number if is_decimal or not math.isfinite(number) else int(number)
+        return ()
+    return (number if is_decimal or not math.isfinite(number) else int(number),)
+
+
+def ambiguity(text: str) -> str | None:
+    """The two numbers that `text` can mean, in words; None if it is not ambiguous."""
+    numbers = written_numbers(text)
+    return f"{text.strip()} can be {numbers[0]} or {numbers[1]}: write one of them" if len(numbers) == 2 else None
 
 
 def _iso(read: Callable[[str], Any], shortest: int) -> Callable[[Any], Any]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings import Settings
-from dagster_offload.stages.answers.answer_model import answer_model
+from dagster_offload.stages.answers.answer_model import ambiguity, answer_model
 from dagster_offload.stages.answers.parsing import StageAnswer
 from dagster_offload.stages.classify import Classification, class_named, class_names
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
@@ -106,8 +106,10 @@ def _class(settings: Settings, written: str) -> str:
 
 def _reasons(error: ValidationError) -> str:
     found = []
-    for fault in error.errors(include_url=False, include_input=False):
+    for fault in error.errors(include_url=False):
         place = ".".join(str(part) for part in fault["loc"][1:])
         message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        if message.startswith("must be a number") and isinstance(fault["input"], str):
+            message = ambiguity(fault["input"]) or message
         found.append(f"{place}: {message}" if place else message)
     return "; ".join(dict.fromkeys(found))
