@@ -65,14 +65,14 @@ def column_named(settings: Settings, name: str) -> Column:
 def named(name: str, known: Mapping[str, Column]) -> Column:
     """The column of this name. Raises `SettingsError` with the nearest name."""
     if name not in known:
+        own = dict.fromkeys(column.stage for each, column in known.items() if each == f"{column.stage}.{column.field}")
         of_stage = [each for each, column in known.items() if column.stage == name.partition(".")[0]]
-        near = of_stage or [each for each, column in known.items() if column.stage not in settings.own_stages]
-        own = ", ".join(settings.own_stages)
-        more = (
-            "" if of_stage or not own else f", or a field of a stage of your own as STAGE.FIELD (the stages are {own})"
-        )
+        near = of_stage or [each for each, column in known.items() if column.stage not in own]
+        stages = ", ".join(map(str, own))
+        more = f", or a field of a stage of your own as STAGE.FIELD (the stages are {stages})"
         raise SettingsError(
-            f"records have no field {name!r}{suggestion(name, known)}: use one of {', '.join(near)}{more}"
+            f"records have no field {name!r}{suggestion(name, known)}: use one of {', '.join(near)}"
+            f"{more if own and not of_stage else ''}"
         )
     return known[name]
 
