@@ -10,6 +10,8 @@ from dagster_offload.cli.find_document import find_document
 from dagster_offload.cli.options import document_key, home_option, json_option
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from dagster_offload.ledger.reports.status import Explanation
     from dagster_offload.ledger.sinks.deliveries import DeliveryState
     from dagster_offload.ledger.work.corrections import Correction
@@ -39,17 +41,18 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     dagster-offload explain films/holiday.zip            why a file is left out, and what would change that
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.reports import status
     from dagster_offload.ledger.sinks import deliveries
     from dagster_offload.ledger.work import corrections, refused_answers
     from dagster_offload.library.placeholders import downloaded_path
     from dagster_offload.settings import load_settings
+    from dagster_offload.stages.catalog import stage_graph
 
     settings = load_settings()
     key = document_key(settings.library, document)
     key = downloaded_path(key) or key
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         found = ledger.run(status.explain, key)
         left_out = None if found is not None and found.is_present else _why_left_out(settings, key)
         if found is None and left_out is None:
@@ -69,7 +72,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         say(f"{key}: left out: {left_out.reason}. To include it: {left_out.advice}")
     if found is None:
         return
-    _print(found, is_left_out=left_out is not None)
+    _print(found, stage_graph(settings).names, is_left_out=left_out is not None)
     _print_corrections_and_sinks(settings, corrected, sent)
     if with_answers:
         _print_answers(refused)
@@ -106,7 +109,7 @@ def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":
         return None
 
 
-def _print(found: "Explanation", *, is_left_out: bool) -> None:
+def _print(found: "Explanation", stages: "Collection[str]", *, is_left_out: bool) -> None:
     from dagster_offload.cli.console import state_style, styled, table, to_terminal
     from dagster_offload.cli.formatting import say
 
@@ -117,7 +120,8 @@ def _print(found: "Explanation", *, is_left_out: bool) -> None:
     for item in found.items:
         counts = (str(item["attempts"]), str(item["deferrals"]))
         state = styled(_state(item), state_style(item["state"]))
-        items.add_row(item["stage"], state, *counts, _due(item), _why(found, item))
+        due = _due(item) if item["stage"] in stages else "not in the pipeline any more"
+        items.add_row(item["stage"], state, *counts, due, _why(found, item))
     to_terminal(items)
     click.echo()
     history = table("when", "stage", "from", "to", "by", "why")
@@ -166,6 +170,8 @@ def _due(item: dict[str, Any]) -> str:
 
 
 def _why(found: "Explanation", item: dict[str, Any]) -> str:
+    if item["outcome"] == "not_applicable":
+        return "its condition (`when`) is not met"
     if item["state"] == "done" and item["first_document"] not in (None, found.document):
         return f"same content as {item['first_document']}: no call was needed"
     why = (

@@ -69,7 +69,7 @@ def command(
     dagster-offload records --format md --out ~/Notes/documents
     dagster-offload records letters/landlord.pdf --text
     """
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.records import Query
     from dagster_offload.settings import load_settings
 
@@ -81,7 +81,7 @@ def command(
     chosen = _format(form, out)
     if as_json and out is None and chosen != "table":
         raise click.BadParameter(f"--json prints one JSON object: leave out --format {chosen}, or add --out")
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         if document is not None:
             _one(settings, ledger, document, with_text=with_text, as_json=as_json)
         elif chosen == "table":
@@ -196,7 +196,7 @@ def _say_left_alone(names: tuple[str, ...]) -> None:
 
     if names:
         more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        say(f"{counted(len(names), 'file')} of yours left alone: {', '.join(names[:MOST_NAMES])}{more}", err=True)
+        say(f"not replaced, because it is not ours: {', '.join(names[:MOST_NAMES])}{more}", err=True)
 
 
 def _one(settings: "Settings", ledger: "Ledger", document: str, *, with_text: bool, as_json: bool) -> None:

@@ -63,7 +63,7 @@ def command(
     dagster-offload redo --needs-ocr          after you installed Tesseract or a language
     """
     from dagster_offload.engine.agreement import agree_with_up
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.records import Query
     from dagster_offload.settings import load_settings
     from dagster_offload.stages.pipeline import pipeline_of
@@ -75,7 +75,7 @@ def command(
     settings = load_settings()
     chosen = stage_names(settings, stages)
     Query(where).selection(settings)  # a wrong condition is refused before anything starts
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         if needs_ocr:
             agree_with_up(ledger, pipeline_of(settings))
             _redo_ocr(settings, ledger, yes=yes)

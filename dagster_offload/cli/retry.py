@@ -48,7 +48,7 @@ def command(
     """
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.cli.sink import retry_dead
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.core.rows import State
     from dagster_offload.ledger.work import redo
     from dagster_offload.settings import load_settings
@@ -56,7 +56,7 @@ def command(
 
     settings = load_settings()
     stages = stage_names(settings, [stage] if stage else []) or stage_graph(settings).names
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         keys = find_documents(settings, ledger, documents)
         if sink is not None:
             if stage is not None or state is not None or reason is not None:

@@ -4,7 +4,7 @@
 """
 
 from dagster_offload.postgres.embedded.accounts import prepare_home
-from dagster_offload.postgres.embedded.postmaster import is_running, server_pid, stop_postgres
+from dagster_offload.postgres.embedded.postmaster import has_embedded, is_running, server_pid, stop_postgres
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.external import ensure_external
 from dagster_offload.postgres.pooler import refuse_pooler
@@ -19,6 +19,7 @@ __all__ = [
     "DAGSTER_SCHEMA",
     "dagster_url",
     "ensure_postgres",
+    "has_embedded",
     "is_running",
     "prepare_home",
     "refuse_pooler",

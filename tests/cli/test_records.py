@@ -3,8 +3,13 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
+import pytest
+
+from dagster_offload import records
+from dagster_offload.errors import SettingsError
 from tests.support.cli import Call
 
 
@@ -58,7 +63,7 @@ def test_a_file_of_yours_among_the_notes_is_left_alone_and_named(call: Call, ans
     done = call("records", "--format", "md", "--out", str(notes))
     assert done.exit_code == 0
     assert f"1 note in {notes}: 1 written, 0 removed" in done.output
-    assert "1 file of yours left alone: letter.txt.md" in done.output
+    assert "not replaced, because it is not ours: letter.txt.md" in done.output
     assert (notes / "letter.txt.md").read_text() == "mine"
 
 
@@ -114,3 +119,20 @@ def test_a_value_that_a_field_cannot_have_is_named_if_no_document_matches(call: 
     assert nothing.exit_code == 0
     assert "category has no value 'minuts' (did you mean 'minutes'?): its values are invoice, letter" in nothing.output
     assert call("records", "--where", "category=manual").output == "no document matches\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["records"], ["explain", "a.txt"], ["correct", "--list"], ["redo", "--outdated"], ["retry"]]
+)
+def test_a_home_without_a_ledger_is_named_and_gets_none(call: Call, tmp_path: Path, command: list[str]) -> None:
+    os.environ["OFFLOAD_HOME"] = str(tmp_path / "typo")
+    refused = call(*command)
+    assert (refused.exit_code, refused.exception) != (0, None)
+    assert f"there is no ledger in {tmp_path / 'typo'}: correct OFFLOAD_HOME" in " ".join(refused.output.split())
+    assert not (tmp_path / "typo").exists()
+
+
+def test_records_of_a_home_without_a_ledger_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no ledger in"):
+        list(records.read(home=tmp_path / "typo"))
+    assert not (tmp_path / "typo").exists()

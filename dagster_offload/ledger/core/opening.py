@@ -11,7 +11,7 @@ from dagster_offload.ledger.archive.before_migration import back_up_before_migra
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Cursor, Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.reports import views
-from dagster_offload.postgres import ensure_postgres
+from dagster_offload.postgres import ensure_postgres, has_embedded
 from dagster_offload.postgres.external import normalised
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.catalog import stage_graph
@@ -31,6 +31,18 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
     """
     with _reviving_ledger(settings, schema) as ledger:
         _migrate(ledger, settings)
+        yield ledger
+
+
+@contextmanager
+def open_existing_ledger(settings: Settings) -> Iterator[Ledger]:
+    """`open_ledger` for what makes no sense without records. Raises `SettingsError` if the home has no ledger: a mistyped
+    OFFLOAD_HOME would look like an empty one."""
+    if settings.postgres_url is None and not has_embedded(settings.home):
+        raise SettingsError(
+            f"there is no ledger in {settings.home}: correct OFFLOAD_HOME, or start `dagster-offload up` with this home"
+        )
+    with open_ledger(settings) as ledger:
         yield ledger
 
 

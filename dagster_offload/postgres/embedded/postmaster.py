@@ -80,6 +80,12 @@ def _quoted_list_item(folder: Path) -> str:
     return '"' + str(folder).replace('"', '""') + '"'
 
 
+def has_embedded(home: Path) -> bool:
+    """Return whether the home has the folder of an embedded server. Raises `LedgerUnavailable`."""
+    with explained(home):
+        return Paths(home).postgres.is_dir()
+
+
 def is_running(home: Path) -> bool:
     """Return whether any process of the home's server runs, ready or not. Raises `LedgerUnavailable`."""
     with explained(home):
