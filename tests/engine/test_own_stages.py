@@ -7,6 +7,7 @@ from psycopg.types.json import Jsonb
 
 from dagster_offload.engine.runs import run_documents
 from dagster_offload.ledger.core import stages
+from dagster_offload.ledger.reports import activity, status
 from dagster_offload.ledger.reports.used_values import used_values
 from dagster_offload.stages.catalog import recipes, stage_graph
 from dagster_offload.stages.graph import CLASSIFY, Outcome
@@ -142,6 +143,25 @@ def test_a_run_of_one_document_gets_a_stage_that_was_added_and_what_it_needs(eng
 
 
 @pytest.mark.rule("stage-4")
+def test_documents_to_which_a_stage_does_not_apply_reuse_nothing_of_each_other(own: Engine) -> None:
+    own.extracted("a.txt", "b.txt", texts={"a.txt": LETTER, "b.txt": f"{LETTER} Again."})
+    own.drain()
+    done = own.sql("select reason from transitions where stage = 'payment' and to_state = 'done'")
+    assert [row["reason"] for row in done] == ["its condition is not met"] * 2
+    assert own.sql("select 1 from outbox where stage = 'payment' and reused_from is not null") == []
+
+
+def test_work_of_a_removed_stage_is_not_among_the_next_attempts(own: Engine) -> None:
+    own.extracted("invoice.txt", texts={"invoice.txt": INVOICE})
+    own.drain("classify")
+    own.sql("update work_items set not_before = clock_timestamp() + interval '1 hour' where stage = 'payment'")
+    assert [item.stage for item in own.ledger.run(activity.next_attempts, 9)] == ["payment"]
+    assert own.ledger.run(status.in_back_off) == {"payment": 1}
+    own.use_stages()
+    assert own.ledger.run(activity.next_attempts, 9) == []
+    assert own.ledger.run(status.in_back_off) == {}
+
+
 def test_a_removed_stage_keeps_its_results_and_an_identical_one_costs_no_call(own: Engine) -> None:
     own.extracted("a.txt", texts={"a.txt": INVOICE})
     own.drain()

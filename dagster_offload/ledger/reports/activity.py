@@ -46,7 +46,8 @@ def next_attempts(cur: Cursor, limit: int) -> list[NextAttempt]:
     """The work items that wait for their next attempt, the earliest first."""
     cur.execute(
         "select d.key as document, i.stage, i.attempts, i.not_before as at, i.reason from work_items i "
-        "join documents d using (document_id) where i.state = 'pending' and i.not_before > clock_timestamp() "
+        "join documents d using (document_id) join stages s on s.name = i.stage "
+        "where i.state = 'pending' and i.not_before > clock_timestamp() "
         "order by i.not_before, i.item_id limit %s",
         [limit],
     )

@@ -124,7 +124,8 @@ def in_back_off(cur: Cursor) -> dict[str, int]:
     """By stage: how many work items are pending and wait for their next attempt. Stages without any are left out."""
     cur.execute(
         "select stage, count(*) as n from work_items "
-        "where state = 'pending' and not_before is not null and not_before > clock_timestamp() group by stage"
+        "where state = 'pending' and not_before is not null and not_before > clock_timestamp() "
+        "and stage in (select name from stages) group by stage"
     )
     return {row["stage"]: row["n"] for row in cur.fetchall()}
 

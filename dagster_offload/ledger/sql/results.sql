@@ -141,10 +141,13 @@ begin
             reason = null, not_before = null, is_redo = false, must_run_alone = false, changed_at = clock_timestamp()
         from before b where w.item_id = any(done_items) and w.item_id = b.item_id
         returning w.item_id, w.document_id, w.stage, w.result_id, w.attempts, w.deferrals, b.state as from_state,
-            nullif(b.first_document, b.key) as reused_from
+            -- All documents to which a stage does not apply share one result, though they have nothing else in common.
+            case when w.outcome <> 'not_applicable' then nullif(b.first_document, b.key) end as reused_from,
+            case when w.outcome = 'not_applicable' then 'its condition is not met' end as why
     ), moved as (
         insert into transitions (document_id, stage, from_state, to_state, worker_id, reason)
-        select document_id, stage, from_state, 'done', finisher, 'reused from ' || reused_from from done order by item_id
+        select document_id, stage, from_state, 'done', finisher, coalesce(why, 'reused from ' || reused_from)
+        from done order by item_id
     ), queued as (
         insert into outbox (result_id, document_id, stage, run_id, reused_from, attempts, deferrals)
         select result_id, document_id, stage, run, reused_from, attempts, deferrals from done order by item_id
