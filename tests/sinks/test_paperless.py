@@ -157,7 +157,7 @@ def test_a_document_is_found_by_its_file_name_if_that_is_asked_for(
     [
         ({}, Blame.REFUSED, "no document with the checksum"),
         ({"match": "path"}, Blame.REFUSED, "no documents with this file name"),
-        ({"paperless": "http://127.0.0.1:1"}, Blame.UNAVAILABLE, "ConnectError"),
+        ({"paperless": "http://127.0.0.1:1"}, Blame.UNAVAILABLE, "connection refused"),
     ],
 )
 def test_a_document_that_paperless_does_not_have_is_refused_for_now(

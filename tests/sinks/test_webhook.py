@@ -73,7 +73,7 @@ def test_a_server_that_is_not_there_is_unavailable(hook: Webhook) -> None:
     gone = Webhook("http://127.0.0.1:1/private-path", None, None, 5.0)
     with pytest.raises(SinkFault) as caught:
         gone.send(MESSAGE)
-    assert (caught.value.blame, caught.value.reason) == (Blame.UNAVAILABLE, "ConnectError")
+    assert (caught.value.blame, caught.value.reason) == (Blame.UNAVAILABLE, "connection refused")
 
 
 def test_a_secret_that_is_not_base64_is_refused_without_being_shown() -> None:

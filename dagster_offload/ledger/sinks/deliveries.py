@@ -142,12 +142,12 @@ def mark_sent(cur: Cursor, delivery: Delivery, written: Mapping[str, Any] | None
 def refuse(cur: Cursor, delivery_id: int, reason: str, seconds: float | None, *, counts: bool) -> None:
     """The sink refused the record: it is tried again in so many seconds, or is dead if `seconds` is None.
 
-    `counts`: it is an attempt of the record.
+    `counts`: it is an attempt of the record. Does nothing if another host has sent it meanwhile.
     """
     cur.execute(
         "update deliveries set attempts = attempts + %s, reason = %s, changed_at = clock_timestamp(), "
         "state = case when %s::float8 is null then 'dead' else 'pending' end, "
-        "not_before = clock_timestamp() + make_interval(secs => %s) where delivery_id = %s",
+        "not_before = clock_timestamp() + make_interval(secs => %s) where delivery_id = %s and state = 'pending'",
         [int(counts), reason, seconds, seconds, delivery_id],
     )
 

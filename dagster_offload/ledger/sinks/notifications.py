@@ -152,7 +152,7 @@ def store_failure(cur: Cursor, notification_id: int, reason: str, seconds: float
         "update notifications set state = case when %(seconds)s::float8 is null then 'dead' else 'pending' end, "
         "  not_before = clock_timestamp() + make_interval(secs => %(seconds)s), reason = %(reason)s, "
         "  attempts = attempts + %(refusal)s::int, waits = case when %(refusal)s then 0 else waits + 1 end, "
-        "  changed_at = clock_timestamp() where notification_id = %(id)s",
+        "  changed_at = clock_timestamp() where notification_id = %(id)s and state = 'pending'",
         {"id": notification_id, "reason": reason, "seconds": seconds, "refusal": is_refusal},
     )
 
