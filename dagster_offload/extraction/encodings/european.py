@@ -25,6 +25,7 @@ _MIXTURE = 0.92
 _WRONG = "\0"  # stands for a letter that no language has at its place
 _ALONE = frozenset("§©®™¦")  # no word begins with these
 _OPENING = frozenset("‚„")  # quotes that begin a quotation in all languages
+_SMALL_AFTER_CAPITALS = frozenset("ßs")
 _ENDS = {"¿": "?", "¡": "!"}  # the end of what each of these begins
 _SHARED_SIGNS = frozenset("«»“”‘’„‚–—…•·€£§°©®™ºª¿¡½¼¾±×µ\xa0\xad")
 
@@ -56,8 +57,11 @@ def _covered(letters: Sequence[str], languages: Sequence[str]) -> float:
 
 
 def _accented(text: str) -> list[str]:
-    """Return the non-ASCII letters in lower case. Signs inside words and capitals after small letters are `_WRONG`."""
-    found = []
+    """Return the non-ASCII letters in lower case. Signs inside words and capitals after small letters are `_WRONG`.
+
+    A sign at an odd place counts only if there are several: a person may have mistyped one.
+    """
+    found, odd_signs = list[str](), list[str]()
     for position, character in enumerate(text):
         if character <= "\x7f":
             continue
@@ -65,9 +69,14 @@ def _accented(text: str) -> list[str]:
         if character in _SHARED_SIGNS:
             is_inside = before.isalpha() and after.isalpha() and character not in _INSIDE_WORDS
             is_before = after.islower() and (character in _ALONE or text.find(_ENDS.get(character, ""), position) < 0)
-            if is_inside or is_before or (character in _OPENING and before.isalpha()):
+            if is_inside or (character in _OPENING and before.isalpha()):
                 found.append(_WRONG)
+            elif is_before:
+                odd_signs.append(character)
         else:
-            is_out_of_place = character.isupper() and (before.islower() or (before.isupper() and after.islower()))
+            # `GRÖßE`, `DÜs`: what comes after a capital is small in these, too.
+            is_in_capitals = before.isupper() and after.islower() and after not in _SMALL_AFTER_CAPITALS
+            is_out_of_place = character.isupper() and (before.islower() or is_in_capitals)
             found += _WRONG if is_out_of_place else BEYOND_ASCII.findall(character.lower())
-    return found
+    is_letter = not found and odd_signs and odd_signs[0] in _ENDS  # the only one: `¿e` is a Polish `że`
+    return [*found, *[_WRONG] * len(odd_signs)] if is_letter or len(odd_signs) > 1 else found

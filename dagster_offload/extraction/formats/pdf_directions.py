@@ -16,7 +16,7 @@ _WORD = re.compile(
     "[\u0590-\u05ff\u0610-\u061a\u0620-\u065f\u066e-\u06ef\u06fa-\u06ff\u0750-\u077f"
     "\u08a0-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]{2,}"
 )
-_ADDRESS = re.compile(r"[A-Za-z0-9]+(?:[@._:/-]+[A-Za-z0-9]+)+")
+_ADDRESS = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]++(?:[@._:/-]++[A-Za-z0-9]++)++")  # possessive, to be linear
 _LETTER, _DOT = re.compile("[A-Za-z]"), re.compile("[@.]")
 _ALEF_LAM = re.compile("[اأإآٱ]ل")  # the only ligature of all Arabic fonts, reversed
 

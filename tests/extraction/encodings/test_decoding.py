@@ -285,3 +285,20 @@ def test_regional_and_older_encodings_are_recognized(text: str, encoding: str, t
 def test_a_tilde_and_a_brace_in_source_code_are_not_chinese() -> None:
     code = "home = ~{a}; path = ~{abc}~{d}"
     assert decode(code.encode()) == Decoded(code, "utf-8")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Rechnung Nr. 5\nKleidergröße (GRÖßE): M\nStraße 5, 80331 München\nBetrag 20,00 €",
+        "Bestellung GRÖßE XL",
+        "nach den BGÜs und DÜs",
+        "§a Miete, die Größe",
+        "Müller ©by Co",
+        "¿donde esta el baño, Señor",
+    ],
+)
+def test_a_short_western_text_with_an_odd_sign_or_capitals_stays_western(text: str) -> None:
+    found = decode(text.encode("cp1252"))
+    assert found is not None
+    assert (found.text, found.encoding) == (text, "cp1252")

@@ -268,3 +268,22 @@ def test_blank_lines_before_the_headers_are_skipped() -> None:
 def test_lines_that_the_senders_program_cut_are_joined(parameters: str, body: str, text: str) -> None:
     mail = f"Subject: s\r\nContent-Type: text/plain; {parameters}\r\n\r\n{body}"
     assert as_text(mail.encode()) == f"Subject: s\n\n{text}"
+
+
+def test_a_boundary_that_is_not_ascii_costs_no_text() -> None:
+    mail = (
+        b"Subject: Rent\nContent-Type: multipart/mixed; boundary=wrong\n\n--caf\xe9\nContent-Type: text/plain\n\ndue\n"
+    )
+    assert (shown := as_text(mail)) is not None
+    assert shown.startswith("Subject: Rent")
+    assert "due" in shown
+
+
+@pytest.mark.parametrize("kind", [b"Content-Type: pdf\n", b""])
+def test_a_file_without_a_valid_content_type_is_listed_and_not_read(kind: bytes) -> None:
+    part = kind + b"Content-Disposition: inline; filename=r.pdf\n\n%PDF-1.4 1 0 obj\n"
+    mail = (
+        b"Subject: Rent\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n\ndue\n--b\n"
+        + part
+    )
+    assert as_text(mail + b"--b--\n") == "Subject: Rent\n\ndue\n\nAttachments: r.pdf"

@@ -297,6 +297,7 @@ def test_hidden_text_of_an_open_document_is_left_out() -> None:
     body = (
         '<text:p>shown <text:span text:style-name="T2">hidden</text:span>also</text:p>'
         '<text:section text:display="none"><text:p>hidden</text:p></text:section>'
+        '<text:p text:style-name="T2">hidden</text:p><text:h text:style-name="T2">hidden</text:h>'
     )
     content = (
         f'<office:document-content {ODF} xmlns:style="urn:oasis:style"><office:automatic-styles>{style}'

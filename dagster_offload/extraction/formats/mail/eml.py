@@ -22,7 +22,7 @@ from dagster_offload.extraction.formats.mail.secured import EncryptedMail, is_en
 # Not all programs quote such lines of a body with `>`, so a header must follow, or a blank line if the mail has no
 # header and the line has a time. Bounded: the pattern backtracks.
 _MAIL_BEGINS = re.compile(
-    rb"^From (?=(?:\S*|(?=[^\n]*\d:\d\d)[^\n]*\b(?:19|20)\d\d\b[^\n]*)\r?\n[A-Za-z-]+:"
+    rb"^From (?=(?:\S*|(?=[^\n]{0,300}\d:\d\d)[^\n]{0,300}\b(?:19|20)\d\d\b[^\n]{0,300})\r?\n[A-Za-z-]+:"
     rb"|\S{1,200} [^\n]{0,100}\d\d:\d\d[^\n]{0,50}\n\r?\n)",
     re.MULTILINE,
 )
@@ -40,6 +40,7 @@ _SHOWN_TYPES = frozenset({"text/plain", "text/html"})
 _MUCH_LONGER = 3
 
 MAX_HEADER_CHARACTERS = 20_000  # enough for 500 recipients
+_MOST_HEADERS = 100  # of a delivery report: each is looked up among all
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
 
 
@@ -129,11 +130,16 @@ def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]
     if is_smime(part) and (signed := signed_content(_payload(part))) is not None:
         return _body(message_from_bytes(signed, _Mail), html_to_text, attached)
     if part.get_content_disposition() == "attachment" or (
-        part.get_filename() is not None and part.get_content_type() not in _SHOWN_TYPES
+        part.get_filename() is not None and _written_type(part) not in _SHOWN_TYPES
     ):
         attached.append(_file_name(part))
         return ""
     return _text(part, html_to_text, attached) if part.get_content_maintype() == "text" else ""
+
+
+def _written_type(part: Message) -> str:
+    """The content type as it is written. `get_content_type` gives `text/plain` for one that is missing or malformed."""
+    return str(part.get("Content-Type", "")).partition(";")[0].strip().lower()
 
 
 def _alternatives(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
@@ -216,9 +222,12 @@ def _decoded_mail(mail: Message) -> Message:
 def _without_boundary(part: Message) -> Message:
     """Return the parts of a multipart mail whose header names no boundary or a wrong one, or its text as it is."""
     raw = _payload(part)
-    found = _BOUNDARY.search(raw)
-    kind = b"text/plain" if found is None else b'%s; boundary="%s"' % (part.get_content_type().encode(), found[1])
-    return message_from_bytes(b"Content-Type: " + kind + b"\n\n" + raw, _Mail)
+    if (found := _BOUNDARY.search(raw)) is not None:
+        kind = b'%s; boundary="%s"' % (part.get_content_type().encode(), found[1])
+        parts = message_from_bytes(b"Content-Type: " + kind + b"\n\n" + raw, _Mail)
+        if parts.is_multipart():
+            return parts
+    return message_from_bytes(b"Content-Type: text/plain\n\n" + raw, _Mail)
 
 
 def _charset(part: Message) -> str | None:
@@ -248,7 +257,7 @@ def _header(message: Message, name: str) -> str:
 
 
 def _all_headers(message: Message) -> str:
-    return "\n".join(f"{name}: {_header(message, name)}" for name in dict.fromkeys(message.keys()))
+    return "\n".join(f"{name}: {_header(message, name)}" for name in [*dict.fromkeys(message.keys())][:_MOST_HEADERS])
 
 
 def _file_name(part: Message) -> str:

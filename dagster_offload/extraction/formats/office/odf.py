@@ -54,8 +54,12 @@ def open_document_text(data: bytes) -> str:
 def _content_and_styles(archive: OfficeArchive) -> tuple[Element, Element]:
     content = parsed(archive, "content.xml")
     charts_and_formulas = [element for element in content.iter() if local(element) == "object"]
+    seen = set()
     for embedded in charts_and_formulas:
         member = f"{(attribute(embedded, 'href') or '').removeprefix('./')}/content.xml"
+        if member in seen:
+            continue
+        seen.add(member)
         with contextlib.suppress(*DAMAGE_ERRORS):  # which cost only the chart
             embedded.append(parsed_if_there(archive, member))
     return content, parsed_if_there(archive, "styles.xml")
@@ -70,7 +74,7 @@ def _remove_hidden(content: Element) -> None:
     }
     for element in content.iter():
         is_hidden_section = local(element) == "section" and attribute(element, "display") == "none"
-        if is_hidden_section or (local(element) == "span" and attribute(element, "style-name") in styles):
+        if is_hidden_section or (local(element) in ("span", "p", "h") and attribute(element, "style-name") in styles):
             tail = element.tail
             element.clear()
             element.tail = tail
@@ -188,8 +192,10 @@ def _blocks(parent: Iterable[Element]) -> Iterator[str]:
                 yield "\n".join(_items(element))
             case "table":
                 yield table_text([["\n".join(_blocks(cell)) for cell in row] for row in _rows(element)])
-            case "frame" if any(text := [*_embedded(element)]):
-                yield from text  # and not the picture of it
+            case "frame":
+                text = [*_embedded(element)]
+                # Either the object or, if it has no text, the picture of it. An object is walked once: they nest.
+                yield from text if any(text) else _blocks(each for each in element if local(each) != "object")
             case "image" if name := attribute(element, "href"):
                 yield picture_mark(name.removeprefix("./"))
             case "note":

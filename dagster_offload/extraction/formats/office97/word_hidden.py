@@ -5,7 +5,9 @@ office-oxide reads both like other text.
 
 import io
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate, islice
 
 import olefile
 
@@ -27,10 +29,15 @@ def without_hidden_text(data: bytes) -> bytes:
     if table is None:
         return data
     shown = bytearray(document)
-    for start, end in _hidden(document, table):
-        for offset, characters, is_bytes in pieces(document, table):
-            width = 1 if is_bytes else 2
-            for place in range(max(start, offset), min(end, offset + characters * width), width):
+    hidden = sorted(_hidden(document, table))
+    ends = [*accumulate((end for _, end in hidden), max)]
+    for offset, characters, is_bytes in pieces(document, table) if hidden else ():
+        width = 1 if is_bytes else 2
+        piece_end = min(offset + characters * width, len(document))
+        for start, end in islice(hidden, bisect_right(ends, offset), None):
+            if start >= piece_end:
+                break
+            for place in range(max(start, offset), min(end, piece_end), width):
                 if int.from_bytes(shown[place : place + width], "little") not in _KEPT:
                     shown[place : place + width] = _NO_TEXT.to_bytes(width, "little")
     return data if shown == document else _with_stream(data, bytes(shown))
