@@ -12,11 +12,15 @@ from dagster_offload.cli.options import json_option
 
 
 class QuotingBashComplete(BashComplete):
-    """Quotes what it inserts, as zsh and fish do: a document may be called `$(reboot).pdf`. Click's own script does not."""
+    """Quotes what it inserts, as zsh and fish do: a document may be called `$(reboot).pdf`. Click's own script does not.
+
+    It completes no word that begins with a quote: what `printf %q` writes means something else inside quotes.
+    """
 
     source_template = """\
 %(complete_func)s() {
-    local response type value
+    local response type value word=${COMP_WORDS[COMP_CWORD]//\\\\?/}
+    case $word in *[\\"\\']*) COMPREPLY=(); return 0 ;; esac
     response=$(IFS=$'\\n'; env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD %(complete_var)s=bash_complete "$1")
     while IFS=, read -r type value; do
         case $type in

@@ -75,6 +75,23 @@ for offered in "${COMPREPLY[@]}"; do eval "printf '%s\\n' $offered"; done
 """
 
 
+def after_tab(call: Call, folder: Path, name: str, typed: str = "") -> tuple[str, str]:
+    """What bash reads after Tab and Enter, if the product offers `name` and another one."""
+    (folder / "script").write_text(call("completion", "show", "bash").stdout)
+    program = folder / "dagster-offload"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\nplain,{name}\nplain,second.txt\nEND\n")
+    program.chmod(0o755)
+    ran = subprocess.run(
+        ["bash", "--norc", "-c", TAB_AND_ENTER, "bash", typed],
+        cwd=folder,
+        env={"PATH": f"{folder}:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ran.stdout, ran.stderr
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -90,19 +107,14 @@ for offered in "${COMPREPLY[@]}"; do eval "printf '%s\\n' $offered"; done
     ],
 )
 def test_a_name_that_the_tab_key_inserts_in_bash_runs_nothing(call: Call, tmp_path: Path, name: str) -> None:
-    (tmp_path / "script").write_text(call("completion", "show", "bash").stdout)
-    program = tmp_path / "dagster-offload"
-    program.write_text(f"#!/bin/sh\ncat <<'END'\nplain,{name}\nplain,second.txt\nEND\n")
-    program.chmod(0o755)
     (tmp_path / name.replace("/", "-")).touch()  # the shell must not expand names of files either
-    path = f"{tmp_path}:/usr/bin:/bin"
-    ran = subprocess.run(
-        ["bash", "--norc", "-c", TAB_AND_ENTER, "bash", ""],
-        cwd=tmp_path,
-        env={"PATH": path, "LC_ALL": "C.UTF-8", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ran.stdout, ran.stderr) == (f"{name}\nsecond.txt\n", "")
+    assert after_tab(call, tmp_path, name) == (f"{name}\nsecond.txt\n", "")
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("typed", ['"a', "'a", "b'c"])
+def test_the_tab_key_inserts_nothing_inside_quotes_where_quoting_means_something_else(
+    call: Call, tmp_path: Path, typed: str
+) -> None:
+    assert after_tab(call, tmp_path, "a\u2028$(touch pwned).txt", typed) == ("", "")
+    assert after_tab(call, tmp_path, "it's.txt", "it\\'s") == ("it's.txt\nsecond.txt\n", "")
