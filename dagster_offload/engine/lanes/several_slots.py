@@ -114,7 +114,8 @@ class SeveralSlots:
         return is_any_checked and is_time and await each.lanes.can_work_now()
 
     async def _may_do_more(self, each: _Turns) -> bool:
-        """Whether the slot may do more than at the end of its last turn: it is back, or one that it was in reserve for left."""
+        """Whether the slot may do more than at the end of its last turn: it is back, or a better slot has become
+        unavailable."""
         if not self._has_priorities:
             return False
         before, was_available = set(each.lanes.scope.stages), each.was_available

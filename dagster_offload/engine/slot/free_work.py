@@ -12,19 +12,21 @@ LONGEST_PAUSE = 60.0
 
 
 class FreeWork:
-    """Looks for free work, and after a long look that found none, not again at once. One for each sensor."""
+    """Looks for free work. After a long look that found none, it pauses. One for each sensor."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._next_look: dict[str, float] = {}  # by slot, on the clock
+        self._next_look: dict[str, tuple[tuple[str, ...], float]] = {}  # by slot: the stages, and when on the clock
 
     def is_any(self, ledger: Ledger, stages: Sequence[str], slot: str) -> bool:
         """Whether any work of `stages` that is due at the slot is free. False if it is too early to look again."""
         began = self._clock()
-        if began < self._next_look.get(slot, began):
+        looked_for, next_look = self._next_look.get(slot, ((), began))
+        if looked_for == tuple(stages) and began < next_look:
             return False
         if ledger.run(claims.is_any_free, stages, slot):
             return True
         ended = self._clock()
-        self._next_look[slot] = ended + min((ended - began) * PAUSE_FOR_EACH_SECOND, LONGEST_PAUSE)
+        pause = min((ended - began) * PAUSE_FOR_EACH_SECOND, LONGEST_PAUSE)
+        self._next_look[slot] = tuple(stages), ended + pause
         return False

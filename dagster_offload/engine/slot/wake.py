@@ -181,7 +181,7 @@ class _Tick:
         if rest is not None:
             run(availability.note, slot.name, is_available=False)
         elif may_launch and self._shortage is None:
-            available = await self._available(all_preferred(preferred))
+            available = await self._available(preferred)
             in_reserve_for, its_stages = reserve_for(preferred, available), stages_left(preferred, available)
             if its_stages:
                 health, row, needs_patience = await self._check(slot, row)
@@ -227,14 +227,20 @@ class _Tick:
             self._probes[slot.name] = asyncio.create_task(probe(slot))
         return await self._probes[slot.name]
 
-    async def _available(self, slots: Sequence[SlotConfig]) -> list[str]:
-        """The names of those slots that can be used now. A slot that answers no probe while calls are open is busy."""
-        found = []
-        for slot in slots:
-            if self._ledger.run(availability.available, [slot]):
+    async def _available(self, preferred: Preferred) -> list[str]:
+        """The names of the preferred slots that a drain would use now. One that answers no probe while calls are open is busy.
+
+        A drain does not probe: it finds out by a call that such a slot is away. If it has no free work for a call there, it
+        keeps the reserve back, so the slot counts as available here, too.
+        """
+        run, found = self._ledger.run, []
+        for slot in all_preferred(preferred):
+            if run(availability.available, [slot]):
                 health = await self._probe(slot)
-                is_busy = not health.answered and self._ledger.run(permits.count_held, slot.name) > 0
-                found += [slot.name] if health.healthy or is_busy else []
+                is_busy = not health.answered and run(permits.count_held, slot.name) > 0
+                shared = [stage for stage, slots in preferred.items() if slot in slots]
+                if health.healthy or is_busy or not run(claims.is_any_free, shared, slot.name):
+                    found.append(slot.name)
         return found
 
     async def _try_closing(self, slot: SlotConfig) -> SlotRow:

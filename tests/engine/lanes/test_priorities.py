@@ -151,6 +151,8 @@ class TestSensor:
         assert not decision.launch
         assert "studio: in reserve while deep is available; 1 document due, 0 deferred" in decision.message
         assert reserve.studio.log()["requests"] == []
+        reserve.deep.set(mode="cold")  # a drain would send it no call, and so not find out
+        assert not decide_drain(reserve.engine.settings(), reserve.engine.ledger).launch
 
     @pytest.mark.rule("slot-19")
     def test_a_better_slot_whose_probe_is_red_launches_a_drain_at_the_reserve(self, reserve: Several) -> None:
