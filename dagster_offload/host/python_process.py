@@ -14,8 +14,16 @@ from pathlib import Path
 
 _PACKAGE_PARENT = str(Path(__file__).parents[2])
 # What Python, its libraries and Tesseract read from the environment.
-_PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR", "VIRTUAL_ENV", "TESSDATA_PREFIX"})
-_PASSED_ON_PREFIXES = ("LC_", "LD_", "DYLD_", "PYTHON", "MALLOC_", "GLIBC_", "OMP_", "NIX_", "COVERAGE_", "FAKETIME")
+_PASSED_ON = frozenset(
+    {
+        *("PATH", "HOME", "LANG", "LANGUAGE", "LOCPATH", "LOCALE_ARCHIVE", "TZ", "TZDIR", "TMPDIR", "VIRTUAL_ENV"),
+        *("LD_LIBRARY_PATH", "LD_PRELOAD", "NIX_LD", "NIX_LD_LIBRARY_PATH", "TESSDATA_PREFIX"),
+        *("PYTHONPATH", "PYTHONHOME", "PYTHONUTF8", "PYTHONIOENCODING", "PYTHONMALLOC", "PYTHONHASHSEED"),
+        *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONFAULTHANDLER"),
+    }
+)
+# No prefix of a name that a key could have: `LD_SDK_KEY` is one of a service.
+_PASSED_ON_PREFIXES = ("LC_", "DYLD_", "MALLOC_", "GLIBC_", "OMP_", "COVERAGE_", "FAKETIME")
 
 
 def python_command(*arguments: str) -> tuple[str, ...]:

@@ -55,5 +55,6 @@ def _draft_beside(file: Path, suffix: str = "") -> Iterator[tuple[BinaryIO, str]
 
 def _flush(draft: BinaryIO, mode: int) -> None:
     draft.flush()
-    os.fchmod(draft.fileno(), mode)
+    if mode != PRIVATE:  # which it has: some network file systems refuse any change
+        os.fchmod(draft.fileno(), mode)
     os.fsync(draft.fileno())

@@ -64,7 +64,7 @@ class ScheduledBackups:
             return
         self._next_check = time.monotonic() + CHECK_EVERY_SECONDS
         now = datetime.now(UTC)
-        if is_due(folder.names_in(self._settings.backup_folder), self._owner, every, now, self._failed_at):
+        if is_due(folder.own_names(self._settings.backup_folder), self._owner, every, now, self._failed_at):
             self._thread = threading.Thread(target=self._run, name="backup", daemon=True)
             self._thread.start()
 

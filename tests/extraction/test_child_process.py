@@ -233,7 +233,9 @@ def test_closing_ends_an_extraction_in_another_thread(own_extractor: Extractor, 
 
 
 @linux_only
-@pytest.mark.parametrize("name", ["OFFLOAD_DEEP_API_KEY", "HOOK_TOKEN", "PGPASSWORD"])
+@pytest.mark.parametrize(
+    "name", ["OFFLOAD_DEEP_API_KEY", "HOOK_TOKEN", "PGPASSWORD", "LD_SDK_KEY", "NIX_CONFIG", "PYTHONANYWHERE_API_TOKEN"]
+)
 def test_the_child_inherits_no_key(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, SECRET)
     with Extractor() as extractor:

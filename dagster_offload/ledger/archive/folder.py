@@ -132,10 +132,9 @@ def _make_private(folder: Path) -> None:
 
 def remove_expired(folder: Path, keep: int, owner: Owner, kind: str) -> None:
     """Remove the owner's backups over the number to keep, and what a killed process left of a file."""
-    names = names_in(folder)
-    for name in expired(_own(folder, names), keep, owner, datetime.now(UTC), kind):
+    for name in expired(own_names(folder), keep, owner, datetime.now(UTC), kind):
         (folder / name).unlink(missing_ok=True)
-    for name in names:
+    for name in names_in(folder):
         draft = folder / name
         if name.startswith(f".{kind}") and name.endswith(DRAFT_SUFFIX):
             with contextlib.suppress(FileNotFoundError):
@@ -143,11 +142,12 @@ def remove_expired(folder: Path, keep: int, owner: Owner, kind: str) -> None:
                     draft.unlink()
 
 
-def _own(folder: Path, names: Sequence[str]) -> Sequence[str]:
-    """The names of our files: those of others could make our backups the oldest.
+def own_names(folder: Path) -> Sequence[str]:
+    """The names of our files: those of others could make our backups the oldest, or look like a new one.
 
     All names if none is ours: a network file system may give what we write to another owner.
     """
+    names = names_in(folder)
     return [name for name in names if _is_own(folder / name)] or names
 
 
