@@ -13,8 +13,23 @@ from functools import cache
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import DagsterEvent, StepMaterializationData
 from dagster_shared.serdes import pack_value, serialize_value
 from pydantic_core import to_json
+
+# With another field in a later version of Dagster, events of one kind might differ in it: then Dagster serializes them all.
+_FIELDS: dict[Any, set[str]] = {
+    dg.EventLogEntry: {
+        *("error_info", "level", "user_message", "run_id", "timestamp", "step_key", "job_name", "dagster_event"),
+    },
+    DagsterEvent: {
+        *("event_type_value", "job_name", "step_handle", "node_handle", "step_kind_value", "logging_tags"),
+        *("event_specific_data", "message", "pid", "step_key"),
+    },
+    StepMaterializationData: {"materialization", "asset_lineage"},
+    dg.AssetMaterialization: {"asset_key", "description", "metadata", "partition", "tags"},
+}
+_ARE_FIELDS_KNOWN = all(set(getattr(kind, "_fields", ())) == fields for kind, fields in _FIELDS.items())
 
 # Kinds of materializations whose first one is kept: of all assets in the newest runs.
 MOST_KINDS = 256
@@ -53,7 +68,11 @@ class EventTexts:
 def _kind(event: dg.EventLogEntry) -> tuple[object, ...] | None:
     """What materializations must have in common to differ only in their document; None for another event."""
     inner = event.dagster_event
-    if inner is None or inner.event_type_value != dg.DagsterEventType.ASSET_MATERIALIZATION.value:
+    if (
+        not _ARE_FIELDS_KNOWN
+        or inner is None
+        or inner.event_type_value != dg.DagsterEventType.ASSET_MATERIALIZATION.value
+    ):
         return None
     shown = inner.step_materialization_data.materialization
     if type(shown.partition) is not str or shown.tags is None:
@@ -92,7 +111,10 @@ def _text(packed: Mapping[str, Any], event: dg.EventLogEntry) -> str:
 
 def _entry(label: str, value: dg.MetadataValue) -> dict[str, Any]:
     form = _forms().get(type(value))
-    packed: Any = pack_value(value) if form is None else {"__class__": form[0], form[1]: value.value}  # type: ignore[call-overload]
+    if form is None:
+        packed: Any = json.loads(serialize_value(value))  # type: ignore[arg-type]
+    else:
+        packed = {"__class__": form[0], form[1]: value.value}
     return {"__class__": "EventMetadataEntry", "label": label, "entry_data": packed, "description": None}
 
 

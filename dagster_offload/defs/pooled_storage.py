@@ -28,6 +28,7 @@ from dagster_offload.defs.event_texts import EventTexts
 # Connections that stay open. More threads than that open connections of their own and close them after the query.
 KEPT_CONNECTIONS = 1
 RETRY_SECONDS = 1.0
+ANOTHER_OUTAGE_SECONDS = 60.0  # a failure that is later than the last one by this begins another outage
 
 # The internal parts of Dagster: the engines of its storages, and these methods, which ask whether the schema has been
 # migrated. Migrations only add. The contract test is tests/dagster/test_pooled_storage.py.
@@ -74,6 +75,7 @@ class _Patience:
     def __init__(self) -> None:
         self.seconds = 0.0
         self._failing_since: float | None = None
+        self._failed_at = 0.0
 
     def connect(self, dialect: Any, _record: object, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         """Open a connection, as SQLAlchemy does by itself. An outage that outlasts the patience is not waited for again."""
@@ -82,7 +84,9 @@ class _Patience:
                 connection = dialect.connect(*arguments, **options)
             except dialect.loaded_dbapi.OperationalError:
                 now = time.monotonic()
-                self._failing_since = self._failing_since or now
+                if self._failing_since is None or now - self._failed_at > ANOTHER_OUTAGE_SECONDS:
+                    self._failing_since = now
+                self._failed_at = now
                 if now - self._failing_since >= self.seconds:
                     raise
                 time.sleep(RETRY_SECONDS)
@@ -95,7 +99,7 @@ _patience = _Patience()
 
 
 def wait_for_postgres(seconds: float) -> None:
-    """Let this process wait so long for an unavailable Postgres. For the processes of a run on several hosts, which would fail.
+    """Make this process wait up to `seconds` while Postgres is unavailable. Without it, a run on several hosts would fail.
 
     Others, such as the web server, keep Dagster's limit.
     """
