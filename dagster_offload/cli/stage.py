@@ -110,9 +110,8 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
             if not as_json:
                 _print(tried, stored[tried.document])
                 if applies[tried.document] is False:
-                    say(
-                        f"  {name} is not asked about it otherwise: its condition {json.dumps(node.condition)} is not met"
-                    )
+                    condition = json.dumps(node.condition)
+                    say(f"  a drain would not ask {name} about this document: its condition {condition} is not met")
 
         tried = try_stage(settings, ledger, stage, asked, show)
     if as_json:

@@ -133,7 +133,7 @@ def read_expected(file: Path, settings: "Settings", stage: str) -> dict[str, dic
                 field: expected_value(settings, stage, field, value) for field, value in fields.items()
             }
         except SettingsError as error:
-            raise Refusal(f"{file}:{number}: no answer can be so: {error}") from None
+            raise Refusal(f"{file}:{number}: no answer can have this value: {error}") from None
     if not expected:
         raise Refusal(f"{file} names no document")
     return expected

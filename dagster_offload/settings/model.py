@@ -29,7 +29,7 @@ from dagster_offload.settings.sections.sinks import AnySink, SinksSection
 from dagster_offload.settings.sections.slots import SlotsSection, slot_mistakes
 from dagster_offload.settings.sections.ui import UISection
 from dagster_offload.slot.config import DEEP, PRIMARY, Slots
-from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES, mistakes
+from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES, OTHER, mistakes
 from dagster_offload.stage_spec.slots import NamedSlots
 from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.text.validation import several_faults
@@ -61,9 +61,12 @@ def _classes(value: Any) -> Any:
         raise ValueError("has an empty entry: remove it, or write the name of the class")
     first: dict[str, str] = {}
     for name in names:
-        same = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
-        if same is not name:
-            raise ValueError(f"names one class twice, {same!r} and {name!r} (case does not matter): remove one")
+        key = unicodedata.normalize("NFC", name).casefold()
+        if key in first:
+            raise ValueError(f"names one class twice, {first[key]!r} and {name!r} (case does not matter): remove one")
+        if key == OTHER and name != OTHER:
+            raise ValueError(f"has the class {name!r}: remove it, because {OTHER!r} is always there")
+        first[key] = name
     return names
 
 
@@ -150,7 +153,7 @@ class StagesSection(Section):
     def _without_nulls(cls, values: Any) -> Any:
         """A built-in stage without a value has its defaults. One of the user's own stays, and is refused: it asks nothing."""
         if not isinstance(values, dict):
-            return values or {}
+            return {} if values is None else values
         return {key: value for key, value in values.items() if value is not None or key not in cls.model_fields}
 
     @model_validator(mode="after")

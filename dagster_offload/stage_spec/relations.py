@@ -71,7 +71,7 @@ def _possible_values(stage: str, field: str, own: Mapping[str, StageSpec], class
 def needing_each_other(own: Mapping[str, StageSpec]) -> list[str]:
     """The stages that can never start because they need each other; empty if there are none."""
     waiting = dict(own)
-    while ready := [name for name, spec in waiting.items() if not {spec.reads, *spec.when} & waiting.keys()]:
+    while ready := [name for name, spec in waiting.items() if not {spec.reads, *spec.when} & (waiting.keys() - {name})]:
         for name in ready:
             del waiting[name]
     return sorted(waiting)

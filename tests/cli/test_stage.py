@@ -100,7 +100,7 @@ def test_a_try_takes_the_name_of_a_document_and_refuses_a_folder(call: Call, own
 
 def test_a_try_says_if_the_condition_of_the_stage_is_not_met(call: Call, own: Path, tmp_path: Path) -> None:
     (tmp_path / "offload.yaml").write_text(PIPELINE + "    when: {classify: {category: [minutes]}}\n")
-    note = "price is not asked about it otherwise: its condition"
+    note = "a drain would not ask price about this document: its condition"
     unknown = call("stage", "try", "price", "letter.txt")
     assert (unknown.exit_code, note in unknown.output) == (0, False), "the class is not known yet"
     call("drain", "classify")
@@ -158,11 +158,11 @@ def test_an_expected_value_that_no_answer_can_have_is_refused(call: Call, own: P
     file.write_text('{"document": "letter.txt", "category": "Letter"}\n{"document": "b", "category": "invoices"}\n')
     refused = call("stage", "check", "classify", "--expected", str(file), "--stored")
     assert refused.exit_code == 2
-    said = "expected.jsonl:2: no answer can be so: category: 'invoices' is no class (did you mean 'invoice'?)"
+    said = "expected.jsonl:2: no answer can have this value: category: 'invoices' is no class (did you mean 'invoice'?)"
     assert said in " ".join(refused.output.split())
     file.write_text('{"document": "letter.txt", "amount": "much"}\n')
     refused = call("stage", "check", "price", "--expected", str(file), "--stored")
-    assert "expected.jsonl:1: no answer can be so: amount: must be a number" in refused.output
+    assert "expected.jsonl:1: no answer can have this value: amount: must be a number" in refused.output
 
 
 def test_a_check_shows_the_wrong_values(call: Call, own: Path, tmp_path: Path) -> None:
