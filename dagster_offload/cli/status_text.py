@@ -86,10 +86,10 @@ def _describe_up(settings: "Settings", report: Report) -> str:
     if not report.up.address:
         return f"starts (process {report.up.pid}), its UI does not answer yet{kinds}"
     from dagster_offload.service.ui.access import token_address
-    from dagster_offload.service.ui.sessions import read_secret
+    from dagster_offload.service.ui.sessions import load_secret
 
     address = (
-        token_address(report.up.address, read_secret(settings.home)) if report.up.uses_token else report.up.address
+        token_address(report.up.address, load_secret(settings.home)) if report.up.uses_token else report.up.address
     )
     return f"runs, UI at {address}{kinds}"
 

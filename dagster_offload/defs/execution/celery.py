@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -61,8 +62,10 @@ def celery_options(settings: Settings) -> dict[str, Any]:
 def _with_verified_tls(address: str) -> str:
     """The address, in which Celery finds that certificates must be verified. Without that, it refuses a rediss:// address."""
     parts = urlsplit(address)
+    # Celery accepts CERT_REQUIRED as well, and the client of Redis does not.
+    parts = parts._replace(query=re.sub(r"(?<=ssl_cert_reqs=)CERT_(\w+)", lambda kind: kind[1].lower(), parts.query))
     if parts.scheme != "rediss" or "ssl_cert_reqs" in parse_qs(parts.query):
-        return address
+        return urlunsplit(parts)
     return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, "ssl_cert_reqs=required"]))))
 
 

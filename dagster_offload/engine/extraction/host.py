@@ -74,7 +74,7 @@ def _check_ledger(cur: Cursor, schema: str) -> HostCheck:
         older, newer = ("the ledger", "this host") if step < newest else ("this host", "the ledger")
         return _ledger_fault(
             f"{older} is older than {newer} (schema step {step}; this host has {newest}): install the same version of "
-            "dagster-offload on all hosts"
+            "dagster-offload on all hosts. If all have it, start `up`, or run the job `scan`: that migrates the ledger"
         )
     try:
         identity.refuse_moved(cur)

@@ -12,6 +12,8 @@ from dagster_offload.service.ui.sessions import SECRET_NAME, load_secret
 
 logger = logging.getLogger(__name__)
 
+_MISSING = "missing"
+
 
 class FollowedAccess:
     """Gives the access that is in force now. A file that cannot be used lets no one in by what it should hold."""
@@ -27,7 +29,8 @@ class FollowedAccess:
     def now(self) -> Access:
         """The access in force. It is the same object until the password or the secret changes."""
         found = [_signature(file) for file in self._files]
-        if found != self._seen:
+        # A secret that could not be created is tried again at each request: the disk may have room by now.
+        if found != self._seen or found[0] == _MISSING:
             self._seen = found
             self._take()
         return self._access
@@ -63,5 +66,5 @@ def _signature(file: Path) -> object:
     try:
         status = file.stat()
     except OSError:
-        return "missing"
+        return _MISSING
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -45,7 +45,7 @@ def read_secret(home: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise SettingsError(
-            f"{file}, the secret of the UI, cannot be read ({reason}): delete it if it exists, and start `up` again"
+            f"{file}, the secret of the UI, cannot be read ({reason}): correct that, or delete the file: a running UI follows it"
         ) from None
     problem = belongs_to_other(status, me())
     if problem is None and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
