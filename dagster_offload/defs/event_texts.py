@@ -111,10 +111,7 @@ def _text(packed: Mapping[str, Any], event: dg.EventLogEntry) -> str:
 
 def _entry(label: str, value: dg.MetadataValue) -> dict[str, Any]:
     form = _forms().get(type(value))
-    if form is None:
-        packed: Any = json.loads(serialize_value(value))  # type: ignore[arg-type]
-    else:
-        packed = {"__class__": form[0], form[1]: value.value}
+    packed: Any = pack_value(value) if form is None else {"__class__": form[0], form[1]: value.value}  # type: ignore[call-overload]
     return {"__class__": "EventMetadataEntry", "label": label, "entry_data": packed, "description": None}
 
 

@@ -22,7 +22,7 @@ def test_the_secret_is_created_once_in_a_file_that_only_its_owner_can_read(tmp_p
 
 
 def test_a_missing_secret_is_reported_and_not_replaced_while_it_is_only_read(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"No such file.*start `up` again"):
+    with pytest.raises(SettingsError, match=r"No such file.*a running UI follows it"):
         read_secret(tmp_path)
     assert os.listdir(tmp_path) == []
     with pytest.raises(SettingsError, match="cannot be written"):
