@@ -148,20 +148,14 @@ def _what_several_wait_for(settings: "Settings", report: Report) -> str:
     """What the waiting work waits for if there are several slots. A stage may be for slots that are all unavailable."""
     from dagster_offload.stages.catalog import stages_by_slot
 
-    resting = {rest.slot for rest in report.rests}
-    states = {each.config.name: each.state for each in report.slots}
-    usable = {
-        name
-        for name, state in states.items()
-        if name not in resting and state["breaker"] == "closed" and state["healthy"]
-    }
-    if not usable:
+    available = {each.config.name: each.is_available for each in report.slots}
+    if not any(available.values()):
         return "no slot is available"
     by_slot = stages_by_slot(settings, report.stages)
     stuck = [
         f"{stage} waits for {' or '.join(slots)}"
         for stage in report.stages
-        if (slots := [name for name in states if stage in by_slot[name]]) and not usable.intersection(slots)
+        if (slots := [name for name in available if stage in by_slot[name]]) and not any(map(available.get, slots))
     ]
     return "; ".join((_who_drains(report), *stuck))
 

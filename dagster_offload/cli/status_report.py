@@ -35,6 +35,7 @@ class ShownSlot:
     config: "SlotConfig"
     state: dict[str, Any]
     row: "SlotRow | None"
+    is_available: bool  # its server is healthy, its breaker is closed, and it does not rest
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def _shown_slots(
     for slot in slots:
         state, row = states[slot.name]
         others = reserve_for(preferred_to(slot, slots, by_slot), available)
-        shown.append(ShownSlot(slot, state | {"in_reserve_for": others}, row))
+        shown.append(ShownSlot(slot, state | {"in_reserve_for": others}, row, slot.name in available))
     return shown
 
 
