@@ -239,7 +239,7 @@ class _Tick:
                 health = await self._probe(slot)
                 is_busy = not health.answered and run(permits.count_held, slot.name) > 0
                 shared = [stage for stage, slots in preferred.items() if slot in slots]
-                if health.healthy or is_busy or not run(claims.is_any_free, shared, slot.name):
+                if health.healthy or is_busy or not self._free_work.is_any(self._ledger, shared, slot.name):
                     found.append(slot.name)
         return found
 
