@@ -60,12 +60,17 @@ def _mistakes_of(name: str, spec: StageSpec, own: Mapping[str, StageSpec], class
                     yield (name, "when", stage, field), f"{message}: its values are {', '.join(possible)}{where}"
 
 
+def class_names(configured: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes without doubles, always including `other`."""
+    return tuple(dict.fromkeys((*configured, OTHER)))
+
+
 def _possible_values(stage: str, field: str, own: Mapping[str, StageSpec], classes: Sequence[str]) -> tuple[str, ...]:
     """The values that a field can have; empty if there is no list of them."""
     if stage in own:
         return next(each.values for each in own[stage].answer if each.name == field)
     is_class = (stage, field) == ("classify", "category")
-    return tuple(dict.fromkeys((*classes, OTHER))) if classes and is_class else ()
+    return class_names(classes) if classes and is_class else ()
 
 
 def needing_each_other(own: Mapping[str, StageSpec]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.stage_spec.relations import class_names
 from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages import classify, summarize
 from dagster_offload.stages.answers.doubts import doubts_about
@@ -23,7 +24,7 @@ EXTRACT_VERSION = 2
 def llm_stages(settings: Settings) -> dict[str, LLMStage]:
     """Return the LLM stages by name, in the graph's order, with the owner's classes, language and slot choices."""
     configured = settings.stages
-    classes = classify.class_names(configured.classify.classes)
+    classes = class_names(configured.classify.classes)
     stages = (
         LLMStage(
             name=CLASSIFY,

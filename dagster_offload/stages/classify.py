@@ -19,11 +19,6 @@ class Classification(StageAnswer):
     language: LanguageCode = None
 
 
-def class_names(configured: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes without doubles, always including `other`."""
-    return tuple(dict.fromkeys((*configured, *(() if OTHER in configured else (OTHER,)))))
-
-
 def instruction(classes: tuple[str, ...]) -> str:
     """Return the instruction that the model gets after the document."""
     return (
