@@ -201,7 +201,7 @@ class Lane:
         if self._ahead is not None:
             claiming, self._ahead = self._ahead, None
             return await claiming
-        self._shared.totals.reserve()
+        self._shared.totals.count_ahead()
         return await self._claim()
 
     def _claiming_ahead(self, claim: Claim) -> contextlib.AbstractContextManager[None]:
@@ -214,7 +214,7 @@ class Lane:
         shared = self._shared
         if self._alone or shared.has_too_many_lanes or shared.changes != self._handled or not shared.may_start():
             return
-        shared.totals.reserve()
+        shared.totals.count_ahead()
         self._ahead = asyncio.create_task(self._claim())
         # A lane that fails or is stopped does not await this task. Reading its result keeps asyncio from logging an error.
         self._ahead.add_done_callback(lambda ended: ended.cancelled() or ended.exception())

@@ -30,12 +30,12 @@ class Totals:
         """Raise the total: so many documents are due beside those that were started."""
         self.counts.total = max(self.counts.total, self.within_limit(self.counts.started + documents))
 
-    def reserve(self) -> None:
+    def count_ahead(self) -> None:
         """Count a document before it is claimed, so that lanes that claim at the same time cannot exceed the limit."""
         self.counts.started += 1
 
     def note_claim(self, claim: Claim | None) -> None:
-        """Undo the reservation if no document was claimed, or one that is counted already: the limit counts documents."""
+        """Undo `count_ahead` if no document was claimed, or one that is counted already: the limit counts documents."""
         if claim is None or claim.document_id in self._claimed:
             self.counts.started -= 1
         else:

@@ -37,7 +37,7 @@ def test_the_limit_counts_each_document_once_and_one_that_was_not_started_not_at
     totals = Totals(limit=3)
     counted = []
     for document, token in ((1, 1), (1, 2), (2, 3)):  # the first document is put back and claimed again
-        totals.reserve()
+        totals.count_ahead()
         totals.note_claim(_claim(document, token))
         counted.append(totals.counts.started)
     totals.note_release(_claim(1, 2))
