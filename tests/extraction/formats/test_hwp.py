@@ -253,3 +253,9 @@ def test_hwpx_tracked_deletions_are_left_out_even_across_paragraphs() -> None:
         "<t>말<tab/><deleteEnd/> 남는다<insertBegin/> 새말<insertEnd/></t>"
     )
     assert hwpx(section) == "남고\n\n 남는다 새말"
+
+
+def test_hwpx_memos_are_left_out_and_the_words_that_they_are_about_are_kept() -> None:
+    memo = f"<ctrl><fieldBegin type='MEMO'><subList>{p('<t>a memo</t>')}</subList></fieldBegin></ctrl>"
+    link = "<ctrl><fieldBegin type='HYPERLINK'/></ctrl>"
+    assert hwpx(p(f"<t>앞 </t>{memo}<t>본문</t><ctrl><fieldEnd/></ctrl>{link}<t> 뒤</t>")) == "앞 본문 뒤"

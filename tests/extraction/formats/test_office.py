@@ -75,6 +75,16 @@ def test_tracked_deletions_are_left_out_and_insertions_are_kept() -> None:
     assert open_document(f"{tracked}<text:p>a new</text:p>") == "a new"
 
 
+def test_comments_are_left_out_and_the_words_that_they_are_about_are_kept() -> None:
+    about = '<w:commentRangeStart w:id="1"/>{}<w:commentRangeEnd w:id="1"/><w:r><w:commentReference w:id="1"/></w:r>'
+    comments = f'<w:comment w:id="1">{paragraph(run("a comment"))}</w:comment>'
+    assert word(paragraph(run("a ") + about.format(run("word"))), comments=comments) == "a word"
+    comment = "<office:annotation><text:p>a comment</text:p></office:annotation>"
+    assert open_document(f"<text:p>a {comment}word<office:annotation-end/></text:p>") == "a word"
+    on_a_cell = f'<table:table-cell office:value-type="string">{comment}<text:p>a cell</text:p></table:table-cell>'
+    assert "a comment" not in spreadsheet(f"<table:table-row>{on_a_cell}</table:table-row>")
+
+
 def hidden_run(text: str, properties: str = "<w:vanish/>") -> str:
     return f"<w:r><w:rPr>{properties}</w:rPr><w:t>{text}</w:t></w:r>"
 

@@ -65,6 +65,8 @@ class _Document:
                     yield table_text([["\n".join(self._elements(cell)) for cell in row] for row in rows])
                 case "footNote" | "endNote":
                     yield note_text(self._elements(element))
+                case "fieldBegin" if attribute(element, "type") == "MEMO":
+                    pass  # a comment, as those of other formats: it is not printed
                 case "script":  # of an equation
                     yield element.text or ""
                 case "img" if member := self.pictures.get(attribute(element, "binaryItemIDRef") or ""):
