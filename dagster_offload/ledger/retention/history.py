@@ -53,7 +53,9 @@ TABLES = (
     _Table(
         "availability",
         "availability_id",
-        "t.since < {cutoff} and exists (select from availability newer where newer.slot = t.slot and newer.since > t.since)",
+        # The newest one of a slot says how it is now. A slot that was removed has no such state.
+        "t.since < {cutoff} and (not exists (select from slots s where s.name = t.slot) "
+        "or exists (select from availability newer where newer.slot = t.slot and newer.since > t.since))",
     ),
     _Table("notifications", "notification_id", "t.created_at < {cutoff} and t.state <> 'pending'"),
     _Table("scans", "scan_id", "t.started_at < {cutoff}"),

@@ -6,6 +6,8 @@ from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.retention import history
 from dagster_offload.ledger.retention.history import Kept, purge_history
+from dagster_offload.ledger.slots import slots
+from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.graph import CLASSIFY
 from tests.support.ledger import Bench
 
@@ -112,3 +114,16 @@ def test_upkeep_is_due_once_a_day(bench: Bench) -> None:
     assert bench.ledger.run(history.is_due, "runs")
     bench.sql("update upkeep set done_at = done_at - interval '25 hours'")
     assert bench.ledger.run(history.is_due, "history")
+
+
+@pytest.mark.rule("keep-1")
+def test_the_availability_of_a_removed_slot_is_removed_and_the_present_state_of_another_stays(bench: Bench) -> None:
+    for name in ("here", "removed"):
+        bench.ledger.run(slots.register, SlotConfig(name, "http://host:1", "model"))
+    bench.sql("update slots set breaker = 'open', opened_at = clock_timestamp()")
+    assert bench.ledger.run(slots.forget, "removed")
+    bench.sql("update availability set since = since - interval '2 years'")
+    assert purge_history(bench.ledger, KEPT, seconds=60)
+    assert bench.sql("select slot, is_available from availability where slot in ('here', 'removed')") == [
+        {"slot": "here", "is_available": False}
+    ]
