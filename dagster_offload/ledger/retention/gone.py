@@ -2,8 +2,7 @@
 
 It is off unless OFFLOAD_KEEP_GONE_DAYS is set or a person runs `gc`: a file that comes back is then processed again.
 
-Results are looked at in pages, so that no statement reads a whole table unless a page has results whose input may still belong to
-a document that is not done.
+Results are looked at in pages, so that no statement reads a whole table.
 """
 
 import math
@@ -43,8 +42,10 @@ _NEXT = f"""
             used on true where p.was_replaced is not true and used.yes is null) as in_doubt
 """
 _USED = f"""
-    select distinct r.result_id from results r join work_items i on i.stage = r.stage and i.input_digest = r.input_digest
-    join documents d using (document_id) where r.result_id = any(%(in_doubt)s) and {_IS_KEPT}
+    select r.result_id from results r cross join lateral (
+        select from work_items i join documents d using (document_id)
+        where i.stage = r.stage and i.input_digest = r.input_digest and i.state <> 'done' and {_IS_KEPT} limit 1) used
+    where r.result_id = any(%(in_doubt)s)
 """
 _BYTES = "coalesce(pg_column_size(text), 0) + coalesce(pg_column_size(value), 0)"
 
@@ -138,8 +139,6 @@ def _next_page(cur: Cursor, days: int, after: int, most: int) -> _Page:
     row = fetch_one(cur, _NEXT, {"days": days, "after": after, "most": most})
     unused, in_doubt = set(row["replaced"]), row["in_doubt"]
     if in_doubt:
-        # Postgres expects few rows, and would search the work items for each of them.
-        cur.execute("set local enable_nestloop = off")
         cur.execute(_USED.encode(), {"days": days, "in_doubt": in_doubt})
         unused |= set(in_doubt) - {used["result_id"] for used in cur.fetchall()}
     return _Page(sorted(unused), row["last"])

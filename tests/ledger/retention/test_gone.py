@@ -1,5 +1,7 @@
 """Documents that have been gone for long are removed on request, with the results that no other document uses."""
 
+from typing import Any
+
 import pytest
 
 from dagster_offload.ledger.retention import gone
@@ -132,12 +134,20 @@ def test_a_result_of_another_recipe_stays_whether_its_document_is_done_or_not(be
     assert results(bench) == before
 
 
-def test_a_page_of_results_is_searched_by_indexes(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("query", "given", "indexes"),
+    [
+        (gone._NEXT, {"after": 0, "most": 10}, ("results_pkey", "work_items_result", "results_one_current")),
+        (gone._USED, {"in_doubt": [1, 2, 3]}, ("results_pkey", "work_items_open_input", "documents_pkey")),
+    ],
+)
+def test_a_page_of_results_is_searched_by_indexes(
+    bench: Bench, query: str, given: dict[str, Any], indexes: tuple[str, ...]
+) -> None:
     """Without this, each look at a million documents would read whole tables."""
     with bench.ledger.transaction() as cur:
         cur.execute("set local enable_seqscan = off")
-        given = {"days": 90, "after": 0, "most": 10}
-        steps = "\n".join(row["QUERY PLAN"] for row in cur.execute(f"explain {gone._NEXT}".encode(), given))
+        steps = "\n".join(row["QUERY PLAN"] for row in cur.execute(f"explain {query}".encode(), given | {"days": 90}))
     assert "Seq Scan" not in steps
-    for index in ("results_pkey", "work_items_result", "results_one_current"):
+    for index in indexes:
         assert index in steps
