@@ -18,6 +18,7 @@ _RELATIONS = (".reads", ".when")
 # The settings of a slot that a recipe depends on.
 _OF_SLOTS = frozenset({"model", "expected_model", "extra_body"})
 _PRIORITY = "priority"
+_BETWEEN_SLOTS = ", "
 MOST_NAMED = 5  # stages that a difference names; of more it gives the number
 
 
@@ -37,14 +38,18 @@ class Pipeline:
         """Which stages each own stage needs, by the settings that name them."""
         return {key: value for key, value in self.settings.items() if key.endswith(_RELATIONS)}
 
-    @property
-    def priorities(self) -> dict[str, str]:
-        """The priorities of the slots, by key. Pipelines that differ only in these do not differ."""
-        return {key: value for key, value in self.settings.items() if _is_priority(key)}
-
     def slots_of(self, stage: str) -> str:
         """The slots that may answer a stage, comma-separated."""
         return self.settings.get(_slots_key(stage), "")
+
+    def ranks_of(self, stage: str) -> dict[str, int]:
+        """By slot that may answer a stage, how many levels of priority among them are below its own."""
+        priorities = {
+            slot: int(self.settings.get(_priority_key(slot)) or 0)
+            for slot in self.slots_of(stage).split(_BETWEEN_SLOTS)
+        }
+        levels = sorted(set(priorities.values()))
+        return {slot: levels.index(priority) for slot, priority in priorities.items()}
 
 
 def pipeline_of(settings: Settings) -> Pipeline:
@@ -64,7 +69,9 @@ def pipeline_of(settings: Settings) -> Pipeline:
     current = recipes(settings)
     by_slot = stages_by_slot(settings, current)
     for stage in current:
-        relevant[_slots_key(stage)] = ", ".join(slot for slot, answered in by_slot.items() if stage in answered)
+        relevant[_slots_key(stage)] = _BETWEEN_SLOTS.join(
+            slot for slot, answered in by_slot.items() if stage in answered
+        )
     return Pipeline(current, relevant, __version__)
 
 
@@ -77,7 +84,7 @@ def difference(here: Pipeline, running: Pipeline) -> str | None:
     every = dict.fromkeys((*here.recipes, *running.recipes))
     for stage in every:
         is_same_recipe = here.recipes.get(stage) == running.recipes.get(stage)
-        if is_same_recipe and here.slots_of(stage) == running.slots_of(stage):
+        if is_same_recipe and here.ranks_of(stage) == running.ranks_of(stage):
             continue
         for what in _differences(here, running, stage):
             found.setdefault(what, []).append(stage)
@@ -88,12 +95,20 @@ def _differences(here: Pipeline, running: Pipeline, stage: str) -> list[str]:
     """What makes this stage another one."""
     if stage not in running.recipes or stage not in here.recipes:
         return [f"a stage is only {'here' if stage in here.recipes else 'in the running pipeline'}"]
+    priorities = _priorities_that_differ(here, running, stage)
     changed = [
         f"{key} is {here.settings.get(key) or 'unset'} here and {running.settings.get(key) or 'unset'} there"
         for key in dict.fromkeys((*here.settings, *running.settings))
-        if here.settings.get(key) != running.settings.get(key) and _concerns(key, stage)
+        if here.settings.get(key) != running.settings.get(key) and (_concerns(key, stage) or key in priorities)
     ]
     return changed or [f"dagster_offload is {here.version} here and {running.version} there"]
+
+
+def _priorities_that_differ(here: Pipeline, running: Pipeline, stage: str) -> set[str]:
+    """The priorities of the stage's slots, by key, if they put the slots in another order."""
+    ranks_here, ranks_there = here.ranks_of(stage), running.ranks_of(stage)
+    is_same = ranks_here.keys() != ranks_there.keys() or ranks_here == ranks_there
+    return set() if is_same else {_priority_key(slot) for slot in ranks_here}
 
 
 def _named(stages: Sequence[str], every: int) -> str:
@@ -105,15 +120,15 @@ def _slots_key(stage: str) -> str:
     return f"stages.{stage}.slots"
 
 
+def _priority_key(slot: str) -> str:
+    return f"slots.{slot}.{_PRIORITY}"
+
+
 def _concerns(key: str, stage: str) -> bool:
     section, _, rest = key.partition(".")
     if section == "stages":
         return rest.startswith(f"{stage}.")
-    return key != LIBRARY and not _is_priority(key)
-
-
-def _is_priority(key: str) -> bool:
-    return key.startswith("slots.") and key.endswith(f".{_PRIORITY}")
+    return key != LIBRARY and not (section == "slots" and rest.endswith(f".{_PRIORITY}"))
 
 
 def _shown(value: object) -> str:

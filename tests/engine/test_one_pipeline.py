@@ -173,3 +173,13 @@ def test_a_drain_with_other_slots_for_a_stage_than_the_running_up_refuses(severa
             several.engine.drain()
         assert "stages.classify.slots is deep here and deep, studio there (classify)." in str(refused.value)
         assert "summarize" not in str(refused.value)
+
+
+@pytest.mark.rule("pipeline-1")
+def test_a_drain_with_another_order_of_the_slots_than_the_running_up_refuses(several: Several) -> None:
+    with Worker(several.engine.ledger, "up") as worker:
+        several.engine.ledger.run(announce, worker.id, pipeline_of(several.engine.settings()), None)
+        several.stages(deep_priority=1)
+        with timing.use(take_over=0), pytest.raises(OtherPipeline) as refused:
+            several.engine.drain()
+        assert "slots.deep.priority is 1 here and 0 there (classify, summarize)" in str(refused.value)

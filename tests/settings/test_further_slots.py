@@ -133,14 +133,27 @@ def test_a_recipe_names_only_what_the_slots_have_in_common() -> None:
 
 
 @pytest.mark.rule("slot-19")
-def test_a_priority_is_no_part_of_a_recipe_or_pipeline_and_is_0_by_default() -> None:
+def test_a_priority_is_no_part_of_a_recipe_and_is_0_by_default() -> None:
     plain, ranked = settings(DEEP + STUDIO + BOTH), settings(DEEP + STUDIO.replace("}", ", priority: 2}") + BOTH)
     assert [slot.priority for slot in plain.slots] == [0, 0]
     assert [slot.priority for slot in ranked.slots] == [0, 2]
     assert recipes(plain) == recipes(ranked)
-    assert difference(pipeline_of(plain), pipeline_of(ranked)) is None
+    found = str(difference(pipeline_of(plain), pipeline_of(ranked)))
+    assert found == "slots.studio.priority is 0 here and 2 there (classify)"
     assert pipeline_message(pipeline_of(plain)) != pipeline_message(pipeline_of(ranked)), "running drains end"
     assert [slot.name for slot in ranked.slots.allowed(("deep", "studio"))] == ["studio", "deep"]
+
+
+@pytest.mark.rule("pipeline-1")
+def test_priorities_that_keep_the_order_of_the_slots_make_no_difference() -> None:
+    one, two = (settings(DEEP + STUDIO.replace("}", f", priority: {n}}}") + BOTH) for n in (1, 2))
+    assert difference(pipeline_of(one), pipeline_of(two)) is None
+    assert pipeline_message(pipeline_of(one)) == pipeline_message(pipeline_of(two)), "no drain ends"
+    apart = "stages: {classify: {slots: studio}}\n"
+    alone = settings(DEEP + STUDIO.replace("}", ", priority: 2}") + apart)
+    assert difference(pipeline_of(settings(DEEP + STUDIO + apart)), pipeline_of(alone)) is None, (
+        "no stage has two slots"
+    )
 
 
 @pytest.mark.rule("slot-18")

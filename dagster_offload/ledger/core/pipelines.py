@@ -1,4 +1,5 @@
-"""The pipelines of running `up` processes. A process with other recipes, or other slots for a stage, refuses to write."""
+"""The pipelines of running `up` processes. A process with other recipes, or with other slots or another order of
+the slots for a stage, refuses to write."""
 
 import hashlib
 import os
@@ -47,8 +48,7 @@ def announce(cur: Cursor, worker_id: int, pipeline: Pipeline, file: str | None, 
 
 def pipeline_message(pipeline: Pipeline) -> str:
     """The notification that these recipes are in force, and that these slots may answer the stages, in this order."""
-    parts = [f"{stage} {recipe} {pipeline.slots_of(stage)}" for stage, recipe in sorted(pipeline.recipes.items())]
-    parts += [f"{key} {value}" for key, value in sorted(pipeline.priorities.items())]
+    parts = [f"{stage} {recipe} {pipeline.ranks_of(stage)}" for stage, recipe in sorted(pipeline.recipes.items())]
     return PIPELINE_MESSAGE + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
