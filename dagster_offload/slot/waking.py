@@ -41,6 +41,12 @@ def is_wake_due(config: WakeConfig, today: Sequence[Wake], now: datetime) -> boo
     return now >= today[-1].at + FIRST_PAUSE * (1 << (len(today) - 1))
 
 
+def is_awaited(wakes: Sequence[Wake], now: datetime) -> bool:
+    """Decide whether slots of a lower priority still wait for a slot that gives no answer. `wakes`: those of today since it
+    gives none, oldest first, without failures at the end."""
+    return bool(wakes) and now < wakes[0].at + FIRST_PAUSE
+
+
 def describe_wakes(week: Sequence[Wake], beginning_of_day: datetime) -> str | None:
     """The wakes of the last seven days in words, oldest first in `week`; None without any. Failures come with their
     beginning, because a program may fail for weeks before a person looks."""

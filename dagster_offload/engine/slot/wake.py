@@ -141,7 +141,7 @@ async def _decide_drain(settings: Settings, ledger: Ledger, free_work: FreeWork)
     rows = [ledger.run(slots.register, slot, pipeline.recipes) for slot in configured]
     ledger.run(stages.fill, pipeline.recipes)  # one batch, if a stage was added
     live = len(ledger.run(live_workers, ledger.schema, "drain"))
-    tick = _Tick(settings, ledger, live, free_work)
+    tick = _Tick(settings, ledger, live, free_work, [slot.name for slot in configured])
     looks = [
         asyncio.create_task(tick.decide(slot, row, preferred_to(slot, configured, by_slot)), name=slot.name)
         for slot, row in zip(configured, rows, strict=True)
@@ -163,14 +163,26 @@ async def _decide_drain(settings: Settings, ledger: Ledger, free_work: FreeWork)
 class _Tick:
     """One look at all slots. Each is probed at most once, though others may be in reserve for it."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, live_drains: int, free_work: FreeWork) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, live_drains: int, free_work: FreeWork, names: Sequence[str]
+    ) -> None:
+        """`names`: of all slots that are looked at. Needs a running event loop."""
         self._settings, self._ledger = settings, ledger
         self._live_drains, self._free_work = live_drains, free_work
         self._shortage = shortage_of(settings)
         self._probes: dict[str, asyncio.Task[ProbeResult]] = {}
+        # Whether a machine was woken a short time ago, so that those of a lower priority can sleep on.
+        self._is_awaited = {name: asyncio.get_running_loop().create_future() for name in names}
 
     async def decide(self, slot: SlotConfig, row: SlotRow, preferred: Preferred) -> Decision:
         """Look at one slot and decide. `row`: its row in the ledger. `preferred`: the slots that take its stages first."""
+        try:
+            return should_drain(await self._read_facts(slot, row, preferred))
+        finally:
+            if not self._is_awaited[slot.name].done():
+                self._is_awaited[slot.name].set_result(False)
+
+    async def _read_facts(self, slot: SlotConfig, row: SlotRow, preferred: Preferred) -> Facts:
         run = self._ledger.run
         its_stages = list(preferred)
         backlog = run(claims.backlog, its_stages, slot.name)
@@ -187,11 +199,11 @@ class _Tick:
                 health, row, needs_patience = await self._check(slot, row)
                 # A server that answers is on, and one with open calls may answer no health request.
                 if not health.answered and not run(permits.count_held, slot.name):
-                    woken = await wake_if_due(self._ledger, slot)
+                    woken = await self._wake(slot, {stage: preferred[stage] for stage in its_stages})
                 backlog = run(claims.backlog, its_stages, slot.name)
                 if health.healthy and row.breaker is BreakerState.CLOSED and backlog.due:
                     is_free = self._free_work.is_any(self._ledger, its_stages, slot.name)
-        facts = Facts(
+        return Facts(
             backlog=backlog.due,
             waiting=backlog.waiting,
             live_drains=self._live_drains,
@@ -205,7 +217,20 @@ class _Tick:
             in_reserve_for=in_reserve_for,
             name=slot.name,
         )
-        return should_drain(facts)
+
+    async def _wake(self, slot: SlotConfig, preferred: Preferred) -> str | None:
+        """Wake a slot's machine if a wake is due, or leave it to better slots. Returns what was done, in words."""
+        if slot.wake is None:
+            return None
+        run = self._ledger.run
+        better = [each.name for each in all_preferred(preferred) if await self._is_awaited[each.name]]
+        backlog = run(claims.backlog, stages_left(preferred, better), slot.name)
+        if not backlog.due + backlog.waiting:
+            return f"it is woken only if {' and '.join(better)} {'does' if len(better) == 1 else 'do'} not answer"
+        woken = await wake_if_due(self._ledger, slot)
+        if (absence := run(availability.absence, slot.name)) is not None:
+            self._is_awaited[slot.name].set_result(run(rests.is_awaited, slot, absence.since))
+        return woken
 
     async def _check(self, slot: SlotConfig, row: SlotRow) -> tuple[ProbeResult, SlotRow, bool]:
         """Probe a slot, and run a trial if one is due: the probe, the slot's row afterwards, and whether the trial was too

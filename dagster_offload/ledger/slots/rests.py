@@ -7,6 +7,7 @@ from dagster_offload.ledger.slots.slots import lock
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.rest import Pause, Rest, beginning_of_day, rest_of
 from dagster_offload.slot.waking import Wake, describe_wakes, is_wake_due
+from dagster_offload.slot.waking import is_awaited as is_awaited_after
 
 # Notified with a slot's name when it is paused or resumed.
 PAUSE_MESSAGE = "pause:"
@@ -106,6 +107,14 @@ def describe_last(cur: Cursor, slot: SlotConfig) -> str | None:
     if last.problem == _NOT_ENDED and now < last.at + longest:
         return UNDER_WAY
     return f"waking it failed: {last.problem}"
+
+
+def is_awaited(cur: Cursor, slot: SlotConfig, absent_since: datetime) -> bool:
+    """Whether the slot was woken a short time ago and may answer soon. `absent_since`: since when it gives no answer."""
+    now = datetime.now(UTC)
+    if describe_last(cur, slot) not in (None, UNDER_WAY):
+        return False
+    return is_awaited_after(wakes_since(cur, slot.name, max(absent_since, beginning_of_day(now))), now)
 
 
 def describe_week(cur: Cursor, slot: str) -> str | None:

@@ -1,6 +1,7 @@
 """Slots of different priorities: a reserve works only while the better slots for a stage are unavailable."""
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +13,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import permits, rests
 from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from dagster_offload.testing import ChangeTiming
 from tests.support.several_slots import BOTH, KEYS, Several
 
 
@@ -175,3 +177,64 @@ class TestSensor:
         decision = decide_drain(reserve.engine.settings(), reserve.engine.ledger)
         assert decision.launch
         assert decision.message.startswith("studio: ")
+
+
+class TestWakes:
+    """A machine of a lower priority sleeps on while the better one may still answer."""
+
+    @pytest.fixture
+    def asleep(self, several: Several, change_timing: ChangeTiming) -> Iterator[Several]:
+        """Both machines are off and can be woken. `deep` is preferred. A tick waits for the end of a wake."""
+        change_timing(wake_shown=60.0)
+        several.stages(deep_priority=1, wake={"command": ["/bin/true"]})
+        several.engine.options["deep_wake_command"] = "/bin/true"
+        several.engine.texts(*KEYS)
+        several.deep.stop()
+        several.studio.stop()
+        yield several
+        several.deep.start()
+        several.studio.start()
+
+    def woken(self, several: Several) -> list[str]:
+        """The slots that were woken so far, after one more tick."""
+        decide_drain(several.engine.settings(), several.engine.ledger)
+        return [row["slot"] for row in several.engine.sql("select slot from wakes order by slot")]
+
+    def pass_minutes(self, several: Several, minutes: int) -> None:
+        for table, column in (("wakes", "at"), ("availability", "since")):
+            several.engine.sql(
+                f"update {table} set {column} = {column} - interval '{minutes} minutes'"  # noqa: S608 - our own names
+            )
+
+    @pytest.mark.rule("wake-4")
+    def test_the_next_machine_is_woken_only_after_the_wake_time_of_the_better_one(self, asleep: Several) -> None:
+        said = decide_drain(asleep.engine.settings(), asleep.engine.ledger).message
+        assert "it is woken only if deep does not answer" in said
+        self.pass_minutes(asleep, 9)
+        assert self.woken(asleep) == ["deep"]
+        self.pass_minutes(asleep, 1)
+        assert self.woken(asleep) == ["deep", "deep", "studio"]
+
+    @pytest.mark.rule("wake-4")
+    def test_the_next_machine_is_woken_if_the_wake_of_the_better_one_fails(self, asleep: Several) -> None:
+        asleep.engine.options["deep_wake_command"] = "/bin/false"
+        assert self.woken(asleep) == ["deep", "studio"]
+
+    @pytest.mark.rule("wake-4")
+    def test_a_machine_is_woken_for_work_that_the_better_one_may_not_do(self, asleep: Several) -> None:
+        asleep.stages(summarize=["studio"], deep_priority=1, wake={"command": ["/bin/true"]})
+        assert self.woken(asleep) == ["deep", "studio"]
+
+    @pytest.mark.rule("wake-4")
+    def test_machines_of_the_same_priority_are_woken_together(self, asleep: Several) -> None:
+        asleep.stages(wake={"command": ["/bin/true"]})
+        assert self.woken(asleep) == ["deep", "studio"]
+
+    @pytest.mark.rule("wake-4")
+    def test_a_better_machine_that_was_woken_and_has_answered_since_is_not_waited_for(self, asleep: Several) -> None:
+        """It is not woken again before its pause is over, so the work would wait for nothing."""
+        assert self.woken(asleep) == ["deep"]
+        asleep.deep.start()
+        decide_drain(asleep.engine.settings(), asleep.engine.ledger)
+        asleep.deep.stop()
+        assert self.woken(asleep) == ["deep", "studio"]
