@@ -7,10 +7,12 @@ import click
 
 from dagster_offload.cli.status_next_steps import next_steps
 from dagster_offload.cli.status_report import Report, ShownSlot
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dagster_offload.ledger.reports.usage import TokenUse
     from dagster_offload.settings import Loaded, Settings
 
 STATES = ("pending", "claimed", "deferred", "done", "not_applicable", "failed", "quarantined", "outdated")
@@ -146,7 +148,16 @@ def _pace(report: Report) -> list[str]:
         lines.append(f"left     {duration(pace.slot_hours_left * 3600)} of the slot's time{end}{why}")
     if report.slot is not None and (found := describe_concurrency(report.slot)) is not None:
         lines.append(f"calls    {found}")
-    if (used := report.last_drain) is not None and (used.read or used.written):
-        reused = "reuse not reported by the server" if used.cached is None else f"{used.cached:,} from its cache"
-        lines.append(f"tokens   last drain: {used.read:,} read, {reused}, {used.written:,} written")
+    if report.last_drain is not None and (tokens := _tokens(report.last_drain)) is not None:
+        lines.append(f"tokens   last drain: {tokens}")
     return lines
+
+
+def _tokens(used: "TokenUse") -> str | None:
+    """The tokens of a drain in words; None if it got no answer."""
+    not_counted = f"not known for {counted(used.not_counted, 'answer')}, because the server counts none"
+    if not (used.read or used.written):
+        return not_counted if used.not_counted else None
+    reused = "reuse not reported by the server" if used.cached is None else f"{used.cached:,} from its cache"
+    known = f"{used.read:,} read, {reused}, {used.written:,} written"
+    return f"{known}; {not_counted}" if used.not_counted else known

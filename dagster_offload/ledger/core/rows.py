@@ -62,9 +62,16 @@ class Claim:
         return (self.text or "") if item.record is None else json.dumps(item.record, ensure_ascii=False, indent=1)
 
 
+# Whether a row of `calls` got an answer, usable or not. Only an answer has evidence of its model; not every server counts tokens.
+IS_ANSWERED = "(outcome = 'ok' or model_evidence is not null)"
+
+
 @dataclass(frozen=True)
 class CallRecord:
-    """One completion: a row of `calls`. `outcome` is `ok` or the code of the fault; `seconds` is its duration."""
+    """One completion: a row of `calls`. `outcome` is `ok` or the code of the fault; `seconds` is its duration.
+
+    `model_evidence` is None if there was no answer. Tokens are None if the server did not count them.
+    """
 
     slot: str
     epoch: int

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core.rows import IS_ANSWERED
 from dagster_offload.text.tokens import estimated_tokens
 
 RECENT_CALLS = 2000  # the rate is measured over this many calls: hours of use, at a bounded cost
@@ -34,7 +35,7 @@ USED_SECONDS = (
     "))::double precision"
 )
 
-_ANSWERED = "slot = any(%(slots)s) and item_id is not null and (outcome = 'ok' or tokens_out is not null)"
+_ANSWERED = f"slot = any(%(slots)s) and item_id is not null and {IS_ANSWERED}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core.rows import IS_ANSWERED
 from dagster_offload.ledger.reports.estimate import PAUSE_SECONDS, USED_SECONDS, WITH_USED_UNTIL
 from dagster_offload.ledger.slots import availability, slots
 
@@ -64,10 +65,10 @@ def slot_use(cur: Cursor, slot: str, beginning: datetime, end: datetime) -> Slot
     """How this slot was used in a period."""
     row = fetch_one(
         cur,
-        "with recent as (select ended_at, seconds, tokens_in, tokens_cached, tokens_out, outcome from calls "
+        "with recent as (select ended_at, seconds, tokens_in, tokens_cached, tokens_out, outcome, model_evidence from calls "
         "  where slot = %(slot)s and item_id is not null and ended_at > %(beginning)s and ended_at <= %(end)s), "
         f"{WITH_USED_UNTIL} "
-        "select count(*) as calls, count(*) filter (where outcome <> 'ok' and tokens_out is null) as unanswered, "
+        f"select count(*) as calls, count(*) filter (where not {IS_ANSWERED}) as unanswered, "
         "  sum(tokens_in - coalesce(tokens_cached, 0) + coalesce(tokens_out, 0))::double precision "
         f"  as tokens, {USED_SECONDS} as used, "
         # Not a division of whole numbers, whose result would be 0.

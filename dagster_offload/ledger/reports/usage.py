@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core.rows import IS_ANSWERED
 
 # If the server still caches the document, at least this part of a second stage's prompt comes from the cache.
 EXPECTED_REUSE = 0.5
@@ -17,12 +18,16 @@ _CALLS = (
 
 @dataclass(frozen=True)
 class TokenUse:
-    """Tokens as the server counted them. `cached` is None if the server never reports cached tokens."""
+    """Tokens as the server counted them. `cached` is None if the server never reports cached tokens.
+
+    The tokens of `not_counted` calls are not known: the server answered them and counted none.
+    """
 
     calls: int = 0
     read: int = 0  # prompt tokens that were not in the cache
     cached: int | None = None  # prompt tokens from the cache
     written: int = 0  # completion tokens
+    not_counted: int = 0
 
 
 def of_worker(cur: Cursor, worker_id: int) -> TokenUse:
@@ -30,7 +35,8 @@ def of_worker(cur: Cursor, worker_id: int) -> TokenUse:
     row = fetch_one(
         cur,
         "select count(*) as calls, coalesce(sum(c.tokens_in - coalesce(c.tokens_cached, 0)), 0)::bigint as read, "
-        f"  sum(c.tokens_cached)::bigint as cached, coalesce(sum(c.tokens_out), 0)::bigint as written from {_CALLS}",
+        f"  sum(c.tokens_cached)::bigint as cached, coalesce(sum(c.tokens_out), 0)::bigint as written, "
+        f"  count(*) filter (where {IS_ANSWERED} and c.tokens_in is null and c.tokens_out is null) as not_counted from {_CALLS}",
         {"worker": worker_id},
     )
     return TokenUse(**row)

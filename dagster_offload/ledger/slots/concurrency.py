@@ -10,7 +10,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
-from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.ledger.core.rows import IS_ANSWERED, BreakerState, SlotRow
 from dagster_offload.ledger.slots.auto_concurrency import ConcurrencyState, Phase, Window, next_concurrency
 from dagster_offload.ledger.slots.slots import get, locked
 from dagster_offload.slot.config import MAX_CONCURRENCY
@@ -82,7 +82,7 @@ def _measure(cur: Cursor, slot: str, state: ConcurrencyState) -> Window:
         "  where s.name = %(slot)s and c.item_id is not null), "
         "answered as (select *, extract(epoch from least(ended_at, t1) - greatest(begun_at, t0))::double precision "
         "    / greatest(seconds, 0.001) as inside from began "
-        "  where ended_at > t0 and begun_at < t1 and outcome <> %(busy)s and (outcome = 'ok' or tokens_out is not null)) "
+        f"  where ended_at > t0 and begun_at < t1 and outcome <> %(busy)s and {IS_ANSWERED}) "
         f"select coalesce(sum(inside), 0) as calls, coalesce(sum(inside * {_WORK}), 0)::double precision as work, "
         "  coalesce(extract(epoch from max(t1) - max(t0)), 0)::double precision as seconds, "
         "  coalesce(avg(seconds), 0) as call_seconds, "

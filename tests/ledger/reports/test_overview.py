@@ -12,8 +12,9 @@ from tests.support.ledger import Bench
 def called(bench: Bench, tokens_in: int, tokens_cached: int | None, seconds: float, minutes_ago: float) -> None:
     bench.sql(
         "insert into calls (item_id, document_id, stage, slot, epoch, asked_model, tokens_in, tokens_out, tokens_cached, "
-        "  seconds, outcome, ended_at) "
-        "values (1, 1, 'classify', 'deep', 1, 'qwen', %s, 100, %s, %s, 'ok', clock_timestamp() - make_interval(secs => %s))",
+        "  seconds, outcome, model_evidence, ended_at) "
+        "values (1, 1, 'classify', 'deep', 1, 'qwen', %s, 100, %s, %s, 'ok', 'absent', "
+        "  clock_timestamp() - make_interval(secs => %s))",
         tokens_in,
         tokens_cached,
         seconds,
@@ -41,8 +42,11 @@ def test_calls_without_an_answer_are_counted_and_an_unusable_answer_is_one(bench
     called(bench, 900, None, 10, minutes_ago=20)
     called(bench, 900, None, 10, minutes_ago=10)
     called(bench, 900, None, 10, minutes_ago=5)
+    bench.sql("update calls set tokens_in = null, tokens_out = null")  # a server that counts none
     bench.sql("update calls set outcome = 'no_json' where call_id = (select min(call_id) from calls)")
-    bench.sql("update calls set outcome = 'cut', tokens_out = null where call_id = (select max(call_id) from calls)")
+    bench.sql(
+        "update calls set outcome = 'cut', model_evidence = null where call_id = (select max(call_id) from calls)"
+    )
     found = bench.ledger.run(last_hour, DEEP)
     assert (found.calls, found.unanswered, found.concurrency) == (3, 1, 2)
     assert bench.ledger.run(last_hour, "studio").concurrency is None, "the ledger does not have this slot"

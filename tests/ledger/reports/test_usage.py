@@ -41,6 +41,18 @@ def test_tokens_are_summed_over_one_workers_calls_without_trials(bench: Bench) -
     assert bench.ledger.run(usage.of_last_drain) == TokenUse(calls=2, read=2000, cached=2000, written=20)
 
 
+def test_answers_of_a_server_that_counts_no_tokens_are_counted_apart(bench: Bench) -> None:
+    drain = bench.worker()
+    both_stages(bench, drain, 1, None)
+    bench.sql(
+        "update calls set tokens_in = null, tokens_out = null, outcome = 'no_json', model_evidence = 'absent' "
+        "where stage = 'classify'"
+    )
+    call(bench, drain, 2, CLASSIFY, None)
+    bench.sql("update calls set outcome = 'http_503', tokens_in = null, tokens_out = null where document_id = 2")
+    assert bench.ledger.run(usage.of_worker, drain) == TokenUse(calls=3, read=2000, written=10, not_counted=1)
+
+
 def test_a_server_that_reports_no_cache_differs_from_one_that_reuses_nothing(bench: Bench) -> None:
     silent, forgetful = bench.worker(), bench.worker()
     both_stages(bench, silent, 1, None)
