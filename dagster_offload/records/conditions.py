@@ -4,10 +4,9 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from typing import Literal
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.ledger.reports.records import STATES, Condition, Operator
+from dagster_offload.ledger.reports.records import STATES, Condition, Kind, Operator
 from dagster_offload.records.columns import Column, column_named, named, selectable_columns
 from dagster_offload.settings import Settings
 from dagster_offload.stage_spec.relations import class_names
@@ -28,7 +27,7 @@ _INSTEAD = {"path": "document, its path below the library", "updated_at": "--cha
 def read_condition(written: str, settings: Settings) -> Condition:
     """The condition for the ledger. Raises `SettingsError` for a field that does not exist, or a value of another type."""
     column, operator, value = _parts(written, settings)
-    kind: Literal["text", "number", "boolean"] = "text"
+    kind: Kind = "text"
     if column.stage is None:
         return Condition(None, column.name, operator, _of_document(column.name, operator, value, settings))
     assert column.field is not None  # noqa: S101 - for the type checker: a column of a stage has a field
@@ -40,7 +39,7 @@ def read_condition(written: str, settings: Settings) -> Condition:
             kind = "boolean"
             value = _truth(column.name, operator, value, written)
         elif column.type in ("date", "datetime"):
-            value = _moment(column, value, written)
+            kind, value = _time(column, value, written)
     return Condition(column.stage, column.field, operator, value, kind)
 
 
@@ -105,15 +104,16 @@ def _truth(name: str, operator: str, value: str, written: str) -> str:
     return value.lower()
 
 
-def _moment(column: Column, value: str, written: str) -> str:
-    """A date, or a time of a datetime, in the form in which records hold it: dates in this form are compared as text."""
+def _time(column: Column, value: str, written: str) -> tuple[Kind, str]:
+    """How a date, or the time of a datetime, is compared, and in ISO 8601. A date means the whole day of a datetime."""
     try:
-        return date.fromisoformat(value).isoformat()
+        return "day" if column.type == "datetime" else "text", date.fromisoformat(value).isoformat()
     except ValueError:
         pass
     if column.type == "datetime":
         try:
-            return datetime.fromisoformat(value).isoformat().replace("+00:00", "Z")
+            time = datetime.fromisoformat(value)
+            return "clock" if time.tzinfo is None else "moment", time.isoformat()
         except ValueError:
             pass
     kind = "date" if column.type == "date" else "date and time"

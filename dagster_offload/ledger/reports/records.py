@@ -1,7 +1,7 @@
 """The records of documents: which documents match, and what each of their stages answered."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -12,6 +12,9 @@ from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.work.corrections import HAS_CORRECTIONS
 
 Operator = Literal["=", "!=", ">=", "<=", ">", "<", "~"]
+# How a value is compared with that of a record. Times: `day` and `clock` with the date and the clock time as the record states
+# them; `moment` as moments, and a record without an offset counts as UTC.
+Kind = Literal["text", "number", "boolean", "day", "clock", "moment"]
 
 # The state of a document as a whole: the first of these that one of its work items has.
 STATES = ("failed", "quarantined", "deferred", "claimed", "pending", "done")
@@ -21,7 +24,7 @@ STATES = ("failed", "quarantined", "deferred", "claimed", "pending", "done")
 class Condition:
     """A condition on one field of a stage's record, or of the document if `stage` is None. `~` means: contains.
 
-    `kind` is how values are compared. Dates are compared as text.
+    `kind` is how values are compared. Dates without a time are compared as text, which has the same order.
 
     A document without a value meets none of them, except `=` with an empty value: the field has none.
     """
@@ -30,7 +33,7 @@ class Condition:
     field: str
     operator: Operator
     value: str
-    kind: Literal["text", "number", "boolean"] = "text"
+    kind: Kind = "text"
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,13 @@ _CONTAINS = (
 )
 
 
+_OF_TIMES: Mapping[str, str] = {
+    "day": "date_or_null(left({value}, 10)) {operator} %s::date",
+    "clock": r"time_or_null(regexp_replace({value}, '(Z|[+-]\d\d:?\d\d)$', '')) {operator} %s::timestamptz",
+    "moment": "time_or_null({value}) {operator} %s::timestamptz",
+}
+
+
 def _matches(condition: Condition) -> str:
     if condition.operator in ("=", "!=") and not condition.value:
         # Answers hold no empty texts. The value itself stays a parameter of the query.
@@ -155,6 +165,8 @@ def _matches(condition: Condition) -> str:
         test = (
             f"case when jsonb_typeof(x.v) = 'number' then x.v::numeric {condition.operator} %s::numeric else false end"
         )
+    elif condition.kind in _OF_TIMES:
+        test = _OF_TIMES[condition.kind].format(value="(x.v #>> '{}')", operator=condition.operator)
     elif condition.operator == "~":
         test = "strpos(lower(x.v #>> '{}'), lower(%s)) > 0"
     elif condition.operator == "=":
