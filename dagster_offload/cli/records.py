@@ -115,12 +115,14 @@ def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bo
     from itertools import islice
 
     from dagster_offload.cli.console import state_style, styled, table, to_terminal
-    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.records.conditions import unknown_values
     from dagster_offload.records.reading import stream
 
     if as_json:
-        print_json({"records": list(stream(settings, ledger, query))})
+        records = list(stream(settings, ledger, query))
+        hints = [] if records else list(unknown_values(query.where, settings))
+        print_json({"records": records, "hints": hints})
         return
     found = stream(settings, ledger, query, most=MOST_ROWS + 1)
     rows = table("document", "state", "category", "title and summary")
@@ -132,12 +134,20 @@ def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bo
         shown += 1
     if not shown:
         click.echo("no document matches")
-        for line in unknown_values(query.where, settings):
-            say(line)
+        _say_hints(settings, query)
         return
     to_terminal(rows)
     if next(found, None) is not None:
         click.echo(f"The first {MOST_ROWS} are shown. To see all: --format jsonl, or --out FILE.")
+
+
+def _say_hints(settings: "Settings", query: "Query", *, err: bool = False) -> None:
+    """After no document matched: name each value that its field cannot have."""
+    from dagster_offload.cli.formatting import say
+    from dagster_offload.records.conditions import unknown_values
+
+    for line in unknown_values(query.where, settings):
+        say(line, err=err)
 
 
 def _state(record: dict[str, Any]) -> str:
@@ -151,7 +161,8 @@ def _print_as(settings: "Settings", ledger: "Ledger", query: "Query", form: str,
     from dagster_offload.records.reading import stream
 
     records = stream(settings, ledger, query, with_text=with_text and form == "jsonl")
-    export.write_text(records, columns(settings), form, sys.stdout)
+    if not export.write_text(records, columns(settings), form, sys.stdout):
+        _say_hints(settings, query, err=True)
 
 
 def _write(
@@ -180,6 +191,8 @@ def _write(
         done = export.write_notes(records, every, out, settings.library, documents)
     else:
         done = export.write_file(records, every, form, out)
+    if not done.records:
+        _say_hints(settings, query, err=True)
     if as_json:
         print_json({"file": str(out), **asdict(done)})
     elif form == "md":

@@ -102,7 +102,7 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
         keys = {file: key_of(settings, ledger, file) for file in files}
         inputs = inputs_of(ledger, stage, [key for file, key in keys.items() if file not in read])
         asked = [(str(file), read[file] if file in read else inputs[key]) for file, key in keys.items()]
-        stored = {str(file): _stored(ledger, key, name) for file, key in keys.items()}
+        stored = {str(file): _stored(settings, ledger, key, name) for file, key in keys.items()}
         met = ledger.run(texts.conditions_met, node.condition, list(keys.values()))
         applies = {str(file): met.get(key) for file, key in keys.items()}
 
@@ -115,7 +115,9 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
 
         tried = try_stage(settings, ledger, stage, asked, show)
     if as_json:
-        more = ({"stored": stored[each.document], "applies": applies[each.document]} for each in tried)
+        more = (
+            {"stored": _like(each.value, stored[each.document]), "applies": applies[each.document]} for each in tried
+        )
         print_json({"tried": [asdict(each) | added for each, added in zip(tried, more, strict=True)]})
 
 
@@ -197,7 +199,7 @@ def check(
     stage, wanted = stage_named(settings, name, prompt_file), read_expected(expected, settings, name)
     with open_ledger(settings) as ledger:
         if stored:
-            answers = {document: _stored(ledger, document, name) for document in wanted}
+            answers = {document: _stored(settings, ledger, document, name) for document in wanted}
         else:
             answers = _asked(settings, ledger, stage, list(wanted))
     scores, wrong = score(wanted, answers)
@@ -225,13 +227,15 @@ def _value(value: Any) -> str:
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _stored(ledger: "Ledger", document: str, stage: str) -> dict[str, Any] | None:
+def _stored(settings: "Settings", ledger: "Ledger", document: str, stage: str) -> dict[str, Any] | None:
     from dagster_offload.ledger.reports import records
     from dagster_offload.ledger.reports.records import Selection
+    from dagster_offload.records.columns import in_order_of_stage
 
     ids = ledger.run(records.select, Selection(documents=(document,)))
     found = ledger.run(lambda cur: list(records.read(cur, ids)))
-    return found[0].stages[stage].value if found and stage in found[0].stages else None
+    value = found[0].stages[stage].value if found and stage in found[0].stages else None
+    return None if value is None else in_order_of_stage(settings, stage, value)
 
 
 def _asked(
@@ -262,10 +266,16 @@ def _print(tried: "Tried", stored: dict[str, Any] | None) -> None:
 
 
 def _lines(value: dict[str, Any], answer: dict[str, Any]) -> list[str]:
-    """The value's lines with its fields in the order of the answer: the ledger does not keep it."""
     from dagster_offload.cli.record_lines import record_lines
 
-    return list(record_lines({name: value[name] for name in (*answer, *sorted(value)) if name in value}))
+    return list(record_lines(_like(answer, value) or {}))
+
+
+def _like(answer: dict[str, Any] | None, stored: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A stored record with its fields in the order of the answer: the ledger does not keep it."""
+    if answer is None or stored is None:
+        return stored
+    return {name: stored[name] for name in (*answer, *sorted(stored)) if name in stored}
 
 
 def _print_totals(tried: "list[Tried]") -> None:

@@ -105,11 +105,19 @@ def as_record(found: DocumentRecord, settings: Settings, *, with_text: bool = Fa
     for stage in stage_graph(settings).names:
         if stage in settings.own_stages:
             value = found.stages[stage].value if stage in found.stages else None
-            record[stage] = value and in_declared_order(settings.own_stages[stage].answer, value)
+            record[stage] = value and in_order_of_stage(settings, stage, value)
     record["served_model"] = None if last is None else last.served_model
     record["updated_at"] = None if found.changed_at is None else found.changed_at.isoformat()
     record["corrected"] = _corrected(found, settings) or None
     return record | ({"text": found.text} if with_text else {})
+
+
+def in_order_of_stage(settings: Settings, stage: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a stage with its fields in the order of its columns, then its marks: the ledger does not keep an order."""
+    if stage in settings.own_stages:
+        return in_declared_order(settings.own_stages[stage].answer, value)
+    first = [column.field for column in BUILT_IN_COLUMNS if column.stage == stage and column.field in value]
+    return {name: value[name] for name in dict.fromkeys((*first, *value)) if name is not None}
 
 
 def _corrected(found: DocumentRecord, settings: Settings) -> list[str]:

@@ -119,6 +119,12 @@ def test_a_value_that_a_field_cannot_have_is_named_if_no_document_matches(call: 
     assert nothing.exit_code == 0
     assert "category has no value 'minuts' (did you mean 'minutes'?): its values are invoice, letter" in nothing.output
     assert call("records", "--where", "category=manual").output == "no document matches\n"
+    wrong = ("records", "--where", "category=minuts")
+    [hint] = json.loads(call(*wrong, "--json").output)["hints"]
+    assert hint in nothing.output
+    assert json.loads(call("records", "--where", "category=manual", "--json").output)["hints"] == []
+    assert hint in call(*wrong, "--format", "jsonl").stderr
+    assert hint in call(*wrong, "--out", "none.csv").stderr
 
 
 @pytest.mark.parametrize(

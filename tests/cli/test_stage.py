@@ -56,6 +56,14 @@ def test_a_try_with_another_prompt_shows_the_difference_to_the_record(call: Call
     assert "+amount             400.0" in changed.output
 
 
+def test_the_stored_record_in_json_has_the_order_of_the_answer(call: Call, own: Path) -> None:
+    call("drain")
+    for stage in ("price", "summarize"):
+        [tried] = json.loads(call("stage", "try", stage, str(own / "minutes.md"), "--json").stdout)["tried"]
+        assert list(tried["stored"]) == list(tried["value"])
+        assert tried["stored"] == tried["value"]
+
+
 def test_a_sample_is_the_same_for_the_same_seed(call: Call, own: Path, tmp_path: Path) -> None:
     page = tmp_path / "sample.html"
     first = json.loads(call("stage", "sample", "price", "-n", "1", "--seed", "7", "--json").output)
