@@ -43,16 +43,18 @@ def list_(*, as_json: bool) -> None:
     from dagster_offload.ledger.sinks import notifications
     from dagster_offload.settings import load_settings
     from dagster_offload.settings.sections.notify import channel_kind
+    from dagster_offload.settings.sections.unset import unset_in
 
     settings = load_settings()
+    unset = {name: variable.missing for name, variable in unset_in(settings.channels).items()}
     with open_ledger(settings) as ledger:
         rows = ledger.run(notifications.list_channels, list(settings.channels))
     if as_json:
-        print_json({"channels": [asdict(row) for row in rows]})
+        print_json({"channels": [asdict(row) | {"unset": unset.get(row.name)} for row in rows]})
         return
     for row in rows:
-        channel = settings.channels[row.name]
-        say(f"{row.name:<16} {channel_kind(channel):<8} {describe(row)}; events: {', '.join(channel.events)}")
+        channel, here = settings.channels[row.name], f"; here, {unset[row.name]}" if row.name in unset else ""
+        say(f"{row.name:<16} {channel_kind(channel):<8} {describe(row)}; events: {', '.join(channel.events)}{here}")
     if not rows:
         click.echo("no channels: add one under notify in the pipeline file (docs/running-for-years.md)")
 
@@ -98,6 +100,7 @@ def send(*, as_json: bool) -> None:
     dagster-offload notify send
     """
     from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.errors import SettingsError
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.sinks import notifications
     from dagster_offload.settings import load_settings
@@ -106,31 +109,35 @@ def send(*, as_json: bool) -> None:
     names = list(settings.channels)
     with open_ledger(settings) as ledger:
         ledger.run(notifications.register, names)
-        for name in names:
-            _send(settings, ledger, name)
+        faults = [fault for name in names if (fault := _send(settings, ledger, name)) is not None]
         rows = ledger.run(notifications.list_channels, names)
-    if as_json:
-        print_json({"channels": [asdict(row) for row in rows]})
     for row in rows if not as_json else ():
         say(f"{row.name}: {describe(row)}")
+    if faults:
+        raise SettingsError(*faults)
+    if as_json:
+        print_json({"channels": [asdict(row) for row in rows]})
     if any(row.waiting for row in rows):
         raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
 
 
-def _send(settings: "Settings", ledger: "Ledger", name: str) -> None:
+def _send(settings: "Settings", ledger: "Ledger", name: str) -> str | None:
+    """Send what is due through a channel. Returns why it cannot be used; other channels are not held up by that."""
+    from dagster_offload.errors import SettingsError
     from dagster_offload.notify.build import build
     from dagster_offload.notify.sender import NotifyJob
-    from dagster_offload.sinks.sender import sending_to
+    from dagster_offload.sinks.sender import only_sender
 
-    job = NotifyJob(settings, ledger, name, build(settings, name))
-    with (
-        ledger.connect() as connection,
-        sending_to(connection, ledger.schema, job.lock) as is_only_sender,
-    ):
+    try:
+        job = NotifyJob(settings, ledger, name, build(settings, name))
+    except SettingsError as error:
+        return str(error)
+    with only_sender(ledger, job.lock) as is_only_sender:
         if is_only_sender:
             job.run(lambda: False)
         else:
             click.echo(f"{name}: the running `up` notifies", err=True)
+    return None
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:

@@ -36,7 +36,9 @@ def command() -> None:
 @home_option
 @json_option
 def list_(*, as_json: bool) -> None:
-    """Show every sink, how many records wait for it, and why.
+    """Show every sink, how many records wait for it, since when, why, and when they are tried again.
+
+    Records of documents with a stage that is not done are counted apart.
 
     \b
     dagster-offload sink list --json
@@ -46,19 +48,24 @@ def list_(*, as_json: bool) -> None:
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.settings import load_settings
     from dagster_offload.settings.sections.sinks import kind_of
+    from dagster_offload.settings.sections.unset import unset_in
 
     settings = load_settings()
+    unset = {name: variable.missing for name, variable in unset_in(settings.sinks).items()}
     with open_ledger(settings) as ledger:
         rows = ledger.run(sinks.list_sinks)
+        held_back = ledger.run(sinks.count_held_back)
     if as_json:
-        print_json({"sinks": [asdict(row) for row in rows]})
+        print_json({"sinks": [asdict(row) | {"unset": unset.get(row.name)} for row in rows], "held_back": held_back})
         return
-    for row in rows:
-        say(f"{row.name:<16} {row.kind:<10} {describe(row)}")
-    known = {row.name for row in rows}
-    for name, sink in settings.sinks.items():
-        if name not in known:
-            say(f"{name:<16} {kind_of(sink):<10} new: records are sent by `up` or `dagster-offload sink send`")
+    shown = {
+        name: (kind_of(sink), "new: records are sent by `up` or `dagster-offload sink send`")
+        for name, sink in settings.sinks.items()
+    } | {row.name: (row.kind, describe(row)) for row in rows}
+    for name, (kind, words) in shown.items():
+        say(f"{name:<16} {kind:<10} {words}" + (f"; here, {unset[name]}" if name in unset else ""))
+    if held_back and settings.sinks:
+        say(f"{_held_back(held_back)} held back until all stages of the document are done")
     if not rows and not settings.sinks:
         click.echo("no sinks: add one under on_record in the pipeline file (docs/sinks.md)")
 
@@ -132,20 +139,22 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
         raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
 
 
+def _held_back(records: int) -> str:
+    return "1 record is" if records == 1 else f"{records} records are"
+
+
 def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "dict[str, Sent]":
-    from dagster_offload.sinks.build import build
+    from dagster_offload.sinks.build import Unbuilt
     from dagster_offload.sinks.planning import register
-    from dagster_offload.sinks.sender import send_due, sending_to
+    from dagster_offload.sinks.sender import only_sender, send_due
 
     register(settings, ledger)
     done = {}
     for name in names:
-        with (
-            ledger.connect() as connection,
-            sending_to(connection, ledger.schema, name) as is_only_sender,
-        ):
+        with only_sender(ledger, name) as is_only_sender:
             if is_only_sender:
-                done[name] = send_due(settings, ledger, name, build(settings, name))
+                # A sink with wrong settings waits with that reason, and the others get their records.
+                done[name] = send_due(settings, ledger, name, Unbuilt(settings, name))
             else:
                 click.echo(f"{name}: another process sends its records now", err=True)
     return done
@@ -235,6 +244,9 @@ def describe(row: "SinkRow") -> str:
         since = f" since {row.reason_since.astimezone():%H:%M}" if row.reason_since else ""
         next_try = f", next try {describe_time(row.not_before)}" if row.not_before else ""
         parts[0] += f" ({row.reason}{since}{next_try})"
+    if row.refused:
+        next_try = f", next try {describe_time(row.refused_next)}" if row.refused_next else ""
+        parts.append(f"{row.refused} of them refused ({row.refused_reason}{next_try})")
     if not row.is_configured:
         parts.append("not in the pipeline file any more")
     if row.paused_at is not None:

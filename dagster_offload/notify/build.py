@@ -9,6 +9,7 @@ from dagster_offload.notify.ntfy import Ntfy
 from dagster_offload.settings import Settings
 from dagster_offload.settings.sections.notify import SECTION, CommandChannel, EmailChannel, NtfyChannel, WebhookChannel
 from dagster_offload.settings.sections.sinks import secret_of
+from dagster_offload.settings.sections.unset import needed
 from dagster_offload.sinks.command import Command
 from dagster_offload.sinks.webhook import Webhook
 
@@ -31,9 +32,9 @@ def build(settings: Settings, name: str) -> Channel:
             return Command(channel.command, channel.timeout, settings.home)
         case WebhookChannel():
             secret, token = secret_of(section, channel, "secret"), secret_of(section, channel, "token")
-            return Webhook(channel.webhook, secret, token, channel.timeout)
+            return Webhook(needed(channel.webhook), secret, token, channel.timeout)
         case NtfyChannel():
-            return Ntfy(channel.ntfy, secret_of(section, channel, "token"), channel.timeout)
+            return Ntfy(needed(channel.ntfy), secret_of(section, channel, "token"), channel.timeout)
         case EmailChannel():
             password = secret_of(section, channel, "password")
             if (password is None) != (channel.user is None):

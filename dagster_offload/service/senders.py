@@ -1,7 +1,6 @@
 """The senders of a running `up`: of records to sinks, and of notifications. The pipeline in force says which there are."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from dagster_offload.errors import LedgerUnavailable, SettingsError
@@ -38,9 +37,12 @@ class RunningSenders:
             return
         self._in_force = settings
         for name in settings.sinks:
-            self._start(f"Nothing is sent to the sink {name}", partial(self._sink_job, settings, name))
+            self._start(self._sink_job(settings, name))
         for name in settings.channels:
-            self._start(f"The channel {name} sends no notifications", partial(self._notify_job, settings, name))
+            try:
+                self._start(self._notify_job(settings, name))
+            except SettingsError as error:
+                self._say(f"The channel {name} sends no notifications: {error}")
 
     def stop(self) -> None:
         """End the senders. What is in flight is sent again at the next start."""
@@ -48,22 +50,23 @@ class RunningSenders:
             thread.stop()
         self._threads.clear()
 
-    def _start(self, failure: str, job_of: "Callable[[], Job]") -> None:
-        # Imported here because senders load an HTTP client, which an `up` without them does not need.
+    # Imports stand in the methods because senders load an HTTP client, which an `up` without them does not need.
+
+    def _start(self, job: "Job") -> None:
         from dagster_offload.sinks.resident import SenderThread
 
-        try:
-            job = job_of()
-        except SettingsError as error:
-            self._say(f"{failure}: {error}")
-            return
         self._threads.append(SenderThread(self._ledger, job))
 
     def _sink_job(self, settings: Settings, name: str) -> "Job":
-        from dagster_offload.sinks.build import build
+        from dagster_offload.sinks.build import Unbuilt, build
         from dagster_offload.sinks.sender import SinkJob
 
-        return SinkJob(settings, self._ledger, name, build(settings, name))
+        try:
+            sink = build(settings, name)
+        except SettingsError as error:
+            self._say(f"Nothing is sent to the sink {name}: {error}")
+            sink = Unbuilt(settings, name)
+        return SinkJob(settings, self._ledger, name, sink)
 
     def _notify_job(self, settings: Settings, name: str) -> "Job":
         from dagster_offload.notify.build import build

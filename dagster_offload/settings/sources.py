@@ -22,8 +22,9 @@ from dagster_offload.settings.leaves import (
 )
 from dagster_offload.settings.sections.notify import CHANNEL_KINDS
 from dagster_offload.settings.sections.notify import SECTION as NOTIFY
-from dagster_offload.settings.sections.sinks import FILE_KEYS, KINDS, SECRET_KEYS
+from dagster_offload.settings.sections.sinks import ADDRESS_KEYS, FILE_KEYS, KINDS, SECRET_KEYS
 from dagster_offload.settings.sections.sinks import SECTION as ON_RECORD
+from dagster_offload.settings.sections.unset import UnsetVariable
 from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
 from dagster_offload.slot.config import without_password
 from dagster_offload.text.suggestions import nearest
@@ -217,20 +218,29 @@ def _substituted(parsed: YamlText, variables: Mapping[str, str], file_name: str)
             return {key: of(each, (*path, key)) for key, each in value.items()}
         if isinstance(value, list):
             return [of(each, (*path, index)) for index, each in enumerate(value)]
-        return REFERENCE.sub(lambda match: reference(match, path), value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        unset = [match[2] for match in REFERENCE.finditer(value) if match[2] and not variables.get(match[2])]
+        if unset:
+            return missing(unset[0], path)
+        return REFERENCE.sub(lambda match: variables[match[2]] if match[2] else "${", value)  # $${ is the text ${
 
-    def reference(match: re.Match[str], path: tuple[str | int, ...]) -> str:
-        name = match[2]
-        if name is None:
-            return "${"  # written as $${
-        if not variables.get(name):
-            raise SettingsError(
-                f"{file_name}:{parsed.places[path]}: {dotted(path)}: the variable {name} is not set: set it in the "
-                "environment or in .env"
-            )
-        return variables[name]
+    def missing(name: str, path: tuple[str | int, ...]) -> UnsetVariable:
+        variable = UnsetVariable(
+            f"{file_name}:{parsed.places[path]}: {dotted(path)}",
+            f"the variable {name} is not set: set it in the environment, or in .env in the folder in which the command "
+            f"runs ({Path.cwd()})",
+        )
+        if not _only_senders_need(path):
+            raise SettingsError(str(variable))
+        return variable
 
     return {key: value if key == "stages" else of(value, (key,)) for key, value in parsed.values.items()}
+
+
+def _only_senders_need(path: tuple[str | int, ...]) -> bool:
+    """Whether a value is the address or a secret of a sink or a channel. Other commands go on if its variable is not set."""
+    return len(path) == 3 and path[0] in (ON_RECORD, NOTIFY) and path[2] in (*SECRET_KEYS, *ADDRESS_KEYS)
 
 
 def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: str) -> None:

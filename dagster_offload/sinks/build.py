@@ -1,6 +1,7 @@
 """From the settings of a sink to the sink. Columns that records do not have, and secrets that are missing, are named."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,7 +15,9 @@ from dagster_offload.settings.sections.sinks import (
     WebhookSettings,
     secret_of,
 )
+from dagster_offload.settings.sections.unset import needed
 from dagster_offload.sinks.command import Command
+from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.sinks.message import Message
 from dagster_offload.sinks.paperless import Paperless
 from dagster_offload.sinks.webhook import Webhook
@@ -43,9 +46,37 @@ def build(settings: Settings, name: str) -> Sink:
         case WebhookSettings():
             section = f"{SECTION}.{name}"
             secret, token = secret_of(section, sink, "secret"), secret_of(section, sink, "token")
-            return Webhook(sink.webhook, secret, token, sink.timeout)
+            return Webhook(needed(sink.webhook), secret, token, sink.timeout)
         case PaperlessSettings():
             return _paperless(settings, name, sink)
+
+
+@dataclass(frozen=True)
+class Unbuilt:
+    """A sink whose settings are wrong, or whose secret cannot be read. Its records wait with that reason.
+
+    It is built again at each try, so a file with a secret that is there later is found.
+    """
+
+    settings: Settings
+    name: str
+
+    def send(self, message: Message) -> Mapping[str, Any] | None:
+        """Send if the sink can be built now. Raises `SinkFault`."""
+        return self._built().send(message)
+
+    def test(self, message: Message) -> str:
+        """Try a sample if the sink can be built now. Raises `SinkFault`."""
+        return self._built().test(message)
+
+    def cancel(self) -> None:
+        """A request in flight ends by itself, at its time limit at the latest."""
+
+    def _built(self) -> Sink:
+        try:
+            return build(self.settings, self.name)
+        except SettingsError as error:
+            raise SinkFault(Blame.MISCONFIGURED, "; ".join(map(str, error.args))) from None
 
 
 def _paperless(settings: Settings, name: str, sink: PaperlessSettings) -> Paperless:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dagster_offload.library.digests import md5_of_unchanged
 from dagster_offload.settings.sections.sinks import PaperlessSettings
+from dagster_offload.settings.sections.unset import needed
 from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
 from dagster_offload.sinks.http_server import HttpServer
 from dagster_offload.sinks.message import Message
@@ -45,7 +46,7 @@ class Paperless:
             "authorization": f"Token {token}",
             "accept": f"application/json; version={API_VERSION}",
         }
-        self._api = f"{settings.paperless.rstrip('/').removesuffix('/api')}/api/"
+        self._api = f"{needed(settings.paperless).rstrip('/').removesuffix('/api')}/api/"
         self._server = HttpServer(headers, settings.timeout)
 
     def send(self, message: Message) -> Mapping[str, Any]:

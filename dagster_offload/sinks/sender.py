@@ -6,12 +6,12 @@ One sender per sink at a time, over all processes: it holds a lock of Postgres, 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core.database import Connection, Cursor, Ledger
+from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cursor, Ledger
 from dagster_offload.ledger.sinks import deliveries, sinks
 from dagster_offload.ledger.sinks.deliveries import Delivery
 from dagster_offload.settings import Settings
@@ -83,7 +83,18 @@ def sending_to(connection: Connection, schema: str, name: str) -> Iterator[bool]
         yield got
     finally:
         if got and not connection.closed:
-            connection.execute("select pg_advisory_unlock(hashtext('sink'), hashtext(%s))", [key])
+            with suppress(*CONNECTION_LOST):  # the lock is gone with the connection
+                connection.execute("select pg_advisory_unlock(hashtext('sink'), hashtext(%s))", [key])
+
+
+@contextmanager
+def only_sender(ledger: Ledger, name: str) -> Iterator[bool]:
+    """`sending_to` for a command, on a connection of its own. Raises `LedgerUnavailable`."""
+    with (
+        closing(ledger.retry_until_available(ledger.connect)) as connection,
+        sending_to(connection, ledger.schema, name) as is_only_sender,
+    ):
+        yield is_only_sender
 
 
 def send_due(
@@ -120,7 +131,11 @@ def store_outcome(
         except LedgerUnavailable as error:
             if is_stopped():
                 raise
-            logger.warning("what was just sent cannot be recorded yet, so nothing else is sent: %s", error)
+            logger.warning(
+                "waiting to record what was just sent, and sending nothing else meanwhile: %s. If you stop, the same is sent "
+                "again at the next start",
+                error,
+            )
             time.sleep(STORE_AGAIN_SECONDS)
 
 

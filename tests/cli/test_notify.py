@@ -65,3 +65,21 @@ def test_a_test_message_is_taken_or_the_setting_to_change_is_named(call: Call, t
 def test_without_a_channel_the_page_is_named(call: Call, with_ledger: str) -> None:
     assert "add one under notify in the pipeline file" in call("notify", "list").output
     assert call("notify", "send").exit_code == 0
+
+
+def test_a_secret_that_is_not_set_holds_up_no_other_channel_and_is_named(
+    call: Call, topic: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOPIC_TOKEN")
+    with Path("offload.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"  tablet: {{ntfy: '{topic}/my-other-topic'}}\n")
+    call("notify", "send")
+    for command in ("scan", "drain", "status"):
+        assert call(command).exit_code == 0
+    sent = call("notify", "send")
+    assert (sent.exit_code, "the variable TOPIC_TOKEN is not set" in " ".join(sent.output.split())) == (2, True)
+    assert [request.headers["title"][-8:] for request in receiver.got] == ["all done"]
+    assert "TOPIC_TOKEN" in json.loads(call("notify", "send", "--json").stdout)["error"], "one object"
+    phone, tablet = json.loads(call("notify", "list", "--json").output)["channels"]
+    assert ("TOPIC_TOKEN" in phone["unset"], tablet["unset"]) == (True, None)
+    assert "here, the variable TOPIC_TOKEN is not set" in " ".join(call("notify", "list").output.split())

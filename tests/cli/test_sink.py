@@ -5,11 +5,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from dagster_offload.simulator import Router
 from tests.support.cli import Call
-from tests.support.sink_servers import Receiver, serving
+from tests.support.sink_servers import Receiver, Request, serving
 
 
 @pytest.fixture
@@ -94,3 +95,64 @@ def test_a_mistake_is_refused(call: Call, hook: str, arguments: list[str], messa
     refused = call(*arguments)
     assert refused.exit_code == 2
     assert message in " ".join(refused.output.split())
+
+
+def test_a_secret_that_is_not_set_stops_only_what_sends_and_is_named(
+    call: Call, hook: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOOK_SECRET")
+    for command in (["status"], ["records"], ["explain", "letter.txt"], ["config", "check"]):
+        assert call(*command).exit_code == 0, command
+    missing = (
+        "the variable HOOK_SECRET is not set: set it in the environment, or in .env in the folder in which the command runs "
+        f"({Path.cwd()})"
+    )
+    assert f"here, {missing}" in " ".join(call("sink", "list").output.split())
+    tested = call("sink", "test", "hook")
+    assert (tested.exit_code, missing in " ".join(tested.output.split())) == (2, True)
+    assert call("sink", "send").exit_code == 75
+    assert receiver.seen == []
+    [state] = json.loads(call("sink", "list", "--json").output)["sinks"]
+    assert (state["waiting"], missing in state["reason"], missing in state["unset"]) == (2, True, True)
+    assert state["reason_since"] < state["not_before"]
+    checks = json.loads(call("doctor", "--json").output)["checks"]
+    assert [missing in check["advice"] for check in checks if check["name"] == "sink"] == [True]
+    monkeypatch.setenv("HOOK_SECRET", "whsec_c2VjcmV0")
+    call("sink", "resume", "hook")
+    assert "hook: 2 sent" in call("sink", "send").output
+
+
+def test_a_refused_record_is_listed_with_its_reason_and_its_next_try(call: Call, hook: str, receiver: Receiver) -> None:
+    receiver.refuses = lambda request: 422 if request.json["document"] == "letter.txt" else None
+    call("sink", "send")
+    assert "1 waiting; 1 of them refused (HTTP 422 about detail, next try" in call("sink", "list").output
+    [state] = json.loads(call("sink", "list", "--json").output)["sinks"]
+    assert (state["refused"], state["refused_reason"]) == (1, "HTTP 422 about detail")
+    assert state["refused_next"] is not None
+
+
+def test_records_that_wait_for_an_added_stage_are_counted(call: Call, hook: str, router: Router) -> None:
+    assert "held back" not in call("sink", "list").output
+    with Path("offload.yaml").open("a", encoding="utf-8") as file:
+        file.write("stages:\n  letter: {prompt: Who wrote this?, answer: {writer: string}}\n")
+    router.set(mode="cold")
+    assert call("drain").exit_code == 75
+    assert "2 records are held back until all stages of the document are done" in call("sink", "list").output
+    assert json.loads(call("sink", "list", "--json").output)["held_back"] == 2
+
+
+def test_connections_that_postgres_ends_while_a_record_is_sent_cost_nothing(
+    call: Call, hook: str, receiver: Receiver, with_ledger: str
+) -> None:
+    def end_connections(_request: Request) -> int | None:
+        with psycopg.connect(with_ledger, autocommit=True) as connection:
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid()"
+            )
+        return None
+
+    receiver.refuses = end_connections
+    sent = call("sink", "send")
+    assert (sent.exit_code, "hook: 2 sent, nothing waits" in sent.output) == (0, True)
+    assert len(receiver.got) == 2

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.notify.build import build as build_channel
 from dagster_offload.settings import load_settings
 from dagster_offload.settings.sections.sinks import (
     CommandSettings,
@@ -13,6 +14,7 @@ from dagster_offload.settings.sections.sinks import (
     kind_of,
     secret_of,
 )
+from dagster_offload.settings.sections.unset import incomplete
 from dagster_offload.sinks.build import build
 
 
@@ -60,6 +62,24 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, sink: str, message: s
     with pytest.raises(SettingsError) as caught:
         load_settings(config=write(tmp_path, f"on_record:\n  {sink}\n"))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("keys", ["webhook: '${UNSET}'", "webhook: 'http://h/x', secret: 'a${UNSET}'"])
+@pytest.mark.parametrize("section", ["on_record", "notify"])
+def test_a_variable_that_is_not_set_is_missed_only_when_its_sink_or_channel_is_built(
+    tmp_path: Path, section: str, keys: str
+) -> None:
+    settings = load_settings(config=write(tmp_path, f"{section}:\n  hook: {{{keys}}}\n"))
+    [found] = incomplete(settings)
+    assert (found.name, found.variable.place.startswith(f"{tmp_path / 'offload.yaml'}:2:")) == ("hook", True)
+    with pytest.raises(SettingsError, match="the variable UNSET is not set") as caught:
+        (build if section == "on_record" else build_channel)(settings, "hook")
+    assert f"in .env in the folder in which the command runs ({Path.cwd()})" in str(caught.value)
+
+
+def test_a_variable_that_is_not_set_in_another_key_of_a_sink_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"on_record\.file\.command\.1: the variable UNSET is not set"):
+        load_settings(config=write(tmp_path, "on_record:\n  file: {command: [file-it, '${UNSET}']}\n"))
 
 
 @pytest.mark.rule("pipeline-3")

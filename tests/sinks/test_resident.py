@@ -79,6 +79,26 @@ def test_a_person_who_resumes_a_sink_wakes_it_before_its_wait_is_over(
     sinks.engine.wait_until("select 1 from deliveries where state = 'sent'")
 
 
+def test_records_wait_for_a_secret_that_cannot_be_read_and_are_sent_when_it_can(
+    sinks: Sinks, door: Door, address: str
+) -> None:
+    said: list[str] = []
+    secret = sinks.engine.library.parent / "token"
+    sinks.use(hook={"webhook": address, "token_file": str(secret)})
+    running = RunningSenders(sinks.engine.ledger, said.append)
+    try:
+        running.check(sinks.engine.settings())
+        [line] = said
+        assert f"Nothing is sent to the sink hook: on_record.hook.token_file: {secret} cannot be read" in line
+        sinks.answered("a.txt")
+        sinks.engine.wait_until("select 1 from sinks where reason like '%cannot be read%' and not_before is not null")
+        secret.write_text("secret-1", encoding="utf-8")
+        sinks.engine.ledger.run(ledger_sinks.try_now, "hook")
+        assert door.next() == "a.txt"
+    finally:
+        running.stop()
+
+
 def test_a_slow_sink_holds_up_no_other_and_an_edit_replaces_the_senders(
     sinks: Sinks, running: RunningSenders, door: Door, address: str
 ) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.sinks import deliveries
 from dagster_offload.ledger.sinks import sinks as ledger_sinks
 from dagster_offload.ledger.work import corrections
 from dagster_offload.ledger.work.corrections import NewValue
 from dagster_offload.sinks.build import build
 from dagster_offload.sinks.planning import plan, register
-from dagster_offload.sinks.sender import send_due
+from dagster_offload.sinks.sender import only_sender, send_due
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.testing import ChangeTiming
 from tests.sinks.conftest import Sinks
@@ -208,7 +209,12 @@ def test_the_message_of_a_repetition_is_the_same_to_the_byte(sinks: Sinks, webho
 @pytest.mark.rule("sink-1")
 @pytest.mark.parametrize("status", [200, 400, 503])
 def test_a_record_is_not_sent_again_while_its_outcome_cannot_be_stored(
-    sinks: Sinks, webhook: str, receiver: Receiver, change_timing: ChangeTiming, status: int
+    sinks: Sinks,
+    webhook: str,
+    receiver: Receiver,
+    change_timing: ChangeTiming,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
 ) -> None:
     change_timing(ledger_patience=0.0)
     sinks.use(hook={"webhook": webhook})
@@ -222,6 +228,8 @@ def test_a_record_is_not_sent_again_while_its_outcome_cannot_be_stored(
         wait_for_refused(3, sending)
         assert len(receiver.seen) == 1
         assert not sending.done()
+        [said, *_] = [line for line in caplog.messages if line.startswith("waiting to record what was just sent")]
+        assert "the same is sent again at the next start" in said
     sent = sending.result(120)
     keys = [request.json["idempotency_key"] for request in receiver.seen]
     assert len(keys) == len(set(keys)) == (1 if status == 503 else 2)
@@ -239,3 +247,13 @@ def test_a_sender_that_is_stopped_does_not_wait_for_a_full_disk(
         send_due(settings, sinks.engine.ledger, "hook", build(settings, "hook"), lambda: bool(receiver.seen))
     assert len(receiver.seen) == 1
     assert sinks.send("hook").sent == 1
+
+
+def test_a_command_that_sends_ends_if_postgres_stays_unavailable(change_timing: ChangeTiming) -> None:
+    change_timing(ledger_patience=0.0)
+    with (
+        Ledger("host=127.0.0.1 port=1 dbname=none") as ledger,
+        pytest.raises(LedgerUnavailable, match=r"Postgres stays unavailable: .*start Postgres"),
+        only_sender(ledger, "hook"),
+    ):
+        pytest.fail("nothing may be sent without the lock")

@@ -27,6 +27,7 @@ from dagster_offload.postgres.external import ADVICE_IF_EXPOSED, why_exposed
 from dagster_offload.postgres.room import room_of
 from dagster_offload.settings import Settings
 from dagster_offload.settings.sections.exposed import exposed
+from dagster_offload.settings.sections.unset import incomplete
 from dagster_offload.slot.config import SlotConfig
 
 LONGEST_WAIT_FOR_A_PERMIT_SECONDS = 60.0
@@ -43,6 +44,7 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     if (room := room_of(settings)) is not None:
         yield Check("disk", room.shortage is None, room.found, room.shortage)
     yield from _exposed(settings)
+    yield from _incomplete(settings)
     yield from _own_postgres(settings)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
     if (key := checks.check_key(slot)) is not None:
@@ -132,6 +134,12 @@ def _exposed(settings: Settings) -> Iterator[Check]:
     """A warning for each sink, channel and broker that exposes a secret. The exit code is about the slot only."""
     for each in exposed(settings):
         yield Check(each.noun, True, f"{each.name}: {each.found}", each.advice, is_about_slot=False)
+
+
+def _incomplete(settings: Settings) -> Iterator[Check]:
+    """The sinks and channels that can send nothing here. The exit code is about the slot only."""
+    for each in incomplete(settings):
+        yield Check(each.noun, False, f"{each.name}: it can send nothing here", str(each.variable), is_about_slot=False)
 
 
 def _own_postgres(settings: Settings) -> Iterator[Check]:

@@ -11,7 +11,10 @@ CHANNEL_SUFFIX = "_sinks"  # notified when a record may have changed, or a perso
 
 @dataclass(frozen=True)
 class SinkRow:
-    """A sink with its counts. `waiting` and `dead` are deliveries; `sent` are documents whose newest record arrived."""
+    """A sink with its counts of deliveries. `reason` is why the sink itself waits.
+
+    `refused` of those waiting were refused and wait each for their next try: the first at `refused_next`, for `refused_reason`.
+    """
 
     name: str
     kind: str
@@ -24,6 +27,9 @@ class SinkRow:
     refusals: int
     waiting: int
     dead: int
+    refused: int
+    refused_reason: str | None
+    refused_next: datetime | None
 
 
 def register(cur: Cursor, kinds: Mapping[str, str], existing: Mapping[str, bool]) -> None:
@@ -49,12 +55,31 @@ def list_sinks(cur: Cursor) -> list[SinkRow]:
     """The sinks of the pipeline file, and those that were removed from it while records waited."""
     cur.execute(
         "select s.name, s.kind, s.is_configured, s.paused_at, s.not_before, s.reason, s.reason_since, s.waits, s.refusals, "
-        "  coalesce(n.waiting, 0) as waiting, coalesce(n.dead, 0) as dead from sinks s left join ("
+        "  coalesce(n.waiting, 0) as waiting, coalesce(n.dead, 0) as dead, coalesce(r.refused, 0) as refused, "
+        "  r.refused_reason, r.refused_next from sinks s left join ("
         "  select sink, count(*) filter (where state = 'pending') as waiting, count(*) filter (where state = 'dead') as dead "
-        "  from deliveries where state <> 'sent' group by sink) n on n.sink = s.name "
+        "  from deliveries where state <> 'sent' group by sink) n on n.sink = s.name left join ("
+        "  select sink, count(*) as refused, (array_agg(reason order by not_before))[1] as refused_reason, "
+        "  min(not_before) as refused_next "
+        "  from deliveries where state = 'pending' and not_before is not null group by sink) r on r.sink = s.name "
         "where s.is_configured or n.sink is not null order by s.name"
     )
     return [SinkRow(**row) for row in cur.fetchall()]
+
+
+def count_held_back(cur: Cursor) -> int:
+    """How many documents have an answer, and another stage that is not done: a new one, for example.
+
+    Their records are sent when all stages are done. Reads all items that are not done.
+    """
+    of_a_model = "i.stage in (select name from stages where upstream is not null)"
+    row = fetch_one(
+        cur,
+        "select count(*) as n from documents d where d.is_present and d.document_id in ("
+        f"  select i.document_id from work_items i where i.state not in ('done', 'gone') and {of_a_model}) and exists ("
+        f"  select from work_items i where i.document_id = d.document_id and i.state = 'done' and {of_a_model})",
+    )
+    return int(row["n"])
 
 
 def get(cur: Cursor, name: str) -> SinkRow | None:

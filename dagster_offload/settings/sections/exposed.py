@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from dagster_offload.settings.sections import notify, sinks
 from dagster_offload.settings.sections.notify import AnyChannel, NtfyChannel
 from dagster_offload.settings.sections.sinks import AnySink, PaperlessSettings, WebhookKeys
+from dagster_offload.settings.sections.unset import UnsetVariable
 from dagster_offload.slot.addresses import is_loopback, is_readable_on_its_way
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def _exposed(noun: str, name: str, section: str, settings: AnySink | AnyChannel)
             kind, address = "ntfy", settings.ntfy
         case _:
             return  # a program, or a mailbox, whose password is never sent unencrypted
+    if isinstance(address, UnsetVariable):
+        return
     parts = urlsplit(address)
     if not is_readable_on_its_way(address):
         return

@@ -15,6 +15,7 @@ from dagster_offload.settings.sections.sinks import (
     mistake,
     refuse_unusual_names,
 )
+from dagster_offload.settings.sections.unset import Unset
 
 SECTION = "notify"
 Event = Literal["done", "needs_you", "misconfigured", "away"]
@@ -52,8 +53,8 @@ class WebhookChannel(WebhookKeys, ChannelSettings):
 class NtfyChannel(ChannelSettings):
     """A topic of an ntfy server, which shows each message on phones and desktops that subscribe to it."""
 
-    ntfy: Address = Field(repr=False, description="address of the topic: https://ntfy.sh/TOPIC")
-    token: SecretStr | None = Field(default=None, description="access token")
+    ntfy: Address | Unset = Field(repr=False, description="address of the topic: https://ntfy.sh/TOPIC")
+    token: SecretStr | Unset | None = Field(default=None, description="access token")
     token_file: SecretFile | None = Field(default=None, description="file that contains the access token")
 
 
@@ -72,7 +73,7 @@ class EmailChannel(ChannelSettings):
         default=None, pattern=r"^[^@\s,<>]+@[^@\s,<>]+$", description="address of the sender; unset = the recipient's"
     )
     user: str | None = Field(default=None, description="user name at the server; unset = no log-in")
-    password: SecretStr | None = Field(default=None, description="password of the user")
+    password: SecretStr | Unset | None = Field(default=None, description="password of the user")
     password_file: SecretFile | None = Field(default=None, description="file that contains the password")
 
     @model_validator(mode="after")

@@ -13,10 +13,12 @@ from pydantic_core import PydanticCustomError
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings.sections.section import Section
+from dagster_offload.settings.sections.unset import Unset, needed
 from dagster_offload.text.suggestions import nearest
 
 SECTION = "on_record"
 SECRET_KEYS = ("secret", "token", "password")
+ADDRESS_KEYS = ("webhook", "paperless", "ntfy")
 FILE_KEYS = ("secret_file", "token_file", "password_file")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
@@ -61,10 +63,12 @@ class CommandSettings(SinkSettings):
 class WebhookKeys(Section):
     """The keys of a webhook, for records or for notifications."""
 
-    webhook: Address = Field(repr=False, description="the address; it is never shown whole, because it may be a secret")
-    secret: SecretStr | None = Field(default=None, description="key of the signature (HMAC-SHA256)")
+    webhook: Address | Unset = Field(
+        repr=False, description="the address; it is never shown whole, because it may be a secret"
+    )
+    secret: SecretStr | Unset | None = Field(default=None, description="key of the signature (HMAC-SHA256)")
     secret_file: SecretFile | None = Field(default=None, description="file that contains the key of the signature")
-    token: SecretStr | None = Field(default=None, description="bearer token")
+    token: SecretStr | Unset | None = Field(default=None, description="bearer token")
     token_file: SecretFile | None = Field(default=None, description="file that contains the bearer token")
 
 
@@ -78,8 +82,8 @@ class PaperlessSettings(SinkSettings):
     The values of `title` to `note` are names of columns of the records, such as `payment.due`.
     """
 
-    paperless: Address = Field(repr=False, description="address of Paperless-ngx")
-    token: SecretStr | None = Field(default=None, description="API token of a Paperless user")
+    paperless: Address | Unset = Field(repr=False, description="address of Paperless-ngx")
+    token: SecretStr | Unset | None = Field(default=None, description="API token of a Paperless user")
     token_file: SecretFile | None = Field(default=None, description="file that contains the API token")
     match: Literal["checksum", "path"] = Field(
         default="checksum", description="find the document by the checksum of its file, or by its file name and path"
@@ -176,9 +180,9 @@ class SinksSection(Section):
 def secret_of(section: str, settings: Section, key: str) -> str | None:
     """The secret `key` (`token`, for example) of a section, given as such or as a file; None if it is not set.
 
-    Raises `SettingsError`, which names the section.
+    Raises `SettingsError`, which names the section, or the variable that is not set.
     """
-    given: SecretStr | None = getattr(settings, key)
+    given: SecretStr | None = needed(getattr(settings, key))
     file: Path | None = getattr(settings, f"{key}_file")
     if file is None:
         return None if given is None else given.get_secret_value()
