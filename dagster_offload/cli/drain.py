@@ -63,7 +63,9 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
         counts = ", ".join(
             f"{summary[name]} {label}" for name, label in COUNTS.items() if summary[name] or name == "done"
         )
-        stopped = f"; stopped: {summary['reason']}{_next_check(settings.home, summary['next_check_at'])}"
+        waits_for_a_person = summary["is_misconfigured"] and summary["next_check_at"] is None
+        next_check = "" if waits_for_a_person else _next_check(settings.home, summary["next_check_at"])
+        stopped = f"; stopped: {summary['reason']}{next_check}"
         say(counts + (stopped if summary["reason"] else ""))
         for stage, count in summary["waits_for"].items():
             command = "scan" if stage == EXTRACT else f"drain {stage}"

@@ -51,6 +51,9 @@ def test_a_drain_with_nothing_else_to_do_ends_with_the_held_stage_as_its_reason(
     result = call("drain")
     assert result.exit_code == 78
     assert HELD in " ".join(result.stdout.split())
+    assert result.stdout.rstrip().endswith("dagster-offload slot set deep --try-again"), (
+        "another drain would do nothing"
+    )
     assert len(router.completions()) == calls
 
 
