@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from dagster_offload.ledger.core import stages as core_stages
-from dagster_offload.ledger.core.rows import BreakerState, CallRecord, State
+from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.rows import BreakerState, CallRecord, Claim, State
 from dagster_offload.ledger.slots import breaker, holds, slots
 from dagster_offload.ledger.slots.holds import DOCUMENTS_TO_HOLD, DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE, Hold
 from dagster_offload.ledger.work import claims, deferrals, waiting_runs
@@ -189,6 +190,25 @@ def test_calls_that_were_open_when_the_hold_began_cost_no_attempt_whatever_their
     assert bench.fail(other, late[1], "no_json") is State.PENDING
     assert attempts(bench, "05.txt", "06.txt") == [0, 0]
     assert (the_hold(bench).code, the_hold(bench).documents) == ("http_400", 7)
+
+
+def test_of_two_calls_that_fail_at_the_same_moment_the_second_finds_the_stage_held(bench: Bench) -> None:
+    bench.extracted(*KEYS, "05.txt")
+    worker, other = bench.worker(), bench.worker()
+    for key in KEYS[:4]:
+        refuse(bench, worker, key)
+    fifth, sixth = bench.hold(worker, [CLASSIFY], keys=[KEYS[4]]), bench.hold(other, [CLASSIFY], keys=["05.txt"])
+    fault = CallRecord(DEEP, 1, "qwen", 1.0, "http_400")
+
+    def fail(cur: Cursor, by: int, claim: Claim) -> State:
+        return deferrals.fail(cur, by, claim, claim.items[0], "http_400", "why", fault, is_final=False)
+
+    with bench.ledger.transaction() as cur:
+        assert fail(cur, worker, fifth) is State.PENDING
+        second = bench.begun(lambda cur: fail(cur, other, sixth))
+    assert second.result() is State.PENDING
+    assert the_hold(bench).documents == 6
+    assert attempts(bench, *KEYS, "05.txt") == [0] * 6
 
 
 @pytest.mark.rule("breaker-12")
