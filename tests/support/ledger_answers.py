@@ -11,7 +11,7 @@ from dagster_offload.stages.graph import EXTRACT, Outcome
 from tests.support.ledger import HALF_AN_HOUR, RECIPES, call, text_result
 from tests.support.ledger_claims import ClaimEvents
 from tests.support.ledger_model import BACKOFFS_SECONDS, KEYS, SLOTS, FaultsInARow, Held, ModelItem, happens
-from tests.support.stages import STAGE_NAMES
+from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 # A story has three documents.
 DOCUMENTS_TO_HOLD_HERE = 2
@@ -56,7 +56,21 @@ class AnswerEvents(ClaimEvents):
     @happens(5, lambda self: any(held.left[0].stage != EXTRACT for held in self.held + self.late))
     def a_call_fails(self, data: st.DataObject) -> None:
         held = data.draw(st.sampled_from([h for h in self.held + self.late if h.left[0].stage != EXTRACT]))
-        how = data.draw(st.sampled_from(["slot", "document", "cut"]))
+        self.fail(held, data.draw(st.sampled_from(["slot", "document", "cut"])))
+
+    @happens(4, lambda self: self.workers and self.slots_in(BreakerState.CLOSED))
+    def a_stage_fits_no_document(self, data: st.DataObject) -> None:
+        """Document after document fails. Otherwise few stories would have a held stage."""
+        slot = data.draw(st.sampled_from(self.slots_in(BreakerState.CLOSED)))
+        stages = (data.draw(st.sampled_from(DRAIN_STAGES)),)
+        for _ in KEYS:
+            if self.claimable(stages, slot):
+                before = {id(held) for held in self.held}
+                self.claim(data, stages, slot)
+                for held in [held for held in self.held if id(held) not in before]:
+                    self.fail(held, "document")
+
+    def fail(self, held: Held, how: str) -> None:
         item = held.left[0]
         was_held = self.is_held(held, item)
         model = self.documents[held.claim.document].items.get(item.stage)
