@@ -33,8 +33,9 @@ class DrainSummary:
     """What a drain did and left, in documents; what its calls cost, in tokens; how fast the slot is.
 
     `left` counts documents that are neither done nor deferred: due ones that the slot or the limit kept it from doing, and
-    the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot or a change of the pipeline is the
-    cause; `next_check_at` (ISO 8601) is when a running `up` checks the slot again.
+    the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot, a stage that it holds or a change of
+    the pipeline is the cause; `next_check_at` (ISO 8601) is when a running `up` checks the slot again. `is_misconfigured`: what
+    is left waits for a person, who must change a setting of the slot, or a stage.
     `answered_in_part`: if no document is done, how many have an answer for one of their stages; None if none has.
     `waits_for`: how many documents wait for another stage before they can start, by that stage.
     `concurrency` is that at the end. `warning` is a line about a server that reads documents twice. The slot's pace
@@ -154,7 +155,10 @@ async def _drain(
     rows = {slot.name: await ledger.run(slots.get, slot.name) for slot in used_slots}
     waited_for = await at_work.slots_waited_for(rows)
     done = totals.counts.done
-    if len(used_slots) > 1:  # a document that is done at one slot may wait for another
+    is_any_held = any(slot.hold is not None for slot in waited_for)
+    if (
+        len(used_slots) > 1 or is_any_held
+    ):  # a document that is done at one slot may wait for another, or for a held stage
         done = await ledger.run(left.count_finished, sorted(totals.done), names)
     answered_in_part = 0 if done else await ledger.run(usage.documents_answered, worker.id)
     reasons = [slot.reason for slot in waited_for if slot.reason is not None]

@@ -34,7 +34,7 @@ def progress_console() -> Console:
 
 def style_of(line: str) -> str | None:
     """The colour of a line that says what went wrong or well. rich leaves colours out without a terminal and with NO_COLOR."""
-    if any(word in line for word in ("failed", "quarantined", "misconfigured", "not in force")):
+    if any(word in line for word in ("failed", "quarantined", "misconfigured", "is held", "not in force")):
         return "red"
     if any(word in line for word in ("unavailable", "away")):
         return "yellow"

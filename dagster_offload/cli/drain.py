@@ -37,7 +37,7 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     Dagster's UI shows the run like the sensor's own runs.
 
     Exit codes: 0 = nothing is left that this command could do now; 75 = work is left because the slot is unavailable;
-    78 = work is left because the slot is misconfigured; 2 = wrong usage or settings.
+    78 = work is left because the slot is misconfigured or holds a stage; 2 = wrong usage or settings.
 
     \b
     dagster-offload drain
@@ -63,7 +63,9 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
         counts = ", ".join(
             f"{summary[name]} {label}" for name, label in COUNTS.items() if summary[name] or name == "done"
         )
-        stopped = f"; stopped: {summary['reason']}{_next_check(settings.home, summary['next_check_at'])}"
+        waits_for_a_person = summary["is_misconfigured"] and summary["next_check_at"] is None
+        next_check = "" if waits_for_a_person else _next_check(settings.home, summary["next_check_at"])
+        stopped = f"; stopped: {summary['reason']}{next_check}"
         say(counts + (stopped if summary["reason"] else ""))
         for stage, count in summary["waits_for"].items():
             command = "scan" if stage == EXTRACT else f"drain {stage}"

@@ -164,6 +164,8 @@ def _due(item: dict[str, Any]) -> str:
 
     if item["state"] not in ("pending", "deferred"):
         return ""
+    if item["held_by"]:
+        return f"not at {item['held_by']}: the stage is held"
     if item["is_due"]:
         return "now"
     return f"when {item['waits_for']} answers" if item["waits_for"] else describe_time(item["not_before"])

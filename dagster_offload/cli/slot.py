@@ -39,7 +39,7 @@ def command() -> None:
     dagster-offload slot set deep --concurrency 4        four open completions, over all workers
     dagster-offload slot set deep --concurrency auto     find the concurrency with the highest throughput
     dagster-offload slot set deep --prompt-cache-size 4  at most four documents in flight
-    dagster-offload slot set deep --try-again            the server is fixed: try it now
+    dagster-offload slot set deep --try-again            the server is fixed: try it, and the stages that it holds
     dagster-offload slot forget deep                     the deep slot was removed on purpose
     """
 
@@ -56,6 +56,7 @@ def show(name: str | None, *, as_json: bool) -> None:
     dagster-offload slot show --json
     dagster-offload slot show deep
     """
+    from dataclasses import asdict
     from datetime import datetime
 
     from dagster_offload.cli.console import table, to_terminal
@@ -63,7 +64,7 @@ def show(name: str | None, *, as_json: bool) -> None:
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.reports.overview import last_hours
     from dagster_offload.ledger.reports.status import live_kinds
-    from dagster_offload.ledger.slots import dialects
+    from dagster_offload.ledger.slots import dialects, holds
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.service.home import running_up
     from dagster_offload.settings import load_settings
@@ -76,9 +77,17 @@ def show(name: str | None, *, as_json: bool) -> None:
             raise _no_such_slot(name)
         hours = {} if name is None else ledger.run(last_hours, name, HOURS_SHOWN, datetime.now().astimezone())
         findings = ledger.run(dialects.recall_all)
+        held = [hold for hold in ledger.run(holds.list_holds) if name in (None, hold.slot)]
         is_checked = running_up(settings.home) is not None or bool(ledger.run(live_kinds))
     if as_json:
-        shown_slots = [{**_as_json(row), "dialects": findings.get(row.name, {})} for row in rows]
+        shown_slots = [
+            {
+                **_as_json(row),
+                "dialects": findings.get(row.name, {}),
+                "holds": [asdict(hold) for hold in held if hold.slot == row.name],
+            }
+            for row in rows
+        ]
         print_json({"slots": shown_slots, **({} if name is None else {"hours": _hours_as_json(hours)})})
         return
     if not rows:
@@ -99,6 +108,8 @@ def show(name: str | None, *, as_json: bool) -> None:
             _describe_next_check(row, is_checked=is_checked),
         )
     to_terminal(shown)
+    for hold in held:
+        say(str(hold))
     for row in rows:
         if (description := describe_concurrency(row)) is not None:
             say(f"{row.name}: {description}")
@@ -202,7 +213,9 @@ def _as_json(row: Any) -> dict[str, object]:
     help="Documents the server keeps in its prompt cache: the limit of documents in flight. auto: what the server reports.",
 )
 @click.option(
-    "--try-again", is_flag=True, help="Try an unavailable or misconfigured slot at the next check instead of waiting."
+    "--try-again",
+    is_flag=True,
+    help="Try an unavailable or misconfigured slot at the next check instead of waiting, and the stages that it holds.",
 )
 @home_option
 @json_option
@@ -222,13 +235,15 @@ def set_(
     """
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.slots import holds
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
 
     if concurrency is None and prompt_cache_size is None and not try_again:
         raise click.UsageError("nothing to set: use --concurrency, --prompt-cache-size or --try-again")
     with open_ledger(load_settings()) as ledger:
-        if ledger.run(ledger_slots.get, name) is None:
+        before = ledger.run(ledger_slots.get, name)
+        if before is None:
             raise _no_such_slot(name)
         done = []
         if concurrency == AUTO:
@@ -246,8 +261,11 @@ def set_(
             ledger.run(ledger_slots.set_prompt_cache_size, name, prompt_cache_size)
             done.append(f"at most {prompt_cache_size} documents in flight from now on.")
         if try_again:
+            held = [hold.stage for hold in ledger.run(holds.list_holds) if hold.slot == name]
             ledger.run(ledger_slots.try_again, name, "requested with slot set --try-again")
-            done.append("the next check sends a one-token test request. If the slot answers it, work resumes.")
+            done += [f"takes the stage {stage} again." for stage in held]
+            if not held or before.breaker != "closed":
+                done.append("the next check sends a one-token test request. If the slot answers it, work resumes.")
         row = ledger.run(ledger_slots.get, name)
     if as_json:
         print_json({"slot": row and _as_json(row)})

@@ -129,6 +129,7 @@ def as_object(report: Report) -> dict[str, Any]:
         "deep": report.deep,
         "slots": {each.config.name: each.state for each in report.slots},
         "rests": [asdict(rest) for rest in report.rests],
+        "holds": [asdict(hold) for hold in report.holds],
         "wakes": report.wakes,
         "up": report.up and asdict(report.up),
         "workers": report.workers,

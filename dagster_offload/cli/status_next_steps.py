@@ -43,10 +43,14 @@ def _about_settings(report: Report) -> "Iterator[str]":
 def _about_waiting(settings: "Settings", report: Report) -> "Iterator[str]":
     if report.room is not None and report.room.shortage is not None:
         yield f"\n{report.room.shortage}"
+    for hold in report.holds:
+        if hold.waiting:
+            yield f"\n{hold}"
+    held = _held_everywhere(settings, report)
     waiting = sum(
         counts.pending + counts.deferred - report.in_back_off.get(stage, 0)
         for stage, counts in report.stages.items()
-        if stage != "extract"
+        if stage != "extract" and stage not in held
     )
     if not waiting:
         return
@@ -142,6 +146,21 @@ def _first_scan(report: Report) -> str:
     return (
         "`up` begins with one" if report.up is not None else "run `dagster-offload scan`, or start `dagster-offload up`"
     )
+
+
+def _held_everywhere(settings: "Settings", report: Report) -> set[str]:
+    """The stages that no slot of drains takes, because each one that may answer them holds them."""
+    from dagster_offload.ledger.slots.holds import by_slot
+    from dagster_offload.stages.catalog import stages_by_slot
+
+    held, of_slots = by_slot(report.holds), stages_by_slot(settings, report.stages)
+    may_answer = {
+        stage: [each.config.name for each in report.slots if stage in of_slots[each.config.name]]
+        for stage in report.stages
+    }
+    return {
+        stage for stage, slots in may_answer.items() if slots and all(stage in held.get(name, ()) for name in slots)
+    }
 
 
 def _what_several_wait_for(settings: "Settings", report: Report) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.reports.usage import TokenUse
     from dagster_offload.ledger.sinks.notifications import ChannelRow
     from dagster_offload.ledger.sinks.sinks import SinkRow
+    from dagster_offload.ledger.slots.holds import Hold
     from dagster_offload.ledger.work.ocr_pages import PagesLeft
     from dagster_offload.postgres.room import Room
     from dagster_offload.service.home import RunningUp
@@ -72,6 +73,7 @@ class Report:
     stopped_sensors: list[str]
     has_scanned: bool
     rests: "list[Rest]"  # of the configured slots that rest
+    holds: "list[Hold]"  # the stages that slots do not take
     wakes: str | None  # how the deep slot's machine was woken in the last week; None: not, or it is available
 
     @property
@@ -105,7 +107,7 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
     from dagster_offload.ledger.reports import activity, status, usage
     from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
     from dagster_offload.ledger.sinks import notifications, sinks
-    from dagster_offload.ledger.slots import permits, rests, slots
+    from dagster_offload.ledger.slots import holds, permits, rests, slots
     from dagster_offload.ledger.work import corrections, ocr_pages
     from dagster_offload.postgres.room import room_of
     from dagster_offload.slot.config import DEEP
@@ -120,7 +122,8 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
         for each in settings.slots.of_drains
         for row in (slots.get(cur, each.name),)
     }
-    shown = _shown_slots(settings, states, {rest.slot for rest in resting})
+    held = holds.list_holds(cur)
+    shown = _shown_slots(settings, states, {rest.slot for rest in resting}, holds.by_slot(held))
     slot = shown[0].row if shown else slots.get(cur, DEEP)
     context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
     in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
@@ -129,6 +132,7 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
     return Report(
         deep=shown[0].state if shown else _no_slot(slot),
         rests=resting,
+        holds=held,
         wakes=None if is_available else rests.describe_week(cur, DEEP),
         slot=slot,
         slots=shown,
@@ -164,10 +168,13 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
 
 
 def _shown_slots(
-    settings: "Settings", states: "Mapping[str, tuple[dict[str, Any], SlotRow | None]]", resting: "Collection[str]"
+    settings: "Settings",
+    states: "Mapping[str, tuple[dict[str, Any], SlotRow | None]]",
+    resting: "Collection[str]",
+    held: "Mapping[str, Collection[str]]",
 ) -> list[ShownSlot]:
     """The slots of drains; `in_reserve_for` names the available slots of a higher priority that leave one no stage."""
-    from dagster_offload.slot.reserve import preferred_to, reserve_for
+    from dagster_offload.slot.reserve import preferred_to, reserve_for, without_held
     from dagster_offload.stages.catalog import llm_stages, stages_by_slot
 
     available = {
@@ -178,7 +185,7 @@ def _shown_slots(
     slots, by_slot, shown = settings.slots.of_drains, stages_by_slot(settings, llm_stages(settings)), []
     for slot in slots:
         state, row = states[slot.name]
-        others = reserve_for(preferred_to(slot, slots, by_slot), available)
+        others = reserve_for(without_held(slot.name, preferred_to(slot, slots, by_slot), held), available)
         shown.append(ShownSlot(slot, state | {"in_reserve_for": others}, row, slot.name in available))
     return shown
 

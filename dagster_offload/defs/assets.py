@@ -109,7 +109,8 @@ def materialize(
             ledger.run(waiting_runs.remove, context.run.run_id)
         else:
             reason = summary.wait_reason or "its documents are not due yet"
-            ledger.run(waiting_runs.put, context.run.run_id, present, stages, summary.slot, reason, summary.rest)
+            waits_for = (summary.slot, reason, summary.rest, summary.held_stage)
+            ledger.run(waiting_runs.put, context.run.run_id, present, stages, *waits_for)
         evaluate_problems(context.instance, ledger, names.keys, context)
         if rule.is_grouped and summary.wait_seconds is None and not summary.failed:
             evaluate_partitions(context, settings, ledger, names.keys, selected)

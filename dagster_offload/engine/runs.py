@@ -1,7 +1,7 @@
 """A run over chosen documents: works through them, then reports what is left and when to check again."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from dagster_offload.engine.agreement import agree_with_up
@@ -16,9 +16,9 @@ from dagster_offload.errors import NoSuchDocument, SettingsError
 from dagster_offload.ledger.core import stages as core_stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
+from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.core.workers import Worker
-from dagster_offload.ledger.slots import rests, slots
+from dagster_offload.ledger.slots import holds, rests, slots
 from dagster_offload.ledger.work import documents, left
 from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.postgres.room import shortage_of
@@ -43,6 +43,7 @@ class RunSummary:
     wait_reason: str | None = None
     is_deferral: bool = False
     slot: str | None = None  # the slot a deferral waits for, until its breaker closes
+    held_stage: str | None = None  # the stage that `slot` holds: a deferral waits until it takes it again
     rest: Rest | None = None  # the rest of a slot that a deferral waits for
 
 
@@ -97,7 +98,7 @@ async def _run_documents(
     unfinished = await ledger.run(left.unfinished, keys, stages)
     state = await _state_waited_for(settings, ledger, {item.stage for item in unfinished})
     wait = settings.retry_after_minutes * 60
-    return summarize_run(len(keys), unfinished, state.row, wait, shortage_of(settings), state.rest)
+    return summarize_run(len(keys), unfinished, state, wait, shortage_of(settings))
 
 
 async def _state_waited_for(settings: Settings, ledger: AsyncLedger, left: Collection[str]) -> SlotState:
@@ -110,36 +111,42 @@ async def _state_waited_for(settings: Settings, ledger: AsyncLedger, left: Colle
         slot.name: SlotState(await ledger.run(slots.get, slot.name), await ledger.run(rests.read_rest, slot))
         for slot in waited_for
     }
+    held = {(hold.slot, hold.stage): hold for hold in await ledger.run(holds.list_holds)}
     stages = [stage for stage in stage_graph(settings).names if stage in left]
-    return state_waited_for(states, [[name for name in states if stage in by_slot[name]] for stage in stages])
+    may_answer = [
+        [replace(states[name], hold=held.get((name, stage))) for name in states if stage in by_slot[name]]
+        for stage in stages
+    ]
+    return state_waited_for(may_answer, list(states.values()))
 
 
-def state_waited_for(states: Mapping[str, SlotState], may_answer: Iterable[Collection[str]]) -> SlotState:
-    """The state that a run waits for to change. `may_answer`: for each stage that is left, the slots that may answer it.
+def state_waited_for(may_answer: Iterable[Sequence[SlotState]], states: Sequence[SlotState]) -> SlotState:
+    """The state that a run waits for to change. `may_answer`: for each stage that is left, the slots that may answer it, with
+    their holds of that stage. `states`: all of them.
 
     It is that of the first slot of the first stage that no available slot may answer. If there is no such stage, it is that
     of an available slot, or else of any.
     """
-    for names in may_answer:
-        if names and not any(states[name].is_available for name in names):
-            return next(states[name] for name in names)
-    available = (state for state in states.values() if state.is_available)
-    return next(available, next(iter(states.values()), SlotState()))
+    for of_stage in may_answer:
+        if of_stage and not any(state.is_available for state in of_stage):
+            return of_stage[0]
+    available = (state for state in states if state.is_available)
+    return next(available, next(iter(states), SlotState()))
 
 
 def summarize_run(
     requested: int,
     unfinished: Sequence[Unfinished],
-    slot: SlotRow | None,
+    state: SlotState,
     default_wait_seconds: float,
     shortage: str | None = None,
-    rest: Rest | None = None,
 ) -> RunSummary:
     """Decide what a run over chosen documents does next: succeed, fail at once, or wait, and for how long.
 
-    `requested` is the number of its documents. `shortage`: the disk is too full for answers. `rest`: the slot must not be
-    used now. The settings may change meanwhile, so the run looks again after the default wait at the latest.
+    `requested` is the number of its documents. `state`: of the slot that they wait for. `shortage`: the disk is too full for
+    answers. The settings may change meanwhile, so the run looks again after the default wait at the latest.
     """
+    slot, rest, hold = state.row, state.rest, state.hold
     failed = tuple(u for u in unfinished if u.state in (State.FAILED, State.QUARANTINED, State.GONE))
     waiting = [u for u in unfinished if u not in failed]
     done = requested - len({u.document for u in unfinished})
@@ -147,6 +154,10 @@ def summarize_run(
         return RunSummary(done, failed)
     if shortage is not None:
         return RunSummary(done, (), NO_ROOM_SECONDS, shortage)
+    if hold is not None and any(u.stage == hold.stage for u in waiting):
+        return RunSummary(
+            done, (), default_wait_seconds, str(hold), is_deferral=True, slot=hold.slot, held_stage=hold.stage
+        )
     if rest is not None and any(u.stage != EXTRACT for u in waiting):
         left = rest.seconds_left(datetime.now(UTC))
         wait = default_wait_seconds if left is None else min(max(left, 1.0), default_wait_seconds)

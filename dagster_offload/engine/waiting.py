@@ -47,7 +47,7 @@ def reason_to_continue(waiting: WaitingRun | None) -> WaitEnd | None:
         return WaitEnd.DOCUMENTS_DONE
     if waiting.is_rest_over:
         return WaitEnd.REST_IS_OVER
-    if waiting.breaker is BreakerState.CLOSED:
+    if waiting.breaker is BreakerState.CLOSED and not waiting.is_held:
         return WaitEnd.SLOT_ANSWERS
     return None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots.availability import Absence
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.settings.sections.notify import ChannelSettings, Event
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
@@ -37,6 +38,7 @@ class Facts:
     failures: Sequence[Problem] = ()
     seconds_since_failures: float | None = None
     slots: Sequence[SlotRow] = ()
+    holds: Sequence[Hold] = ()
     opened_at: dict[str, str] = field(default_factory=dict)
     absences: dict[str, Absence] = field(default_factory=dict)
     due: dict[str, int] = field(default_factory=dict)
@@ -66,7 +68,7 @@ def decide(facts: Facts, channel: ChannelSettings) -> Decision:
     """Decide what this channel is notified of now."""
     is_over = not facts.left and not facts.is_working
     waits = _wait_for_others(facts, is_over=is_over)
-    found = [*_done(facts, is_over=is_over), *_misconfigured(facts), *_away(facts, channel.away_days)]
+    found = [*_done(facts, is_over=is_over), *_misconfigured(facts), *_held(facts), *_away(facts, channel.away_days)]
     if waits is None:
         found += _needs_you(facts, channel)
     return Decision(
@@ -124,6 +126,17 @@ def _misconfigured(facts: Facts) -> Iterator[Notification]:
                 f"{escaped(slot.reason_text[:LONGEST_REASON])}\n{_verb(facts.left, 'wait')}, and none is lost.\n"
                 "The setting to change: dagster-offload doctor",
             )
+
+
+def _held(facts: Facts) -> Iterator[Notification]:
+    for hold in facts.holds:
+        yield Notification(
+            "misconfigured",
+            f"held/{hold.slot}/{hold.stage}/{hold.since.isoformat()}",
+            f"the slot {hold.slot} holds the stage {hold.stage}",
+            f"{escaped(hold.reason_text[:LONGEST_REASON])}.\n{hold.waiting_text} for this stage, and none is lost. Other stages "
+            f"go on.\nWhat to do: {hold.next_step}",
+        )
 
 
 def _away(facts: Facts, days: float) -> Iterator[Notification]:

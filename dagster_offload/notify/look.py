@@ -4,7 +4,7 @@ from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.sinks import notifications
 from dagster_offload.ledger.sinks.notifications import Marks
-from dagster_offload.ledger.slots import availability, slots
+from dagster_offload.ledger.slots import availability, holds, slots
 from dagster_offload.ledger.work import counts
 from dagster_offload.notify.events import Decision, Facts, decide
 from dagster_offload.settings.sections.notify import ChannelSettings
@@ -52,6 +52,7 @@ def _read(cur: Cursor, marks: Marks) -> Facts:
         failures=news.still_failed(cur, failed) if failed else [],
         seconds_since_failures=marks.seconds_since_failures,
         slots=known,
+        holds=holds.list_holds(cur),
         opened_at=_opened_at(cur),
         absences=absences,
         due={DEEP: _due_at_deep(cur)} if DEEP in absences else {},

@@ -13,6 +13,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import MOST_COUNTED, NAMED, Marks, News, ScanEnd, WorkerNews
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.slot.rest import Pause
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
@@ -29,6 +30,7 @@ def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:
     return [
         *(line for scan in now.scans if (line := _scan(scan)) is not None),
         *(line for name, slot in now.slots.items() if (line := _slot(before.slots.get(name), slot, now)) is not None),
+        *(f"{hold.slot}: {_held(hold)}; {hold.next_step}" for hold in _new_holds(before, now)),
         *(f"{name}: {_paused(pause)}" for name, pause in _new_pauses(before, now)),
         *(
             f"{name}: not paused any more; {_many(now.left)} left"
@@ -56,6 +58,7 @@ def what_is_left(now: News) -> str:
         return f"Left: nothing, {_documents(now.documents)} in all" + (f"; {needs}" if now.need_you else "")
     away = [_paused(pause) for name, pause in now.pauses.items() if name in now.slots]
     away += [_reason(slot) for slot in now.slots.values() if slot.breaker is not BreakerState.CLOSED]
+    away += [_held(hold) for hold in now.holds if hold.waiting]
     why = f" ({'; '.join(away)})" if away else ""
     return f"Left: {_many(now.left)}{why}" + (f"; {needs}" if now.need_you else "")
 
@@ -78,6 +81,15 @@ def _slot(before: SlotRow | None, now: SlotRow, news_now: News) -> str | None:
     if not was_closed:
         return f"{now.name}: the slot is back; {_many(news_now.left)} left"
     return f"{now.name}: the slot was away for a moment, and is back" if now.epoch > before.epoch else None
+
+
+def _new_holds(before: News, now: News) -> list[Hold]:
+    known = {(hold.slot, hold.stage, hold.since) for hold in before.holds}
+    return [hold for hold in now.holds if (hold.slot, hold.stage, hold.since) not in known]
+
+
+def _held(hold: Hold) -> str:
+    return f"the stage {hold.stage} is held, {escaped(hold.reason_text)}; {hold.waiting_text} for it"
 
 
 def _new_pauses(before: News, now: News) -> list[tuple[str, Pause]]:

@@ -1,7 +1,8 @@
 """Which stages a slot takes now. Pure.
 
 A slot is in reserve for a stage while a slot of a higher priority that may answer the stage is available. Whether that one
-is busy does not matter: a document waits for its turn there, and the reserve stays idle.
+is busy does not matter: a document waits for its turn there, and the reserve stays idle. A slot that holds a stage does not
+take it.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,6 +18,18 @@ def preferred_to(slot: SlotConfig, slots: Iterable[SlotConfig], stages: Mapping[
     higher = [other for other in slots if other.priority > slot.priority]
     return {
         stage: [other for other in higher if stage in stages.get(other.name, ())] for stage in stages.get(slot.name, ())
+    }
+
+
+def without_held(slot: str, preferred: Preferred, held: Mapping[str, Collection[str]]) -> Preferred:
+    """What is left of `preferred` without the stages that `slot` holds, and without each other slot that holds the stage.
+
+    `held`: by slot, the stages that it holds.
+    """
+    return {
+        stage: [other for other in slots if stage not in held.get(other.name, ())]
+        for stage, slots in preferred.items()
+        if stage not in held.get(slot, ())
     }
 
 

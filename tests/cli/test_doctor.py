@@ -9,12 +9,14 @@ import pytest
 
 from dagster_offload.extraction import private_folder
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.slots import holds, slots
 from dagster_offload.simulator import Router
+from dagster_offload.stages.graph import CLASSIFY
 from tests.faults.acts import answers_with, says
 from tests.faults.health_acts import LiteLLM, models
 from tests.faults.raw_server import RawServer
 from tests.support.cli import Call
+from tests.support.ledger import hold_stage
 
 
 def test_a_healthy_slot_gets_every_check(call: Call, router: Router) -> None:
@@ -129,28 +131,26 @@ def test_doctor_ends_with_what_is_wrong_even_if_the_server_is_right(call: Call, 
     assert call("drain", "classify", "--json").exit_code == 0
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
         cur.execute("update work_items set state = 'failed', not_before = null where stage = 'classify'")
-        cur.execute(
-            "update slots set breaker = 'misconfigured', reason = 'every_document_refused: no_json', retry_at = null"
-        )
+        cur.execute("update slots set breaker = 'misconfigured', reason = 'HTTP 401', retry_at = null")
     router.set(answers="good")
     result = call("doctor")
     assert result.exit_code == 0, "the exit code is about the slot"
     shown = " ".join(result.stdout.split())
-    assert "backlog deep was misconfigured before this check: every_document_refused: no_json" in shown
+    assert "backlog deep was misconfigured before this check: HTTP 401" in shown
     assert "2 documents failed" in shown
     assert result.stdout.rstrip().endswith("dagster-offload status lists them with their reasons")
 
 
-def test_doctor_names_the_stage_and_a_document_if_no_answer_of_the_stage_was_usable(
+def test_doctor_names_a_held_stage_and_a_document_and_the_slot_takes_the_stage_again(
     call: Call, scanned: Path, router: Router
 ) -> None:
-    reason = "every_document_refused: no_json"
     assert call("drain", "summarize", "--json").exit_code == 0
-    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
-        cur.execute("update work_items set state = 'pending', reason = %s where stage = 'classify'", [reason])
-        cur.execute("update slots set breaker = 'misconfigured', reason = %s, retry_at = null", [reason])
-    shown = " ".join(call("doctor").stdout.split())
-    assert "no answer of the stage classify was usable: dagster-offload explain letter.txt --answer" in shown
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
+        hold_stage(ledger, CLASSIFY, "no_json")
+        shown = " ".join(call("doctor").stdout.split())
+        assert "deep held the stage classify before this check: 2 documents in a row ended in no_json" in shown
+        assert "no answer of the stage classify was usable: dagster-offload explain letter.txt --answer" in shown
+        assert ledger.run(holds.list_holds) == []
 
 
 def test_doctor_shows_the_longest_wait_before_it_waits(call: Call, router: Router) -> None:

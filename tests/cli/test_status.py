@@ -52,6 +52,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         "up": None,
         "workers": [],
         "rests": [],
+        "holds": [],
         "wakes": None,
         "in_work": [],
         "stopped_sensors": [],

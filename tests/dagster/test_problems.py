@@ -14,8 +14,10 @@ from dagster_offload.defs.shown.problems import CHECK, name_problems
 from dagster_offload.drain import DrainSummary
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports.status import Problem
+from dagster_offload.ledger.slots import slots
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
+from tests.support.ledger import hold_stage
 
 KEYS = names_of(BUILT_IN).keys
 NAMES = "documents that need you"
@@ -98,6 +100,27 @@ def test_the_check_lists_the_documents_that_need_a_person_until_none_does(edge: 
     (edge.settings.library / "broken.pdf").unlink()
     edge.scan()
     assert [check.passed for check in checks(edge, "extract")] == [True, False]
+
+
+def test_the_check_of_a_held_stage_names_the_slot_the_fault_and_the_next_step(edge: Edge) -> None:
+    edge.write(a="A letter.")
+    edge.scan()
+    edge.ledger.run(slots.register, edge.settings.slots.of_drains[0])
+    hold_stage(edge.ledger, "classify", "no_json")
+    edge.scan()
+    newest = checks(edge, "classify")[0]
+    assert (newest.passed, newest.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert str(newest.description).startswith(
+        "deep holds the stage classify: 1 document in a row ended in no_json, since "
+    )
+    assert str(newest.description).endswith("dagster-offload slot set deep --try-again.")
+    evaluated = len(checks(edge, "classify"))
+    edge.scan()
+    assert len(checks(edge, "classify")) == evaluated
+    edge.ledger.run(slots.try_again, "deep", "requested by command")
+    edge.scan()
+    assert checks(edge, "classify")[0].passed
+    assert checks(edge, "summarize")[0].passed
 
 
 def test_a_run_of_a_person_has_a_result_of_each_selected_check_also_if_it_fails(edge: Edge) -> None:

@@ -169,21 +169,20 @@ def refuse_documents(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
 @pytest.mark.rule("breaker-6")
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("status", [500, 400])
-def test_the_same_refusal_for_five_documents_in_a_row_is_a_slot_fault_and_costs_no_attempt(
+def test_the_same_refusal_for_five_documents_in_a_row_holds_the_stage_and_costs_no_attempt(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, status: int, concurrency: int
 ) -> None:
     refused = refuse_documents(monkeypatch, status)
     engine.texts(*KEYS, "8.txt", "9.txt")
     summary = engine.drain("classify", deep_concurrency=concurrency)
     assert (summary.done, summary.failed, summary.is_misconfigured) == (0, 0, True)
-    assert "every_document_refused" in str(summary.reason)
+    assert "deep holds the stage classify: " in str(summary.reason)
     assert attempts(engine) == 0
     assert 5 <= len(refused) <= 5 * concurrency + concurrency
 
 
-def test_after_every_document_was_refused_only_changed_questions_make_a_trial_due(
-    engine: Engine,
-) -> None:
+@pytest.mark.rule("breaker-11")
+def test_a_held_stage_is_tried_again_only_with_changed_questions(engine: Engine) -> None:
     engine.texts(*KEYS)
     with pytest.MonkeyPatch.context() as refusing:
         refused = refuse_documents(refusing, 400)
@@ -192,11 +191,25 @@ def test_after_every_document_was_refused_only_changed_questions_make_a_trial_du
             assert engine.drain(CLASSIFY, classes=classes).is_misconfigured
             assert len(refused) == already + 5
             assert engine.drain(CLASSIFY, classes=classes).is_misconfigured
-            decide_drain(engine.settings(classes=classes), engine.ledger)
-            assert engine.slot().breaker is BreakerState.MISCONFIGURED
             assert len(refused) == already + 5
-    assert decide_drain(engine.settings(classes="note"), engine.ledger).launch
     assert engine.drain(CLASSIFY, classes="note").done == len(KEYS)
+
+
+@pytest.mark.rule("breaker-12")
+def test_a_slot_that_refuses_every_document_of_every_stage_holds_all_of_them(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = refuse_documents(monkeypatch, 400)
+    engine.texts(*KEYS)
+    summary = engine.drain()
+    assert (summary.done, summary.failed, summary.is_misconfigured, attempts(engine)) == (0, 0, True, 0)
+    assert "deep holds the stage classify" in str(summary.reason)
+    assert "deep holds the stage summarize" in str(summary.reason)
+    assert len(refused) == 10
+    decision = decide_drain(engine.settings(), engine.ledger)
+    assert not decision.launch
+    assert "deep holds the stage classify" in decision.message
+    assert len(refused) == 10
 
 
 @pytest.mark.rule("breaker-5")

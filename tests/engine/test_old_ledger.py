@@ -8,6 +8,7 @@ import pytest
 
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.slots import slots
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.catalog import recipes
@@ -104,6 +105,19 @@ def test_a_ledger_of_the_old_layout_is_migrated_and_drained_and_nothing_is_asked
     assert old.sql("select count(*) as n from results where superseded_at is null") == [{"n": 5 * len(STAGE_NAMES)}]
     assert old.item("2 deferred", CLASSIFY)["deferrals"] == 3
     assert {old.counts(stage).done for stage in DRAIN_STAGES} == {5}
+
+
+def test_a_slot_that_an_earlier_version_called_misconfigured_for_its_documents_is_tried_again(old: Engine) -> None:
+    old.sql(
+        "insert into slots (name, url, model, fingerprint, permits, permits_from_settings, breaker, reason, fault_code, "
+        "  fault_items) values ('deep', 'http://slot:1', 'qwen', 'f', 1, 1, 'misconfigured', "
+        "  'every_document_refused: no_json', 'http_400', '{7}')"
+    )
+    add_extracted(old, "1 pending")
+    migrate(old.ledger, BUILT_IN)
+    row = old.slot()
+    assert (row.breaker, row.is_retry_due) == (BreakerState.OPEN, True)
+    assert old.drain().done == 1
 
 
 def test_functions_that_no_code_calls_are_dropped(old: Engine) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.engine.runs import summarize_run
+from dagster_offload.engine.slot.state import SlotState
 from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, State
@@ -206,8 +207,8 @@ def test_a_slot_that_is_forgotten_is_not_paused_any_more(engine: Engine) -> None
 def test_a_run_looks_again_at_the_end_of_a_rest_or_after_half_an_hour(minutes: int | None, waits: float) -> None:
     until = None if minutes is None else datetime.now(UTC) + timedelta(minutes=minutes)
     rest = Rest(DEEP, RestKind.OUTSIDE_HOURS, "outside its hours", until)
-    left = [Unfinished("a.txt", SUMMARIZE, State.PENDING, None, 0, None)]
-    summary = summarize_run(1, left, None, HALF_AN_HOUR, rest=rest)
+    left, resting = [Unfinished("a.txt", SUMMARIZE, State.PENDING, None, 0, None)], SlotState(rest=rest)
+    summary = summarize_run(1, left, resting, HALF_AN_HOUR)
     assert summary.wait_seconds == pytest.approx(waits, abs=30)
     failed = [Unfinished("b.txt", SUMMARIZE, State.FAILED, "why", 3, None)]
-    assert summarize_run(2, left + failed, None, HALF_AN_HOUR, rest=rest).wait_seconds is None  # it fails at once
+    assert summarize_run(2, left + failed, resting, HALF_AN_HOUR).wait_seconds is None  # it fails at once

@@ -49,6 +49,10 @@ def test_a_wait_for_a_rest_ends_with_the_rest(is_rest_over: bool, expected: Wait
     assert reason_to_continue(WaitingRun("why", None, None, False, is_rest_over)) is expected
 
 
+def test_a_wait_for_a_held_stage_goes_on_although_the_slot_answers() -> None:
+    assert reason_to_continue(WaitingRun("why", DEEP, BreakerState.CLOSED, False, is_held=True)) is None
+
+
 def test_a_wait_without_a_row_in_the_ledger_ends_only_by_time() -> None:
     assert reason_to_continue(None) is None
 

@@ -5,7 +5,7 @@ from tests.faults import acts
 from tests.faults.acts import answers_with, says, wraps, writes
 from tests.faults.connection_rows import NOT_WHOLE
 from tests.faults.raw_server import ALIAS, Hits
-from tests.faults.rows import EVERY, Row, deferred, done, fails, quarantined, trial_failed, twice, waits, wrong
+from tests.faults.rows import HELD, Row, deferred, done, fails, quarantined, trial_failed, twice, waits, wrong
 
 HTML = "<!DOCTYPE html><html><body><form action=/login>Sign in</form></body></html>"
 STREAM = 'data: {"choices": [{"delta": {"content": "{"}}]}\n\ndata: [DONE]\n\n'
@@ -25,22 +25,22 @@ BODIES: list[Row] = [
     *twice("choices that are empty", says(200, {"choices": []}), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("JSON that is a list", says(200, []), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("200 with an error object", says(200, OPENAI_ERROR), trial_failed("malformed_answer"), fails("malformed_answer")),
-    *twice("a choice without message", says(200, {"choices": [{}]}), wrong(EVERY, 10), fails("malformed_answer")),
+    *twice("a choice without message", says(200, {"choices": [{}]}), wrong(HELD, 10), fails("malformed_answer")),
     # Each is retried once without the schema, which may have prevented the answer.
-    *twice("content null", writes(None), wrong(EVERY, 10), fails("empty_answer", 6)),
-    *twice("content empty", writes(""), wrong(EVERY, 10), fails("empty_answer", 6)),
+    *twice("content null", writes(None), wrong(HELD, 10), fails("empty_answer", 6)),
+    *twice("content empty", writes(""), wrong(HELD, 10), fails("empty_answer", 6)),
     # Five questions, one for each dialect of `do not think`, show that the server ignores them all.
-    *twice("only thinking", writes("<think>\nHm.\n</think>\n"), wrong(EVERY, 14), fails("empty_answer", 10)),
-    *twice("unclosed thinking", writes("<think>\nHm."), wrong(EVERY, 9), fails("unclosed_thinking", 7)),
-    *twice("finish_reason length", writes('{"category": "other"}', "length"), wrong(EVERY, 10), fails("cut_by_max_tokens", 6)),
-    *twice("blanks to the token limit", writes("{" + "\n" * 500, "length"), wrong(EVERY, 10), fails("blank_answer", 6)),
+    *twice("only thinking", writes("<think>\nHm.\n</think>\n"), wrong(HELD, 14), fails("empty_answer", 10)),
+    *twice("unclosed thinking", writes("<think>\nHm."), wrong(HELD, 9), fails("unclosed_thinking", 7)),
+    *twice("finish_reason length", writes('{"category": "other"}', "length"), wrong(HELD, 10), fails("cut_by_max_tokens", 6)),
+    *twice("blanks to the token limit", writes("{" + "\n" * 500, "length"), wrong(HELD, 10), fails("blank_answer", 6)),
     Row("response_format unknown", acts.refuses("response_format"), Hits.ALL, done(4)),
     Row("no switch for thinking known", acts.refuses("chat_template_kwargs", "reasoning_effort"), Hits.ALL, done(4)),
-    *twice("a stream lost behind a proxy", writes("", None), wrong(EVERY, 10), fails("empty_answer", 6)),
-    *twice("a class that does not exist", writes('{"category": "poem"}'), wrong(EVERY, 10), fails("unknown_class", 6)),
-    *twice("no JSON in the text", writes("I would rather not."), wrong(EVERY, 10), fails("no_json", 6)),
-    *twice("text nested 5,000 deep", writes("[" * 5_000), wrong(EVERY, 10), fails("no_json", 6)),
-    *twice("objects nested 5,000 deep", writes('{"a":' * 5_000), wrong(EVERY, 10), fails("no_json", 6)),
+    *twice("a stream lost behind a proxy", writes("", None), wrong(HELD, 10), fails("empty_answer", 6)),
+    *twice("a class that does not exist", writes('{"category": "poem"}'), wrong(HELD, 10), fails("unknown_class", 6)),
+    *twice("no JSON in the text", writes("I would rather not."), wrong(HELD, 10), fails("no_json", 6)),
+    *twice("text nested 5,000 deep", writes("[" * 5_000), wrong(HELD, 10), fails("no_json", 6)),
+    *twice("objects nested 5,000 deep", writes('{"a":' * 5_000), wrong(HELD, 10), fails("no_json", 6)),
     Row("confidence of infinity", writes(INFINITE), Hits.ALL, done()),
     Row("a NUL in the summary", writes(r'{"summary": "a\u0000b", "title": "\u0000"}'), Hits.ALL, done(), stage=SUMMARIZE),
     Row("half a surrogate in the summary", writes(r'{"summary": "a\ud83d"}'), Hits.ALL, done(), stage=SUMMARIZE),

@@ -17,7 +17,7 @@ from tests.faults.play import FIRST, UNAVAILABLE
 from tests.faults.raw_server import ALIAS, Act, Connection, Hits, well
 from tests.faults.rows import (
     CLOSED,
-    EVERY,
+    HELD,
     SILENT,
     TRIAL_SLOW,
     WORD,
@@ -95,7 +95,7 @@ HEALTH: list[Row] = [
         settings=SILENT, sensor="",
     ),
     Row("trials answered, every document cut", cut("before", Connection.close), Hits.DOCUMENTS, EVERY_CUT),
-    Row("trials answered, every document unusable", writes(""), Hits.DOCUMENTS, wrong(EVERY, 10)),
+    Row("trials answered, every document unusable", writes(""), Hits.DOCUMENTS, wrong(HELD, 10)),
     Row("trials answered, every document HTTP 503", says(503), Hits.DOCUMENTS, deferred("HTTP 503")),
     Row("every 10th call is dropped", cut("before", Connection.close), Hits.TENTH, done(3)),
     Row("answers that take their time", acts.answers_after(0.3), Hits.DOCUMENTS, done()),

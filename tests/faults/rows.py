@@ -9,7 +9,7 @@ from dagster_offload.stages.graph import CLASSIFY
 from tests.faults.play import MISCONFIGURED, NOTHING_LEFT, UNAVAILABLE
 from tests.faults.raw_server import Act, Hits
 
-EVERY = "every_document_refused"
+HELD = "holds the stage"
 SILENT = {"deep_read_timeout": 0.4, "deep_connect_timeout": 0.4}
 SLOW, TRIAL_SLOW = "no answer in time", "no answer within 0.4 s"  # if every call is slow, the reason is the trial's
 CLOSED = "the server closed the connection before its answer was complete"
@@ -70,8 +70,8 @@ def trial_failed(reason: str, calls: int = 2) -> Promise:
 
 
 def wrong(reason: str, calls: int = 2) -> Promise:
-    """A slot fault that needs a changed setting."""
-    state = State.PENDING if reason.startswith(EVERY) else State.DEFERRED  # attempts are refunded
+    """A slot fault that needs a changed setting, or a fault of the stage."""
+    state = State.PENDING if reason == HELD else State.DEFERRED  # attempts are refunded
     return Promise(state, reason, MISCONFIGURED, calls)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from tests.faults import acts
 from tests.faults.acts import says
 from tests.faults.raw_server import Hits
-from tests.faults.rows import EVERY, WORD, Row, deferred, done, fails, quarantined, trial_failed, twice, waits, wrong
+from tests.faults.rows import HELD, WORD, Row, deferred, done, fails, quarantined, trial_failed, twice, waits, wrong
 
 NO_KEY = wrong("HTTP 401 (check OFFLOAD_DEEP_API_KEY)")
 
@@ -18,7 +18,7 @@ def _statuses() -> list[Row]:
         rows += twice(f"HTTP {status}", says(status), deferred(f"HTTP {status}", 1), waits(f"HTTP {status}"))
     for status in (500, 529, 599, 999):
         rows += twice(f"HTTP {status}", says(status), trial_failed(f"HTTP {status}"), fails(f"HTTP {status}"))
-        rows.append(Row(f"HTTP {status}", says(status), Hits.DOCUMENTS, wrong(EVERY, 10)))
+        rows.append(Row(f"HTTP {status}", says(status), Hits.DOCUMENTS, wrong(HELD, 10)))
     for status in (301, 302, 307, 308):
         elsewhere = says(status, location="http://elsewhere.invalid/v1")
         rows.append(Row(f"HTTP {status} to elsewhere", elsewhere, Hits.ALL, wrong(f"HTTP {status}")))
@@ -43,7 +43,7 @@ TOO_LONG = {"error": {"code": 400, "type": "exceed_context_size_error", "n_promp
 STATUSES: list[Row] = [
     *_statuses(),
     Row("400, context too long", says(400, TOO_LONG), Hits.ONE, fails("context_too_small")),  # and too short to split
-    Row("400, context too long", says(400, TOO_LONG), Hits.DOCUMENTS, wrong(EVERY, 5)),  # no trials
+    Row("400, context too long", says(400, TOO_LONG), Hits.DOCUMENTS, wrong(HELD, 5)),  # no trials
     *twice("HTTP 429", says(429), deferred("busy", 3), waits("HTTP 429", 20)),
     *twice("HTTP 429, Retry-After 1 (scaled)", says(429, retry_after="0.1"), deferred("busy", 3), waits("HTTP 429", 20)),
     *twice("HTTP 429, Retry-After 3600", says(429, retry_after="3600"), deferred("busy", 1), waits("HTTP 429")),

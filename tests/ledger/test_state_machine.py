@@ -14,11 +14,12 @@ from hypothesis.stateful import (
 )
 
 from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.slots import holds
 from dagster_offload.ledger.work import finish
 from dagster_offload.stages.graph import EXTRACT, Outcome
 from dagster_offload.testing import ChangeTiming
 from tests.support.ledger import Bench, sha
-from tests.support.ledger_answers import AnswerEvents
+from tests.support.ledger_answers import DOCUMENTS_TO_HOLD_HERE, AnswerEvents
 from tests.support.ledger_model import EVENTS, SLOTS, OneConnection
 
 
@@ -115,8 +116,12 @@ BROKEN = {
 
 @pytest.mark.slow
 @pytest.mark.rule("ledger-1")
-def test_no_order_of_events_breaks_the_contracts_table(ledger_url: str, change_timing: ChangeTiming) -> None:
+def test_no_order_of_events_breaks_the_contracts_table(
+    ledger_url: str, change_timing: ChangeTiming, monkeypatch: pytest.MonkeyPatch
+) -> None:
     change_timing(server_settled=0)  # the server started with this session
+    for number in ("DOCUMENTS_TO_HOLD", "DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE"):
+        monkeypatch.setattr(holds, number, DOCUMENTS_TO_HOLD_HERE)
     with OneConnection(ledger_url) as ledger:
         LedgerMachine.bench = Bench(ledger)
         run_state_machine_as_test(

@@ -12,6 +12,7 @@ from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.notify.events import GROUPED_SECONDS, NAMED, Facts, decide
 from dagster_offload.settings.sections.notify import NtfyChannel
 from tests.support.engine import Engine
+from tests.support.ledger import HOLD
 
 QUIET = Facts(latest=7, left=0, is_working=False, was_done=False)
 
@@ -97,3 +98,15 @@ def test_a_misconfigured_slot_is_not_also_away(engine: Engine) -> None:
     absence = Absence(4, datetime(2026, 1, 1, tzinfo=UTC), 9.0)
     facts = replace(QUIET, left=5, slots=[slot], absences={"deep": absence}, due={"deep": 5})
     assert events(facts) == ["misconfigured"]
+
+
+def test_a_held_stage_is_said_once_for_each_hold_with_the_next_step_and_without_a_name() -> None:
+    [notification] = decide(replace(QUIET, left=12, holds=[HOLD]), channel()).messages
+    assert (notification.event, notification.title) == ("misconfigured", "the slot deep holds the stage payment")
+    assert "5 documents in a row ended in answer_does_not_fit" in notification.message
+    assert "12 documents wait for this stage, and none is lost." in notification.message
+    assert "dagster-offload slot set deep --try-again" in notification.message
+    assert "a.txt" not in notification.message
+    again = replace(HOLD, since=datetime(2026, 12, 1, tzinfo=UTC))
+    [another] = decide(replace(QUIET, left=12, holds=[again]), channel()).messages
+    assert another.key != notification.key

@@ -17,7 +17,7 @@ from dagster_offload.ledger.work import documents
 from dagster_offload.service.story import Story, lines, owes_end, progress, telling, what_is_left
 from dagster_offload.slot.config import DEEP
 from dagster_offload.slot.rest import Pause
-from tests.support.ledger import AWAKE, SLOT, Bench
+from tests.support.ledger import AWAKE, HOLD, SLOT, Bench
 
 ASLEEP = replace(
     AWAKE,
@@ -62,6 +62,15 @@ def test_a_misconfigured_slot_is_told_with_the_next_step() -> None:
     (line,) = lines(at(ASLEEP), at(replace(ASLEEP, breaker=BreakerState.MISCONFIGURED, reason="HTTP 401")))
     assert "misconfigured, HTTP 401 since" in line
     assert "dagster-offload doctor" in line
+
+
+def test_a_held_stage_is_told_once_with_the_next_step() -> None:
+    before, now = at(AWAKE, 12), replace(at(AWAKE, 12), holds=[HOLD])
+    (line,) = lines(before, now)
+    assert line.startswith("deep: the stage payment is held, 5 documents in a row ended in answer_does_not_fit, since ")
+    assert "12 documents wait for it; correct the stage" in line
+    assert lines(now, replace(now, holds=[replace(HOLD, waiting=13)])) == []
+    assert "the stage payment is held" in what_is_left(now)
 
 
 def test_a_scan_is_told_only_if_it_found_something() -> None:

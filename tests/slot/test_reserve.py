@@ -3,7 +3,14 @@
 import pytest
 
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.reserve import all_preferred, describe_reserve, preferred_to, reserve_for, stages_left
+from dagster_offload.slot.reserve import (
+    all_preferred,
+    describe_reserve,
+    preferred_to,
+    reserve_for,
+    stages_left,
+    without_held,
+)
 
 BOTH = ["classify", "summarize"]
 
@@ -63,3 +70,22 @@ def test_a_slot_that_answers_no_stage_is_in_no_reserve() -> None:
     found = slots(deep=1, tower=0)
     preferred = preferred_to(found["tower"], found.values(), {"deep": BOTH, "tower": []})
     assert reserve_for(preferred, {"deep"}) == []
+
+
+@pytest.mark.rule("breaker-12")
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        ({}, []),
+        ({"deep": {"classify"}}, ["classify"]),
+        ({"tower": {"classify"}}, []),
+        ({"deep": set(BOTH)}, BOTH),
+        ({"deep": set(BOTH), "tower": {"classify"}}, ["summarize"]),
+    ],
+)
+def test_a_reserve_takes_the_stages_that_the_better_slot_holds_and_not_those_it_holds_itself(
+    held: dict[str, set[str]], expected: list[str]
+) -> None:
+    found = slots(deep=1, tower=0)
+    preferred = preferred_to(found["tower"], found.values(), dict.fromkeys(found, BOTH))
+    assert stages_left(without_held("tower", preferred, held), {"deep", "tower"}) == expected

@@ -10,6 +10,7 @@ from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import BreakerState, CallRecord, Claim, ClaimedItem, NewResult, SlotRow, State
 from dagster_offload.ledger.slots import breaker, permits, slots
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.ledger.work import claims, deferrals, documents, redo
 from dagster_offload.ledger.work import finish as results
 from dagster_offload.library.files import FileStat
@@ -34,6 +35,7 @@ AWAKE = SlotRow(
     is_retry_due=False,
     is_trial_running=False,
 )
+HOLD = Hold(DEEP, "payment", "answer_does_not_fit", 5, "a.txt", 12, datetime(2026, 11, 25, 5, 2, tzinfo=UTC))
 LOOKED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 HALF_AN_HOUR = 1800.0
 
@@ -178,6 +180,17 @@ class Bench:
     def die(self, worker: int) -> None:
         """Treat the worker as dead because its lease is over."""
         self.ledger.run(_take_back, worker)
+
+
+def hold_stage(ledger: Ledger, stage: str, code: str, slot: str = DEEP, recipe: str = "") -> None:
+    """Make the slot hold the stage, as if all documents that wait for it had failed there."""
+    with ledger.transaction() as cur:
+        cur.execute(
+            "insert into stage_faults (slot, stage, code, recipe, items, held_since) "
+            "select %s, stage, %s, %s, array_agg(item_id), clock_timestamp() from work_items "
+            "where stage = %s and state in ('pending', 'deferred') group by stage",
+            [slot, code, recipe, stage],
+        )
 
 
 def _take_back(cur: Cursor, worker: int) -> None:

@@ -3,15 +3,18 @@
 from hypothesis import strategies as st
 
 from dagster_offload.ledger.core.rows import BreakerState, ClaimedItem, NewResult
-from dagster_offload.ledger.slots import breaker, permits, slots
+from dagster_offload.ledger.slots import breaker, holds, permits, slots
 from dagster_offload.ledger.slots.breaker import TrialEnd, TrialTurn
 from dagster_offload.ledger.work import claims, deferrals, finish, redo, suspects
 from dagster_offload.ledger.work.finish import Finish
 from dagster_offload.stages.graph import EXTRACT, Outcome
 from tests.support.ledger import HALF_AN_HOUR, RECIPES, call, text_result
 from tests.support.ledger_claims import ClaimEvents
-from tests.support.ledger_model import BACKOFFS_SECONDS, KEYS, SLOTS, Held, ModelItem, happens
-from tests.support.stages import STAGE_NAMES
+from tests.support.ledger_model import BACKOFFS_SECONDS, KEYS, SLOTS, FaultsInARow, Held, ModelItem, happens
+from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
+
+# A story has three documents.
+DOCUMENTS_TO_HOLD_HERE = 2
 
 
 class AnswerEvents(ClaimEvents):
@@ -39,6 +42,8 @@ class AnswerEvents(ClaimEvents):
         finishes = [Finish(held.claim, item, result)]
         assert self.run(finish.finish, held.worker, finishes, self.recipes, None) == [was_held]
         self.paid.add((item.stage, held.content, item.recipe))
+        if item.stage != EXTRACT and not self.is_held_at(held.slot, item.stage):
+            self.faults_in_a_row.pop((held.slot, item.stage), None)
         if was_held:
             self.complete(self.documents[held.claim.document], item.stage, item.recipe)
         self.forget_if_empty(held)
@@ -51,7 +56,21 @@ class AnswerEvents(ClaimEvents):
     @happens(5, lambda self: any(held.left[0].stage != EXTRACT for held in self.held + self.late))
     def a_call_fails(self, data: st.DataObject) -> None:
         held = data.draw(st.sampled_from([h for h in self.held + self.late if h.left[0].stage != EXTRACT]))
-        how = data.draw(st.sampled_from(["slot", "document", "cut"]))
+        self.fail(held, data.draw(st.sampled_from(["slot", "document", "cut"])))
+
+    @happens(4, lambda self: self.workers and self.slots_in(BreakerState.CLOSED))
+    def a_stage_fits_no_document(self, data: st.DataObject) -> None:
+        """Document after document fails. Otherwise few stories would have a held stage."""
+        slot = data.draw(st.sampled_from(self.slots_in(BreakerState.CLOSED)))
+        stages = (data.draw(st.sampled_from(DRAIN_STAGES)),)
+        for _ in KEYS:
+            if self.claimable(stages, slot):
+                before = {id(held) for held in self.held}
+                self.claim(data, stages, slot)
+                for held in [held for held in self.held if id(held) not in before]:
+                    self.fail(held, "document")
+
+    def fail(self, held: Held, how: str) -> None:
         item = held.left[0]
         was_held = self.is_held(held, item)
         model = self.documents[held.claim.document].items.get(item.stage)
@@ -72,8 +91,27 @@ class AnswerEvents(ClaimEvents):
             model.attempts += 1
             model.state, model.holder = "failed" if model.attempts == 3 else "pending", None
             model.due_at = self.clock + BACKOFFS_SECONDS[model.attempts - 1] if model.attempts < 3 else 0.0
-        if self.slot_row(held.slot).breaker is BreakerState.MISCONFIGURED:
+            self.another_fault_in_a_row(held.slot, item)
+
+    def another_fault_in_a_row(self, slot: str, item: ClaimedItem) -> None:
+        row = self.faults_in_a_row.get((slot, item.stage))
+        if row is None or not (row.is_held or row.recipe == item.recipe):
+            row = self.faults_in_a_row[slot, item.stage] = FaultsInARow(item.recipe, [])
+        row.item_ids.append(item.item_id)
+        [found] = self.bench.sql(
+            "select count(distinct document_id) as n from work_items where item_id = any(%s)", row.item_ids
+        )
+        row.is_held = row.is_held or found["n"] >= DOCUMENTS_TO_HOLD_HERE
+        assert holds.by_slot(self.run(holds.list_holds)) == self.held_stages()
+        if row.is_held:
             self.attempts_are_given_back()
+
+    def held_stages(self) -> dict[str, set[str]]:
+        by_slot: dict[str, set[str]] = {}
+        for (slot, stage), row in self.faults_in_a_row.items():
+            if row.is_held:
+                by_slot.setdefault(slot, set()).add(stage)
+        return by_slot
 
     def fails_by_cut(self, held: Held, item: ClaimedItem, model: ModelItem | None) -> None:
         self.run(suspects.note_cut, held.slot, held.epoch, item, "cut")
@@ -118,14 +156,11 @@ class AnswerEvents(ClaimEvents):
             self.held = [other for other in self.held if other is not held]
             self.late = [other for other in self.late if other is not held]
 
-    @happens(3, lambda self: self.workers and self.slots_in(BreakerState.OPEN, BreakerState.MISCONFIGURED))
+    @happens(3, lambda self: self.workers and self.slots_in(BreakerState.OPEN))
     def a_trial_ends(self, data: st.DataObject) -> None:
-        """Mostly answered. A slot that refused every document gets a trial only by command."""
-        slot = data.draw(st.sampled_from(self.slots_in(BreakerState.OPEN, BreakerState.MISCONFIGURED)))
+        """Mostly answered."""
+        slot = data.draw(st.sampled_from(self.slots_in(BreakerState.OPEN)))
         worker, epoch = data.draw(st.sampled_from(self.workers)), self.rows[slot].epoch
-        if self.rows[slot].breaker is BreakerState.MISCONFIGURED:
-            assert self.bench.begin_trial(worker, epoch, slot) is TrialTurn.REFUSED
-            self.run(slots.try_again, slot, "the settings changed")
         self.bench.sql("update slots set retry_at = clock_timestamp() where breaker = 'open'")
         assert self.bench.begin_trial(worker, epoch, slot) is TrialTurn.YOURS
         is_answered = data.draw(st.sampled_from([True, True, True, False]))
@@ -149,6 +184,18 @@ class AnswerEvents(ClaimEvents):
         self.bench.sql("delete from permit_waiters where worker_id = %s", worker)
 
     # A person
+
+    @happens(2, lambda self: self.held_stages())
+    def a_person_wants_a_held_stage_to_be_tried_again(self, data: st.DataObject) -> None:
+        """Those that failed wait for the others of the stage, if there are any. How long has its own test."""
+        slot = data.draw(st.sampled_from(sorted(self.held_stages())))
+        self.run(slots.try_again, slot, "requested by command")
+        self.bench.sql(
+            "update work_items set not_before = null where state = 'pending' and attempts = 0 and item_id = any(%s)",
+            [item for (at, _), row in self.faults_in_a_row.items() if at == slot for item in row.item_ids],
+        )
+        self.faults_in_a_row = {place: row for place, row in self.faults_in_a_row.items() if place[0] != slot}
+        assert holds.by_slot(self.run(holds.list_holds)) == self.held_stages()
 
     @happens(2, lambda self: self.in_state("failed", "quarantined"))
     def a_person_retries(self, data: st.DataObject) -> None:

@@ -117,7 +117,11 @@ class ClaimEvents(LedgerModel):
         worker = data.draw(st.sampled_from(self.workers))
         self.bench.sql("update work_items set must_run_alone = false")
         due = {
-            key: {stage for stage, item in document.items.items() if stage in stages and self.is_due(item, slot)}
+            key: {
+                stage
+                for stage, item in document.items.items()
+                if stage in stages and self.is_due(item, slot) and not self.is_held_at(slot, stage)
+            }
             for key, document in self.documents.items()
         }
         could_be = self.claimable(stages, slot)
@@ -160,6 +164,7 @@ class ClaimEvents(LedgerModel):
         return any(
             stage in document.items
             and self.is_due(document.items[stage], slot)
+            and not self.is_held_at(slot, stage)
             and all(item.state != "claimed" for item in document.items.values())
             and not self.is_input_in_hand(stage, document.content)
             for document in self.documents.values()

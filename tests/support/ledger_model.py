@@ -66,6 +66,15 @@ class Held:
     left: list[ClaimedItem]
 
 
+@dataclass
+class FaultsInARow:
+    """Equal faults of one stage at one slot, with no success of the stage between them."""
+
+    recipe: str
+    item_ids: list[int]
+    is_held: bool = False  # the slot takes no document of the stage
+
+
 @dataclass(frozen=True)
 class Event:
     name: str
@@ -123,6 +132,7 @@ class LedgerModel(RuleBasedStateMachine):
         self.documents: dict[str, ModelDocument] = {}
         self.recipes = dict(RECIPES)
         self.paid: set[tuple[str, str, str]] = set()  # (stage, content, recipe)
+        self.faults_in_a_row: dict[tuple[str, str], FaultsInARow] = {}  # by slot and stage
         self.clock = 0.0
         self.workers: list[int] = []
         self.silent: set[int] = set()  # workers without a heartbeat since the clock jumped
@@ -174,6 +184,10 @@ class LedgerModel(RuleBasedStateMachine):
             for item in document.items.values():
                 if item.holder == worker:
                     item.state, item.holder = "pending", None
+
+    def is_held_at(self, slot: str | None, stage: str) -> bool:
+        row = None if slot is None else self.faults_in_a_row.get((slot, stage))
+        return row is not None and row.is_held
 
     def is_due(self, item: ModelItem, slot: str | None) -> bool:
         if item.state not in ("pending", "deferred"):

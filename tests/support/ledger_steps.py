@@ -6,14 +6,14 @@ from typing import Any
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.rows import Claim
 from dagster_offload.ledger.events import outbox
-from dagster_offload.ledger.slots import breaker, permits
+from dagster_offload.ledger.slots import breaker, permits, slots
 from dagster_offload.ledger.slots.breaker import TrialEnd
 from dagster_offload.ledger.work import claims, deferrals, documents, suspects
 from dagster_offload.ledger.work import finish as results
 from dagster_offload.ledger.work import redo as requests
 from dagster_offload.slot.config import DEEP
-from dagster_offload.stages.graph import EXTRACT
-from tests.support.ledger import RECIPES, Bench, call, record_result, text_result
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT
+from tests.support.ledger import RECIPES, Bench, call, hold_stage, record_result, text_result
 from tests.support.stages import DRAIN_STAGES
 
 Step = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -86,6 +86,24 @@ def fail(bench: Bench) -> Step:
     worker, claim = held(bench)
     fault = call(1, "empty_answer")
     return step(deferrals.fail, worker, claim, claim.items[0], "empty_answer", "why", fault, is_final=False)
+
+
+def fail_and_hold(bench: Bench) -> Step:
+    """The fifth document in a row that ends in this fault."""
+    keys = [f"{n}.txt" for n in range(5)]
+    bench.extracted(*keys)
+    worker = bench.worker()
+    for key in keys[:4]:
+        bench.fail(worker, bench.hold(worker, [CLASSIFY], keys=[key]))
+    claim = bench.hold(worker, [CLASSIFY], keys=keys[4:])
+    fault = call(1, "empty_answer")
+    return step(deferrals.fail, worker, claim, claim.items[0], "empty_answer", "why", fault, is_final=False)
+
+
+def end_holds(bench: Bench) -> Step:
+    bench.extracted("a.txt", "b.txt")
+    hold_stage(bench.ledger, CLASSIFY, "empty_answer")
+    return step(slots.try_again, DEEP, "requested by command")
 
 
 def note_cut(bench: Bench) -> Step:
@@ -204,7 +222,7 @@ def report_under_run(bench: Bench) -> Step:
 
 
 STEPS = (
-    take, release, postpone, finish, finish_text, finish_again, record_call, defer, slot_fault, fail, note_cut, suspect,
-    acquire, acquire_the_last, release_permit, give_up, open_breaker, busy, begin_trial, trial_answered, trial_refused,
-    register_worker, deregister, reclaim, retry, redo, redo_outdated, gone, begin_scan, report_under_run,
+    take, release, postpone, finish, finish_text, finish_again, record_call, defer, slot_fault, fail, fail_and_hold, end_holds,
+    note_cut, suspect, acquire, acquire_the_last, release_permit, give_up, open_breaker, busy, begin_trial, trial_answered,
+    trial_refused, register_worker, deregister, reclaim, retry, redo, redo_outdated, gone, begin_scan, report_under_run,
 )  # fmt: skip

@@ -12,7 +12,10 @@ from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.events import last_reports
 from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.slots import holds
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
 
 NAMED = 20  # documents with a log line of their own
@@ -93,7 +96,8 @@ def problem_checks(keys: Mapping[str, dg.AssetKey]) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(
             CHECK,
             asset=key,
-            description="Lists the documents that failed or were quarantined, with the next step for each.",
+            description="Lists the documents that failed or were quarantined, with the next step for each, and names the slots "
+            "that hold the stage.",
             blocking=False,
         )
         for key in keys.values()
@@ -118,14 +122,19 @@ def evaluate_problems(
     }
     for stage, key in asset_keys.items():
         subject = f"problems of {stage}"
-        count, found = ledger.run(_problems_of, stage)
+        count, found, held = ledger.run(_problems_of, stage)
         value = last_reports.digest(
-            [newest.get(key), count, *((each.document, each.state, each.reason) for each in found)]
+            [
+                newest.get(key),
+                count,
+                *((each.document, each.state, each.reason) for each in found),
+                *((hold.slot, hold.since.isoformat()) for hold in held),
+            ]
         )
         is_selected = step is not None and dg.AssetCheckKey(key, CHECK) in step.selected_asset_check_keys
         if not is_selected and ledger.run(last_reports.is_reported, subject, value):
             continue
-        evaluation = _evaluation(key, count, found)
+        evaluation = _evaluation(key, count, found, held)
         if step is not None and is_selected:
             step.log_event(evaluation)
         else:
@@ -133,17 +142,20 @@ def evaluate_problems(
         ledger.run(last_reports.mark_reported, subject, value)
 
 
-def _problems_of(cur: Cursor, stage: str) -> tuple[int, list[status.Problem]]:
-    return status.count_problems(cur, stage), status.problems(cur, SHOWN, stage)
+def _problems_of(cur: Cursor, stage: str) -> tuple[int, list[status.Problem], list[Hold]]:
+    held = [hold for hold in holds.list_holds(cur) if hold.stage == stage]
+    return status.count_problems(cur, stage), status.problems(cur, SHOWN, stage), held
 
 
-def _evaluation(key: dg.AssetKey, count: int, found: Sequence[status.Problem]) -> dg.AssetCheckEvaluation:
-    words = "1 document needs you." if count == 1 else f"{count} documents need you."
+def _evaluation(
+    key: dg.AssetKey, count: int, found: Sequence[status.Problem], held: Sequence[Hold]
+) -> dg.AssetCheckEvaluation:
+    needs = [f"{counted(count, 'document')} {agreeing('need', count)} you."] if found else []
     return dg.AssetCheckEvaluation(
         asset_key=key,
         check_name=CHECK,
-        passed=not found,
+        passed=not found and not held,
         severity=dg.AssetCheckSeverity.WARN,
-        description=words if found else NONE_NEEDS_YOU,
+        description=" ".join([*needs, *(escaped(f"{hold}.") for hold in held)]) or NONE_NEEDS_YOU,
         metadata={"count": count, "documents": problem_table(found)} if found else {},
     )

@@ -31,8 +31,8 @@ from dagster_offload.slot.rest import Rest
 class Scope:
     """The work to do at a slot: the stages that it takes now, and the documents (None = all that are due).
 
-    `stages` is replaced when the slot becomes a reserve for some of them, or stops being one. A document that was begun is
-    finished.
+    `stages` is replaced when the slot becomes a reserve for some of them or holds one, or stops doing so. A document that was
+    begun is finished.
     """
 
     stages: Sequence[str]

@@ -21,10 +21,11 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import STARTED_MESSAGE
-from dagster_offload.ledger.slots import availability, concurrency, rests, slots
+from dagster_offload.ledger.slots import availability, concurrency, holds, rests, slots
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
-from dagster_offload.slot.reserve import Preferred, all_preferred, stages_left
+from dagster_offload.slot.reserve import Preferred, all_preferred, stages_left, without_held
 from dagster_offload.slot.rest import Rest
 
 
@@ -42,8 +43,7 @@ class Lanes:
         """`preferred`: by stage that the slot may answer, the slots that take it first. `documents`: None = all that are due."""
         self.slot, self.scope = slot, Scope(list(preferred), documents)
         self._runner, self._totals = runner, totals
-        self._preferred, self._preferred_slots = preferred, all_preferred(preferred)
-        self._look_after = (rests.PAUSE_MESSAGE, *([slots.BREAKER_MESSAGE] if self._preferred_slots else []))
+        self._preferred = preferred
         self._shared = Shared(runner, self.scope, totals)
         self._steer_now, self._look_now = asyncio.Event(), asyncio.Event()
         self._opener: asyncio.Task[None] | None = None
@@ -83,12 +83,21 @@ class Lanes:
         return bool(await self._runner.ledger.run(availability.available, [self.slot]))
 
     async def look(self) -> bool:
-        """Whether the slot takes work now. Reads whether it rests, and which stages preferred slots leave to it."""
+        """Whether the slot takes work now. Reads whether it rests, which stages it holds, and which ones preferred slots leave
+        to it."""
         self._look_now.clear()
-        if self._preferred_slots:
-            found = await self._runner.ledger.run(availability.available, self._preferred_slots)
-            self.scope.stages = stages_left(self._preferred, found)
+        run = self._runner.ledger.run
+        held = holds.by_slot(await run(holds.list_holds))
+        preferred = without_held(self.slot.name, self._preferred, held)
+        others = all_preferred(preferred)
+        self.scope.stages = stages_left(preferred, await run(availability.available, others) if others else ())
         return await self.read_rest() is None and bool(self.scope.stages)
+
+    async def holds_with_work(self) -> list[Hold]:
+        """The stages that the slot holds and that documents of the scope wait for."""
+        run, name, documents = self._runner.ledger.run, self.slot.name, self.scope.documents
+        found = [hold for hold in await run(holds.list_holds) if hold.slot == name and hold.stage in self._preferred]
+        return [hold for hold in found if await run(claims.is_any_left, [hold.stage], documents, name)]
 
     async def read_rest(self) -> Rest | None:
         """Why the slot rests now; None if it does not."""
@@ -96,7 +105,7 @@ class Lanes:
         return self._shared.rest
 
     async def _watch(self) -> None:
-        """End the lanes when the slot begins to rest, or when preferred slots leave it no stage.
+        """End the lanes when the slot begins to rest, or when no stage is left to it.
 
         Looks after notifications, and at intervals: the clock and the calls decide, too, and a notification may be lost. A
         failure to read is left to the lanes, which use the same ledger.
@@ -205,7 +214,7 @@ class Lanes:
     def _notified(self, message: str) -> None:
         if message == STARTED_MESSAGE:
             return
-        if message.startswith(self._look_after):
+        if message.startswith((rests.PAUSE_MESSAGE, slots.BREAKER_MESSAGE)):
             self._look_now.set()
         if message.startswith(PIPELINE_MESSAGE):
             self._shared.is_superseded = message != pipeline_message(self._runner.pipeline)

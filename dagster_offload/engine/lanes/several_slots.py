@@ -7,7 +7,7 @@ A slot in reserve gets its turn when the slots of a higher priority have become 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dagster_offload import timing
 from dagster_offload.engine.lanes.document import DocumentRunner
@@ -76,12 +76,17 @@ class SeveralSlots:
                 await self._runner.ledger.run(slots.make_trial_due, each.lanes.slot.name)
 
     async def slots_waited_for(self, rows: Mapping[str, SlotRow | None]) -> list[SlotState]:
-        """The slots that what is left waits for, from their rows by name. What is left beyond the limit waits for none."""
+        """The slots that what is left waits for, from their rows by name, and once more for each stage that they hold.
+
+        What is left beyond the limit waits for none.
+        """
         found = []
-        for each in self._slots:
+        for each in self._slots if not self._totals.is_full else ():
             await each.lanes.look()
-            if not self._totals.is_full and await each.lanes.is_any_left():
-                found.append(SlotState(rows[each.lanes.slot.name], each.lanes.rest))
+            state = SlotState(rows[each.lanes.slot.name], each.lanes.rest)
+            if await each.lanes.is_any_left():
+                found.append(state)
+            found += [replace(state, hold=hold) for hold in await each.lanes.holds_with_work()]
         return found
 
     @property

@@ -20,8 +20,9 @@ from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import status
-from dagster_offload.ledger.slots import dialects, permits
+from dagster_offload.ledger.slots import dialects, holds, permits
 from dagster_offload.ledger.slots import slots as ledger_slots
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.postgres import is_running
 from dagster_offload.postgres.external import ADVICE_IF_EXPOSED, why_exposed
 from dagster_offload.postgres.room import room_of
@@ -78,12 +79,15 @@ def _backlog(settings: Settings, slot: SlotConfig) -> Check | None:
     with open_ledger(settings) as ledger:
         row = ledger.run(ledger_slots.get, slot.name)
         problems = ledger.run(status.problem_counts)
-        refused = None if row is None else ledger.run(status.refused, row.reason or "")
+        held = [hold for hold in ledger.run(holds.list_holds) if hold.slot == slot.name]
     found, advice = [], []
     if row is not None and row.breaker is not BreakerState.CLOSED:
         found.append(f"{slot.name} was {row.breaker} before this check: {row.reason_text}")
-        if (row.reason or "").startswith(ledger_slots.EVERY_DOCUMENT_REFUSED):
-            advice.append(_advice_about_refusals(refused))
+    for hold in held:
+        found.append(
+            f"{slot.name} held the stage {hold.stage} before this check: {hold.reason_text}; {hold.waiting_text}"
+        )
+        advice.append(_advice_about(hold))
     if problems:
         found.append(", ".join(f"{count} documents {state}" for state, count in problems.items()))
         advice.append("dagster-offload status lists them with their reasons")
@@ -92,15 +96,11 @@ def _backlog(settings: Settings, slot: SlotConfig) -> Check | None:
     return Check("backlog", not advice, "; ".join(found), "; ".join(advice) or None, is_about_slot=False)
 
 
-def _advice_about_refusals(refused: status.Refused | None) -> str:
-    document = "DOCUMENT" if refused is None else refused.document
-    shows = f"dagster-offload explain {quote(document)} --answer shows what it wrote about one of them"
-    if refused is None or len(refused.stages) > 1:
-        return f"the server answers short questions and refused every document: {shows}"
-    [stage] = refused.stages
+def _advice_about(hold: Hold) -> str:
+    document = "DOCUMENT" if hold.document is None else quote(hold.document)
     return (
-        f"the server answers short questions, and no answer of the stage {stage} was usable: {shows}. If the stage is your own, "
-        "correct its question or its answer; the slot is then used again"
+        f"no answer of the stage {hold.stage} was usable: dagster-offload explain {document} --answer shows what the model wrote "
+        "about one of the documents. Correct the question or the answer of the stage, or use another model"
     )
 
 

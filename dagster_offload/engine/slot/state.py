@@ -1,24 +1,28 @@
-"""Whether a slot can be used now, and if not, why and until when: from its row in the ledger and its rest."""
+"""Whether a slot can be used now, and if not, why and until when: from its row in the ledger, its rest and its holds."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from dagster_offload.engine.slot.wake import describe_unavailable
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.slot.rest import Rest
 
 
 @dataclass(frozen=True)
 class SlotState:
-    """One slot when it was last looked at. `row`: None if it is not registered. `rest`: why it must not be used."""
+    """One slot when it was last looked at. `row`: None if it is not registered. `rest`: why it must not be used. `hold`: why it
+    does not take the stage in question."""
 
     row: SlotRow | None = None
     rest: Rest | None = None
+    hold: Hold | None = None
 
     @property
     def is_available(self) -> bool:
         """Whether work may be sent to the slot."""
-        return self.rest is None and (self.row is None or self.row.breaker is BreakerState.CLOSED)
+        is_closed = self.row is None or self.row.breaker is BreakerState.CLOSED
+        return self.hold is None and self.rest is None and is_closed
 
     @property
     def is_unavailable(self) -> bool:
@@ -27,12 +31,16 @@ class SlotState:
 
     @property
     def is_misconfigured(self) -> bool:
-        """Whether the slot waits for a person."""
+        """Whether the slot waits for a person, or the stage does."""
+        if self.hold is not None:
+            return True
         return self.rest is None and self.row is not None and self.row.breaker is BreakerState.MISCONFIGURED
 
     @property
     def reason(self) -> str | None:
         """Why the slot cannot be used; None if it can."""
+        if self.hold is not None:
+            return str(self.hold)
         if self.rest is not None:
             return str(self.rest)
         return None if self.row is None or self.is_available else describe_unavailable(self.row)
@@ -40,6 +48,8 @@ class SlotState:
     @property
     def next_check(self) -> datetime | None:
         """When a running `up` looks at the slot again."""
+        if self.hold is not None:
+            return None
         if self.rest is not None:
             return self.rest.until
         return None if self.row is None else self.row.retry_at

@@ -17,7 +17,8 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
 from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK, BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker, live_workers
-from dagster_offload.ledger.slots import availability, permits, rests, slots
+from dagster_offload.ledger.slots import availability, holds, permits, rests, slots
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.claims import Backlog
 from dagster_offload.postgres.room import shortage_of
@@ -31,6 +32,7 @@ from dagster_offload.slot.reserve import (
     preferred_to,
     reserve_for,
     stages_left,
+    without_held,
 )
 from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import stage_graph, stages_by_slot
@@ -78,6 +80,7 @@ class Facts:
     wake: str | None = None  # what was done to wake its machine
     is_free: bool = True  # nothing holds back the due work, such as an earlier stage that is not done
     in_reserve_for: Sequence[str] = ()  # the available slots of a higher priority that take all its work
+    held: Sequence[Hold] = ()  # the stages that it holds and that documents wait for; the counts are without them
 
 
 def should_drain(facts: Facts) -> Decision:
@@ -89,7 +92,8 @@ def should_drain(facts: Facts) -> Decision:
     if facts.live_drains:
         return Decision(False, f"{facts.live_drains} drain is running; {counts}")
     if not backlog + waiting:
-        return Decision(False, "nothing is due: 0 documents due, 0 deferred")
+        nothing = "nothing is due: 0 documents due, 0 deferred"
+        return Decision(False, "; ".join(map(str, facts.held)) or nothing)
     if facts.rest is not None:
         return Decision(False, f"{facts.rest}; {counts}")
     if facts.shortage is not None:
@@ -169,7 +173,7 @@ class _Tick:
         """`names`: of all slots that are looked at. Needs a running event loop."""
         self._settings, self._ledger = settings, ledger
         self._live_drains, self._free_work = live_drains, free_work
-        self._shortage = shortage_of(settings)
+        self._shortage, self._holds = shortage_of(settings), ledger.run(holds.list_holds)
         self._probes: dict[str, asyncio.Task[ProbeResult]] = {}
         # Whether a machine was woken a short time ago, so that those of a lower priority can sleep on.
         self._is_awaited = {name: asyncio.get_running_loop().create_future() for name in names}
@@ -184,6 +188,8 @@ class _Tick:
 
     async def _read_facts(self, slot: SlotConfig, row: SlotRow, preferred: Preferred) -> Facts:
         run = self._ledger.run
+        held = [hold for hold in self._holds if hold.slot == slot.name and hold.stage in preferred and hold.waiting]
+        preferred = without_held(slot.name, preferred, holds.by_slot(self._holds))
         its_stages = list(preferred)
         backlog = run(claims.backlog, its_stages, slot.name)
         health, needs_patience, woken, is_free = None, False, None, True
@@ -215,6 +221,7 @@ class _Tick:
             wake=woken,
             is_free=is_free,
             in_reserve_for=in_reserve_for,
+            held=held,
             name=slot.name,
         )
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import SlotRow, State
 from dagster_offload.ledger.reports.status import Problem
-from dagster_offload.ledger.slots import rests, slots
+from dagster_offload.ledger.slots import holds, rests, slots
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.ledger.work import counts
 from dagster_offload.slot.rest import Pause
 
@@ -45,6 +46,7 @@ class News:
     """
 
     slots: dict[str, SlotRow] = field(default_factory=dict)
+    holds: list[Hold] = field(default_factory=list)
     pauses: dict[str, Pause] = field(default_factory=dict)
     scans: list[ScanEnd] = field(default_factory=list)
     started: list[WorkerNews] = field(default_factory=list)
@@ -118,6 +120,7 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
     left = count_left(cur)
     now = News(
         slots={row.name: row for row in slots.list_slots(cur)},
+        holds=holds.list_holds(cur),
         pauses=rests.pauses(cur),
         scans=[ScanEnd(**{name: row[name] for name in row if name != "scan_id"}) for row in scans],
         started=started,

@@ -92,25 +92,6 @@ def count_problems(cur: Cursor, stage: str) -> int:
     return int(row["n"])
 
 
-@dataclass(frozen=True)
-class Refused:
-    """The work that made a slot `every_document_refused`: its stages, and one of its documents."""
-
-    stages: list[str]
-    document: str
-
-
-def refused(cur: Cursor, reason: str) -> Refused | None:
-    """The work that waits because a slot has refused every document, for this reason; None if it is done or changed."""
-    cur.execute(
-        "select array_agg(distinct i.stage) as stages, min(d.key) as document from work_items i "
-        "join documents d using (document_id) where i.state = 'pending' and i.reason = %s having count(*) > 0",
-        [reason],
-    )
-    row = cur.fetchone()
-    return None if row is None else Refused(row["stages"], row["document"])
-
-
 def problem_counts(cur: Cursor) -> dict[str, int]:
     """How many documents are failed and quarantined; without the states that no document has."""
     cur.execute(
@@ -227,7 +208,9 @@ def explain(cur: Cursor, document: str) -> Explanation | None:
             "select i.stage, i.state, i.outcome, i.reason, i.attempts, i.deferrals, i.reclaims, i.not_before, "
             "i.must_run_alone, i.changed_at, i.parts_done, i.parts_total, r.served_model, r.first_document, "
             "case when i.stage = first_stage() then r.value->>'reason' end as extract_reason, r.value -> 'doubtful' as doubtful, "
-            f"({DUE}) as is_due, case when s.breaker <> 'closed' then i.deferred_slot end as waits_for from work_items i "
+            f"({DUE}) as is_due, case when s.breaker <> 'closed' then i.deferred_slot end as waits_for, "
+            "(select string_agg(f.slot, ' and ' order by f.slot) from stage_faults f "
+            "  where f.stage = i.stage and f.held_since is not null) as held_by from work_items i "
             "left join results r using (result_id) left join slots s on s.name = i.deferred_slot "
             "where i.document_id = %s order by i.item_id"
         ),

@@ -7,10 +7,11 @@ an old call cannot open it again. A trial of an epoch was answered if the epoch 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
+from dagster_offload.ledger.core.database import Cursor, notify
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.ledger.slots import holds
 from dagster_offload.ledger.slots.concurrency import restart_after_wake
-from dagster_offload.ledger.slots.slots import BREAKER_MESSAGE, EVERY_DOCUMENT_REFUSED, SINCE_IT_CHANGED, locked
+from dagster_offload.ledger.slots.slots import BREAKER_MESSAGE, SINCE_IT_CHANGED, locked
 
 FIRST_BACKOFF_SECONDS = 15.0
 LONGEST_BACKOFF_SECONDS = 45.0
@@ -19,7 +20,6 @@ FIRST_MISCONFIGURED_SECONDS = 60.0
 LONGEST_MISCONFIGURED_SECONDS = 1800.0
 BUSY_IN_A_ROW_TO_OPEN = 3
 LONGEST_BUSY_SECONDS = 60.0
-DOCUMENTS_TO_MISCONFIGURED = 5
 
 
 def open_breaker(
@@ -67,11 +67,10 @@ def note_probe(cur: Cursor, slot: str, *, is_healthy: bool, reason: str) -> Slot
     due now.
 
     The `reason` of an unhealthy probe replaces the reason of an open breaker, because it explains why no work is sent now.
-    The old reason stays if it says the same and also names a setting. For a slot that refused every document nothing is
-    stored, because it answers trials.
+    The old reason stays if it says the same and also names a setting.
     """
     row = locked(cur, slot)
-    if row.breaker is BreakerState.CLOSED or (row.reason or "").startswith(EVERY_DOCUMENT_REFUSED):
+    if row.breaker is BreakerState.CLOSED:
         return row
     if row.breaker is BreakerState.MISCONFIGURED and not is_healthy:
         cur.execute("update slots set was_red_since_opening = true where name = %s", [slot])
@@ -187,40 +186,27 @@ def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -
     return True
 
 
-def note_success(cur: Cursor, slot: str) -> None:
-    """After a successful call: reset the counts of consecutive 429s and equal faults. Writes only if there are any."""
-    cur.execute("select note_success(array[%s])", [slot])
+def note_success(cur: Cursor, slot: str, stage: str) -> None:
+    """After a successful call: reset the counts of the slot's consecutive 429s and of the stage's equal faults there. Writes
+    only if there are any."""
+    cur.execute("select note_success(array[%s], array[%s])", [slot, stage])
 
 
-def count_document_fault(cur: Cursor, slot: str, code: str, item_id: int) -> list[int]:
-    """Count a document fault. After five different documents in a row with the same fault and no success in between, the
-    slot is at fault and becomes misconfigured.
+def count_document_fault(cur: Cursor, slot: str, stage: str, code: str, recipe: str, item_id: int) -> list[int]:
+    """Count a document fault. After enough different documents in a row with the same fault, and no success of the stage in
+    between, the slot holds the stage: see `holds.py`.
 
     The count spans epochs: the trial before each of these calls was answered and raised the epoch.
     Returns the work items whose attempts must be given back (one entry per attempt); empty if the fault is the document's.
     """
-    reason = f"{EVERY_DOCUMENT_REFUSED}: {code}"
-    slot_row = locked(cur, slot)
-    if slot_row.breaker is BreakerState.MISCONFIGURED and slot_row.reason == reason:
-        return [item_id]  # its call was open at the same time as those of the five
-    row = fetch_one(
-        cur,
-        "update slots set fault_items = case when fault_code = %(code)s then fault_items || %(item)s::bigint "
-        "  else array[%(item)s::bigint] end, fault_code = %(code)s where name = %(slot)s "
-        "returning fault_items",
-        {"code": code, "item": item_id, "slot": slot},
-    )
-    items: list[int] = row["fault_items"]
-    documents = fetch_one(
-        cur, "select count(distinct document_id) as n from work_items where item_id = any(%s)", [items]
-    )
-    if documents["n"] < DOCUMENTS_TO_MISCONFIGURED:
+    locked(cur, slot)
+    found = holds.add_fault(cur, slot, stage, code, recipe, item_id)
+    if found.is_held:
+        return [item_id]  # its call was open when the hold began
+    if found.documents < holds.DOCUMENTS_TO_HOLD:
         return []
-    cur.execute(
-        f"update slots set breaker = 'misconfigured', {SINCE_IT_CHANGED}, reason = %(reason)s, "
-        "opened_at = coalesce(opened_at, clock_timestamp()), "
-        "retry_at = null, fault_code = null, fault_items = '{}' where name = %(slot)s",
-        {"reason": reason, "slot": slot},
-    )
+    if found.documents < holds.needed_to_hold(cur, slot, stage, recipe):
+        return []
+    holds.hold(cur, slot, stage)
     notify(cur, f"{BREAKER_MESSAGE}{slot}")
-    return items
+    return found.items

@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping
 
-from psycopg.types.json import Jsonb
-
 from dagster_offload.errors import SlotForgotten, SlotLost
-from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
+from dagster_offload.ledger.core.database import Cursor, notify
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
+from dagster_offload.ledger.slots import holds
 from dagster_offload.slot.config import DEEP, SlotConfig, Slots
 
-# Notified with a slot's name when its breaker or a trial there changes.
+# Notified with a slot's name when its breaker, a trial there or a stage that it holds changes.
 BREAKER_MESSAGE = "breaker:"
-# The first word of the reason of a slot whose documents all end in the same fault, and of their work items.
-EVERY_DOCUMENT_REFUSED = "every_document_refused"
 
 # Use with every assignment of `reason`: the time of a reason is that of its first occurrence in a row.
 SINCE_IT_CHANGED = (
@@ -60,8 +57,9 @@ def register(cur: Cursor, slot: SlotConfig, recipes: Mapping[str, str] | None = 
     """Store a configured slot. Every command and process that writes to the ledger calls this first.
 
     The number of permits follows the setting whenever that changes; until then `set_permits` has precedence. Changed
-    settings make a trial due at an open or misconfigured slot. So do changed `recipes` if every document was refused; only
-    processes that make calls pass them. A changed URL clears the prompt cache size, because the server may be another.
+    settings make a trial due at an open or misconfigured slot, and end the slot's holds. Changed `recipes` end the holds of
+    their stages; only processes that make calls pass them. A changed URL clears the prompt cache size, because the server
+    may be another.
     """
     url = slot.shown_url  # without the password: backups and other users of the database must not see it
     is_auto = slot.concurrency == "auto"
@@ -75,10 +73,9 @@ def register(cur: Cursor, slot: SlotConfig, recipes: Mapping[str, str] | None = 
     if row is None:
         _store(cur, slot, url, n)
         row = locked(cur, slot.name)
-    if recipes is None or not _have_refused_recipes_changed(cur, row, recipes):
-        return row
-    try_again(cur, slot.name, "the prompts or options changed: a trial is due")
-    return locked(cur, slot.name)
+    if recipes is not None and holds.end_outdated(cur, slot.name, recipes):
+        notify(cur, f"{BREAKER_MESSAGE}{slot.name}")
+    return row
 
 
 def _store(cur: Cursor, slot: SlotConfig, url: str, n: Mapping[str, object]) -> None:
@@ -102,45 +99,30 @@ def _store(cur: Cursor, slot: SlotConfig, url: str, n: Mapping[str, object]) -> 
     )
     cur.execute(
         "update slots set url = %(url)s, model = %(model)s, fingerprint = %(fingerprint)s where name = %(name)s "
-        "and (fingerprint <> %(fingerprint)s or url <> %(url)s) returning breaker",
+        "and (fingerprint <> %(fingerprint)s or url <> %(url)s)",
         {"name": slot.name, "url": url, "model": slot.model, "fingerprint": slot.fingerprint},
     )
-    if (changed := cur.fetchone()) is not None and changed["breaker"] != BreakerState.CLOSED:
+    if cur.rowcount:
         try_again(cur, slot.name, "the settings changed: a trial is due")
 
 
-def _have_refused_recipes_changed(cur: Cursor, slot: SlotRow, recipes: Mapping[str, str]) -> bool:
-    """Whether the slot refused every document, but none with today's recipes (because the classes changed, for example)."""
-    if slot.breaker is not BreakerState.MISCONFIGURED or not (slot.reason or "").startswith(EVERY_DOCUMENT_REFUSED):
-        return False
-    row = fetch_one(
-        cur,
-        "select coalesce(bool_and(recipe <> %(recipes)s ->> stage), false) as is_so from work_items "
-        "where stage = any(%(stages)s) and state = 'pending' and recipe is not null and reason = %(reason)s",
-        {"recipes": Jsonb(dict(recipes)), "stages": list(recipes), "reason": slot.reason},
-    )
-    return bool(row["is_so"])
-
-
 def try_again(cur: Cursor, name: str, reason: str) -> None:
-    """Make a trial due now at an open or misconfigured slot."""
+    """Make a trial due now at an open or misconfigured slot, and end the slot's holds."""
+    lock(cur, name)
     cur.execute(
         "update slots set breaker = 'open', retry_at = clock_timestamp(), reason = %s, reason_since = clock_timestamp(), "
-        "backoff_seconds = 15, fault_code = null, fault_items = '{}' where name = %s and breaker <> 'closed'",
+        "backoff_seconds = 15 where name = %s and breaker <> 'closed'",
         [reason, name],
     )
+    holds.end_all(cur, name)
     notify(cur, f"{BREAKER_MESSAGE}{name}")
 
 
 def make_trial_due(cur: Cursor, name: str) -> None:
-    """Make a trial due now at a misconfigured slot, because the cause may be fixed.
-
-    Does nothing if the slot refused every document: it answers trials, and would refuse every document again.
-    """
+    """Make a trial due now at a misconfigured slot, because the cause may be fixed."""
     cur.execute(
-        "update slots set retry_at = clock_timestamp() where name = %s and breaker = 'misconfigured' "
-        "and not starts_with(reason, %s)",
-        [name, EVERY_DOCUMENT_REFUSED],
+        "update slots set retry_at = clock_timestamp() where name = %s and breaker = 'misconfigured'",
+        [name],
     )
 
 
@@ -148,9 +130,9 @@ def note_models(cur: Cursor, name: str, models: str) -> None:
     """Store the list of models of a misconfigured slot's server. A changed list makes a trial due now."""
     cur.execute(
         "update slots set models_listed = %(models)s, retry_at = case when models_listed <> %(models)s "
-        "  and not starts_with(reason, %(every)s) then clock_timestamp() else retry_at end "
+        "  then clock_timestamp() else retry_at end "
         "where name = %(name)s and breaker = 'misconfigured' and models_listed is distinct from %(models)s",
-        {"models": models, "name": name, "every": EVERY_DOCUMENT_REFUSED},
+        {"models": models, "name": name},
     )
 
 

@@ -49,7 +49,8 @@ for each row when (old.state = 'claimed' and new.state <> 'claimed') execute fun
 
 -- Claim up to `most` documents with due items in `only_stages`, highest priority first, then oldest. One row per document;
 -- `items` are in declared order of stages, without those that an existing result completed.
--- `only_documents`: null = all. `is_alone`: only documents that must run alone, else none of them. `at_slot`: see is_due.
+-- `only_documents`: null = all. `is_alone`: only documents that must run alone, else none of them. `at_slot`: see is_due;
+-- no item of a stage that this slot holds is claimed.
 --
 -- Plans are made once per connection, perhaps while the tables are empty. The settings rule out plans that read a whole
 -- table or sort the backlog. Before PostgreSQL 18 a disabled plan node looks so expensive that the plan would be compiled,
@@ -78,7 +79,8 @@ begin
     if not found then
         return;
     end if;
-    while most > 0 loop
+    only_stages := not_held(at_slot, only_stages);
+    while most > 0 and only_stages <> '{}' loop
         -- Find candidates without locks: first among the next few due items of each stage, because many items of a stage may
         -- wait for another stage of their documents, which is then a candidate.
         candidates := array(

@@ -65,8 +65,9 @@ begin
             and r.input_digest = f.input_digest and r.recipe = f.recipe and r.superseded_at is null) is not null
         then clock_timestamp() end
     from f order by f.n;
-    if exists (select from slots where busy_in_a_row > 0 or fault_code is not null) then
-        perform note_success(array(select f.slot from jsonb_to_recordset(finishes) as f (slot text)));
+    if exists (select from slots where busy_in_a_row > 0) or exists (select from stage_faults where held_since is null) then
+        perform note_success(array_agg(f.slot), array_agg(f.stage))
+        from jsonb_to_recordset(finishes) as f (slot text, stage text);
     end if;
     select array_agg(f.item_id), array_agg(r.result_id) into done_items, their_results
     from jsonb_to_recordset(finishes) as f (n integer, item_id bigint, stage text, input_digest text, recipe text)

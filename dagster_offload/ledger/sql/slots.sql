@@ -1,10 +1,24 @@
--- Slots: how a finished call changes the slot that answered it.
+-- Slots: how a finished call changes the slot that answered it, and which stages a slot takes.
 
--- After a successful call: reset the counts of consecutive 429s and equal faults. Writes only if there are any.
-create or replace function note_success(slot_names text[]) returns void language plpgsql as $$
+-- After successful calls: reset the counts of consecutive 429s at these slots, and of equal faults in these stages there.
+-- Writes only if there are any. A stage that is held stays so: its call was open when the hold began.
+create or replace function note_success(slot_names text[], stage_names text[]) returns void language plpgsql as $$
 begin
-    update slots set busy_in_a_row = 0, fault_code = null, fault_items = '{}'
-    where name = any(slot_names) and (busy_in_a_row > 0 or fault_code is not null);
+    update slots set busy_in_a_row = 0 where name = any(slot_names) and busy_in_a_row > 0;
+    delete from stage_faults f using unnest(slot_names, stage_names) as done (slot, stage)
+    where f.slot = done.slot and f.stage = done.stage and f.held_since is null;
+end
+$$;
+
+-- Those of these stages that a slot does not hold. `at_slot`: null = the work needs no slot.
+create or replace function not_held(at_slot text, given_stages text[]) returns text[] language plpgsql stable as $$
+begin
+    return array(
+        select s.stage from unnest(given_stages) with ordinality as s (stage, position)
+        where not exists (select from stage_faults f
+            where f.slot = at_slot and f.stage = s.stage and f.held_since is not null)
+        order by s.position
+    );
 end
 $$;
 

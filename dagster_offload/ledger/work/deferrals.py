@@ -11,7 +11,7 @@ from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, Sta
 from dagster_offload.ledger.core.transitions import record_transition
 from dagster_offload.ledger.events.outbox import withdraw_observations
 from dagster_offload.ledger.slots.breaker import count_document_fault, open_breaker
-from dagster_offload.ledger.slots.slots import EVERY_DOCUMENT_REFUSED
+from dagster_offload.ledger.slots.holds import STAGE_HELD
 from dagster_offload.ledger.work.finish import lock_held, record_call
 
 LONGEST_WAIT_SECONDS = 30 * 60.0
@@ -133,8 +133,8 @@ def fail(
     """Count a document fault, which costs one attempt: it retries after 1 and 10 minutes, then fails (at once if
     `is_final`).
 
-    The same fault in five different documents in a row is a slot fault: the slot becomes `misconfigured`, and the attempts
-    are given back. Returns the item's new state; `CLAIMED` if this claim no longer holds it.
+    The same fault in document after document is that of the stage: the slot holds the stage (see `ledger/slots/holds.py`), and
+    the attempts are given back. Returns the item's new state; `CLAIMED` if this claim no longer holds it.
     """
     if call is not None:
         record_call(cur, worker_id, claim, item, call)
@@ -151,9 +151,9 @@ def fail(
     )
     record_transition(cur, claim.document_id, item.stage, State.CLAIMED, state, worker_id, f"{code}: {message}")
     if call is not None:
-        give_back = count_document_fault(cur, call.slot, code, item.item_id)
+        give_back = count_document_fault(cur, call.slot, item.stage, code, item.recipe, item.item_id)
         if give_back:
-            _give_attempts_back(cur, give_back, f"{EVERY_DOCUMENT_REFUSED}: {code}")
+            _give_attempts_back(cur, give_back, f"{STAGE_HELD}: {code}")
             return State.PENDING
     return state
 

@@ -21,6 +21,7 @@ class WaitingRun:
     breaker: BreakerState | None
     is_done: bool  # every stage of every document has its result
     is_rest_over: bool = False  # it waits for the end of a slot's rest, which has come
+    is_held: bool = False  # it waits for a stage that `slot` holds
 
 
 def put(
@@ -31,18 +32,20 @@ def put(
     slot: str | None,
     reason: str,
     rest: Rest | None = None,
+    held_stage: str | None = None,
 ) -> None:
     """Store that the run waits for these stages of these documents (keys). Replaces the run's earlier row.
 
-    It continues when the breaker of `slot` closes, or when `rest` ends.
+    It continues when the breaker of `slot` closes, when `rest` ends, or when `slot` does not hold `held_stage` any more.
     """
     cur.execute(
-        "insert into waiting_runs (run_id, documents, stages, slot, reason, paused_slot, rest_until) select %(run)s, "
-        "  coalesce(array_agg(document_id), '{}'), %(stages)s, %(slot)s, %(reason)s, %(paused_slot)s, %(rest_until)s "
+        "insert into waiting_runs (run_id, documents, stages, slot, reason, paused_slot, rest_until, held_stage) "
+        "select %(run)s, coalesce(array_agg(document_id), '{}'), %(stages)s, %(slot)s, %(reason)s, %(paused_slot)s, "
+        "  %(rest_until)s, %(held_stage)s "
         "from documents where key = any(%(documents)s) "
         "on conflict (run_id) do update set documents = excluded.documents, stages = excluded.stages, "
         "  slot = excluded.slot, reason = excluded.reason, since = excluded.since, paused_slot = excluded.paused_slot, "
-        "  rest_until = excluded.rest_until",
+        "  rest_until = excluded.rest_until, held_stage = excluded.held_stage",
         {
             "run": run_id,
             "documents": list(documents),
@@ -51,6 +54,7 @@ def put(
             "reason": reason,
             "paused_slot": rest.slot if rest is not None and rest.kind is RestKind.PAUSED else None,
             "rest_until": None if rest is None else rest.until,
+            "held_stage": held_stage,
         },
     )
 
@@ -63,14 +67,16 @@ def find(cur: Cursor, run_id: str) -> WaitingRun | None:
         "  left join work_items i on i.document_id = d.document_id and i.stage = t.stage "
         "  where i.state is distinct from 'done') as is_done, "
         "coalesce(w.rest_until <= clock_timestamp(), false) or (w.paused_slot is not null and not exists ("
-        "  select from pauses p where p.slot = w.paused_slot and coalesce(p.until > clock_timestamp(), true))) as is_rest_over "
+        "  select from pauses p where p.slot = w.paused_slot and coalesce(p.until > clock_timestamp(), true))) as is_rest_over, "
+        "exists (select from stage_faults f where f.slot = w.slot and f.stage = w.held_stage and f.held_since is not null) "
+        "  as is_held "
         "from waiting_runs w left join slots s on s.name = w.slot where w.run_id = %s",
         [run_id],
     ).fetchone()
     if row is None:
         return None
     breaker = None if row["breaker"] is None else BreakerState(row["breaker"])
-    return WaitingRun(row["reason"], row["slot"], breaker, row["is_done"], row["is_rest_over"])
+    return WaitingRun(row["reason"], row["slot"], breaker, row["is_done"], row["is_rest_over"], row["is_held"])
 
 
 def documents_of(cur: Cursor, run_id: str) -> tuple[list[str], list[str]]:

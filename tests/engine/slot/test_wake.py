@@ -10,6 +10,7 @@ import pytest
 
 from dagster_offload.drain import check_drain
 from dagster_offload.engine.runs import summarize_run
+from dagster_offload.engine.slot.state import SlotState
 from dagster_offload.engine.slot.wake import Decision, Facts, describe_wait, should_drain, together
 from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
@@ -17,7 +18,7 @@ from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.settings import load_settings
 from dagster_offload.slot.health import ProbeResult
 from dagster_offload.slot.rest import Rest, RestKind
-from tests.support.ledger import AWAKE
+from tests.support.ledger import AWAKE, HOLD
 
 GREEN = ProbeResult(True, "ok", answered=True)
 PAUSED = Rest("deep", RestKind.PAUSED, "paused")
@@ -38,6 +39,10 @@ def in_seoul(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def slot(breaker: BreakerState = BreakerState.CLOSED, wait: float | None = None, reason: str | None = None) -> SlotRow:
     since = datetime(2026, 11, 25, 5, 2, tzinfo=UTC) if breaker is not BreakerState.CLOSED else None
     return replace(AWAKE, breaker=breaker, reason=reason, reason_since=since, refusal_wait_seconds=wait)
+
+
+def at(*arguments: Any, **options: Any) -> SlotState:
+    return SlotState(slot(*arguments, **options))
 
 
 def waits(state: State = State.PENDING, seconds: float | None = None, stage: str = "summarize") -> Unfinished:
@@ -80,6 +85,7 @@ def test_no_drain_is_launched_for_work_that_an_earlier_stage_holds_back() -> Non
             "in reserve while studio is available; 3 documents due, 1 deferred",
         ),
         ({"in_reserve_for": ["studio"], "rest": PAUSED, "probe": None}, "deep is resting: paused"),
+        ({"backlog": 0, "waiting": 0, "held": [HOLD]}, "deep holds the stage payment: 5 documents in a row ended in"),
         ({"slot": slot(BreakerState.OPEN, reason="editor_busy")}, "editor_busy since 14:02; 3 documents due"),
         (
             {"slot": slot(BreakerState.MISCONFIGURED, reason="HTTP 401: check OFFLOAD_DEEP_API_KEY")},
@@ -100,7 +106,12 @@ def test_one_slot_that_is_worth_a_drain_is_enough_and_every_reason_is_named_if_t
     assert together({"deep": no, "studio": no}) == Decision(False, "deep: resting; studio: resting")
 
 
+def test_a_drain_is_launched_for_other_stages_while_one_is_held() -> None:
+    assert decide(held=[HOLD]) == (True, "3 documents due, 1 deferred")
+
+
 def test_messages_show_local_time() -> None:
+    assert "ended in answer_does_not_fit, since 14:02; 12 documents wait; correct the stage" in str(HOLD)
     unavailable = replace(
         slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC)
     )
@@ -147,32 +158,39 @@ def test_a_drain_without_a_deep_slot_is_refused() -> None:
 
 
 def test_a_run_with_nothing_left_is_done() -> None:
-    summary = summarize_run(3, [], slot(), THIRTY_MINUTES)
+    summary = summarize_run(3, [], at(), THIRTY_MINUTES)
     assert (summary.done, summary.failed, summary.wait_seconds) == (3, (), None)
 
 
 def test_a_run_whose_slot_is_unavailable_waits_half_an_hour_and_counts_it_as_a_deferral() -> None:
-    summary = summarize_run(3, [waits(State.DEFERRED, 20.0)], slot(BreakerState.OPEN, reason="warming"), THIRTY_MINUTES)
+    summary = summarize_run(3, [waits(State.DEFERRED, 20.0)], at(BreakerState.OPEN, reason="warming"), THIRTY_MINUTES)
     assert (summary.done, summary.wait_seconds, summary.is_deferral) == (2, THIRTY_MINUTES, True)
 
 
 def test_a_run_waits_as_long_as_the_last_refusal_asked() -> None:
-    summary = summarize_run(1, [waits()], slot(BreakerState.OPEN, wait=5.0), THIRTY_MINUTES)
+    summary = summarize_run(1, [waits()], at(BreakerState.OPEN, wait=5.0), THIRTY_MINUTES)
     assert summary.wait_seconds == 5.0
 
 
 def test_a_run_whose_documents_another_worker_holds_checks_again_after_30_seconds() -> None:
-    summary = summarize_run(1, [waits(State.CLAIMED)], slot(), THIRTY_MINUTES)
+    summary = summarize_run(1, [waits(State.CLAIMED)], at(), THIRTY_MINUTES)
     assert (summary.wait_seconds, summary.is_deferral) == (30.0, False)
 
 
 def test_a_run_waits_for_a_documents_back_off_to_end() -> None:
-    summary = summarize_run(2, [waits(seconds=60.0), waits(seconds=600.0)], slot(), THIRTY_MINUTES)
+    summary = summarize_run(2, [waits(seconds=60.0), waits(seconds=600.0)], at(), THIRTY_MINUTES)
     assert (summary.wait_seconds, summary.is_deferral) == (60.0, False)
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.QUARANTINED, State.GONE])
 def test_a_run_fails_at_once_if_a_document_needs_a_person(state: State) -> None:
-    summary = summarize_run(2, [waits(state), waits(State.DEFERRED)], slot(BreakerState.OPEN), THIRTY_MINUTES)
+    summary = summarize_run(2, [waits(state), waits(State.DEFERRED)], at(BreakerState.OPEN), THIRTY_MINUTES)
     assert [u.state for u in summary.failed] == [state]
     assert summary.wait_seconds is None
+
+
+def test_a_run_waits_for_a_held_stage_until_the_slot_takes_it_again() -> None:
+    held = replace(at(), hold=HOLD)
+    summary = summarize_run(2, [waits(stage=HOLD.stage)], held, THIRTY_MINUTES)
+    assert (summary.wait_seconds, summary.is_deferral) == (THIRTY_MINUTES, True)
+    assert (summary.slot, summary.held_stage, summary.wait_reason) == (HOLD.slot, HOLD.stage, str(HOLD))

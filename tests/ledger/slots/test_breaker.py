@@ -247,18 +247,6 @@ def test_a_changed_model_list_of_a_misconfigured_slot_makes_a_trial_due_at_once(
         assert bench.slot().is_retry_due is is_due
 
 
-@pytest.mark.rule("breaker-11")
-def test_a_slot_that_refused_every_document_waits_for_the_settings_because_it_answers_trials(bench: Bench) -> None:
-    bench.sql(
-        "update slots set breaker = 'misconfigured', reason = 'every_document_refused: http_400', retry_at = null"
-    )
-    bench.ledger.run(slots.make_trial_due, DEEP)
-    bench.ledger.run(slots.note_models, DEEP, "a")
-    bench.ledger.run(slots.note_models, DEEP, "b")
-    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
-    assert not bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok").is_retry_due
-
-
 # 429
 
 

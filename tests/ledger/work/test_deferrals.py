@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_offload.ledger.core.rows import BreakerState, CallRecord, Claim, State
+from dagster_offload.ledger.core.rows import BreakerState, Claim, State
 from dagster_offload.ledger.slots import breaker
 from dagster_offload.ledger.work import claims, deferrals, finish, redo, suspects
 from dagster_offload.slot.config import DEEP
@@ -93,79 +93,6 @@ def test_a_fault_of_a_lost_claim_costs_no_attempt(bench: Bench) -> None:
     suspect(bench, late, claim, 1)
     item = bench.item("a.txt", CLASSIFY)
     assert (item["state"], item["attempts"], item["deferrals"], item["must_run_alone"]) == ("pending", 0, 0, False)
-
-
-# Five documents in a row
-
-
-def refuse(bench: Bench, worker: int, key: str, code: str = "http_400") -> None:
-    bench.fail(worker, bench.hold(worker, [CLASSIFY], keys=[key]), code)
-
-
-def test_the_same_fault_in_five_documents_in_a_row_is_a_slot_fault_and_gives_attempts_back(bench: Bench) -> None:
-    keys = [f"{n}.txt" for n in range(5)]
-    bench.extracted(*keys)
-    worker = bench.worker()
-    for key in keys:
-        assert bench.slot().breaker is BreakerState.CLOSED
-        refuse(bench, worker, key)
-    row = bench.slot()
-    assert (row.breaker, row.reason) == (BreakerState.MISCONFIGURED, "every_document_refused: http_400")
-    assert [bench.item(key, CLASSIFY)["attempts"] for key in keys] == [0] * 5
-    assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 5
-
-
-def test_it_is_a_slot_fault_even_if_answered_trials_raised_the_epoch_in_between(bench: Bench) -> None:
-    keys = [f"{n}.txt" for n in range(5)]
-    bench.extracted(*keys)
-    worker = bench.worker()
-    for key in keys:
-        claim = bench.hold(worker, [CLASSIFY], keys=[key])
-        epoch = bench.slot().epoch
-        bench.ledger.run(breaker.open_breaker, DEEP, epoch, "HTTP 500", None, at_once=True)
-        bench.close_breaker()
-        fault = CallRecord(DEEP, epoch, "qwen", 1.0, "HTTPStatusError")
-        bench.ledger.run(deferrals.fail, worker, claim, claim.items[0], "http_500", "HTTP 500", fault, is_final=False)
-    assert bench.slot().breaker is BreakerState.MISCONFIGURED
-    assert [bench.item(key, CLASSIFY)["attempts"] for key in keys] == [0] * 5
-
-
-@pytest.mark.parametrize("between", ["a success", "another fault", "the same document again"])
-def test_five_faults_that_are_not_five_documents_in_a_row_stay_document_faults(bench: Bench, between: str) -> None:
-    keys = [f"{n}.txt" for n in range(6)]
-    bench.extracted(*keys)
-    worker = bench.worker()
-    for key in keys[:4]:
-        refuse(bench, worker, key)
-    if between == "a success":
-        bench.finish(worker, bench.hold(worker, [SUMMARIZE], keys=["5.txt"]))
-    if between == "another fault":
-        refuse(bench, worker, "5.txt", "http_413")
-    if between == "the same document again":
-        bench.make_due()
-        refuse(bench, worker, "0.txt")
-    else:
-        refuse(bench, worker, "4.txt")
-    assert bench.slot().breaker is BreakerState.CLOSED
-    assert bench.item("1.txt", CLASSIFY)["attempts"] == 1
-
-
-def test_attempts_are_given_back_to_failed_and_to_claimed_documents_too(bench: Bench) -> None:
-    keys = [f"{n}.txt" for n in range(5)]
-    bench.extracted(*keys)
-    worker, other = bench.worker(), bench.worker()
-    for key in keys[:4]:
-        refuse(bench, worker, key)
-    bench.make_due()
-    for _ in range(2):
-        refuse(bench, worker, "0.txt")
-        bench.make_due()
-    assert bench.state("0.txt", CLASSIFY) == State.FAILED
-    held = bench.hold(other, [CLASSIFY], keys=["1.txt"])
-    refuse(bench, worker, "4.txt")
-    assert [bench.item(key, CLASSIFY)["attempts"] for key in keys] == [0] * 5
-    assert bench.state("0.txt", CLASSIFY) == State.PENDING
-    assert bench.finish(other, held)
 
 
 # Poison

@@ -1,0 +1,71 @@
+"""A stage that a slot holds, at the command line: what shows it, and how a person ends the hold."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.settings import load_settings
+from dagster_offload.simulator import Router
+from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.graph import CLASSIFY
+from tests.support.cli import Call
+from tests.support.ledger import hold_stage
+
+HELD = "deep holds the stage classify: 2 documents in a row ended in no_json, since "
+
+
+@pytest.fixture
+def held(call: Call, scanned: Path, router: Router) -> Iterator[Ledger]:
+    """The ledger of two documents that are summarised, and whose classification is held."""
+    assert call("drain", "summarize", "--json").exit_code == 0
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
+        hold_stage(ledger, CLASSIFY, "no_json", recipe=recipes(load_settings())[CLASSIFY])
+        yield ledger
+
+
+def test_status_names_the_held_stage_and_offers_no_drain_for_it(call: Call, held: Ledger) -> None:
+    shown = " ".join(call("status").stdout.split())
+    assert HELD in shown
+    assert "2 documents wait; correct the stage, or use another model; to try it again as it is, run" in shown
+    assert "waiting for deep" not in shown
+    [found] = json.loads(call("status", "--json").stdout)["holds"]
+    del found["since"]
+    assert found == {
+        "slot": "deep",
+        "stage": "classify",
+        "code": "no_json",
+        "documents": 2,
+        "document": "letter.txt",
+        "waiting": 2,
+    }
+
+
+def test_a_drain_with_nothing_else_to_do_ends_with_the_held_stage_as_its_reason(
+    call: Call, held: Ledger, router: Router
+) -> None:
+    calls = len(router.completions())
+    result = call("drain")
+    assert result.exit_code == 78
+    assert HELD in " ".join(result.stdout.split())
+    assert result.stdout.rstrip().endswith("dagster-offload slot set deep --try-again"), (
+        "another drain would do nothing"
+    )
+    assert len(router.completions()) == calls
+
+
+def test_slot_show_names_the_held_stage_and_try_again_ends_the_hold(call: Call, held: Ledger) -> None:
+    assert HELD in " ".join(call("slot", "show").stdout.split())
+    [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
+    assert [hold["stage"] for hold in slot["holds"]] == ["classify"]
+    assert call("slot", "set", "deep", "--try-again").stdout == "deep: takes the stage classify again.\n"
+    assert json.loads(call("status", "--json").stdout)["holds"] == []
+    assert call("drain").exit_code == 0
+
+
+def test_explain_says_that_the_stage_of_a_document_is_held(call: Call, held: Ledger) -> None:
+    assert "not at deep: the stage is held" in " ".join(call("explain", "letter.txt").stdout.split())
+    assert json.loads(call("explain", "letter.txt", "--json").stdout)["items"][1]["held_by"] == "deep"

@@ -1,0 +1,337 @@
+"""Held stages: document after document ends in the same fault in one stage, so the slot takes no more of them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from dagster_offload.ledger.core import stages as core_stages
+from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.rows import BreakerState, CallRecord, Claim, State
+from dagster_offload.ledger.slots import breaker, holds, slots
+from dagster_offload.ledger.slots.holds import DOCUMENTS_TO_HOLD, DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE, Hold
+from dagster_offload.ledger.work import claims, deferrals, waiting_runs
+from dagster_offload.slot.config import DEEP, SlotConfig
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageGraph, StageNode
+from tests.support.ledger import RECIPES, SLOT, Bench
+from tests.support.stages import DRAIN_STAGES
+
+KEYS = [f"{n:02}.txt" for n in range(5)]
+STUDIO = SlotConfig(name="studio", url="http://studio:1", model="qwen", concurrency=2)
+
+
+def refuse(bench: Bench, worker: int, key: str, code: str = "http_400", stage: str = CLASSIFY) -> State:
+    return bench.fail(worker, bench.hold(worker, [stage], keys=[key]), code)
+
+
+def answer(bench: Bench, worker: int, key: str, stage: str) -> None:
+    assert bench.finish(worker, bench.hold(worker, [stage], keys=[key]))
+
+
+def held(bench: Bench) -> dict[str, set[str]]:
+    return holds.by_slot(bench.ledger.run(holds.list_holds))
+
+
+def the_hold(bench: Bench) -> Hold:
+    [hold] = bench.ledger.run(holds.list_holds)
+    return hold
+
+
+def attempts(bench: Bench, *keys: str, stage: str = CLASSIFY) -> list[int]:
+    return [bench.item(key, stage)["attempts"] for key in keys]
+
+
+def held_by_five(bench: Bench, *others: str) -> int:
+    """Five documents that made the slot hold `classify`, and other documents that wait. Returns the worker."""
+    bench.extracted(*KEYS, *others)
+    worker = bench.worker()
+    for key in KEYS:
+        refuse(bench, worker, key)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+    return worker
+
+
+@pytest.mark.rule("breaker-6")
+@pytest.mark.parametrize("was_answered", [False, True])
+@pytest.mark.parametrize("others_answered", [False, True])
+def test_only_a_stage_that_was_answered_beside_others_that_still_are_gets_more_than_five_tries(
+    was_answered: bool, others_answered: bool
+) -> None:
+    expected = DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE if was_answered and others_answered else DOCUMENTS_TO_HOLD
+    assert holds.documents_to_hold(was_answered=was_answered, others_answered=others_answered) == expected
+
+
+@pytest.mark.rule("breaker-6")
+def test_the_same_fault_in_five_documents_in_a_row_holds_the_stage_and_gives_attempts_back(bench: Bench) -> None:
+    bench.extracted(*KEYS)
+    worker = bench.worker()
+    for key in KEYS:
+        assert held(bench) == {}
+        refuse(bench, worker, key)
+    hold = the_hold(bench)
+    assert (hold.slot, hold.stage, hold.code, hold.documents, hold.document) == (
+        DEEP, CLASSIFY, "http_400", 5, "00.txt",
+    )  # fmt: skip
+    assert hold.waiting == 5
+    assert bench.slot().breaker is BreakerState.CLOSED
+    assert attempts(bench, *KEYS) == [0] * 5
+    assert {bench.item(key, CLASSIFY)["reason"] for key in KEYS} == {"stage_held: http_400"}
+
+
+@pytest.mark.rule("breaker-6")
+def test_answers_of_other_stages_do_not_keep_a_stage_that_never_fits_from_being_held(bench: Bench) -> None:
+    bench.extracted(*KEYS)
+    worker = bench.worker()
+    for key in KEYS:
+        answer(bench, worker, key, SUMMARIZE)
+        refuse(bench, worker, key)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+    assert attempts(bench, *KEYS) == [0] * 5
+
+
+@pytest.mark.rule("breaker-6")
+def test_five_documents_of_a_stage_that_answered_others_are_at_fault_while_other_stages_are_answered(
+    bench: Bench,
+) -> None:
+    keys = [f"{n:02}.txt" for n in range(DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE)]
+    bench.extracted("good.txt", *keys)
+    worker = bench.worker()
+    answer(bench, worker, "good.txt", CLASSIFY)
+    for n, key in enumerate(keys):
+        assert held(bench) == {}
+        assert attempts(bench, *keys[:n]) == [1] * n
+        refuse(bench, worker, key)
+        bench.sql("update stage_faults set began_at = began_at - interval '1 minute'")  # a call takes seconds
+        answer(bench, worker, key, SUMMARIZE)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+    assert attempts(bench, *keys) == [0] * len(keys)
+
+
+@pytest.mark.rule("breaker-6")
+def test_a_call_that_was_open_when_the_first_fault_came_does_not_show_that_the_slot_still_answers(bench: Bench) -> None:
+    bench.extracted("good.txt", *KEYS)
+    worker = bench.worker()
+    answer(bench, worker, "good.txt", CLASSIFY)
+    refuse(bench, worker, KEYS[0])
+    answer(bench, worker, "good.txt", SUMMARIZE)  # its call took longer than this test
+    for key in KEYS[1:]:
+        refuse(bench, worker, key)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+
+
+def test_a_stage_is_held_even_if_answered_trials_raised_the_epoch_in_between(bench: Bench) -> None:
+    bench.extracted(*KEYS)
+    worker = bench.worker()
+    for key in KEYS:
+        claim = bench.hold(worker, [CLASSIFY], keys=[key])
+        epoch = bench.slot().epoch
+        bench.ledger.run(breaker.open_breaker, DEEP, epoch, "HTTP 500", None, at_once=True)
+        bench.close_breaker()
+        fault = CallRecord(DEEP, epoch, "qwen", 1.0, "HTTPStatusError")
+        bench.ledger.run(deferrals.fail, worker, claim, claim.items[0], "http_500", "HTTP 500", fault, is_final=False)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+    assert attempts(bench, *KEYS) == [0] * 5
+
+
+@pytest.mark.parametrize("between", ["a success", "another fault", "the same document again"])
+def test_five_faults_that_are_not_five_documents_in_a_row_stay_document_faults(bench: Bench, between: str) -> None:
+    bench.extracted(*KEYS, "05.txt")
+    worker = bench.worker()
+    for key in KEYS[:4]:
+        refuse(bench, worker, key)
+    if between == "a success":
+        answer(bench, worker, "05.txt", CLASSIFY)
+    if between == "another fault":
+        refuse(bench, worker, "05.txt", "http_413")
+    if between == "the same document again":
+        bench.make_due()
+        refuse(bench, worker, KEYS[0])
+    else:
+        refuse(bench, worker, KEYS[4])
+    assert held(bench) == {}
+    assert attempts(bench, KEYS[1]) == [1]
+
+
+def test_faults_of_a_changed_recipe_begin_a_new_row(bench: Bench) -> None:
+    bench.extracted(*KEYS)
+    worker = bench.worker()
+    for key in KEYS[:4]:
+        refuse(bench, worker, key)
+    [claim] = bench.ledger.run(claims.take, worker, [CLASSIFY], RECIPES | {CLASSIFY: "c2"}, [KEYS[4]], count=1)
+    bench.fail(worker, claim, "http_400")
+    assert held(bench) == {}
+
+
+def test_attempts_are_given_back_to_failed_and_to_claimed_documents_too(bench: Bench) -> None:
+    bench.extracted(*KEYS)
+    worker, other = bench.worker(), bench.worker()
+    for key in KEYS[:4]:
+        refuse(bench, worker, key)
+    bench.make_due()
+    for _ in range(2):
+        refuse(bench, worker, KEYS[0])
+        bench.make_due()
+    assert bench.state(KEYS[0], CLASSIFY) == State.FAILED
+    taken = bench.hold(other, [CLASSIFY], keys=[KEYS[1]])
+    refuse(bench, worker, KEYS[4])
+    assert attempts(bench, *KEYS) == [0] * 5
+    assert bench.state(KEYS[0], CLASSIFY) == State.PENDING
+    assert bench.finish(other, taken)
+    assert held(bench) == {DEEP: {CLASSIFY}}, "its call was open when the hold began"
+
+
+def test_calls_that_were_open_when_the_hold_began_cost_no_attempt_whatever_their_fault(bench: Bench) -> None:
+    bench.extracted(*KEYS, "05.txt", "06.txt")
+    worker, other = bench.worker(), bench.worker()
+    late = [bench.hold(other, [CLASSIFY], keys=[key]) for key in ("05.txt", "06.txt")]
+    for key in KEYS:
+        refuse(bench, worker, key)
+    assert bench.fail(other, late[0], "http_400") is State.PENDING
+    assert bench.fail(other, late[1], "no_json") is State.PENDING
+    assert attempts(bench, "05.txt", "06.txt") == [0, 0]
+    assert (the_hold(bench).code, the_hold(bench).documents) == ("http_400", 7)
+
+
+def test_of_two_calls_that_fail_at_the_same_moment_the_second_finds_the_stage_held(bench: Bench) -> None:
+    bench.extracted(*KEYS, "05.txt")
+    worker, other = bench.worker(), bench.worker()
+    for key in KEYS[:4]:
+        refuse(bench, worker, key)
+    fifth, sixth = bench.hold(worker, [CLASSIFY], keys=[KEYS[4]]), bench.hold(other, [CLASSIFY], keys=["05.txt"])
+    fault = CallRecord(DEEP, 1, "qwen", 1.0, "http_400")
+
+    def fail(cur: Cursor, by: int, claim: Claim) -> State:
+        return deferrals.fail(cur, by, claim, claim.items[0], "http_400", "why", fault, is_final=False)
+
+    with bench.ledger.transaction() as cur:
+        assert fail(cur, worker, fifth) is State.PENDING
+        second = bench.begun(lambda cur: fail(cur, other, sixth))
+    assert second.result() is State.PENDING
+    assert the_hold(bench).documents == 6
+    assert attempts(bench, *KEYS, "05.txt") == [0] * 6
+
+
+@pytest.mark.rule("breaker-12")
+def test_a_held_stage_is_claimed_by_no_worker_at_that_slot_and_by_any_at_another(bench: Bench) -> None:
+    bench.ledger.run(slots.register, STUDIO)
+    held_by_five(bench, "05.txt")
+    worker = bench.worker()
+    assert bench.take(worker, [CLASSIFY], slot=DEEP) is None
+    claim = bench.hold(worker, slot=DEEP)
+    assert [item.stage for item in claim.items] == [SUMMARIZE]
+    bench.ledger.run(claims.release, worker, claim, "for the other slot")
+    assert [item.stage for item in bench.hold(worker, slot="studio").items] == [CLASSIFY, SUMMARIZE]
+
+
+def test_each_slot_counts_and_holds_for_itself(bench: Bench) -> None:
+    bench.ledger.run(slots.register, STUDIO)
+    bench.extracted(*KEYS)
+    worker = bench.worker()
+    for n, key in enumerate(KEYS):
+        claim = bench.hold(worker, [CLASSIFY], keys=[key])
+        fault = CallRecord((DEEP, "studio")[n % 2], 1, "qwen", 1.0, "no_json")
+        bench.ledger.run(deferrals.fail, worker, claim, claim.items[0], "no_json", "why", fault, is_final=False)
+    assert held(bench) == {}
+
+
+@pytest.mark.rule("breaker-11")
+def test_a_hold_ends_with_a_changed_recipe_of_its_stage_and_with_no_other(bench: Bench) -> None:
+    held_by_five(bench)
+    bench.ledger.run(slots.register, SLOT, RECIPES | {SUMMARIZE: "s2"})
+    bench.ledger.run(slots.register, SLOT)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+    bench.ledger.run(slots.register, SLOT, RECIPES | {CLASSIFY: "c2"})
+    assert held(bench) == {}
+    assert bench.ledger.run(claims.count_due, [CLASSIFY], slot=DEEP) == 5
+
+
+@pytest.mark.rule("breaker-11")
+def test_a_hold_ends_when_the_slots_settings_change(bench: Bench) -> None:
+    held_by_five(bench)
+    bench.ledger.run(slots.register, replace(SLOT, concurrency=7))
+    assert held(bench) == {DEEP: {CLASSIFY}}, "a setting that changes no answer"
+    bench.ledger.run(slots.register, replace(SLOT, model="another"))
+    assert held(bench) == {}
+
+
+@pytest.mark.rule("breaker-11")
+def test_a_hold_does_not_end_by_itself_when_the_slot_was_away_or_misconfigured(bench: Bench) -> None:
+    worker = held_by_five(bench)
+    bench.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None, at_once=True)
+    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
+    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok")
+    bench.begin_trial(worker, 1)
+    bench.ledger.run(breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(False, "HTTP 401", is_misconfigured=True))
+    bench.ledger.run(slots.note_models, DEEP, "a")
+    bench.ledger.run(slots.note_models, DEEP, "b")
+    bench.ledger.run(slots.make_trial_due, DEEP)
+    bench.close_breaker()
+    assert held(bench) == {DEEP: {CLASSIFY}}
+
+
+@pytest.mark.rule("breaker-11")
+def test_a_person_ends_a_hold_and_documents_that_it_has_not_failed_go_first(bench: Bench) -> None:
+    worker = held_by_five(bench, "05.txt")
+    bench.ledger.run(slots.try_again, DEEP, "requested by command")
+    assert held(bench) == {}
+    assert bench.hold(worker, [CLASSIFY], slot=DEEP).document == "05.txt"
+    assert bench.take(worker, [CLASSIFY], slot=DEEP) is None
+    bench.make_due()
+    assert bench.hold(worker, [CLASSIFY], slot=DEEP).document == "00.txt"
+    assert bench.slot().breaker is BreakerState.CLOSED, "the slot was never unavailable"
+
+
+def test_if_no_other_document_waits_those_that_it_failed_are_tried_again_at_once(bench: Bench) -> None:
+    worker = held_by_five(bench)
+    bench.ledger.run(slots.try_again, DEEP, "requested by command")
+    assert bench.hold(worker, [CLASSIFY], slot=DEEP).document == "00.txt"
+
+
+def test_a_stage_that_is_tried_again_and_still_fails_is_held_again_after_five_documents(bench: Bench) -> None:
+    worker = held_by_five(bench)
+    bench.ledger.run(slots.try_again, DEEP, "requested by command")
+    for key in KEYS:
+        assert held(bench) == {}
+        refuse(bench, worker, key)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+    assert attempts(bench, *KEYS) == [0] * 5
+
+
+def test_a_slot_that_is_forgotten_holds_nothing(bench: Bench) -> None:
+    held_by_five(bench)
+    bench.ledger.run(slots.forget, DEEP)
+    bench.ledger.run(slots.register, SLOT)
+    assert held(bench) == {}
+
+
+def test_a_stage_that_was_removed_is_not_shown_and_not_held_when_it_returns(bench: Bench) -> None:
+    held_by_five(bench)
+    without = StageGraph((StageNode(EXTRACT, None), StageNode(SUMMARIZE, EXTRACT)))
+    before = bench.ledger.run(core_stages.graph)
+    bench.ledger.run(core_stages.replace, without)
+    assert held(bench) == {}
+    bench.ledger.run(slots.register, SLOT, {EXTRACT: "x1", SUMMARIZE: "s1"})
+    bench.ledger.run(core_stages.replace, before)
+    assert held(bench) == {}
+
+
+@pytest.mark.rule("breaker-12")
+def test_a_run_waits_for_the_held_stage_until_the_slot_takes_it_again(bench: Bench) -> None:
+    held_by_five(bench)
+    why = str(the_hold(bench))
+    bench.ledger.run(waiting_runs.put, "run", KEYS[:1], DRAIN_STAGES, DEEP, why, None, CLASSIFY)
+    for is_held in (True, False):
+        waiting = bench.ledger.run(waiting_runs.find, "run")
+        assert waiting is not None
+        assert (waiting.breaker, waiting.is_held) == (BreakerState.CLOSED, is_held)
+        bench.ledger.run(slots.try_again, DEEP, "requested by command")
+
+
+def test_the_text_of_a_hold_names_the_fault_the_numbers_and_the_next_step() -> None:
+    since = datetime(2026, 11, 25, 14, 2, tzinfo=UTC).astimezone()
+    hold = Hold(DEEP, "payment", "answer_does_not_fit", 5, "a.txt", 1, since)
+    assert str(hold) == (
+        f"deep holds the stage payment: 5 documents in a row ended in answer_does_not_fit, since {since:%H:%M}; "
+        "1 document waits; correct the stage, or use another model; to try it again as it is, run dagster-offload slot set "
+        "deep --try-again"
+    )
