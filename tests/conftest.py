@@ -1,12 +1,13 @@
 """What every test gets: an environment without settings, the databases and the stand-in router."""
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.support.environment import without_settings
 
 pytest_plugins = [
     "dagster_offload.testing",
@@ -27,19 +28,9 @@ settings.load_profile("any machine")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
-
 
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path) -> Iterator[None]:
     """Hide this machine's settings, `.env` file, home and proxies from the test, and undo what the test sets."""
-    before, folder = dict(os.environ), Path.cwd()
-    for name in before:
-        if name.startswith("OFFLOAD_") or name.upper() in PROXIES:
-            del os.environ[name]
-    os.environ["XDG_DATA_HOME"] = str(tmp_path / "data")  # where Linux has the default home
-    os.chdir(tmp_path)
-    yield
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(before)
+    with without_settings(tmp_path):
+        yield

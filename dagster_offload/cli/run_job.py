@@ -1,13 +1,13 @@
 """Runs Dagster's jobs `scan` and `drain` in the process of a command: same jobs, same instance, no daemon."""
 
 import contextlib
-import os
 import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -67,7 +67,7 @@ def run_job(
         ):
             try:
                 with open_instance(settings) as instance, _progress(settings, ledger, stages, console):
-                    launched_by = UP if _is_child_of_up(settings) else TERMINAL  # `up` starts the first scan
+                    launched_by = UP if _is_below_up(settings) else TERMINAL  # `up` starts the first scan
                     end = run_in_process(
                         definitions, instance, job_name, log_level="CRITICAL", launched_by=launched_by, **config
                     )
@@ -81,10 +81,10 @@ def run_job(
     return end.summary
 
 
-def _is_child_of_up(settings: Settings) -> bool:
-    """Whether the `up` of this home started this process."""
+def _is_below_up(settings: Settings) -> bool:
+    """Whether the `up` of this home started this process, or the prefork server of that `up` forked it."""
     up = running_up(settings.home)
-    return up is not None and up.pid == os.getppid()
+    return up is not None and up.pid in {parent.pid for parent in psutil.Process().parents()}
 
 
 def _postgres_kept_alive(settings: Settings, ledger: Ledger) -> contextlib.AbstractContextManager[None]:

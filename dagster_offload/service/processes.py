@@ -44,6 +44,7 @@ LOCATION = "dagster-offload"  # the name of the code location, as in workspace.y
 CODE_SERVER = "code server"
 UI_PROGRAM = "dagster-webserver"  # ours, with the access control (service/ui/server.py)
 DAGSTER_PROGRAM = "from dagster_offload.service.dagster_process import main; main()"
+SCAN_PROGRAM = "from dagster_offload.cli import main; main(['scan'], prog_name='dagster-offload')"
 # Variables of glibc's malloc: without them, each of a dozen threads keeps free memory of its own.
 MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
@@ -184,9 +185,9 @@ def _start(
     socket_file: Path,
     stop: StopRequest,
 ) -> None:
-    """Start the code server and the sweep in parallel, then the webserver, and the daemon after the sweep.
+    """Start the code server and the sweep in parallel, then the webserver, and the scan and the daemon after the sweep.
 
-    Webserver and daemon are copies of the code server. An earlier daemon could start a run that the sweep takes for a
+    Webserver, scan and daemon are copies of the code server. An earlier daemon could start a run that the sweep takes for a
     dead one.
     """
     start = services.supervisor.start
@@ -204,7 +205,7 @@ def _start(
         webserver = (UI_PROGRAM, "--workspace", workspace, *ui, "--listener", str(listener.fileno()))
         start(replace(_dagster("webserver", socket_file, webserver, logs, home), listener=listener))
     # Before the daemon, so its library sensor sees a running scan and launches no other.
-    scan = python_command("-m", "dagster_offload.cli", "scan")
+    scan = prefork_command(runs_socket(socket_file), SCAN_PROGRAM)
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
     daemon = ("dagster-daemon", "run", "--workspace", workspace, "--log-level", "warning")
     start(_dagster("daemon", socket_file, daemon, logs, home))

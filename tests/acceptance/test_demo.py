@@ -3,14 +3,14 @@
 import json
 
 from dagster_offload.extraction.ocr.tesseract import find_reader
-from tests.support.acceptance import Home
+from tests.support.acceptance import CLI, Home
 
 
 def test_demo_shows_deferrals_a_drain_and_every_record_and_leaves_nothing(home: Home) -> None:
     temporary = home.folder / "tmp"  # of this test alone: another test may run a demo beside it
     temporary.mkdir()
     home.environment["TMPDIR"] = str(temporary)
-    demo = home.run("demo", "--exit", "--json", seconds=500)
+    demo = home.run_python(*CLI, "demo", "--exit", "--json", seconds=500)
     assert demo.returncode == 0, demo.stderr
     found = json.loads(demo.stdout)
     assert found["deferrals"] > 0

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.acceptance import PATIENCE_SECONDS, wait_for
-from tests.support.hosts import CLI, REDIS_PASSWORD, Site, a_site
+from tests.support.hosts import CLI, Site, a_site
+from tests.support.redis_server import REDIS_PASSWORD
 from tests.support.searching import files_with
 
 pytestmark = [pytest.mark.redis, pytest.mark.root]
@@ -71,10 +72,10 @@ def test_a_run_goes_on_when_redis_was_gone_meanwhile(site: Site) -> None:
     ada_at_work = ada.start(*CLI, "worker")
     run = site.launch(steps=2)
     with site.frozen(ada):
-        site.stop_redis()
+        site.redis.stop()
     site.wait_until_done()
     assert run.poll() is None
-    site.start_redis()
+    site.redis.start()
 
     site.wait_for_run(run)
     site.assert_each_done_once()
@@ -130,10 +131,10 @@ def test_redis_and_the_workers_show_no_key_and_no_text_of_a_document(site: Site)
     worker = ada.start(*CLI, "worker")
     run = site.launch(steps=1)
     with site.frozen(ada):
-        task = site.redis_content()
+        task = site.redis.content()
         lines = ada.command_lines()
     site.wait_for_run(run)
-    result = site.redis_content()
+    result = site.redis.content()
     worker.terminate()
     assert worker.wait(PATIENCE_SECONDS) == 0
 

@@ -11,6 +11,7 @@ from dagster_offload.postgres import server_pid
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import EXTRACT
 from tests.support.acceptance import (
+    CLI,
     PATIENCE_SECONDS,
     Home,
     a_home,
@@ -51,6 +52,13 @@ def test_a_second_up_on_the_same_home_is_refused_with_the_address(running: tuple
     assert second.stderr.count("\n") == 1
     assert home.address in second.stderr
     assert "dagster-offload stop" in second.stderr
+
+
+def test_the_scan_at_the_start_is_shown_as_launched_by_up(running: tuple[Home, subprocess.Popen[str]]) -> None:
+    home, _ = running
+    query = "select value from offload_dagster.run_tags where key = 'launched_by'"
+    wait_for(lambda: home.ledger(query) != [], "the scan")
+    assert home.ledger(query) == [{"value": "up"}]
 
 
 @pytest.mark.parametrize("child", ["dagster-webserver", "dagster-daemon", "api grpc"])
@@ -146,5 +154,5 @@ def test_up_imports_nothing_from_the_working_folder(home: Home) -> None:
     del home.environment["PYTHONPATH"]
     home.environment["PYTHONSAFEPATH"] = "1"  # for the commands that the test runs
     wait_for(lambda: home.ledger.count("done", EXTRACT) == 1, "the scan at start")
-    assert "letter.txt" in home.run("explain", "letter.txt").stdout
+    assert "letter.txt" in home.run_python(*CLI, "explain", "letter.txt").stdout
     assert not ran.exists(), ran.read_text()

@@ -80,11 +80,11 @@ def without_redis(site: Site, ada: Host, bob: Host) -> str:
     bob.start_worker()
     run = site.launch(steps=2)
     with site.frozen(bob):
-        site.stop_redis()
+        site.redis.stop()
         left = site.documents - site.done()
     time.sleep(REDIS_SECONDS)
     done = left - (site.documents - site.done())
-    site.start_redis()
+    site.redis.start()
     site.wait_for_run(run)
     return f"{left} were left, {done} of them were done without it"
 

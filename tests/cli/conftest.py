@@ -55,10 +55,10 @@ def scanned(with_ledger: str, library: Path) -> Path:
 
 
 @pytest.fixture
-def answered(call: Call, library: Path, with_ledger: str, router: Router, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A library of two documents with records."""
+def answered(library: Path, with_ledger: str, router: Router, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A library of two documents with records, by the engine, without Dagster."""
     monkeypatch.setenv("OFFLOAD_DEEP_URL", router.url)
     monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "qwen-macbook")
-    for command in ("scan", "drain"):
-        call(command)
+    cli.scan_and_extract()
+    cli.drained()
     return library

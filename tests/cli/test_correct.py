@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Call
+from tests.support.cli import Call, scan_and_extract
 
 
 def test_a_correction_is_shown_where_the_record_is_until_it_is_cleared(call: Call, answered: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_correction_is_shown_where_the_record_is_until_it_is_cleared(call: Cal
 def test_a_changed_file_is_up_for_review_in_status_and_explain(call: Call, answered: Path) -> None:
     call("correct", "letter.txt", "--set", "category=contract")
     (answered / "letter.txt").write_text("Dear Sir, this is another letter. Kind regards.")
-    call("scan")
+    scan_and_extract()
     assert json.loads(call("status", "--json").output)["corrections_for_review"] == 1
     assert "1 file has changed since you corrected" in call("status").output
     assert "does not count" in " ".join(call("explain", "letter.txt").output.split())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dagster_offload.drain import drain
 from dagster_offload.extraction import private_folder
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import holds, slots
@@ -15,7 +16,7 @@ from dagster_offload.stages.graph import CLASSIFY
 from tests.faults.acts import answers_with, says
 from tests.faults.health_acts import LiteLLM, models
 from tests.faults.raw_server import RawServer
-from tests.support.cli import Call
+from tests.support.cli import Call, drained
 from tests.support.ledger import hold_stage
 
 
@@ -128,7 +129,7 @@ def test_doctor_shows_a_speed_only_if_the_answer_has_64_tokens(call: Call, writt
 def test_doctor_ends_with_what_is_wrong_even_if_the_server_is_right(call: Call, scanned: Path, router: Router) -> None:
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     router.set(answers="garbage")
-    assert call("drain", "classify", "--json").exit_code == 0
+    drain("classify")
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
         cur.execute("update work_items set state = 'failed', not_before = null where stage = 'classify'")
         cur.execute("update slots set breaker = 'misconfigured', reason = 'HTTP 401', retry_at = null")
@@ -144,7 +145,7 @@ def test_doctor_ends_with_what_is_wrong_even_if_the_server_is_right(call: Call, 
 def test_doctor_names_a_held_stage_and_a_document_and_the_slot_takes_the_stage_again(
     call: Call, scanned: Path, router: Router
 ) -> None:
-    assert call("drain", "summarize", "--json").exit_code == 0
+    assert drain("summarize").done == 2
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
         hold_stage(ledger, CLASSIFY, "no_json")
         shown = " ".join(call("doctor").stdout.split())
@@ -194,7 +195,7 @@ def test_doctor_shows_the_dialect_of_requests_and_the_reason(
 
 def test_findings_of_doctor_replace_findings_of_workers(call: Call, scanned: Path, router: Router) -> None:
     router.set(response_format="refused")
-    assert call("drain", "--json").exit_code == 0
+    drained()
     router.set(response_format="honoured")  # the server was upgraded
     assert call("doctor").exit_code == 0
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
@@ -206,14 +207,14 @@ def test_a_good_answer_makes_the_next_check_of_a_misconfigured_slot_a_trial(
     call: Call, scanned: Path, router: Router
 ) -> None:
     router.set(mode="refuse", status=404, health="green")
-    assert call("drain", "--json").exit_code == 78
+    assert drain().is_misconfigured
     assert call("doctor").exit_code == 78
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
         assert not is_retry_due(ledger), "without an answer, doctor changes nothing"
         router.set(mode="awake")
         assert call("doctor").exit_code == 0
         assert is_retry_due(ledger)
-    assert call("drain", "--json").exit_code == 0
+    drained()
 
 
 def is_retry_due(ledger: Ledger) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.cli.options import document_key
+from dagster_offload.drain import drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
@@ -30,7 +31,7 @@ def test_explain_accepts_a_key_or_a_path_and_shows_every_change(call: Call, scan
 
 def test_explain_shows_refused_answers_only_with_its_option(call: Call, scanned: Path, router: Router) -> None:
     router.set(answers="garbage")
-    assert call("drain", "classify", "--json").exit_code == 0
+    drain("classify")
     answer = "I would rather not answer in JSON."
     output = call("explain", "letter.txt").stdout
     assert answer not in output
@@ -122,8 +123,6 @@ def test_a_folder_in_an_option_may_contain_two_dots(call: Call, tmp_path: Path) 
 
 
 def test_explain_shows_when_work_is_taken_not_the_latest_time(call: Call, scanned: Path, router: Router) -> None:
-    from dagster_offload.drain import drain
-
     assert [item["is_due"] for item in explained(call, "letter.txt")] == [False, True, True]
     router.set(mode="cold")
     assert drain().is_slot_unavailable

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.simulator import Router
-from tests.support.cli import Call
+from tests.support.cli import Call, drained, scan_and_extract
 from tests.support.sink_servers import Receiver, serving
 
 
@@ -29,8 +29,8 @@ def topic(call: Call, library: Path, with_ledger: str, router: Router, receiver:
 
 def test_a_message_is_sent_once_without_a_running_up(call: Call, topic: str, receiver: Receiver) -> None:
     assert "phone: 0 sent" in call("notify", "send").output
-    for command in ("scan", "drain"):
-        assert call(command).exit_code == 0
+    scan_and_extract()
+    drained()
     for _ in range(2):
         assert "phone: 1 sent" in call("notify", "send").output
     [request] = receiver.got
@@ -42,8 +42,8 @@ def test_a_message_that_waits_is_in_the_status_without_the_address_or_the_token(
     call: Call, topic: str, receiver: Receiver
 ) -> None:
     call("notify", "send")
-    for command in ("scan", "drain"):
-        call(command)
+    scan_and_extract()
+    drained()
     receiver.status = 503
     sent = call("notify", "send")
     assert sent.exit_code == 75

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dagster_offload.drain import drain
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
@@ -14,9 +15,9 @@ from tests.support.cli import Call, drained, scan_and_extract
 
 
 @pytest.fixture
-def done(call: Call, scanned: Path, router: Router) -> Router:
+def done(scanned: Path, router: Router) -> Router:
     """Two documents whose stages are done."""
-    assert call("drain").exit_code == 0
+    drained()
     return router
 
 
@@ -27,7 +28,7 @@ def test_a_redo_of_a_document_shows_its_cost_and_asks_about_it_again(call: Call,
     assert "add --yes" in refused.output
     before = len(done.completions())
     assert "1 marked as pending" in call("redo", "letter.txt", "--stage", "summarize", "--yes").output
-    call("drain")
+    drain()
     assert len(done.completions()) == before + 1
 
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from dagster_offload.simulator import Router
-from tests.support.cli import Call
+from tests.support.cli import Call, drained, scan_and_extract
 from tests.support.sink_servers import Receiver, Request, serving
 
 
@@ -30,8 +30,8 @@ def hook(
         file = Path("offload.yaml")
         file.write_text(f"on_record:\n  hook: {{webhook: '{address}/private-path', secret: '${{HOOK_SECRET}}'}}\n")
         os.environ["OFFLOAD_CONFIG"] = str(file.absolute())
-        for command in ("scan", "drain"):
-            assert call(command).exit_code == 0
+        scan_and_extract()
+        drained()
         yield address
 
 

@@ -22,7 +22,7 @@ def test_slot_set_changes_a_slot_and_forget_removes_it(call: Call, scanned: Path
 
 def test_slot_show_shows_the_dialects_of_requests_and_the_reasons(call: Call, scanned: Path, router: Router) -> None:
     router.set(system_role=False, response_format="json_object_only")
-    assert call("drain", "--json").exit_code == 0
+    drained()
     shown = " ".join(call("slot", "show").stdout.split())
     assert (
         "JSON is requested as json_object with schema (json_schema: refused, json_object with schema: obeyed)" in shown
@@ -35,7 +35,7 @@ def test_slot_show_shows_the_dialects_of_requests_and_the_reasons(call: Call, sc
 
 def test_slot_show_with_a_name_shows_its_last_24_hours(call: Call, scanned: Path, router: Router) -> None:
     assert call("slot", "show", "deep").exit_code == 2
-    assert call("drain", "--json").exit_code == 0
+    drained()
     found = json.loads(call("slot", "show", "deep", "--json").stdout)
     assert [slot["name"] for slot in found["slots"]] == ["deep"]
     assert sum(hour["calls"] for hour in found["hours"]) == 4

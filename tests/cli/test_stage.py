@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dagster_offload.drain import drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.simulator import Router
-from tests.support.cli import Call
+from tests.support.cli import Call, scan_and_extract
 
 PIPELINE = """
 stages:
@@ -19,7 +20,7 @@ stages:
 
 
 @pytest.fixture
-def own(call: Call, library: Path, with_ledger: str, router: Router, tmp_path: Path) -> Path:
+def own(library: Path, with_ledger: str, router: Router, tmp_path: Path) -> Path:
     """A scanned library of two documents and a pipeline with the stage `price`."""
     (tmp_path / "offload.yaml").write_text(PIPELINE)
     os.environ |= {
@@ -27,7 +28,7 @@ def own(call: Call, library: Path, with_ledger: str, router: Router, tmp_path: P
         "OFFLOAD_DEEP_URL": router.url,
         "OFFLOAD_DEEP_MODEL": "qwen-macbook",
     }
-    assert call("scan").exit_code == 0
+    scan_and_extract()
     return library
 
 
@@ -46,7 +47,7 @@ def test_a_try_shows_the_answer_and_its_cost_and_records_nothing(call: Call, own
 
 
 def test_a_try_with_another_prompt_shows_the_difference_to_the_record(call: Call, own: Path, tmp_path: Path) -> None:
-    call("drain")
+    drain()
     same = call("stage", "try", "price", str(own / "minutes.md"))
     assert "the same as the record" in same.output
     (own / "minutes.md").write_text("Decided: buy a printer for 400 euros.")
@@ -78,7 +79,7 @@ def test_a_sample_asks_only_about_documents_that_meet_the_condition(call: Call, 
     nothing = call("stage", "sample", "price")
     assert nothing.exit_code == 2
     assert "its condition is not met" in nothing.output  # the class of no document is known
-    call("drain", "classify")
+    drain("classify")
     tried = json.loads(call("stage", "sample", "price", "--json").output)["tried"]
     assert [each["document"] for each in tried] == ["minutes.md"]
 
@@ -89,7 +90,7 @@ def test_a_stage_that_reads_a_record_is_tried_on_the_record(
     (tmp_path / "offload.yaml").write_text(PIPELINE + "    reads: summarize\n")
     refused = call("stage", "try", "price", str(own / "minutes.md"))
     assert "has nothing that price reads" in refused.output
-    call("drain", "summarize")
+    drain("summarize")
     before = {entry["document"] for entry in router.completions()}
     assert call("stage", "try", "price", str(own / "minutes.md")).exit_code == 0
     assert router.completions()[-1]["document"] not in before
@@ -111,7 +112,7 @@ def test_a_try_says_if_the_condition_of_the_stage_is_not_met(call: Call, own: Pa
     note = "a drain would not ask price about this document: its condition"
     unknown = call("stage", "try", "price", "letter.txt")
     assert (unknown.exit_code, note in unknown.output) == (0, False), "the class is not known yet"
-    call("drain", "classify")
+    drain("classify")
     assert note in call("stage", "try", "price", str(own / "letter.txt")).output
     tried = json.loads(call("stage", "try", "price", "letter.txt", "minutes.md", "--json").stdout)["tried"]
     assert [each["applies"] for each in tried] == [False, True]
@@ -131,7 +132,7 @@ def test_a_check_gives_the_share_of_right_values_and_an_exit_code(call: Call, ow
     checked = call("stage", "check", "price", "--expected", str(expected), "--at-least", "0.9")
     assert checked.exit_code == 1
     assert "50.0% of all expected values are right" in checked.output
-    call("drain")
+    drain()
     stored = call("stage", "check", "price", "--expected", str(expected), "--stored", "--at-least", "0.5", "--json")
     assert (stored.exit_code, json.loads(stored.output)["share"]) == (0, 0.5)
 

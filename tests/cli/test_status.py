@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dagster_offload.drain import drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.pipelines import announce
@@ -166,7 +167,7 @@ def test_status_shows_the_speed_of_the_slot_and_the_tokens_of_the_last_drain(
 
 def test_status_shows_no_tokens_if_the_last_drain_used_none(call: Call, scanned: Path, router: Router) -> None:
     router.set(mode="refuse", status=400)
-    call("drain")
+    drain()
     assert json.loads(call("status", "--json").stdout)["last_drain"]["calls"] > 0
     assert "tokens   " not in call("status").stdout
 
@@ -187,8 +188,6 @@ def test_status_and_explain_show_the_progress_of_a_long_document(call: Call, sca
 def test_the_time_of_the_next_check_is_shown_only_while_a_process_makes_it(
     call: Call, scanned: Path, router: Router
 ) -> None:
-    from dagster_offload.drain import drain
-
     router.set(mode="cold")
     assert drain().is_slot_unavailable
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
@@ -237,7 +236,7 @@ def test_a_doubtful_summary_is_shown_by_status_explain_and_records(call: Call, s
     loop = writes('{"summary": "' + "The heating is cold. " * 8 + '"}')
     with RawServer(loop, Hits.DOCUMENTS) as server:
         os.environ |= {"OFFLOAD_DEEP_URL": server.url, "OFFLOAD_DEEP_MODEL": ALIAS}
-        assert json.loads(call("drain", "summarize", "--json").stdout)["done"] == 2
+        assert drain("summarize").done == 2
         assert server.calls() == 4, "one more question for each"
     marks = ["longer_than_document", "repeats_itself"]
     found = json.loads(call("status", "--json").stdout)["doubtful"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dagster_offload.drain import drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import Worker
@@ -17,7 +18,7 @@ from dagster_offload.service.home import RunningUp, hold_up_lock
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from dagster_offload.stages.catalog import recipes
-from tests.support.cli import Call
+from tests.support.cli import Call, drained, scan_and_extract
 
 OWN = """\
 stages:
@@ -43,7 +44,7 @@ def test_documents_in_work_are_shown_with_their_worker(call: Call, scanned: Path
 
 def test_next_attempts_are_shown_with_their_time_and_reason(call: Call, scanned: Path, router: Router) -> None:
     router.set(answers="garbage")
-    call("drain", "classify")
+    drain("classify")
     first, _second = json.loads(call("status", "--json").stdout)["next_attempts"]
     assert (first["stage"], first["attempts"]) == ("classify", 1)
     assert first["at"]
@@ -77,8 +78,8 @@ def test_a_document_that_a_condition_leaves_out_is_not_counted_as_done(
     file.write_text(OWN)
     file.chmod(0o600)
     os.environ["OFFLOAD_CONFIG"] = str(file)
-    assert call("scan").exit_code == 0
-    assert call("drain").exit_code == 0
+    scan_and_extract()
+    drained()
     payment = json.loads(call("status", "--json").stdout)["stages"]["payment"]
     assert (payment["done"], payment["not_applicable"]) == (2, 2)
     rows = [line.split() for line in call("status").stdout.splitlines()]
@@ -126,7 +127,7 @@ def _read(descriptor: int) -> bytes:
 
 def test_a_terminal_that_is_not_utf8_gets_escapes_and_valid_json(library: Path, with_ledger: str, call: Call) -> None:
     (library / "서울 🎉.txt").write_text("text")
-    assert call("scan").exit_code == 0
+    scan_and_extract()
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     program = [sys.executable, "-m", "dagster_offload.cli", "explain", "서울"]
     shown = subprocess.run(program, env=environment, capture_output=True, check=True)

@@ -51,6 +51,7 @@ def settings(tmp_path: Path, database: str, router: Router) -> Settings:
         deep_model="qwen-macbook",
         deep_concurrency=2,
         retry_after_minutes=0.05,
+        ocr="off",  # a scan would run Tesseract twice
     )
 
 

@@ -37,7 +37,7 @@ def acting(act: Act) -> Iterator[str]:
         is_over.set()
         listener.shutdown(socket.SHUT_RDWR)
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:

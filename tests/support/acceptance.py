@@ -17,6 +17,7 @@ import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.simulator import Router
+from tests.support.forked_commands import run_command
 from tests.support.ledger_reader import LedgerReader
 from tests.support.ports import hold_port, port_of
 
@@ -80,7 +81,8 @@ class Home:
         (self.library / name).write_text(text, encoding="utf-8")
 
     def run(self, *arguments: str, seconds: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
-        return self.run_python(*CLI, *arguments, seconds=seconds)
+        """Run a command to its end, in a process that is forked. `run_python(*CLI, ...)` starts Python."""
+        return run_command(*arguments, environment=self.environment, folder=self.folder, seconds=seconds)
 
     def run_python(self, *arguments: str, seconds: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -79,7 +79,9 @@ def database_url(postgres_url: str, database: str) -> str:
 def new_database(postgres_url: str, template: str) -> Iterator[str]:
     """The name of a new database, which is dropped at the end."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    create = sql.SQL("create database {} encoding 'UTF8' template {}").format(*map(sql.Identifier, (name, template)))
+    create = sql.SQL("create database {} encoding 'UTF8' template {} strategy file_copy").format(
+        *map(sql.Identifier, (name, template))
+    )
     drop = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
     with psycopg.connect(database_url(postgres_url, "postgres"), autocommit=True) as conn:
         conn.execute(create)

@@ -45,7 +45,7 @@ class Engine(Bench):
             "library": self.library,
             "deep_url": router.url,
             "deep_model": "qwen-macbook",
-            "deep_connect_timeout": 10.0,
+            "deep_connect_timeout": 60.0,
             "deep_read_timeout": 120.0,  # calls are held while other processes start
         }
         self.pool = ThreadPoolExecutor(6)

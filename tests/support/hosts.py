@@ -3,23 +3,20 @@
 Beside them, on the bridge's own address: one Postgres over TCP, and one Redis.
 """
 
-import base64
 import itertools
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
-import redis
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
@@ -33,9 +30,9 @@ from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.settings import Settings, load_settings
 from tests.support.acceptance import PATIENCE_SECONDS, wait_for
 from tests.support.database import WITHOUT_FSYNC
+from tests.support.redis_server import RedisServer
 
-REDIS_PORT, POSTGRES_PORT = 6379, 5432  # on an address that only this test has
-REDIS_PASSWORD = "s3cret-redis"
+POSTGRES_PORT = 5432  # on an address that only this test has
 # Celery hands the step of a dead worker to another one after this time, instead of an hour.
 REDELIVERY_SECONDS = 20
 # What `dagster-offload worker` starts, with that change, and without time to finish when it is stopped.
@@ -161,20 +158,20 @@ class Site:
         self.environment: dict[str, str] = {}
         self.documents = 0
         self._url = ""
-        self._redis: subprocess.Popen[bytes] | None = None
+        self.redis = RedisServer(self.address, folder)
 
     def open(self) -> None:
         _ip("link", "add", self.bridge, "type", "bridge")
         _ip("addr", "add", f"{self.address}/24", "dev", self.bridge)
         _ip("link", "set", self.bridge, "up")
         self.start_postgres()
-        self.start_redis()
+        self.redis.start()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("OFFLOAD_")}
         self.environment = inherited | {
             "OFFLOAD_HOME": str(self.folder / "home"),
             "OFFLOAD_LIBRARY": str(self.library),
             "OFFLOAD_POSTGRES_URL": self._url,
-            "OFFLOAD_CELERY_BROKER": f"redis://:{REDIS_PASSWORD}@{self.address}:{REDIS_PORT}/0",
+            "OFFLOAD_CELERY_BROKER": self.redis.url,
             "OFFLOAD_OCR": "off",
         }
 
@@ -184,8 +181,7 @@ class Site:
         for host in self.hosts:
             host.remove()
         self.reap()
-        if self._redis is not None:
-            self.stop_redis()
+        self.redis.stop()
         stop_postgres(self.server)
         _ip("link", "delete", self.bridge)
 
@@ -223,42 +219,6 @@ class Site:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
         wait_for(lambda: not is_running(self.server), "the end of Postgres")
-
-    def start_redis(self) -> None:
-        """Start Redis with what it had when it was stopped."""
-        arguments = [
-            "--bind",
-            self.address,
-            "--port",
-            str(REDIS_PORT),
-            "--requirepass",
-            REDIS_PASSWORD,
-            "--save",
-            "3600 1",
-        ]
-        with (self.folder / "redis.log").open("ab") as log:
-            command = ["redis-server", *arguments, "--dir", str(self.folder)]
-            self._redis = subprocess.Popen(command, stdout=log, stderr=log)
-
-    def redis_content(self) -> str:
-        """Everything that Redis holds, with the bodies of its messages decoded."""
-        with redis.Redis.from_url(self.environment["OFFLOAD_CELERY_BROKER"], decode_responses=True) as client:
-            read: dict[str, Callable[[str], Any]] = {
-                "string": client.get,
-                "list": lambda key: client.lrange(key, 0, -1),
-                "hash": client.hgetall,
-                "set": client.smembers,
-                "zset": lambda key: client.zrange(key, 0, -1),
-            }
-            found = "\n".join(f"{key}: {read[client.type(key)](key)}" for key in client.scan_iter())
-        bodies = [base64.b64decode(body).decode() for body in re.findall(r'"body": "([A-Za-z0-9+/=]+)"', found)]
-        return "\n".join([found, *bodies])
-
-    def stop_redis(self) -> None:
-        assert self._redis is not None
-        self._redis.terminate()
-        self._redis.wait(PATIENCE_SECONDS)
-        self._redis = None
 
     def reap(self) -> None:
         """Let the processes that were killed go."""

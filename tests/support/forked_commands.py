@@ -1,0 +1,87 @@
+"""Commands as processes that are forked from one that has imported what they need, as `up` starts its own.
+
+The imports are most of a short command. The tests of the pages, of the demonstration, and of `scan` and `drain` without a daemon
+start commands as a person does.
+"""
+
+import atexit
+import functools
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from dagster_offload.host.python_process import python_command
+from dagster_offload.service.prefork import prefork_command
+
+# It ends when its standard input does, which is when this process ends, and removes its folder.
+SERVER = """
+import gc, shutil, sys
+gc.disable()
+from pathlib import Path
+import dagster_offload.cli.run_job, dagster_offload.definitions
+from dagster_offload.defs.execution import in_process
+from dagster_offload.defs import pooled_storage
+from dagster_offload.service.prefork import start_prefork_server
+gc.freeze()
+gc.enable()
+socket = Path(sys.argv[1])
+start_prefork_server(socket)
+print("ready", flush=True)
+sys.stdin.read()
+shutil.rmtree(socket.parent)
+"""
+# The environment comes through an open file, because a process list shows arguments.
+COMMAND = """
+import json, os, sys, tempfile
+with open(int(sys.argv[2]), encoding="utf-8") as given:
+    environment = json.load(given)
+os.environ.clear()
+os.environ.update(environment)
+tempfile.tempdir = None  # an import may have asked for it
+from dagster_offload.cli import main
+main(sys.argv[3:], prog_name="dagster-offload")
+"""
+
+
+def run_command(
+    *arguments: str, environment: Mapping[str, str], folder: Path, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of dagster-offload to its end, with this environment, in this working folder."""
+    with _open_file_with(json.dumps(dict(environment))) as file:
+        return subprocess.run(
+            prefork_command(_server_socket(), COMMAND, str(file), *arguments),
+            cwd=folder,
+            pass_fds=(file,),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+
+
+@contextmanager
+def _open_file_with(content: str) -> Iterator[int]:
+    """The descriptor of a file in memory, at its beginning."""
+    descriptor = os.memfd_create("environment")
+    try:
+        os.write(descriptor, content.encode())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def _server_socket() -> Path:
+    """The socket of this process's prefork server, which is started at the first call."""
+    folder = Path(tempfile.mkdtemp(prefix="offload-forks-", dir="/tmp"))
+    socket = folder / "forks.sock"
+    command = python_command("-c", SERVER, str(socket))
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    atexit.register(server.communicate)  # closes its standard input and waits for its end
+    return socket
