@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -96,11 +97,12 @@ def _scan(
 ) -> ScanReport:
     started = time.monotonic()
     started_at = ledger.run(documents.now)
-    last = ledger.run(_last_scan, settings.library_section.max_file_size)
-    found = walk(library, last.seen, walk_rules(settings))
-    vanished = ledger.run(_vanished, found, last)
+    last = _last_scan(settings, started_at)
+    seen = ledger.run(lambda cur: SeenFiles(last(cur)))
+    found = walk(library, seen, walk_rules(settings))
+    vanished = ledger.run(_vanished, found, seen, last)
     if not accept_vanished:
-        _refuse_mass_vanishing(library, found, vanished, len(last.seen) + len(last.others))
+        _refuse_mass_vanishing(library, found, vanished, len(seen))
 
     scan_id = ledger.run(documents.begin_scan)
     counts = _store_changes(settings, ledger, found.files, started_at, on_progress)
@@ -137,9 +139,10 @@ def _scan(
 
 def library_differs(settings: Settings, ledger: Ledger) -> str | None:
     """Describe what a scan would store, by file stats alone; None if nothing changed. Raises `LibraryMissing`."""
-    last = ledger.run(_last_scan, settings.library_section.max_file_size)
-    found = walk(_library(settings), last.seen, walk_rules(settings))
-    vanished = len(ledger.run(_vanished, found, last))
+    last = _last_scan(settings, ledger.run(documents.now))
+    seen = ledger.run(lambda cur: SeenFiles(last(cur)))
+    found = walk(_library(settings), seen, walk_rules(settings))
+    vanished = len(ledger.run(_vanished, found, seen, last))
     if found.files or vanished:
         return f"{len(found.files)} new or changed, {vanished} gone, of {found.count} files"
     return None
@@ -252,42 +255,28 @@ def _store_batch(
     assigning.assign(cur, rule, [*(file.key for file, _ in new), *(file.key for file, _, _ in others)])
 
 
-@dataclass(frozen=True)
-class _LastScan:
-    """The documents present after the last scan: those to compare by stat, and the keys of the others."""
-
-    seen: SeenFiles
-    others: list[str]
+LastScan = Callable[[Cursor], Iterator[SeenFile]]  # reads the files as the last scan saw them
 
 
-def _last_scan(cur: Cursor, max_file_size: int) -> _LastScan:
-    others: list[str] = []
-
-    def settled() -> Iterator[SeenFile]:
-        # Documents refused for their size that fit the present setting must be read, even if unchanged.
-        for document in documents.present_documents(cur, TOO_LARGE, max_file_size):
-            if document.is_settled:
-                yield document.file
-            else:
-                others.append(document.file[0])
-
-    return _LastScan(SeenFiles(settled()), others)
+def _last_scan(settings: Settings, at: datetime) -> LastScan:
+    # Documents refused for their size that fit the present setting must be read, even if unchanged.
+    most = settings.library_section.max_file_size
+    return partial(documents.present_files, at=at, reason=TOO_LARGE, most=most)
 
 
 def _too_large(file: FileStat, limit: int) -> str | None:
     return f"{TOO_LARGE}: {too_large(file.size, limit)}" if file.size > limit else None
 
 
-def _vanished(cur: Cursor, found: Walk, last: _LastScan) -> dict[str, LeftOut | None]:
+def _vanished(cur: Cursor, found: Walk, seen: SeenFiles, last: LastScan) -> dict[str, LeftOut | None]:
     """Keys that are in the ledger and not in the library, with the rule that leaves the file out; None = it is gone.
 
     A document in a folder that cannot be listed is not gone, and neither is one that is not downloaded.
     """
-    if found.unchanged == len(last.seen) and not last.others:
+    if found.unchanged == len(seen):
         return {}
     hidden = tuple(folder.key for folder in found.unreadable)
-    changed = last.seen.not_found(each.file for each in documents.present_documents(cur))
-    missed = dict.fromkeys((*changed, *last.others))
+    missed = dict.fromkeys(seen.not_found(last(cur)))
     for key in found.not_downloaded:
         missed.pop(key, None)
     for file in found.files if missed else ():

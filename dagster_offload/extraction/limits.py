@@ -12,6 +12,7 @@ import psutil  # type: ignore[import-untyped]
 MIN_BYTES = 768 * 1024**2  # a child with its libraries and an ordinary document
 MAX_BYTES = 4 * 1024**3
 _SHARE = 0.75
+_MOST_KEPT = 1 / 3  # of its limit, by a child between two documents
 # The memory limit of a container, in control groups version 2 and version 1. Without a limit, a file holds "max" or a
 # number larger than the machine's memory.
 _CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -30,6 +31,15 @@ def children_for(wanted: int, memory_bytes: int) -> Children:
     budget = int(memory_bytes * _SHARE)
     count = max(1, min(wanted, budget // MIN_BYTES))
     return Children(count, min(max(budget // count, MIN_BYTES), MAX_BYTES))
+
+
+def keeps_much(pid: int, memory_limit_bytes: int) -> bool:
+    """Whether a child that reads nothing holds so much of its limit that a large document might find too little."""
+    try:
+        held = psutil.Process(pid).memory_info().rss
+    except psutil.Error:  # it has died, which the next request finds
+        return False
+    return bool(held > _MOST_KEPT * memory_limit_bytes)
 
 
 def memory_of_this_machine() -> int:

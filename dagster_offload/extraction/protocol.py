@@ -144,6 +144,18 @@ def frame(message: Message) -> bytes:
     return HEADER.pack(len(content)) + content
 
 
+def take_message(received: bytearray) -> Message | None:
+    """Remove the first message from what was received, and return it. None if it is not complete."""
+    if len(received) < HEADER.size:
+        return None
+    end = HEADER.size + HEADER.unpack_from(received)[0]
+    if len(received) < end:
+        return None
+    content = bytes(received[HEADER.size : end])
+    del received[:end]
+    return parse_message(content)
+
+
 def parse_message(content: bytes) -> Message:
     """Decode the content of a frame. Raises `KeyError` for an unknown kind of message."""
     name, fields = json.loads(content)

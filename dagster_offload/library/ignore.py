@@ -107,6 +107,11 @@ class Selection:
             raise ValueError("it is not UTF-8 text") from None
         return replace(self, files=(Patterns(lines, printable(key + IGNORE_FILE), key), *self.files))
 
+    @property
+    def has_patterns(self) -> bool:
+        """Whether people have any pattern for this folder."""
+        return bool(self.settings or self.include or self.files)
+
     def why_file_left_out(self, prefix: str, name: str) -> LeftOut | None:
         """Return why the file `name` of the folder `prefix` (with a slash) is left out by its name, or None."""
         match = self._match(prefix + name)

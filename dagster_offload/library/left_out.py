@@ -6,6 +6,8 @@ This module does not access the file system. `ignore` has the patterns of people
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dagster_offload.library.files import DOCUMENT_TYPES, extension
+
 # The name of a file with patterns, in any folder of the library. See `ignore`.
 IGNORE_FILE = ".offloadignore"
 
@@ -90,6 +92,16 @@ _GENERATED_FILES = frozenset(
 )
 _GENERATED_SUFFIXES = (".min.js", ".min.mjs", ".min.css", "-min.js", "-min.css", "_pb2.py", "_pb2_grpc.py", ".pb.go")
 
+# Types of documents that none of these rules is about. Most files of a library have one of them.
+_PLAIN_TYPES = frozenset(
+    kind
+    for kind in DOCUMENT_TYPES
+    if not any(
+        rule.endswith(f".{kind}")
+        for rule in (*_TEMPORARY_SUFFIXES, *_SYSTEM_FILES, *_GENERATED_FILES, *_GENERATED_SUFFIXES)
+    )
+)
+
 # Folders that macOS shows as one file, by extension.
 _PACKAGE_TYPES = frozenset(
     """
@@ -141,6 +153,14 @@ PSEUDO_FILE_SYSTEM = LeftOut(
 )
 
 
+def is_plain(name: str) -> bool:
+    """Whether surely neither `why_file_left_out` nor `why_type_left_out` leaves out a file of this name.
+
+    This is fast, because a library may hold a million files.
+    """
+    return name.rpartition(".")[2] in _PLAIN_TYPES and name[0] not in ".~"
+
+
 def why_file_left_out(name: str) -> LeftOut | None:
     """Return why a file is left out by its name, or None. A person may override this (`!name`, see `ignore`)."""
     lower = name.lower()
@@ -185,8 +205,11 @@ def virtual_environment(name: str) -> LeftOut:
     return LeftOut(Kind.TOOLS, "it is a Python virtual environment (it contains pyvenv.cfg)", _wanted(name + "/"))
 
 
-def unread_type(kind: str) -> LeftOut:
-    """Why a file of a type that is not read is left out. `kind`: its extension without the dot."""
+def why_type_left_out(name: str) -> LeftOut | None:
+    """Return why a file is left out by its type, or None."""
+    kind = extension(name)
+    if not kind or kind in DOCUMENT_TYPES:
+        return None
     is_archive = kind in _ARCHIVES
     advice = "unpack it into the library" if is_archive else "save or export it as a type that docs/formats.md lists"
     return LeftOut(Kind.TYPE, f"type .{kind} is not read", advice)

@@ -15,6 +15,8 @@ NOT_DOWNLOADED = LeftOut(
     "download it in Finder, then run dagster-offload scan; a document that was read before keeps its record",
 )
 
+# Whether a file that exists may have no bytes on this machine. Only macOS has such files.
+HAS_DATALESS_FILES = hasattr(os.stat_result, "st_flags")
 _DATALESS_FLAG = 0x40000000  # SF_DATALESS, see chflags(2) of macOS
 
 

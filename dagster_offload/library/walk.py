@@ -5,28 +5,21 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.library import left_out
-from dagster_offload.library.files import (
-    DOCUMENT_TYPES,
-    FileStat,
-    UnusableName,
-    extension,
-    normal_form,
-    printable,
-    seen_as,
-    why_unusable,
-)
+from dagster_offload.library.files import FileStat, UnusableName, normal_form, printable, seen_as, why_unusable
 from dagster_offload.library.handles import open_folder, open_root, read_in, resolve, split
 from dagster_offload.library.ignore import Selection
-from dagster_offload.library.left_out import HEAD_BYTES, IGNORE_FILE, Kind, LeftOut
+from dagster_offload.library.left_out import HEAD_BYTES, IGNORE_FILE, Kind, LeftOut, is_plain, why_type_left_out
 from dagster_offload.library.mounts import is_pseudo_file_system
 from dagster_offload.library.new_files import NewFiles
 from dagster_offload.library.placeholders import NOT_DOWNLOADED, downloaded_path, is_dataless
 from dagster_offload.library.seen import SeenFiles
+from dagster_offload.library.spellings import Spellings
 
 # The folder was removed, or replaced by a link or a file, after it was listed.
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -122,7 +115,7 @@ class _Folder(NamedTuple):
 
 
 class _Walker:
-    """One walk: its result so far, and the documents whose key is not ASCII."""
+    """One walk and its result so far."""
 
     def __init__(self, root: str, handle: int, seen: SeenFiles, rules: WalkRules, only: str | None) -> None:
         """`only`: the key of the one file or folder to look at, None = all."""
@@ -134,23 +127,27 @@ class _Walker:
         self.device = os.fstat(handle).st_dev
         self.home = _identity(rules.home)
         self.found = Walk()
-        self.by_key: dict[str, FileStat] = {}  # only keys that are not ASCII can collide
+        self.spellings = Spellings()  # of the folder that is listed
 
     def walk(self) -> Walk:
-        folders = [_Folder("", Selection.from_settings(self.rules.ignore, self.rules.include))]
-        while folders:
-            folder = folders.pop()
-            try:
-                with open_folder(self.handle, folder.prefix[:-1]) as handle:
-                    folders += self._list(folder, handle)
-            except OSError as error:
-                if not folder.prefix:
-                    raise
-                if error.errno not in _GONE:
-                    self._unreadable_folder(folder.prefix, _reason(error))
-        for file in self.by_key.values():
-            self._add(file)
+        groups = [[_Folder("", Selection.from_settings(self.rules.ignore, self.rules.include))]]
+        while groups:
+            below = [inner for folder in groups.pop() for inner in self._enter(folder)]
+            self._choose_spellings()
+            groups += _of_one_key(below)
         return self.found
+
+    def _enter(self, folder: _Folder) -> list[_Folder]:
+        """Add the files of a folder. Returns the folders below it."""
+        try:
+            with open_folder(self.handle, folder.prefix[:-1]) as handle:
+                return self._list(folder, handle)
+        except OSError as error:
+            if not folder.prefix:
+                raise
+            if error.errno not in _GONE:
+                self._unreadable_folder(folder.prefix, _reason(error))
+            return []
 
     def _list(self, folder: _Folder, handle: int) -> list[_Folder]:
         """Add the files of an open folder. Returns the folders below it."""
@@ -166,17 +163,20 @@ class _Walker:
                 raise ScanRefused(f"the library {printable(self.root)} is not read: {reason}") from error
             self._unreadable_folder(prefix, reason)
             return []
-        below = []
+        below, has_patterns = [], selection.has_patterns
         with os.scandir(handle) as entries:
             for entry in entries:
-                if self.only is not None and not self._leads_to_only(prefix + entry.name):
+                name = entry.name
+                if self.only is not None and not self._leads_to_only(prefix + name):
                     continue
                 if not entry.is_dir(follow_symlinks=False):
-                    self._add_entry(entry, prefix, selection, handle)
-                elif (left := selection.why_folder_left_out(prefix, entry.name)) is not None:
-                    self.found.left_out[normal_form(f"{prefix}{entry.name}/")] = left
+                    is_taken = not has_patterns and is_plain(name)
+                    if is_taken or not self._leave_out(prefix, name, selection):
+                        self._add_entry(entry, prefix, handle)
+                elif (left := selection.why_folder_left_out(prefix, name)) is not None:
+                    self.found.left_out[normal_form(f"{prefix}{name}/")] = left
                 else:
-                    below.append(_Folder(f"{prefix}{entry.name}/", selection))
+                    below.append(_Folder(f"{prefix}{name}/", selection))
         return below
 
     def _leads_to_only(self, raw: str) -> bool:
@@ -198,39 +198,41 @@ class _Walker:
             return left_out.virtual_environment(prefix[:-1].rpartition("/")[2])
         return None
 
-    def _add_entry(self, entry: os.DirEntry[str], prefix: str, selection: Selection, folder: int) -> None:
+    def _leave_out(self, prefix: str, name: str, selection: Selection) -> bool:
+        """Note that a file is left out if its name says so, and return whether it does."""
+        raw = prefix + name
+        if (downloaded := downloaded_path(raw)) is not None:
+            left = selection.why_file_left_out(prefix, downloaded[len(prefix) :]) or why_type_left_out(downloaded)
+            self.found.left_out[normal_form(downloaded)] = left or NOT_DOWNLOADED
+            return True
+        if (left := selection.why_file_left_out(prefix, name)) is not None:
+            self.found.left_out[normal_form(raw)] = left
+        return left is not None
+
+    def _add_entry(self, entry: os.DirEntry[str], prefix: str, folder: int) -> None:
         """Add an entry that is not a folder. Raises `OSError` if the folder's permissions hide its files."""
         raw = prefix + entry.name
-        if (downloaded := downloaded_path(raw)) is not None:
-            left = selection.why_file_left_out(prefix, downloaded[len(prefix) :]) or _why_type_left_out(downloaded)
-            self.found.left_out[normal_form(downloaded)] = left or NOT_DOWNLOADED
-            return
-        if (left := selection.why_file_left_out(prefix, entry.name)) is not None:
-            self.found.left_out[normal_form(raw)] = left
-            return
-        # The fast path for unchanged files, because a library may hold a million.
-        if self.seen and raw.isascii():
-            try:
-                now = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # removed since it was listed
-                return
-            # A link is seen with the state of its target, so it is never found here and is handled below.
-            if (now.st_dev == self.device or self.rules.cross_mounts) and self.seen.find(
-                (raw, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)
-            ):
-                self.found.unchanged += 1
-                return
-        if (left := _why_type_left_out(entry.name)) is not None:
-            self.found.left_out[normal_form(raw)] = left
-            return
-        if entry.is_symlink():
-            self._add_link(raw)
-            return
         try:
-            status = entry.stat(follow_symlinks=False)
+            now = entry.stat(follow_symlinks=False)
         except FileNotFoundError:  # removed since it was listed
             return
-        self._add_file(raw, status, left_out.SPECIAL, lambda: read_in(folder, entry.name, HEAD_BYTES))
+        key = raw if raw.isascii() else normal_form(raw)
+        # Fast for unchanged files. A link is seen with the state of its target, so it is never found here.
+        if (now.st_dev == self.device or self.rules.cross_mounts) and self.seen.find(
+            (key, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)
+        ):
+            if key != raw:
+                self._add_document(raw, now)
+                return
+            self.found.unchanged += 1
+            if not raw.isascii():
+                self.spellings.add_in_normal_form(key)
+        elif (left := why_type_left_out(entry.name)) is not None:
+            self.found.left_out[key] = left
+        elif entry.is_symlink():
+            self._add_link(raw)
+        else:
+            self._add_file(raw, now, left_out.SPECIAL, partial(read_in, folder, entry.name, HEAD_BYTES))
 
     def _add_link(self, raw: str) -> None:
         try:
@@ -268,10 +270,12 @@ class _Walker:
             return
         _, size, mtime_ns, ctime_ns, inode = seen_as(key, status)
         file = FileStat(key, raw, size, mtime_ns, ctime_ns, inode, self.root)
-        if key.isascii():
-            self._add(file)
-        else:
-            self._add_unless_duplicate(file, raw)
+        if key != raw:
+            self.spellings.add(file)
+            return
+        if not key.isascii():
+            self.spellings.add_in_normal_form(key)
+        self._add(file)
 
     def _add(self, file: FileStat) -> None:
         if self.seen.find(file.seen):
@@ -279,21 +283,15 @@ class _Walker:
         else:
             self.found.files.append(file)
 
-    def _add_unless_duplicate(self, file: FileStat, raw: str) -> None:
-        """Choose one of the files that share a key, the same one as `locate` does. The other's name is unusable."""
-        other = self.by_key.get(file.key)
-        if other is None:
-            self.by_key[file.key] = file
-            return
-        if self._precedence(file) < self._precedence(other):
-            self.by_key[file.key] = file
-            raw = other.name
-        reason = "another file has the same name after normalization (Unicode NFC): rename one of them"
-        self.found.unusable.append(UnusableName(printable(raw), reason))
-
-    def _precedence(self, file: FileStat) -> tuple[bool, bytes]:
-        """The sort key for files that share a document key: normal form first, then byte order."""
-        return file.key != file.name, os.fsencode(file.name)
+    def _choose_spellings(self) -> None:
+        """Add the files whose names are not their keys. If several files share a key, the others' names are unusable."""
+        for file, is_document in self.spellings.decide():
+            if is_document:
+                self._add(file)
+            else:
+                reason = "another file has the same name after normalization (Unicode NFC): rename one of them"
+                self.found.unusable.append(UnusableName(printable(file.name), reason))
+        self.spellings = Spellings()
 
     def _unreadable_folder(self, prefix: str, reason: str) -> None:
         key = normal_form(prefix)
@@ -304,17 +302,20 @@ class _Walker:
             self.found.unreadable.append(UnreadableFolder(key, reason))
 
 
+def _of_one_key(folders: list[_Folder]) -> list[list[_Folder]]:
+    """Group folders whose paths have one normal form: their files may share keys."""
+    groups: dict[str, list[_Folder]] = {}
+    for folder in folders:
+        groups.setdefault(normal_form(folder.prefix), []).append(folder)
+    return list(groups.values())
+
+
 def _exists(folder: int, name: str) -> bool:
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError:
         return False
     return True
-
-
-def _why_type_left_out(name: str) -> LeftOut | None:
-    kind = extension(name)
-    return left_out.unread_type(kind) if kind and kind not in DOCUMENT_TYPES else None
 
 
 def _is_program(head: Callable[[], bytes]) -> bool:

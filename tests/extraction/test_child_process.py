@@ -244,6 +244,19 @@ def test_the_child_inherits_no_key(name: str, tmp_path: Path, monkeypatch: pytes
 
 
 @linux_only
+def test_a_child_that_keeps_much_memory_is_replaced(
+    own_extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dagster_offload.extraction.extractor.MEMORY_CHECKED_EVERY", 2)
+    monkeypatch.setattr("dagster_offload.extraction.extractor.keeps_much", lambda *_: True)
+    first = started(own_extractor, tmp_path)
+    own_extractor.extract(tmp_path / "first.txt")
+    assert own_extractor.child_pid is None
+    own_extractor.extract(tmp_path / "first.txt")
+    assert own_extractor.child_pid not in (None, first)
+
+
+@linux_only
 def test_a_child_is_replaced_after_a_number_of_documents(
     own_extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

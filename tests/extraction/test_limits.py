@@ -7,7 +7,14 @@ import pytest
 
 from dagster_offload.errors import ExtractionFailed
 from dagster_offload.extraction.extractor import Extractor
-from dagster_offload.extraction.limits import MAX_BYTES, MIN_BYTES, Children, children_for, memory_of_this_machine
+from dagster_offload.extraction.limits import (
+    MAX_BYTES,
+    MIN_BYTES,
+    Children,
+    children_for,
+    keeps_much,
+    memory_of_this_machine,
+)
 from dagster_offload.stages.graph import Outcome
 
 GIB = 1024**3
@@ -48,6 +55,16 @@ def test_the_limit_of_a_container_takes_precedence(tmp_path: Path, monkeypatch: 
     assert whole > GIB
     monkeypatch.setattr(limits, "_CONTAINER_LIMITS", (unlimited, limited))
     assert memory_of_this_machine() == GIB
+
+
+def test_a_child_keeps_much_if_it_holds_a_third_of_its_limit() -> None:
+    with Extractor() as extractor:
+        extractor.extract(Path(__file__))
+        assert extractor.child_pid is not None
+        assert keeps_much(extractor.child_pid, 1024**2)
+        assert not keeps_much(extractor.child_pid, 100 * GIB)
+        child = extractor.child_pid
+    assert not keeps_much(child, 1024**2), "a child that has ended holds nothing"
 
 
 def test_a_file_over_the_size_limit_is_not_read(tmp_path: Path) -> None:

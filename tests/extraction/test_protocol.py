@@ -18,6 +18,7 @@ from dagster_offload.extraction.protocol import (
     parse_message,
     parse_request,
     request_line,
+    take_message,
 )
 from dagster_offload.stages.graph import Outcome
 
@@ -39,6 +40,19 @@ def test_a_parsed_message_equals_the_sent_one(message: Message) -> None:
     sent = frame(message)
     assert HEADER.unpack(sent[: HEADER.size]) == (len(sent) - HEADER.size,)
     assert parse_message(sent[HEADER.size :]) == message
+
+
+@pytest.mark.parametrize("piece", [1, 7, 8, 9, 30, 1000])
+def test_messages_are_taken_one_by_one_however_the_pipe_cuts_them(piece: int) -> None:
+    messages: list[Message] = [PageRead(1, 2), PageRead(1, 2, "회의록"), Extracted(Outcome.OK, "본문" * 50, {})]
+    sent = b"".join(map(frame, messages))
+    received, taken = bytearray(), list[Message]()
+    for start in range(0, len(sent), piece):
+        received += sent[start : start + piece]
+        while (message := take_message(received)) is not None:
+            taken.append(message)
+    assert taken == messages
+    assert not received
 
 
 def test_a_request_is_one_line_and_the_parsed_request_equals_the_sent_one() -> None:

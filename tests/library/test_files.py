@@ -71,6 +71,19 @@ def test_two_folders_with_one_normal_form_share_their_documents(library: Path) -
     assert found.samefile(other)
 
 
+def test_files_of_one_key_in_two_spellings_of_a_folder_give_one_document(library: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "계약/2024") for form in ("NFC", "NFD"))
+    chosen = write(library, f"{composed}/a.txt", b"composed")
+    write(library, f"{decomposed}/a.txt", b"decomposed")
+    write(library, f"{composed}/b.txt")
+    for seen in (SeenFiles(), SeenFiles(states(library).values())):
+        found = walk(library, seen)
+        assert (found.count, [name.name for name in found.unusable]) == (2, [f"{decomposed}/a.txt"])
+    located = locate(library, f"{composed}/a.txt")
+    assert located is not None
+    assert located.samefile(chosen)
+
+
 @pytest.mark.parametrize(
     ("name", "shown", "reason"),
     [

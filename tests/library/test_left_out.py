@@ -8,9 +8,17 @@ from typing import cast
 import pytest
 
 from dagster_offload.errors import ScanRefused
+from dagster_offload.library.files import DOCUMENT_TYPES
 from dagster_offload.library.ignore import MAX_IGNORE_BYTES
-from dagster_offload.library.left_out import Kind, describe_count, is_program
-from dagster_offload.library.placeholders import is_dataless, is_not_downloaded
+from dagster_offload.library.left_out import (
+    Kind,
+    describe_count,
+    is_plain,
+    is_program,
+    why_file_left_out,
+    why_type_left_out,
+)
+from dagster_offload.library.placeholders import downloaded_path, is_dataless, is_not_downloaded
 from dagster_offload.library.seen import SeenFiles
 from dagster_offload.library.walk import WalkRules, walk, why_left_out
 from tests.support.library import keys, write
@@ -52,6 +60,33 @@ def test_what_systems_and_tools_write_is_left_out_as_one_thing(library: Path, na
     write(library, "letter.txt")
     assert keys(library) == ["letter.txt"]
     assert kinds(library) == {left: kind}
+
+
+@pytest.mark.parametrize("kind", sorted(DOCUMENT_TYPES))
+def test_a_plain_name_is_one_that_no_rule_leaves_out(kind: str) -> None:
+    stems = (
+        "a",
+        "a.min",
+        "a-min",
+        "a_pb2",
+        "a_pb2_grpc",
+        "a.pb",
+        "package-lock",
+        "thumbs",
+        "desktop",
+        ".a",
+        "~$a",
+        "~WRL",
+    )
+    ends = ("", "~", ".tmp", ".part", ".icloud", "#", "\r", ".mp4")
+    names = [f"{mark}{stem}.{kind}{end}" for mark in ("", "#") for stem in stems for end in ends]
+    for name in (*names, kind, kind.upper(), f"composer.{kind}", f"pnpm-lock.{kind}"):
+        if is_plain(name):
+            assert (why_file_left_out(name), why_type_left_out(name), downloaded_path(name)) == (None, None, None)
+
+
+def test_most_documents_have_a_plain_name() -> None:
+    assert all(map(is_plain, ("letter.pdf", "보고서.docx", "notes.md", "a b.txt", "a.2024.csv")))
 
 
 def test_names_that_only_look_alike_are_documents(library: Path) -> None:

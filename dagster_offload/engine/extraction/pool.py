@@ -27,7 +27,7 @@ from dagster_offload.ledger.work.finish import output_digest
 from dagster_offload.library.digests import locate
 from dagster_offload.library.files import SeenFile, seen_as
 from dagster_offload.library.handles import stat_file
-from dagster_offload.library.placeholders import NOT_DOWNLOADED, is_not_downloaded
+from dagster_offload.library.placeholders import HAS_DATALESS_FILES, NOT_DOWNLOADED, is_not_downloaded
 
 # A file that changed while it was read waits for the next scan, which stores its new digest.
 CHANGED_FILE_PAUSE_SECONDS = 60.0
@@ -189,12 +189,13 @@ class TextLanes:
         """Read a document without OCR, or, if `page` is a number, one page with it."""
         claim = document.claim
         (item,) = claim.items
-        if self.library is not None and is_not_downloaded(self.library, claim.document):
-            return Waits(f"{NOT_DOWNLOADED.reason}: {NOT_DOWNLOADED.advice}", LONG_PAUSE_SECONDS)
         try:
             path = None if self.library is None else locate(self.library, claim.document)
         except OSError as error:
             return Waits(_message(error))
+        may_lack_bytes = path is None or HAS_DATALESS_FILES
+        if self.library is not None and may_lack_bytes and is_not_downloaded(self.library, claim.document):
+            return Waits(f"{NOT_DOWNLOADED.reason}: {NOT_DOWNLOADED.advice}", LONG_PAUSE_SECONDS)
         if self.library is None or path is None:
             return Waits("the file is gone, or in a folder that cannot be entered")
 

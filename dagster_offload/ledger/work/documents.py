@@ -24,55 +24,52 @@ class KnownDocument(NamedTuple):
 
 # A file that was written this shortly before it was read may have changed again without a change of its stat.
 RACY_SECONDS = 2
-DOCUMENTS_A_PAGE = 10_000
+FILES_AT_ONCE = 1_000
 
 # How long, and for how many scans, a partition without a document is kept: a person may be launching a run over it.
 KEPT_MINUTES = 10
 KEPT_SCANS = 2
 
 
-class PresentDocument(NamedTuple):
-    """A document that was present after the last scan. If it is settled, its bytes need not be read again while the state of
-    its file stays the same."""
+def _is_settled(at: str) -> str:
+    """The condition that the bytes of a document's file need not be read again, at a time, while the file's state stays the same.
 
-    file: SeenFile
-    is_settled: bool
-
-
-def present_documents(cur: Cursor, reason: str = "", most: int = -1) -> Iterator[PresentDocument]:
-    """The documents present, read in pages within this transaction, because there may be a million.
-
-    Those with at most `most` bytes that were not read for a reason that begins with `reason` are not settled, and neither
-    are files that were written just before they were read.
+    A document without `digested_at` was not read, for example for want of permission. A file whose modification time is in
+    the future must not be read at every scan; it is read once when that time has passed.
     """
-    with cur.connection.cursor("present_documents", row_factory=tuple_row) as pages:
-        pages.itersize = DOCUMENTS_A_PAGE
-        pages.execute(
+    return (
+        "(digested_at is null "
+        f"or mtime_ns <= (date_part('epoch', digested_at) - {RACY_SECONDS}) * 1e9 "
+        f"or mtime_ns >= date_part('epoch', {at}) * 1e9)"
+    )
+
+
+def present_files(cur: Cursor, *, at: datetime, reason: str, most: int) -> Iterator[SeenFile]:
+    """The files of the documents present, as the last scan saw them. They come in pieces, because there may be a million.
+
+    Files whose bytes must be read again, though their state may be the same, have the size -1, which no file has. These are
+    files that were written just before they were read, and those of at most `most` bytes that were not read for a reason that
+    begins with `reason`. `at` is the present time, by the database's clock.
+    """
+    is_settled = _is_settled("%(at)s::timestamptz")
+    is_to_be_read = "coalesce(starts_with(unreadable, %(reason)s) and size <= %(most)s, false)"
+    with cur.connection.cursor(row_factory=tuple_row) as files:
+        yield from files.stream(
+            f"select key, case when {is_settled} and not {is_to_be_read} then size else -1 end, mtime_ns, ctime_ns, "
             # An earlier release stored inodes of 64 bits; `seen_as` keeps the lower 63.
-            "select key, size, mtime_ns, ctime_ns, (inode %% 9223372036854775808)::bigint, "
-            f"{_IS_SETTLED} and not coalesce(starts_with(unreadable, %s) and size <= %s, false) "
+            "(case when inode < 9223372036854775808 then inode else inode - 9223372036854775808 end)::bigint "
             "from documents where is_present",
-            [reason, most],
+            {"at": at, "reason": reason, "most": most},
             binary=True,
+            size=FILES_AT_ONCE,
         )
-        for row in pages:
-            yield PresentDocument(row[:5], row[5])
-
-
-# A document without `digested_at` was not read, for example for want of permission. A file whose modification time is in the
-# future must not be read at every scan; it is read once when that time has passed.
-_IS_SETTLED = (
-    "(digested_at is null "
-    f"or mtime_ns <= (date_part('epoch', digested_at) - {RACY_SECONDS}) * 1e9 "
-    "or mtime_ns >= date_part('epoch', now()) * 1e9)"
-)
 
 
 def is_settled_as(cur: Cursor, seen: SeenFile) -> bool:
     """Whether a scan that finds the document's file with this stat would not read its bytes again."""
     cur.execute(
         f"select from documents where key = %s and (size, mtime_ns, ctime_ns, inode) = (%s, %s, %s, %s) "
-        f"and is_present and {_IS_SETTLED}",
+        f"and is_present and {_is_settled('now()')}",
         list(seen),
     )
     return cur.rowcount == 1
