@@ -6,12 +6,12 @@ One sender per sink at a time, over all processes: it holds a lock of Postgres, 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core.database import Connection, Cursor, Ledger
+from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cursor, Ledger
 from dagster_offload.ledger.sinks import deliveries, sinks
 from dagster_offload.ledger.sinks.deliveries import Delivery
 from dagster_offload.settings import Settings
@@ -83,7 +83,8 @@ def sending_to(connection: Connection, schema: str, name: str) -> Iterator[bool]
         yield got
     finally:
         if got and not connection.closed:
-            connection.execute("select pg_advisory_unlock(hashtext('sink'), hashtext(%s))", [key])
+            with suppress(*CONNECTION_LOST):  # the lock is gone with the connection
+                connection.execute("select pg_advisory_unlock(hashtext('sink'), hashtext(%s))", [key])
 
 
 def send_due(
