@@ -133,6 +133,8 @@ def _smtp_faults() -> Iterator[None]:
         raise SinkFault(
             Blame.MISCONFIGURED, "the server offers no STARTTLS or no log-in: check its port and its security"
         ) from None
+    except UnicodeEncodeError:  # its message would quote the password
+        raise SinkFault(Blame.MISCONFIGURED, "its user or password has characters beyond ASCII: change it") from None
     except ssl.SSLEOFError:
         raise SinkFault(Blame.UNAVAILABLE, _DISCONNECTED) from None
     except ssl.SSLError as error:

@@ -186,6 +186,12 @@ def trusted_tls(monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
         yield context
 
 
+def test_a_password_that_smtp_cannot_carry_is_a_wrong_setting_and_is_not_shown() -> None:
+    with smtp_server(Mailbox(), authenticator=authenticate, auth_require_tls=False) as port:
+        blame, reason = fault(mail(port, "pässword", user="me"))
+    assert (blame, reason) == (Blame.MISCONFIGURED, "its user or password has characters beyond ASCII: change it")
+
+
 def test_starttls_is_used_and_a_server_without_it_gets_no_message() -> None:
     mailbox = Mailbox()
     with smtp_server(mailbox) as port:
