@@ -38,8 +38,6 @@ _PLACE_VARIABLES = ("OFFLOAD_HOME", "OFFLOAD_POSTGRES_URL", CONFIG)
 
 _MISPLACED = "this is a key of a stage, and no stage's name: are these lines indented below the name of a stage?"
 
-__all__ = ["Loaded", "Origin", "load_settings", "read_settings", "refuse_home_of_others"]
-
 
 @dataclass(frozen=True)
 class Loaded:
