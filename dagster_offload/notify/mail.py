@@ -11,7 +11,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 
 from dagster_offload.host.threads import start_in_daemon_thread
-from dagster_offload.notify.notice import Notice
+from dagster_offload.notify.channel_message import ChannelMessage
 from dagster_offload.settings.sections.notify import EmailChannel
 from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.slot.refusals import os_error_text
@@ -28,7 +28,7 @@ class Mail:
         self._password = password
         self._connection: smtplib.SMTP | None = None
 
-    def send(self, message: Notice) -> None:
+    def send(self, message: ChannelMessage) -> None:
         """Send a message. Raises `SinkFault`, whose reason contains no text of the server, except its code."""
         with _smtp_faults(), self._connected() as server:
             if self._settings.security == "starttls":
@@ -93,7 +93,7 @@ class Mail:
                 server.sock.settimeout(max(left, 1.0))
             return
 
-    def _mail(self, message: Notice) -> EmailMessage:
+    def _mail(self, message: ChannelMessage) -> EmailMessage:
         sender = self._settings.sender or self._settings.email
         mail = EmailMessage()
         mail["From"] = f"dagster-offload <{sender}>"

@@ -15,13 +15,15 @@ import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from dagster_offload.notify.channel_message import ChannelMessage
 from dagster_offload.notify.mail import Mail
-from dagster_offload.notify.notice import Notice
 from dagster_offload.settings.sections.notify import EmailChannel
 from dagster_offload.sinks.faults import Blame, SinkFault
 from tests.support.ports import held_port
 
-NOTICE = Notice("key-1", "mail", "needs_you", "1 document needs you", "failed: 편지.pdf", "box", datetime.now(UTC))
+MESSAGE = ChannelMessage(
+    "key-1", "mail", "needs_you", "1 document needs you", "failed: 편지.pdf", "box", datetime.now(UTC)
+)
 
 
 class Mailbox:
@@ -78,14 +80,14 @@ def mail(port: int, password: str | None = None, **changes: Any) -> Mail:
 
 def fault(channel: Mail) -> tuple[Blame, str]:
     with pytest.raises(SinkFault) as caught:
-        channel.send(NOTICE)
+        channel.send(MESSAGE)
     return caught.value.blame, caught.value.reason
 
 
 def test_a_mail_arrives_with_its_subject_its_text_and_its_key() -> None:
     mailbox = Mailbox()
     with smtp_server(mailbox) as port:
-        mail(port, sender="box@example.net").send(NOTICE)
+        mail(port, sender="box@example.net").send(MESSAGE)
     [got] = mailbox.mails
     assert got["Subject"] == "dagster-offload on box: 1 document needs you"
     assert (got["From"], got["To"]) == ("dagster-offload <box@example.net>", "me@example.org")
@@ -99,7 +101,7 @@ def test_a_wrong_password_is_a_wrong_setting_and_is_not_repeated(password: str, 
     with smtp_server(mailbox, authenticator=authenticate, auth_require_tls=False) as port:
         channel = mail(port, password, user="me")
         if arrives:
-            channel.send(NOTICE)
+            channel.send(MESSAGE)
         else:
             assert fault(channel) == (Blame.MISCONFIGURED, "SMTP 535: check its user and password")
     assert len(mailbox.mails) == arrives
@@ -211,7 +213,7 @@ def test_a_mail_goes_through_tls_and_a_certificate_that_nobody_trusts_is_refused
         assert (blame, "certificate" in reason) == (Blame.MISCONFIGURED, True)
         with authority.cert_pem.tempfile() as file:
             monkeypatch.setenv("SSL_CERT_FILE", file)
-            mail(port, security="starttls", server="localhost").send(NOTICE)
+            mail(port, security="starttls", server="localhost").send(MESSAGE)
     assert len(mailbox.mails) == 1
 
 
@@ -265,5 +267,5 @@ def test_each_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> Non
 
     with smtp_server(mailbox) as port:  # at 127.0.0.1 only
         monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
-        mail(port, server="mail.example").send(NOTICE)
+        mail(port, server="mail.example").send(MESSAGE)
     assert len(mailbox.mails) == 1
