@@ -125,9 +125,13 @@ def _folder(variable: str, default: str) -> Path:
 
 
 def complete_document(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The keys of documents that begin like this. Empty if Postgres does not run: the Tab key starts no server."""
+    """The keys of documents that begin like this. Empty if Postgres does not run, or has no ledger of this version:
+    the Tab key starts no server and migrates nothing.
+    """
+    from psycopg import Error as PostgresError
+
     from dagster_offload.errors import OffloadError
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import reach_ledger
     from dagster_offload.ledger.reports import names
     from dagster_offload.postgres import is_running
     from dagster_offload.settings import load_settings
@@ -136,9 +140,9 @@ def complete_document(_ctx: click.Context, _param: click.Parameter, incomplete: 
         settings = load_settings()
         if settings.postgres_url is None and not is_running(settings.home):
             return []
-        with open_ledger(settings) as ledger:
+        with reach_ledger(settings) as ledger:
             return [CompletionItem(key) for key in ledger.run(names.beginning_with, incomplete, MOST_DOCUMENTS)]
-    except OffloadError:  # the command itself will say what is wrong
+    except (OffloadError, PostgresError):  # the command itself will say what is wrong
         return []
 
 

@@ -50,9 +50,7 @@ def command(slot: str | None, *, as_json: bool) -> None:
             mark = click.style("ok  ", fg="green") if check.ok else click.style("no  ", fg="red")
             click.echo(f"{mark}{check.name:<12} {escaped(check.found)}")
     advice = advice_of(checks)
-    last = [check for check in checks if check.is_about_slot][
-        -1
-    ]  # the steps end at the first one that stops the others
+    *_, last = (check for check in checks if check.is_about_slot)  # the first that failed ends those of the slot
     if as_json:
         print_json({"ok": last.ok, "advice": advice, "checks": [asdict(check) for check in checks]})
     else:

@@ -71,7 +71,7 @@ def test(name: str, *, as_json: bool) -> None:
     """
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.notify.build import build
-    from dagster_offload.notify.notice import sample
+    from dagster_offload.notify.channel_message import sample
     from dagster_offload.settings import load_settings
     from dagster_offload.sinks.faults import SinkFault
 

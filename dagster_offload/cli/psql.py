@@ -22,22 +22,27 @@ def command(arguments: tuple[str, ...]) -> None:
     dagster-offload psql -- -c 'select document, category from records limit 5'
     dagster-offload psql -- --csv -c 'select * from records' > records.csv
     """
-    from psycopg.conninfo import conninfo_to_dict
-
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.postgres.embedded.binaries import packaged_program
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
     with open_ledger(settings) as ledger:
-        parts, schema = conninfo_to_dict(ledger.conninfo), ledger.schema
+        variables = connection_variables(ledger.conninfo, ledger.schema)
     psql = shutil.which("psql") or str(packaged_program("psql"))
     if not os.access(psql, os.X_OK):
         raise Refusal("psql is not installed: install Debian's package postgresql-client, or brew install libpq")
     # Variables, because every user of this machine can read the arguments of a command.
-    names = {"dbname": "PGDATABASE", "password": "PGPASSWORD", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT"}
-    environment = {
-        names.get(name, f"PG{name.upper()}"): str(value) for name, value in parts.items() if value is not None
+    os.execve(psql, [psql, *arguments], {**os.environ, **variables})  # noqa: S606 - the shell that a person asked for
+
+
+def connection_variables(conninfo: str, schema: str) -> dict[str, str]:
+    """The variables of libpq that connect a program as `conninfo` does, read-only and in this schema."""
+    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.pq import Conninfo
+
+    names = {option.keyword.decode(): option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar}
+    given = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
+    return {names[name]: value for name, value in given.items() if name in names} | {
+        "PGOPTIONS": f"-c search_path={schema} -c default_transaction_read_only=on"
     }
-    environment["PGOPTIONS"] = f"-c search_path={schema} -c default_transaction_read_only=on"
-    os.execve(psql, [psql, *arguments], {**os.environ, **environment})  # noqa: S606 - the shell that a person asked for

@@ -68,7 +68,7 @@ def run_job(
             try:
                 with open_instance(settings) as instance, _progress(settings, ledger, stages, console):
                     launched_by = UP if _is_below_up(settings) else TERMINAL  # `up` starts the first scan
-                    end = run_in_process(
+                    summary = run_in_process(
                         definitions, instance, job_name, log_level="CRITICAL", launched_by=launched_by, **config
                     )
             except dg.DagsterExecutionInterruptedError as interrupted:
@@ -78,7 +78,7 @@ def run_job(
                     "Postgres was unavailable for longer than Dagster waits. Nothing is lost, and finished work is stored. "
                     "Run the command again when Postgres is back"
                 ) from unavailable
-    return end.summary
+    return summary
 
 
 def _is_below_up(settings: Settings) -> bool:

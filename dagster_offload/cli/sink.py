@@ -1,7 +1,7 @@
 """`dagster-offload sink list|test|send|pause|resume`: where finished records are sent."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +11,10 @@ from dagster_offload.cli.options import home_option, json_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.table import Table
+
     from dagster_offload.ledger.core.database import Ledger
+    from dagster_offload.ledger.sinks.deliveries import DeliveryState
     from dagster_offload.ledger.sinks.sinks import SinkRow
     from dagster_offload.settings import Settings
     from dagster_offload.sinks.sender import Sent
@@ -261,7 +264,7 @@ def status_lines(rows: "Sequence[SinkRow]") -> list[str]:
     return [f"{'sink' if index == 0 else '':<8} {row.name}: {describe(row)}" for index, row in enumerate(rows)]
 
 
-def deliveries_table(found: "Sequence[Any]") -> Any:
+def deliveries_table(found: "Sequence[DeliveryState]") -> "Table":
     """What became of a document's record at each sink, as a table."""
     from dagster_offload.cli.console import table
 

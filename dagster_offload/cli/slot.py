@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from dagster_offload.ledger.core.rows import SlotRow
     from dagster_offload.ledger.reports.overview import SlotUse
 
 AUTO = "auto"
@@ -147,7 +148,7 @@ def _no_such_slot(name: str) -> click.UsageError:
     return click.UsageError(f"this ledger has no slot named {name}; `dagster-offload slot show` lists its slots")
 
 
-def _describe_next_check(row: Any, *, is_checked: bool) -> str:
+def _describe_next_check(row: "SlotRow", *, is_checked: bool) -> str:
     """When an unavailable slot is checked again. `is_checked`: a process is alive that does so by itself."""
     from dagster_offload.cli.formatting import describe_time
 
@@ -158,20 +159,20 @@ def _describe_next_check(row: Any, *, is_checked: bool) -> str:
     return "now" if row.is_retry_due else describe_time(row.retry_at)
 
 
-def _describe_prompt_cache_size(row: Any) -> str:
+def _describe_prompt_cache_size(row: "SlotRow") -> str:
     if not row.prompt_cache_size:
         return ""
     return f"{row.prompt_cache_size} ({'set by you' if row.prompt_cache_size_from == 'person' else 'reported'})"
 
 
-def found_concurrency(row: Any) -> dict[str, Any] | None:
+def found_concurrency(row: "SlotRow") -> dict[str, Any] | None:
     """What `auto` last found for a slot: `concurrency`, `call_seconds`, `speed_up`; None if it has found nothing yet."""
     if row.concurrency_found is None:
         return None
     return dict(row.concurrency_found)
 
 
-def describe_concurrency(row: Any) -> str | None:
+def describe_concurrency(row: "SlotRow") -> str | None:
     """What `auto` found for a slot, in one line; None if the concurrency is fixed, or nothing is found yet."""
     found = found_concurrency(row)
     if not row.is_auto or found is None:
@@ -181,7 +182,7 @@ def describe_concurrency(row: Any) -> str | None:
     return f"auto found that a concurrency of {count} is best: {found['call_seconds']:g} s per call{gain}"
 
 
-def _as_json(row: Any) -> dict[str, object]:
+def _as_json(row: "SlotRow") -> dict[str, object]:
     return {
         "name": row.name,
         "url": row.shown_url,

@@ -12,7 +12,15 @@ import click
 from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.completion import complete_stage
 from dagster_offload.cli.options import deep_options, home_option, json_option
-from dagster_offload.cli.stage_inputs import inputs_of, key_of, read_expected, sample_inputs, stage_named, text_of
+from dagster_offload.cli.stage_inputs import (
+    inputs_of,
+    key_of,
+    read_expected,
+    refuse_unknown_documents,
+    sample_inputs,
+    stage_named,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from dagster_offload.engine.trying import Tried
@@ -198,6 +206,7 @@ def check(
     settings = load_settings()
     stage, wanted = stage_named(settings, name, prompt_file), read_expected(expected, settings, name)
     with open_ledger(settings) as ledger:
+        refuse_unknown_documents(ledger, wanted, expected)
         if stored:
             answers = {document: _stored(settings, ledger, document, name) for document in wanted}
         else:

@@ -1,12 +1,14 @@
 """What the commands of `stage` work on: the stage, the documents and their texts, and expected answers."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_document
-from dagster_offload.cli.options import document_key
+from dagster_offload.cli.options import document_key, no_such_document
+from dagster_offload.cli.text import extract_file
 from dagster_offload.text.suggestions import nearest, suggestion
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def text_of(settings: "Settings", file: Path) -> str:
         raise Refusal(f"{file} is a folder: name a file")
     with Extractor(reader=find_reader(settings.ocr, settings.ocr_languages)) as extractor:
         try:
-            found = extractor.extract(file)
+            found = extract_file(extractor, file)
         except ExtractionFailed as failed:
             raise Refusal(f"{file}: {failed.message}") from None
     if not found.text:
@@ -76,6 +78,15 @@ def sample_inputs(ledger: "Ledger", stage: str, ids: list[int], count: int) -> l
     if not inputs:
         raise Refusal(f"{stage} is asked about no document yet: what it reads is not done, or its condition is not met")
     return inputs[:count]
+
+
+def refuse_unknown_documents(ledger: "Ledger", documents: Iterable[str], file: Path) -> None:
+    """Raise `Refusal` for the first of these keys, from `file`, that is not in the ledger."""
+    from dagster_offload.ledger.reports import names, status
+
+    for document in documents:
+        if not ledger.run(names.is_document, document):
+            raise Refusal(f"{file}: no such document: {no_such_document(document, ledger.run(status.unusable_names))}")
 
 
 def inputs_of(ledger: "Ledger", stage: "LLMStage", documents: list[str]) -> dict[str, str]:
@@ -129,7 +140,7 @@ def read_expected(file: Path, settings: "Settings", stage: str) -> dict[str, dic
                 f"use one of {', '.join(known)}"
             )
         try:
-            expected[str(document)] = {
+            expected[document_key(settings.library, str(document))] = {
                 field: expected_value(settings, stage, field, value) for field, value in fields.items()
             }
         except SettingsError as error:

@@ -1,4 +1,4 @@
-"""`dagster-offload status`: what is done, what is waiting, and why. Only reads: registers nothing, imports no Dagster."""
+"""`dagster-offload status`: what is done, what is waiting, and why. Registers nothing, imports no Dagster."""
 
 import sys
 from collections.abc import Iterator

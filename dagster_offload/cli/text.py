@@ -18,6 +18,7 @@ from dagster_offload.cli.options import json_option
 if TYPE_CHECKING:
     from dagster_offload.extraction.extractor import Extractor
     from dagster_offload.extraction.ocr.tesseract import Reader
+    from dagster_offload.extraction.protocol import Extracted
     from dagster_offload.settings import Settings
 
 
@@ -119,17 +120,13 @@ def _read_all(files: Sequence[Path], reader: "Reader") -> Iterator[FileText]:
 
 
 def _read(extractor: "Extractor", path: Path) -> FileText:
-    from dagster_offload.errors import ChangedWhileRead, ExtractionFailed
+    from dagster_offload.errors import ExtractionFailed
 
     started_at = time.monotonic()
     try:
-        found = extractor.extract(path)
+        found = extract_file(extractor, path)
     except ExtractionFailed as failed:
         return _failed(path, failed.code, failed.message, started_at)
-    except ChangedWhileRead:  # there is no digest to compare with
-        return _failed(path, "unreadable", "not a regular file, but a pipe, a socket or a device", started_at)
-    except OSError as error:
-        return _failed(path, "unreadable", error.strerror or type(error).__name__, started_at)
     return FileText(
         path=str(path),
         outcome=found.outcome,
@@ -140,6 +137,18 @@ def _read(extractor: "Extractor", path: Path) -> FileText:
         format=found.metadata.get("mime"),
         is_read=True,
     )
+
+
+def extract_file(extractor: "Extractor", path: Path) -> "Extracted":
+    """The text of a file. Raises `ExtractionFailed`, also for one that the system does not let us read."""
+    from dagster_offload.errors import ChangedWhileRead, ExtractionFailed
+
+    try:
+        return extractor.extract(path)
+    except ChangedWhileRead:  # there is no digest to compare with
+        raise ExtractionFailed("unreadable", "not a regular file, but a pipe, a socket or a device") from None
+    except OSError as error:
+        raise ExtractionFailed("unreadable", error.strerror or type(error).__name__) from None
 
 
 def _failed(path: Path, code: str, reason: str, started_at: float) -> FileText:

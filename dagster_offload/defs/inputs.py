@@ -21,10 +21,10 @@ from dagster_offload.text.validation import kinds_of_faults
 class LedgerInputs(dg.IOManager):
     """Reads the text or the record of each document that an input's partitions name.
 
-    In a run over one partition, an input is the value itself: a `str` for `extracted_text`, a `dict` for the other stages, or
-    the pydantic model that annotates the input. Otherwise, and if a partition may hold several documents, it is a `dict` of
-    such values, by document, without the documents that have none. `records` is always such a `dict`, of the whole record of
-    every document.
+    In a run over one partition that is one document, an input is the value itself: a `str` for `extracted_text`, a `dict` for
+    the other stages, or the pydantic model that annotates the input. Otherwise, if a partition may hold several documents, and
+    if the annotation is `dict[str, Model]`, it is a `dict` of such values, by document, without the documents that have none.
+    `records` is always such a `dict`, of the whole record of every document.
     """
 
     def __init__(self, slot: DeepSlot, names: Names) -> None:
@@ -47,10 +47,12 @@ class LedgerInputs(dg.IOManager):
             if is_grouped:
                 documents = ledger.run(assigning.documents_of, documents).documents
             found = self._all_records(ledger) if stage is None else ledger.run(_read, stage, documents)
-        model = _model_of(context.dagster_type.typing_type)
+        annotated = context.dagster_type.typing_type
+        model = _model_of(annotated)
         name = context.asset_key.to_user_string()
         values = found if model is None else {key: _typed(model, value, name, key) for key, value in found.items()}
-        if stage is None or is_grouped or not context.has_partition_key:
+        is_by_document = model is not None and annotated is not model
+        if stage is None or is_grouped or is_by_document or not context.has_partition_key or len(documents) != 1:
             return values
         (document,) = documents
         if document not in values:

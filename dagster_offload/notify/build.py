@@ -3,8 +3,8 @@
 from typing import Protocol
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.notify.channel_message import ChannelMessage
 from dagster_offload.notify.mail import Mail
-from dagster_offload.notify.notice import Notice
 from dagster_offload.notify.ntfy import Ntfy
 from dagster_offload.settings import Settings
 from dagster_offload.settings.sections.notify import SECTION, CommandChannel, EmailChannel, NtfyChannel, WebhookChannel
@@ -17,7 +17,7 @@ from dagster_offload.sinks.webhook import Webhook
 class Channel(Protocol):
     """Takes messages, one at a time."""
 
-    def send(self, message: Notice) -> None:
+    def send(self, message: ChannelMessage) -> None:
         """Return when the message has arrived. Raises `SinkFault`."""
 
     def cancel(self) -> None:

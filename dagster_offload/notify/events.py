@@ -25,7 +25,8 @@ class Facts:
     """What was read for one channel. `left` and `need_you` count documents; `latest` is the newest transition.
 
     `failures` are those that no notification named, by the transitions `failed`. `was_done`: something was done since the last
-    notification that all is done. `is_working`: a scan, drain or run is alive.
+    notification that all is done. `is_working`: a scan, drain or run is alive. `seconds_for_others`: new failures were not read,
+    because others may follow for so long; None: they were.
     """
 
     latest: int
@@ -36,7 +37,7 @@ class Facts:
     need_you: int = 0
     failed: Sequence[int] = ()
     failures: Sequence[Problem] = ()
-    seconds_since_failures: float | None = None
+    seconds_for_others: float | None = None
     slots: Sequence[SlotRow] = ()
     holds: Sequence[Hold] = ()
     opened_at: dict[str, str] = field(default_factory=dict)
@@ -64,27 +65,32 @@ class Decision:
     seconds: float | None = None
 
 
+def seconds_for_others(seconds_since_failures: float | None, *, is_over: bool) -> float | None:
+    """Seconds for which new failures are kept back, because others may follow; None: not at all.
+
+    `seconds_since_failures`: since the channel was last notified of failures, if it was. `is_over`: no work is left.
+    """
+    if is_over or seconds_since_failures is None or seconds_since_failures >= GROUPED_SECONDS:
+        return None
+    return GROUPED_SECONDS - seconds_since_failures
+
+
 def decide(facts: Facts, channel: ChannelSettings) -> Decision:
     """Decide what this channel is notified of now."""
     is_over = not facts.left and not facts.is_working
-    waits = _wait_for_others(facts, is_over=is_over)
-    found = [*_done(facts, is_over=is_over), *_misconfigured(facts), *_held(facts), *_away(facts, channel.away_days)]
-    if waits is None:
-        found += _needs_you(facts, channel)
+    found = [
+        *_done(facts, is_over=is_over),
+        *_misconfigured(facts),
+        *_held(facts),
+        *_away(facts, channel.away_days),
+        *_needs_you(facts, channel),
+    ]
     return Decision(
         [notification for notification in found if notification.event in channel.events],
         is_done_looked_at=is_over,
-        are_failures_looked_at=waits is None,
-        seconds=waits,
+        are_failures_looked_at=facts.seconds_for_others is None,
+        seconds=facts.seconds_for_others,
     )
-
-
-def _wait_for_others(facts: Facts, *, is_over: bool) -> float | None:
-    """Seconds for which new failures are kept back, because others may follow; None: not at all."""
-    if not facts.failures or is_over or facts.seconds_since_failures is None:
-        return None
-    left = GROUPED_SECONDS - facts.seconds_since_failures
-    return left if left > 0 else None
 
 
 def _done(facts: Facts, *, is_over: bool) -> Iterator[Notification]:

@@ -6,7 +6,7 @@ from dagster_offload.ledger.sinks import notifications
 from dagster_offload.ledger.sinks.notifications import Marks
 from dagster_offload.ledger.slots import availability, holds, slots
 from dagster_offload.ledger.work import counts
-from dagster_offload.notify.events import Decision, Facts, decide
+from dagster_offload.notify.events import Decision, Facts, decide, seconds_for_others
 from dagster_offload.settings.sections.notify import ChannelSettings
 from dagster_offload.slot.config import DEEP
 
@@ -27,7 +27,6 @@ def _look(cur: Cursor, name: str, channel: ChannelSettings) -> float | None:
 
 
 def _read(cur: Cursor, marks: Marks) -> Facts:
-    failed = [number for number in news.failed_transitions(cur, marks.failures_to) if number not in marks.seen]
     known = slots.list_slots(cur)
     left = news.count_left(cur)
     is_working = bool(
@@ -38,6 +37,11 @@ def _read(cur: Cursor, marks: Marks) -> Facts:
         )["is_so"]
     )
     is_over = not left and not is_working
+    wait = seconds_for_others(marks.seconds_since_failures, is_over=is_over)
+    seen = set(marks.seen)
+    failed = (
+        [] if wait else [number for number in news.failed_transitions(cur, marks.failures_to) if number not in seen]
+    )
     # After the counts: what is done by now was done by these transitions.
     latest = int(fetch_one(cur, "select coalesce(max(transition_id), 0) as n from transitions")["n"])
     absences = {slot.name: found for slot in known if (found := availability.absence(cur, slot.name)) is not None}
@@ -50,7 +54,7 @@ def _read(cur: Cursor, marks: Marks) -> Facts:
         need_you=news.count_failed(cur) if is_over else 0,
         failed=failed,
         failures=news.still_failed(cur, failed) if failed else [],
-        seconds_since_failures=marks.seconds_since_failures,
+        seconds_for_others=wait,
         slots=known,
         holds=holds.list_holds(cur),
         opened_at=_opened_at(cur),

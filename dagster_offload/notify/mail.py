@@ -11,10 +11,12 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 
 from dagster_offload.host.threads import start_in_daemon_thread
-from dagster_offload.notify.notice import Notice
+from dagster_offload.notify.channel_message import ChannelMessage
 from dagster_offload.settings.sections.notify import EmailChannel
 from dagster_offload.sinks.faults import Blame, SinkFault
+from dagster_offload.slot.refusals import os_error_text
 
+SERVICE_READY = 220  # the greeting of a server that takes mails: RFC 5321, 4.2.3
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
@@ -26,7 +28,7 @@ class Mail:
         self._password = password
         self._connection: smtplib.SMTP | None = None
 
-    def send(self, message: Notice) -> None:
+    def send(self, message: ChannelMessage) -> None:
         """Send a message. Raises `SinkFault`, whose reason contains no text of the server, except its code."""
         with _smtp_faults(), self._connected() as server:
             if self._settings.security == "starttls":
@@ -38,9 +40,11 @@ class Mail:
     def cancel(self) -> None:
         """End a `send` in another thread. Its message is sent again later."""
         connection = self._connection
-        if connection is not None and connection.sock is not None:
+        sock = None if connection is None else connection.sock  # read once: the sender sets it to None at its end
+        if sock is not None:
             with suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                # Not that of an SSLSocket, which ends the encryption first: a `send` meanwhile would go out as plain text.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     @contextmanager
     def _connected(self) -> Iterator[smtplib.SMTP]:
@@ -78,8 +82,9 @@ class Mail:
             left = self._settings.timeout - (time.monotonic() - began)
             server.timeout = max(left / (len(addresses) - number + 1), 1.0)
             try:
-                server.connect(address, port)
+                _connect_to(server, address, port)
             except OSError:
+                server.close()
                 if number == len(addresses) or left <= 0:
                     raise
                 continue
@@ -88,7 +93,7 @@ class Mail:
                 server.sock.settimeout(max(left, 1.0))
             return
 
-    def _mail(self, message: Notice) -> EmailMessage:
+    def _mail(self, message: ChannelMessage) -> EmailMessage:
         sender = self._settings.sender or self._settings.email
         mail = EmailMessage()
         mail["From"] = f"dagster-offload <{sender}>"
@@ -101,10 +106,20 @@ class Mail:
         return mail
 
 
+def _connect_to(server: smtplib.SMTP, address: str, port: int) -> None:
+    """Connect, and read the greeting. Raises `OSError`, also for a greeting that refuses us."""
+    code, greeting = server.connect(address, port)
+    if code != SERVICE_READY:
+        raise smtplib.SMTPConnectError(code, greeting)
+
+
 def _own_name() -> str:
     """What we greet a server with. The default of smtplib may wait for a name server."""
     name = socket.gethostname()
     return name if "." in name else "[127.0.0.1]"
+
+
+_DISCONNECTED = "the connection ended before the answer was complete"
 
 
 @contextmanager
@@ -118,21 +133,30 @@ def _smtp_faults() -> Iterator[None]:
         raise SinkFault(
             Blame.MISCONFIGURED, "the server offers no STARTTLS or no log-in: check its port and its security"
         ) from None
+    except UnicodeEncodeError:  # its message would quote the password
+        raise SinkFault(Blame.MISCONFIGURED, "its user or password has characters beyond ASCII: change it") from None
+    except ssl.SSLEOFError:
+        raise SinkFault(Blame.UNAVAILABLE, _DISCONNECTED) from None
     except ssl.SSLError as error:
         raise SinkFault(
             Blame.MISCONFIGURED, f"no encrypted connection ({error.reason}): check its port, security and certificate"
         ) from None
     except smtplib.SMTPRecipientsRefused as error:
         code = next(iter(error.recipients.values()))[0]
-        raise _by_code(code, "the recipient") from None
+        raise _by_code(code, Blame.MISCONFIGURED, ": check its email") from None
+    except smtplib.SMTPSenderRefused as error:
+        raise _by_code(error.smtp_code, Blame.MISCONFIGURED, ": check its user and its sender") from None
+    except (smtplib.SMTPConnectError, smtplib.SMTPHeloError) as error:
+        raise _by_code(error.smtp_code, Blame.MISCONFIGURED, ": check its server and its port") from None
     except smtplib.SMTPResponseException as error:
-        raise _by_code(error.smtp_code, "the message") from None
+        raise _by_code(error.smtp_code, Blame.REFUSED, " about the message") from None
     except (smtplib.SMTPException, OSError) as error:
-        raise SinkFault(Blame.UNAVAILABLE, type(error).__name__) from None
+        late = "no answer in time" if isinstance(error, TimeoutError) else _DISCONNECTED
+        raise SinkFault(Blame.UNAVAILABLE, os_error_text(error) or late) from None
 
 
-def _by_code(code: int, what: str) -> SinkFault:
-    """RFC 5321: 4xx is temporary, 5xx is a refusal."""
+def _by_code(code: int, blame: Blame, what: str) -> SinkFault:
+    """RFC 5321: 4xx is temporary, 5xx is a refusal. `blame`: whose fault a refusal is."""
     if code < 500:
         return SinkFault(Blame.UNAVAILABLE, f"SMTP {code}")
-    return SinkFault(Blame.REFUSED, f"SMTP {code} about {what}")
+    return SinkFault(blame, f"SMTP {code}{what}")

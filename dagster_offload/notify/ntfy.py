@@ -1,6 +1,6 @@
 """A topic of an ntfy server as a channel: https://docs.ntfy.sh/publish/. The title is a header, the message is the body."""
 
-from dagster_offload.notify.notice import Notice
+from dagster_offload.notify.channel_message import ChannelMessage
 from dagster_offload.sinks.faults import check_answer
 from dagster_offload.sinks.http_server import HttpServer
 
@@ -20,7 +20,7 @@ class Ntfy:
             headers["authorization"] = f"Bearer {token}"
         self._server = HttpServer(headers, timeout)
 
-    def send(self, message: Notice) -> None:
+    def send(self, message: ChannelMessage) -> None:
         """Publish a message. Raises `SinkFault`."""
         headers = {
             "title": message.subject.encode("ascii", "replace").decode(),

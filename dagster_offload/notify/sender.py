@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.sinks import notifications
-from dagster_offload.ledger.sinks.notifications import Notification
+from dagster_offload.ledger.sinks.notifications import DueNotification
 from dagster_offload.notify.build import Channel
+from dagster_offload.notify.channel_message import message_of
 from dagster_offload.notify.look import look
-from dagster_offload.notify.notice import notice_of
 from dagster_offload.settings import Settings
 from dagster_offload.sinks.faults import SinkFault
 from dagster_offload.sinks.next_try import SinkState, after_failure
@@ -71,9 +71,11 @@ def send_due(ledger: Ledger, name: str, channel: Channel, is_stopped: Callable[[
     return reason
 
 
-def _send(ledger: Ledger, name: str, channel: Channel, due: Notification, is_stopped: Callable[[], bool]) -> str | None:
+def _send(
+    ledger: Ledger, name: str, channel: Channel, due: DueNotification, is_stopped: Callable[[], bool]
+) -> str | None:
     try:
-        channel.send(notice_of(name, due))
+        channel.send(message_of(name, due))
     except SinkFault as fault:
         decided = after_failure(fault, SinkState(due.waits), due.attempts)
         logger.info("notify.%s: %s", name, decided.reason)

@@ -66,6 +66,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M")
+        here = value if value.tzinfo is None else value.astimezone()  # as `status` and `explain` show it
+        return here.strftime("%Y-%m-%d %H:%M")
     text = str(value) if isinstance(value, (str, int, float, date)) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…"

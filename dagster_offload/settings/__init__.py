@@ -5,11 +5,9 @@ No other package reads `OFFLOAD_*` or `offload.yaml`. `model` has the fields, `l
 
 from dagster_offload.settings.loading import (
     Loaded,
-    Origin,
     load_settings,
     read_edited,
     read_settings,
-    refuse_home_of_others,
 )
 from dagster_offload.settings.model import Settings, default_home
 from dagster_offload.settings.python_stages import with_stages
@@ -19,7 +17,6 @@ from dagster_offload.stage_spec.stage import StageSpec as Stage
 __all__ = [
     "DrainSlotSettings",
     "Loaded",
-    "Origin",
     "Settings",
     "SlotSettings",
     "SlotsSection",
@@ -28,6 +25,5 @@ __all__ = [
     "load_settings",
     "read_edited",
     "read_settings",
-    "refuse_home_of_others",
     "with_stages",
 ]

@@ -30,15 +30,13 @@ from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, PRIMARY
 from dagster_offload.stage_spec.slots import named_slots
 from dagster_offload.stage_spec.stage import name_problem
 from dagster_offload.text.suggestions import nearest
-from dagster_offload.text.validation import fault_in_words
+from dagster_offload.text.validation import fault_in_words, path_of
 
 # What names a home and its Postgres.
 _PLACE_KEYS = ("home", "postgres_url")
 _PLACE_VARIABLES = ("OFFLOAD_HOME", "OFFLOAD_POSTGRES_URL", CONFIG)
 
 _MISPLACED = "this is a key of a stage, and no stage's name: are these lines indented below the name of a stage?"
-
-__all__ = ["Loaded", "Origin", "load_settings", "read_settings", "refuse_home_of_others"]
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,7 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
     values: dict[str, str] = {}
     for fault in error.errors(include_url=False):
         # A validator that knows a deeper place names the rest of the path to it.
-        path = _without_union_tags((*fault["loc"], *fault.get("ctx", {}).get("path", ())), tree)
+        path = _without_union_tags(path_of(fault), tree)
         if _is_misplaced(path, tree):
             where, message = tree.where(path[:2]), _MISPLACED
         elif fault["type"] == "extra_forbidden":

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings.model import Settings, StagesSection
 from dagster_offload.stage_spec.stage import StageSpec
-from dagster_offload.text.validation import fault_in_words
+from dagster_offload.text.validation import fault_in_words, path_of
 
 
 def with_stages(settings: Settings, **stages: StageSpec) -> Settings:
@@ -26,4 +26,4 @@ def with_stages(settings: Settings, **stages: StageSpec) -> Settings:
 
 
 def _place(fault: Mapping[str, Any]) -> str:
-    return ".".join(map(str, (*fault["loc"], *fault.get("ctx", {}).get("path", ()))))
+    return ".".join(map(str, path_of(fault)))

@@ -4,6 +4,7 @@ The document there is found by the checksum of its file (SHA-256, or MD5 of rele
 request can be repeated: names are looked up before they are created, and a note that is there is not added again.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +16,29 @@ from dagster_offload.settings.sections.unset import needed
 from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
 from dagster_offload.sinks.http_server import HttpServer
 from dagster_offload.sinks.message import Message
-from dagster_offload.sinks.paperless_plan import Changes, Present, changes, wanted_of
+from dagster_offload.sinks.paperless_plan import Changes, Hidden, Present, changes, wanted_of
 
 API_VERSION = 9
 MAX_PAGES = 100  # of a list; each has at most 100 entries
 # The types of new custom fields, by the type of their column.
 _DATA_TYPES = {"number": "float", "integer": "integer", "boolean": "boolean", "date": "date"}
+# The text of a document may be longer than an answer may be, and no part of it is read.
+_SHORT = {"truncate_content": "true"}
 _LISTS = {"correspondent": "correspondents", "document_type": "document_types"}
 
+_ONE_ENTRY = re.compile(r"[a-z_]+/\d+/")  # the path of a document that was found, or of a name
+
 Flatten = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+class _NoAccess(SinkFault):
+    """Paperless does not let this user do that with one entry: it belongs to another user, or it was just deleted."""
+
+    def __init__(self, status: int, path: str) -> None:
+        super().__init__(
+            Blame.REFUSED,
+            f"HTTP {status} at /api/{path}: check whether the token's user may see and change the document",
+        )
 
 
 class Paperless:
@@ -56,13 +71,13 @@ class Paperless:
 
     def _send(self, message: Message) -> Mapping[str, Any]:
         number = self._find(message)
-        document = self._get(f"documents/{number}/")
+        document = self._get(f"documents/{number}/", **_SHORT)
         fields = self._custom_fields()
         wanted = wanted_of(self._flatten(message.record), self._settings)
         decided = changes(wanted, self._present(document, fields), message.written, overwrite=self._settings.overwrite)
         body = self._body(decided, document, fields)
         if body:
-            self._request("PATCH", f"documents/{number}/", json=body)
+            self._request("PATCH", f"documents/{number}/", params=_SHORT, json=body)
         if decided.note is not None:
             self._add_note(number, decided.note, message.written.get("note"))
         return decided.written
@@ -70,7 +85,7 @@ class Paperless:
     def test(self, message: Message) -> str:
         """Check the address and the token, and change nothing. Raises `SinkFault`."""
         with _known_form():
-            count = int(self._get("documents/", page_size=1)["count"])
+            count = int(self._get("documents/", page_size=1, **_SHORT)["count"])
             fields = self._custom_fields()
         missing = [name for name in self._settings.custom_fields if name not in fields]
         notes = f"; custom fields to be created: {', '.join(missing)}" if missing else ""
@@ -84,7 +99,7 @@ class Paperless:
         if self._settings.match == "path":
             return self._find_by_path(message.document)
         for digest in self._digests(message):
-            found = self._get("documents/", checksum__iexact=digest, page_size=2)["results"]
+            found = self._get("documents/", checksum__iexact=digest, page_size=2, **_SHORT)["results"]
             if found:
                 return int(found[0]["id"])
         raise SinkFault(
@@ -100,7 +115,7 @@ class Paperless:
 
     def _find_by_path(self, document: str) -> int:
         name = document.rpartition("/")[2]
-        found = self._get("documents/", original_filename__iexact=name, page_size=100)["results"]
+        found = self._get("documents/", original_filename__iexact=name, page_size=100, **_SHORT)["results"]
         if len(found) > 1:
             found = [each for each in found if self._has_path(each["id"], document)]
         if len(found) != 1:
@@ -117,12 +132,16 @@ class Paperless:
 
     def _present(self, document: Mapping[str, Any], fields: Mapping[str, dict[str, Any]]) -> Present:
         names = {field["id"]: field for field in fields.values()}
+        named = {
+            key: None if document[key] is None else self._name(endpoint, document[key])
+            for key, endpoint in _LISTS.items()
+        }
         return Present(
             title=document["title"],
             created=document["created"],
-            correspondent=self._name("correspondents", document["correspondent"]),
-            document_type=self._name("document_types", document["document_type"]),
-            tags=tuple(name for number in document["tags"] if (name := self._name("tags", number)) is not None),
+            correspondent=named["correspondent"],
+            document_type=named["document_type"],
+            tags=tuple(self._name("tags", number) for number in document["tags"]),
             custom_fields={
                 names[entry["field"]]["name"]: _value_in(names[entry["field"]], entry["value"])
                 for entry in document.get("custom_fields", ())
@@ -159,11 +178,16 @@ class Paperless:
             return {"field": field["id"], "value": untouched[field["id"]]}
         return {"field": field["id"], "value": _value_for(field, value)}
 
-    def _name(self, endpoint: str, number: int | None) -> str | None:
-        return None if number is None else str(self._get(f"{endpoint}/{number}/")["name"])
+    def _name(self, endpoint: str, number: int) -> str | Hidden:
+        try:
+            return str(self._get(f"{endpoint}/{number}/")["name"])
+        except _NoAccess:
+            return Hidden(number)
 
-    def _number(self, endpoint: str, name: str) -> int:
+    def _number(self, endpoint: str, name: str | Hidden) -> int:
         """The number of a correspondent, a type or a tag, which is created if it is missing."""
+        if isinstance(name, Hidden):
+            return name.number
         found = self._get(f"{endpoint}/", name__iexact=name)["results"]
         if not found:
             self._refuse_to_create(f"{endpoint.removesuffix('s').replace('_', ' ')} of that name")
@@ -201,6 +225,8 @@ class Paperless:
 
     def _request(self, method: str, path: str, **options: Any) -> Any:
         response = self._server.request(method, self._api + path, **options)
+        if response.status_code in (403, 404) and _ONE_ENTRY.match(path):
+            raise _NoAccess(response.status_code, path)
         check_answer(response, f" at /api/{path}")
         try:
             return response.json() if response.content else None

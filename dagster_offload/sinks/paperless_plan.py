@@ -29,14 +29,21 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Hidden:
+    """A name that belongs to another user of Paperless: this sink sees its number only. A person has set it."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Present:
     """A document in Paperless as it is now. `custom_fields` are those that it has, by name; a value may be None."""
 
     title: str
     created: str
-    correspondent: str | None
-    document_type: str | None
-    tags: tuple[str, ...]
+    correspondent: str | Hidden | None
+    document_type: str | Hidden | None
+    tags: tuple[str | Hidden, ...]
     custom_fields: Mapping[str, Any]
     added: str
     file_name: str
@@ -119,8 +126,8 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _tags(
-    wanted: Sequence[str], present: Sequence[str], written: Sequence[str], *, overwrite: bool
-) -> tuple[list[str], list[str]]:
+    wanted: Sequence[str], present: Sequence[str | Hidden], written: Sequence[str], *, overwrite: bool
+) -> tuple[list[str | Hidden], list[str]]:
     """All tags of the document, and those of them that are ours. Tags of a person stay, also with `overwrite`."""
     stale = {name for name in written if name not in wanted}
     kept = [name for name in present if name not in stale]

@@ -22,7 +22,7 @@ class Webhook:
     """Posts records to one address."""
 
     def __init__(self, url: str, secret: str | None, token: str | None, timeout: float) -> None:
-        """`secret`: the key of the signature; None = not signed. Raises `SettingsError` for one that is not base64."""
+        """`secret`: the key of the signature; None = not signed. Raises `SettingsError` for a wrong one."""
         self._url = url
         self._key = None if secret is None else signing_key(secret)
         headers = {"content-type": "application/json"}
@@ -52,13 +52,15 @@ class Webhook:
 
 
 def signing_key(secret: str) -> bytes:
-    """The bytes of a secret: `whsec_` and base64, or the text itself. Raises `SettingsError`."""
-    if not secret.startswith(_PREFIX):
-        return secret.encode()
+    """The bytes of a secret: `whsec_` and base64, or the text itself. Raises `SettingsError`, also for an empty one."""
     try:
-        return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+        is_base64 = secret.startswith(_PREFIX)
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True) if is_base64 else secret.encode()
     except binascii.Error:
         raise SettingsError(f"a webhook's secret that begins with {_PREFIX} must be base64 after it") from None
+    if not key:
+        raise SettingsError("a webhook's secret is empty: everyone could sign with it. Set it, or remove it")
+    return key
 
 
 def signature(key: bytes, identifier: str, timestamp: str, body: bytes) -> str:

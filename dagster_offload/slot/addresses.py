@@ -23,7 +23,7 @@ def auth_headers(slot: SlotConfig) -> dict[str, str]:
     Raises `SettingsError` for a token that is not allowed in a header.
     """
     key = (slot.api_key or "").strip()  # keys read from files end in a newline
-    if not (key.isascii() and key.isprintable()):
+    if not is_allowed_in_header(key):
         raise SettingsError(f"{slot.setting('api_key')} contains characters that are not allowed in an HTTP header")
     if key:
         return {"authorization": f"Bearer {key}"}
@@ -31,6 +31,11 @@ def auth_headers(slot: SlotConfig) -> dict[str, str]:
     if parts.username is None:
         return {}
     return {"authorization": basic(unquote(parts.username), unquote(parts.password or ""))}
+
+
+def is_allowed_in_header(text: str) -> bool:
+    """Whether an HTTP header can have this value: ASCII, without control characters."""
+    return text.isascii() and text.isprintable()
 
 
 def basic(user: str, password: str) -> str:

@@ -49,6 +49,11 @@ def several_faults(faults: Iterable[tuple[tuple[int | str, ...], str]]) -> Valid
     return ValidationError.from_exception_data("faults", details)
 
 
+def path_of(fault: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """The keys that lead to a fault, an entry of `ValidationError.errors()`. Those that our own validators add come last."""
+    return (*fault["loc"], *fault.get("ctx", {}).get("path", ()))
+
+
 def fault_in_words(fault: Mapping[str, Any]) -> str:
     """The message of a fault, an entry of `ValidationError.errors()`. Faults of our own validators have their own words."""
     words = _WORDS.get(fault["type"])

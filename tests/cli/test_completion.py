@@ -1,10 +1,12 @@
 """Completion by the shell: of documents and stages, and its installation."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import click
+import psycopg
 import pytest
 from click.shell_completion import ShellComplete
 
@@ -32,6 +34,13 @@ def test_stages_are_completed(call: Call) -> None:
 
 def test_without_a_running_postgres_nothing_is_completed_and_nothing_starts(library: Path) -> None:
     assert completed("explain", "let") == []
+
+
+def test_the_tab_key_creates_and_migrates_no_ledger(library: Path, empty_url: str) -> None:
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    assert completed("explain", "let") == []
+    with psycopg.connect(empty_url) as connection:
+        assert connection.execute("select from pg_namespace where nspname = 'offload'").fetchall() == []
 
 
 def test_commands_are_completed() -> None:

@@ -83,7 +83,7 @@ def test_a_key_is_read_from_a_file(tmp_path: Path) -> None:
 def test_a_key_file_that_cannot_be_read_names_its_variable(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"OFFLOAD_DEEP_API_KEY_FILE: .*missing cannot be read: No such file"):
         load_settings(deep_url="http://h:1", deep_model="m", deep_api_key_file=tmp_path / "missing")
-    with pytest.raises(SettingsError, match="both set: unset one"):
+    with pytest.raises(SettingsError, match="both set: remove one"):
         load_settings(deep_url="http://h:1", deep_model="m", deep_api_key="k", deep_api_key_file=tmp_path / "missing")
 
 

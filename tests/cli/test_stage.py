@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,31 @@ def test_a_try_takes_the_name_of_a_document_and_refuses_a_folder(call: Call, own
     assert unknown.exit_code == 2
     assert "no such document: minuets.md" in unknown.output
     assert "Did you mean minutes.md?" in unknown.output
+
+
+def test_a_try_refuses_a_file_that_cannot_be_read_with_its_reason(call: Call, own: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    refused = call("stage", "try", "price", str(tmp_path / "pipe.txt"))
+    assert refused.exit_code == 2
+    assert f"{tmp_path / 'pipe.txt'}: not a regular file, but a pipe" in refused.output
+
+
+@pytest.mark.parametrize("options", [(), ("--stored",)])
+def test_a_check_finds_documents_by_any_spelling_of_their_key_and_refuses_unknown_ones(
+    call: Call, own: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (own / unicodedata.normalize("NFC", "übersicht.txt")).write_text("Decided: buy a printer for 300 euros.")
+    call("scan")
+    call("drain")
+    file = tmp_path / "expected.jsonl"
+    spelled = [unicodedata.normalize("NFD", "übersicht.txt"), str(own / "minutes.md")]
+    file.write_text("\n".join(json.dumps({"document": name, "amount": 300}) for name in spelled))
+    checked = call("stage", "check", "price", "--expected", str(file), "--json", *options)
+    assert (checked.exit_code, json.loads(checked.stdout)["share"]) == (0, 1.0)
+    file.write_text('{"document": "minuets.md", "amount": 300}')
+    refused = call("stage", "check", "price", "--expected", str(file), "--at-least", "0.5", *options)
+    assert refused.exit_code == 2
+    assert f"{file}: no such document: minuets.md (is it in the library" in refused.output
 
 
 def test_a_try_says_if_the_condition_of_the_stage_is_not_met(call: Call, own: Path, tmp_path: Path) -> None:

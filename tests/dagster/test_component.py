@@ -54,6 +54,14 @@ def report(records: dict[str, Record]) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={name.partition(".")[0]: record.state for name, record in records.items()})
 
 
+@dg.asset(
+    partitions_def=dg.StaticPartitionsDefinition(["all"]),
+    ins={"summaries": dg.AssetIn(["papers", "summary"], partition_mapping=dg.AllPartitionMapping())},
+)
+def digest(summaries: dict[str, Summary]) -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={name.partition(".")[0]: summary.title for name, summary in summaries.items()})
+
+
 class Strict(BaseModel):
     title: int
     summary: str
@@ -73,6 +81,17 @@ def chart(backlog: dict) -> None: ...
 """
 
 BOTH = pytest.mark.parametrize("storage", ["sqlite", "postgres"])
+
+
+@pytest.mark.parametrize("documents", [["lease"], ["lease", "bill"]])
+def test_an_asset_with_other_partitions_gets_the_records_of_its_documents_by_document(
+    project: Project, documents: list[str]
+) -> None:
+    project.add("papers", *documents)
+    project.add_assets(DOWNSTREAM)
+    for job in ("papers_scan", "papers_drain"):
+        assert project.run(job).success
+    assert set(project.materialize("digest", "all")) >= set(documents)
 
 
 @BOTH

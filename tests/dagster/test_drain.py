@@ -163,10 +163,9 @@ def test_a_drain_ends_when_its_slot_becomes_unavailable_and_keeps_the_deferral(t
 
 
 def test_a_drain_in_this_process_appears_in_the_ui_and_returns_its_summary(two: Edge) -> None:
-    end = run_in_process(two.defs, two.instance, "drain", stage="classify")
-    assert end.summary["done"] == 2
-    run = two.instance.get_run_by_id(end.run_id)
-    assert run is not None
+    summary = run_in_process(two.defs, two.instance, "drain", stage="classify")
+    assert summary["done"] == 2
+    [run] = two.instance.get_runs(dg.RunsFilter(job_name="drain"))
     assert run.status is dg.DagsterRunStatus.SUCCESS
     assert (RanOn.of(run.tags) or RanOn("", "")).pid == os.getpid()
     assert run.tags[REPOSITORY_TAG] == "__repository__@dagster-offload"

@@ -117,7 +117,7 @@ def test_an_emptied_library_is_refused_until_a_person_accepts_it(edge: Edge) -> 
     with pytest.raises(ScanRefused):
         run_in_process(edge.defs, edge.instance, "scan")
     assert edge.instance.get_dynamic_partitions("documents") == ["a.txt"]
-    assert run_in_process(edge.defs, edge.instance, "scan", accept_vanished=True).summary["vanished"] == 1
+    assert run_in_process(edge.defs, edge.instance, "scan", accept_vanished=True)["vanished"] == 1
     assert edge.instance.get_dynamic_partitions("documents") == []
 
 

@@ -9,7 +9,7 @@ import pytest
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots.availability import Absence
-from dagster_offload.notify.events import GROUPED_SECONDS, NAMED, Facts, decide
+from dagster_offload.notify.events import GROUPED_SECONDS, NAMED, Facts, decide, seconds_for_others
 from dagster_offload.settings.sections.notify import NtfyChannel
 from tests.support.engine import Engine
 from tests.support.ledger import HOLD
@@ -43,18 +43,18 @@ def test_all_done_is_said_when_the_last_worker_has_ended() -> None:
 
 @pytest.mark.rule("notify-2")
 def test_the_first_failure_is_said_at_once_and_others_wait_an_hour_for_each_other() -> None:
+    assert seconds_for_others(None, is_over=False) is None
+    assert seconds_for_others(600.0, is_over=False) == GROUPED_SECONDS - 600
+    assert seconds_for_others(GROUPED_SECONDS, is_over=False) is None
     failed = replace(QUIET, left=5, is_working=True, failed=[4, 5], failures=problems(2))
     assert events(failed) == ["needs_you"]
-    soon = replace(failed, seconds_since_failures=600.0)
-    decision = decide(soon, channel())
-    assert (decision.messages, decision.are_failures_looked_at) == ([], False)
-    assert decision.seconds == GROUPED_SECONDS - 600
-    assert events(replace(failed, seconds_since_failures=GROUPED_SECONDS)) == ["needs_you"]
+    decision = decide(replace(QUIET, left=5, seconds_for_others=3000.0), channel())
+    assert (decision.messages, decision.are_failures_looked_at, decision.seconds) == ([], False, 3000.0)
 
 
 @pytest.mark.rule("notify-2")
 def test_failures_do_not_wait_for_others_when_the_work_is_over() -> None:
-    assert events(replace(QUIET, failed=[5], failures=problems(1), seconds_since_failures=1.0)) == ["needs_you"]
+    assert seconds_for_others(1.0, is_over=True) is None
 
 
 def test_many_failures_are_one_message_that_names_the_first() -> None:

@@ -3,7 +3,7 @@
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -15,25 +15,36 @@ import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from dagster_offload.notify.channel_message import ChannelMessage
 from dagster_offload.notify.mail import Mail
-from dagster_offload.notify.notice import Notice
 from dagster_offload.settings.sections.notify import EmailChannel
 from dagster_offload.sinks.faults import Blame, SinkFault
 from tests.support.ports import held_port
 
-NOTICE = Notice("key-1", "mail", "needs_you", "1 document needs you", "failed: 편지.pdf", "box", datetime.now(UTC))
+MESSAGE = ChannelMessage(
+    "key-1", "mail", "needs_you", "1 document needs you", "failed: 편지.pdf", "box", datetime.now(UTC)
+)
 
 
 class Mailbox:
-    """What the server keeps. `answer` is what it says to a recipient."""
+    """What the server keeps, and what it says to a sender and to a recipient."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
+        self.to_sender = "250 OK"
         self.answer = "250 OK"
+        self.before_the_answer: Callable[[], None] = lambda: None
+
+    async def handle_MAIL(  # noqa: N802
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        envelope.mail_from = address
+        return self.to_sender
 
     async def handle_RCPT(  # noqa: N802 - a name that aiosmtpd calls
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
+        self.before_the_answer()
         envelope.rcpt_tos.append(address)
         return self.answer
 
@@ -69,14 +80,14 @@ def mail(port: int, password: str | None = None, **changes: Any) -> Mail:
 
 def fault(channel: Mail) -> tuple[Blame, str]:
     with pytest.raises(SinkFault) as caught:
-        channel.send(NOTICE)
+        channel.send(MESSAGE)
     return caught.value.blame, caught.value.reason
 
 
 def test_a_mail_arrives_with_its_subject_its_text_and_its_key() -> None:
     mailbox = Mailbox()
     with smtp_server(mailbox) as port:
-        mail(port, sender="box@example.net").send(NOTICE)
+        mail(port, sender="box@example.net").send(MESSAGE)
     [got] = mailbox.mails
     assert got["Subject"] == "dagster-offload on box: 1 document needs you"
     assert (got["From"], got["To"]) == ("dagster-offload <box@example.net>", "me@example.org")
@@ -90,7 +101,7 @@ def test_a_wrong_password_is_a_wrong_setting_and_is_not_repeated(password: str, 
     with smtp_server(mailbox, authenticator=authenticate, auth_require_tls=False) as port:
         channel = mail(port, password, user="me")
         if arrives:
-            channel.send(NOTICE)
+            channel.send(MESSAGE)
         else:
             assert fault(channel) == (Blame.MISCONFIGURED, "SMTP 535: check its user and password")
     assert len(mailbox.mails) == arrives
@@ -99,7 +110,7 @@ def test_a_wrong_password_is_a_wrong_setting_and_is_not_repeated(password: str, 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ("550 no such user me@example.org", (Blame.REFUSED, "SMTP 550 about the recipient")),
+        ("550 no such user me@example.org", (Blame.MISCONFIGURED, "SMTP 550: check its email")),
         ("451 try later", (Blame.UNAVAILABLE, "SMTP 451")),
     ],
 )
@@ -108,6 +119,79 @@ def test_the_code_of_the_server_says_whose_fault_it_is(answer: str, expected: tu
     mailbox.answer = answer
     with smtp_server(mailbox) as port:
         assert fault(mail(port)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("530 log in first", (Blame.MISCONFIGURED, "SMTP 530: check its user and its sender")),
+        ("553 not your address", (Blame.MISCONFIGURED, "SMTP 553: check its user and its sender")),
+        ("451 try later", (Blame.UNAVAILABLE, "SMTP 451")),
+    ],
+)
+def test_a_sender_that_the_server_refuses_is_a_wrong_setting(answer: str, expected: tuple[Blame, str]) -> None:
+    mailbox = Mailbox()
+    mailbox.to_sender = answer
+    with smtp_server(mailbox) as port:
+        assert fault(mail(port)) == expected
+
+
+@pytest.mark.parametrize(
+    ("greeting", "expected"),
+    [
+        ("554 no service here", (Blame.MISCONFIGURED, "SMTP 554: check its server and its port")),
+        ("421 too busy", (Blame.UNAVAILABLE, "SMTP 421")),
+    ],
+)
+def test_a_server_that_greets_with_a_refusal_gets_nothing(greeting: str, expected: tuple[Blame, str]) -> None:
+    got: list[bytes] = []
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+
+        def refuse() -> None:
+            with listening.accept()[0] as connection:
+                connection.sendall(f"{greeting}\r\n".encode())
+                got.append(connection.recv(1024))
+
+        serving = threading.Thread(target=refuse, daemon=True)
+        serving.start()
+        assert fault(mail(listening.getsockname()[1])) == expected
+        serving.join(60)
+    assert got == [b""], "the connection was closed"
+
+
+def test_a_mail_that_is_cancelled_stays_encrypted_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions: list[str | None] = []
+    shutdown = socket.socket.shutdown
+
+    def note_the_encryption(sock: socket.socket, how: int) -> None:
+        if isinstance(sock, ssl.SSLSocket):
+            versions.append(sock.version())
+        shutdown(sock, how)
+
+    monkeypatch.setattr(socket.socket, "shutdown", note_the_encryption)
+    mailbox = Mailbox()
+    with trusted_tls(monkeypatch) as context, smtp_server(mailbox, tls_context=context) as port:
+        channel = mail(port, security="starttls", server="localhost")
+        mailbox.before_the_answer = channel.cancel
+        assert fault(channel)[0] is Blame.UNAVAILABLE
+    assert versions == ["TLSv1.3"]
+
+
+@contextmanager
+def trusted_tls(monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
+    """The encryption of a server with a certificate that this process trusts."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with authority.cert_pem.tempfile() as file:
+        monkeypatch.setenv("SSL_CERT_FILE", file)
+        yield context
+
+
+def test_a_password_that_smtp_cannot_carry_is_a_wrong_setting_and_is_not_shown() -> None:
+    with smtp_server(Mailbox(), authenticator=authenticate, auth_require_tls=False) as port:
+        blame, reason = fault(mail(port, "pässword", user="me"))
+    assert (blame, reason) == (Blame.MISCONFIGURED, "its user or password has characters beyond ASCII: change it")
 
 
 def test_starttls_is_used_and_a_server_without_it_gets_no_message() -> None:
@@ -129,13 +213,13 @@ def test_a_mail_goes_through_tls_and_a_certificate_that_nobody_trusts_is_refused
         assert (blame, "certificate" in reason) == (Blame.MISCONFIGURED, True)
         with authority.cert_pem.tempfile() as file:
             monkeypatch.setenv("SSL_CERT_FILE", file)
-            mail(port, security="starttls", server="localhost").send(NOTICE)
+            mail(port, security="starttls", server="localhost").send(MESSAGE)
     assert len(mailbox.mails) == 1
 
 
 def test_nothing_that_listens_is_an_unavailable_server() -> None:
     with held_port() as port:
-        assert fault(mail(port)) == (Blame.UNAVAILABLE, "ConnectionRefusedError")
+        assert fault(mail(port)) == (Blame.UNAVAILABLE, "connection refused")
 
 
 def test_a_server_that_sends_one_byte_at_a_time_is_left_at_the_time_limit() -> None:
@@ -167,7 +251,7 @@ def test_a_name_lookup_that_hangs_ends_at_the_time_limit(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     try:
-        assert fault(mail(25, server="mail.example", timeout=0.2)) == (Blame.UNAVAILABLE, "TimeoutError")
+        assert fault(mail(25, server="mail.example", timeout=0.2)) == (Blame.UNAVAILABLE, "no answer in time")
         assert not ended.is_set(), "the message has not waited for the lookup"
     finally:
         is_over.set()
@@ -183,5 +267,5 @@ def test_each_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> Non
 
     with smtp_server(mailbox) as port:  # at 127.0.0.1 only
         monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
-        mail(port, server="mail.example").send(NOTICE)
+        mail(port, server="mail.example").send(MESSAGE)
     assert len(mailbox.mails) == 1

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.reports import news
 from dagster_offload.service.senders import RunningSenders
 from dagster_offload.testing import ChangeTiming
 from tests.notify.conftest import Channels
@@ -65,6 +67,33 @@ def test_a_document_that_needs_you_is_notified_once_and_again_after_a_retry(
     channels.round("hook")
     last = [request.json["message"] for request in receiver.got if request.json["event"] == "needs_you"][1:]
     assert ["bad.txt" in text for text in last] == [False]
+
+
+@pytest.mark.rule("notify-2")
+def test_failures_are_not_read_while_they_wait_for_others(
+    channels: Channels, hook: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    read = news.failed_transitions
+    channels.fail("bad.txt")
+    channels.engine.extracted("left.txt")
+    channels.end_work()
+    channels.round("hook")
+    assert got(receiver) == ["needs_you"]
+    channels.fail("worse.txt")
+
+    def counted(cur: Cursor, mark: int) -> list[int]:
+        reads.append(mark)
+        return read(cur, mark)
+
+    monkeypatch.setattr(news, "failed_transitions", counted)
+    for _ in range(3):
+        channels.round("hook")
+    assert (reads, got(receiver)) == ([], ["needs_you"])
+    channels.engine.sql("update notify_channels set grouped_at = grouped_at - interval '1 hour'")
+    channels.round("hook")
+    assert (len(reads), got(receiver)) == (1, ["needs_you", "needs_you"])
+    assert "worse.txt" in receiver.got[1].json["message"]
 
 
 @pytest.mark.rule("notify-1")

@@ -110,3 +110,29 @@ def test_a_sink_that_cannot_be_built_says_why(tmp_path: Path, keys: str, message
     with pytest.raises(SettingsError) as caught:
         build(loaded, "p")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "message"),
+    [
+        ("token", "", "token_file: {file} is empty"),
+        ("token", " \n", "token_file: {file} is empty"),
+        ("token", "sécret", "on_record.p.token contains characters that are not allowed in an HTTP header"),
+        ("token", "two\nlines", "on_record.p.token contains characters that are not allowed in an HTTP header"),
+        ("secret", "", "secret_file: {file} is empty"),
+        ("secret", "whsec_", "a webhook's secret is empty"),
+    ],
+)
+def test_a_file_without_a_usable_secret_is_refused(tmp_path: Path, key: str, content: str, message: str) -> None:
+    (file := tmp_path / "key").write_text(content, encoding="utf-8")
+    loaded = load_settings(config=write(tmp_path, f"on_record:\n  p: {{webhook: 'http://p', {key}_file: {file}}}\n"))
+    with pytest.raises(SettingsError) as caught:
+        build(loaded, "p")
+    assert message.format(file=file) in str(caught.value)
+    assert "sécret" not in str(caught.value)
+
+
+def test_a_file_that_begins_with_the_mark_of_windows_editors_holds_the_secret_after_it(tmp_path: Path) -> None:
+    (file := tmp_path / "key").write_text("\ufeffsecret-1\r\n", encoding="utf-8")
+    loaded = load_settings(config=write(tmp_path, f"on_record:\n  p: {{webhook: 'http://p', token_file: {file}}}\n"))
+    assert secret_of("on_record.p", loaded.sinks["p"], "token") == "secret-1"

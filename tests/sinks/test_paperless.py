@@ -9,6 +9,7 @@ import pytest
 
 from dagster_offload.settings.sections.sinks import PaperlessSettings
 from dagster_offload.sinks.faults import Blame, SinkFault
+from dagster_offload.sinks.http_server import MAX_ANSWER_BYTES
 from dagster_offload.sinks.message import Message, sample
 from dagster_offload.sinks.paperless import Paperless
 from tests.sinks.conftest import Sinks
@@ -138,6 +139,42 @@ def test_custom_fields_of_each_type_get_values_in_their_form(
     with pytest.raises(SinkFault, match="has no choice") as caught:
         client(address, library, custom_fields=fields).send(message(RECORD | {"category": "letter"}, written))
     assert caught.value.blame is Blame.REFUSED
+
+
+@pytest.mark.rule("sink-6")
+def test_names_of_another_user_stay_and_hold_up_no_record(
+    paperless: FakePaperless, address: str, library: Path
+) -> None:
+    theirs, secret = paperless.name("correspondents", "My landlord"), paperless.name("tags", "secret")
+    paperless.add(2, "bill.pdf", SHA, correspondent=theirs, tags=[secret])
+    paperless.hidden |= {("correspondents", theirs), ("tags", secret)}
+    written = client(address, library, **FIELDS).send(message())
+    now = paperless.documents[2]
+    assert (now["title"], now["correspondent"]) == ("Heating bill", theirs)
+    assert paperless.named("tags", now["tags"]) == ["secret", "heating", "oil"]
+    assert (written["tags"], "correspondent" in written) == (["heating", "oil"], False)
+    paperless.writes.clear()
+    client(address, library, **FIELDS).send(message(written=written))
+    assert paperless.writes == []
+
+
+def test_a_document_that_this_user_may_not_change_is_refused_and_holds_up_no_other(
+    paperless: FakePaperless, address: str, library: Path
+) -> None:
+    paperless.add(2, "bill.pdf", SHA)
+    paperless.read_only.add(2)
+    with pytest.raises(SinkFault, match="HTTP 403 at /api/documents/2/: check whether the token's user may") as caught:
+        client(address, library).send(message())
+    assert caught.value.blame is Blame.REFUSED
+
+
+@pytest.mark.parametrize("settings", [{}, {"match": "path"}])
+def test_a_document_with_a_very_long_text_is_sent_as_any_other(
+    paperless: FakePaperless, address: str, library: Path, settings: dict[str, str]
+) -> None:
+    paperless.add(2, "bill.pdf", SHA, content="x" * (MAX_ANSWER_BYTES + 1))
+    client(address, library, **settings).send(message())
+    assert paperless.documents[2]["title"] == "Heating bill"
 
 
 def test_a_document_is_found_by_its_file_name_if_that_is_asked_for(

@@ -13,7 +13,7 @@ from dagster_offload.ledger.work import corrections
 from dagster_offload.ledger.work.corrections import NewValue
 from dagster_offload.sinks.build import build
 from dagster_offload.sinks.planning import plan, register
-from dagster_offload.sinks.sender import only_sender, send_due
+from dagster_offload.sinks.sender import only_sender, send_due, sending_to
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.testing import ChangeTiming
 from tests.sinks.conftest import Sinks
@@ -257,3 +257,19 @@ def test_a_command_that_sends_ends_if_postgres_stays_unavailable(change_timing: 
         only_sender(ledger, "hook"),
     ):
         pytest.fail("nothing may be sent without the lock")
+
+
+@pytest.mark.parametrize("failure", [LedgerUnavailable("Postgres was restarted"), None])
+def test_a_lost_connection_replaces_neither_the_error_nor_the_result_of_a_sender(
+    sinks: Sinks, failure: LedgerUnavailable | None
+) -> None:
+    ledger, caught = sinks.engine.ledger, None
+    try:
+        with ledger.connect() as connection, sending_to(connection, ledger.schema, "hook") as is_only_sender:
+            assert is_only_sender
+            sinks.engine.sql(f"select pg_terminate_backend({connection.info.backend_pid}, 60000)")
+            if failure is not None:
+                raise failure
+    except LedgerUnavailable as error:
+        caught = error
+    assert caught is failure

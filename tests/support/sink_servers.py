@@ -96,6 +96,8 @@ class FakePaperless:
     custom_fields: dict[int, dict[str, Any]] = field(default_factory=dict)
     notes: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     writes: list[tuple[str, str]] = field(default_factory=list)
+    hidden: set[tuple[str, int]] = field(default_factory=set)  # names of another user: ("tags", 5)
+    read_only: set[int] = field(default_factory=set)  # documents of another user that this one may see
 
     def add(self, number: int, file_name: str, checksum: str, **fields: Any) -> dict[str, Any]:
         """A document that Paperless has taken in: named after its file, dated with the day on which it was added."""
@@ -111,6 +113,7 @@ class FakePaperless:
             "tags": [],
             "custom_fields": [],
             "original_file_name": name,
+            "content": "the text of the document",
         }
         self.documents[number] = document | fields | {"checksum": checksum}
         return self.documents[number]
@@ -142,7 +145,7 @@ class FakePaperless:
         if found := re.fullmatch(r"/api/documents/(\d+)/(metadata/)?", request.path):
             return self._document(int(found[1]), request)
         if request.path == "/api/documents/":
-            return 200, _page(self._search(request.query))
+            return 200, _page([_shown(each, request.query) for each in self._search(request.query)])
         if request.path == "/api/custom_fields/":
             return self._custom_fields(request)
         if found := re.fullmatch(r"/api/(correspondents|document_types|tags)/(?:(\d+)/)?", request.path):
@@ -155,12 +158,14 @@ class FakePaperless:
         document = self.documents[number]
         if request.path.endswith("/metadata/"):
             return 200, {"media_filename": self.paths[number]}
+        if request.method == "PATCH" and number in self.read_only:
+            return 403, {"detail": "You do not have permission to perform this action."}
         if request.method == "PATCH":
             unknown = request.json.keys() - document.keys()
             if unknown:
                 return 400, {name: ["unknown"] for name in unknown}
             document |= request.json
-        return 200, {name: value for name, value in document.items() if name != "checksum"}
+        return 200, _shown(document, request.query)
 
     def _search(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         found = list(self.documents.values())
@@ -180,7 +185,7 @@ class FakePaperless:
 
     def _names(self, endpoint: str, number: str | None, request: Request) -> Answer:
         if number is not None:
-            name = self.names[endpoint].get(int(number))
+            name = None if (endpoint, int(number)) in self.hidden else self.names[endpoint].get(int(number))
             return (404, None) if name is None else (200, {"id": int(number), "name": name})
         if request.method == "POST":
             name = request.json["name"]
@@ -196,6 +201,12 @@ class FakePaperless:
         if request.method == "DELETE":
             self.notes[number] = [note for note in notes if note["id"] != int(request.query["id"])]
         return 200, self.notes[number]
+
+
+def _shown(document: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+    """A document as an answer has it. The checksum is not in it."""
+    content = document["content"][: 550 if query.get("truncate_content") == "true" else None]
+    return {name: value for name, value in document.items() if name != "checksum"} | {"content": content}
 
 
 def _page(entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from dagster_offload.settings import Settings
 from dagster_offload.settings.faults import shown_value, unknown_key
 from dagster_offload.settings.leaves import keys_below
 from dagster_offload.settings.sources import REFERENCE
-from dagster_offload.text.validation import fault_in_words
+from dagster_offload.text.validation import fault_in_words, path_of
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
 TEMPLATE = "{{"
@@ -97,14 +97,9 @@ def _walk(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield from _walk(each, (*path, key))
 
 
-def _path_of(fault: Mapping[str, Any]) -> Path:
-    # A validator that knows a deeper place names the rest of the path to it.
-    return (*fault["loc"], *fault.get("ctx", {}).get("path", ()))
-
-
 def _is_checked_later(fault: Mapping[str, Any], value: Any) -> bool:
     """Whether the fault is that of a template, or of the name of a schema's file."""
-    match _path_of(fault):
+    match path_of(fault):
         case ("stages", stage, "schema"):
             return isinstance(value["stages"][stage].get("schema"), str)
         case _:
@@ -112,7 +107,7 @@ def _is_checked_later(fault: Mapping[str, Any], value: Any) -> bool:
 
 
 def _error_of(fault: Mapping[str, Any], value: Any) -> InitErrorDetails:
-    path = _path_of(fault)
+    path = path_of(fault)
     if fault["type"] == "extra_forbidden":
         known = [key for key in keys_below(tuple(map(str, path[:-1]))) if key not in ONLY_UP]
         return _error(path, unknown_key(path, [*known, "name"] if len(path) == 1 else known))

@@ -1,7 +1,6 @@
 """Run a job in the calling process, without a daemon. The CLI's `scan` and `drain` do this."""
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -9,14 +8,6 @@ import dagster as dg
 from dagster_offload.defs.names import LAUNCHED_BY_TAG, LOCATION, REPOSITORY_TAG, TERMINAL
 from dagster_offload.defs.runs import run_tags
 from dagster_offload.errors import OffloadError
-
-
-@dataclass(frozen=True)
-class JobEnd:
-    """A finished run and its step's summary (documents by outcome)."""
-
-    run_id: str
-    summary: dict[str, Any]
 
 
 def run_in_process(
@@ -27,11 +18,11 @@ def run_in_process(
     log_level: str = "ERROR",
     launched_by: str = TERMINAL,
     **config: Any,
-) -> JobEnd:
+) -> dict[str, Any]:
     """Run the job `scan` or `drain` in this process. The UI shows its run and events like any other.
 
-    Raises the `OffloadError` that failed the step, or `dg.Failure` for any other failure. stderr shows Dagster's log
-    lines from `log_level` upwards; the run keeps all of them.
+    Returns the summary of its step: documents by outcome. Raises the `OffloadError` that failed the step, or `dg.Failure` for
+    any other failure. stderr shows Dagster's log lines from `log_level` upwards; the run keeps all of them.
     """
     job = definitions.resolve_job_def(job_name)
     (step,) = (node.name for node in job.nodes)
@@ -53,5 +44,5 @@ def run_in_process(
         if isinstance(failure.__cause__, OffloadError):
             raise failure.__cause__ from failure
         raise
-    summary = result.output_for_node(step)
-    return JobEnd(run_id=result.run_id, summary=summary)
+    summary: dict[str, Any] = result.output_for_node(step)
+    return summary

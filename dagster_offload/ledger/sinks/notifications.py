@@ -31,7 +31,7 @@ class Marks:
 
 
 @dataclass(frozen=True)
-class Notification:
+class DueNotification:
     """A message that is due. `key` is the same at each attempt; `attempts` counts refusals, `waits` other failures."""
 
     notification_id: int
@@ -108,7 +108,7 @@ def add(cur: Cursor, channel: str, event: str, key: str, title: str, message: st
     )
 
 
-def next_due(cur: Cursor, channel: str) -> Notification | None:
+def next_due(cur: Cursor, channel: str) -> DueNotification | None:
     """The oldest message of a channel, if it is due. Messages that are too old are given up."""
     cur.execute(
         "update notifications set state = 'dead', changed_at = clock_timestamp(), "
@@ -124,7 +124,7 @@ def next_due(cur: Cursor, channel: str) -> Notification | None:
     ).fetchone()
     if row is None or not row.pop("is_due"):
         return None
-    return Notification(**row)
+    return DueNotification(**row)
 
 
 def seconds_to_next(cur: Cursor, channel: str) -> float | None:

@@ -12,8 +12,10 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretS
 from pydantic_core import PydanticCustomError
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.settings.sections.secrets import secret_from
 from dagster_offload.settings.sections.section import Section
 from dagster_offload.settings.sections.unset import Unset, needed
+from dagster_offload.slot.addresses import is_allowed_in_header
 from dagster_offload.text.suggestions import nearest
 
 SECTION = "on_record"
@@ -184,13 +186,10 @@ def secret_of(section: str, settings: Section, key: str) -> str | None:
     """
     given: SecretStr | None = needed(getattr(settings, key))
     file: Path | None = getattr(settings, f"{key}_file")
-    if file is None:
-        return None if given is None else given.get_secret_value()
     where = f"{section}.{key}"
-    if given is not None:
-        raise SettingsError(f"{where} and {where}_file are both set: remove one")
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"{where}_file: {file} cannot be read: {reason}") from None
+    found = secret_from(given, file, where, f"{where}_file")
+    if found == "":
+        raise SettingsError(f"{where}_file: {file} is empty" if file else f"{where} is empty: set it, or remove it")
+    if key == "token" and found is not None and not is_allowed_in_header(found):
+        raise SettingsError(f"{where} contains characters that are not allowed in an HTTP header")
+    return found

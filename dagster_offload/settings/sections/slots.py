@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, field_validator, model_validator
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.settings.sections.secrets import secret_from
 from dagster_offload.settings.sections.section import Section
 from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, variable
 from dagster_offload.slot.hours import parse_hours
@@ -176,7 +177,9 @@ class SlotSettings(Section):
             name=name,
             url=self.url,
             model=self.model,
-            api_key=self._key(name),
+            api_key=secret_from(
+                self.api_key, self.api_key_file, variable(name, "api_key"), variable(name, "api_key_file")
+            ),
             ca_file=None if self.ca_file is None else str(self.ca_file),
             extra_body={} if self.extra_body is None else json.loads(self.extra_body.get_secret_value()),
             hours=None if self.hours is None else parse_hours(self.hours),
@@ -185,18 +188,6 @@ class SlotSettings(Section):
                 exclude={"url", "model", "api_key", "api_key_file", "ca_file", "extra_body", "hours", "wake"}
             ),
         )
-
-    def _key(self, slot: str) -> str | None:
-        if self.api_key_file is None:
-            return None if self.api_key is None else self.api_key.get_secret_value()
-        setting = variable(slot, "api_key_file")
-        if self.api_key is not None:
-            raise SettingsError(f"{variable(slot, 'api_key')} and {setting} are both set: unset one")
-        try:
-            return self.api_key_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise SettingsError(f"{setting}: {self.api_key_file} cannot be read: {reason}") from None
 
 
 class DrainSlotSettings(SlotSettings):

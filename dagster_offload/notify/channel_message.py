@@ -5,13 +5,13 @@ import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dagster_offload.ledger.sinks.notifications import Notification
+from dagster_offload.ledger.sinks.notifications import DueNotification
 
 SAMPLE = "sample"
 
 
 @dataclass(frozen=True)
-class Notice:
+class ChannelMessage:
     """One message for one channel. `key` is the same at each attempt, so a receiver can recognize a repetition.
 
     `at` is when the event was seen. `event` is done, needs_you, misconfigured, away, or `sample` for `notify test`.
@@ -32,7 +32,7 @@ class Notice:
 
     @property
     def body(self) -> bytes:
-        """The JSON that commands read and webhooks get: the same bytes at each attempt."""
+        """The JSON that commands read and webhooks get: the same bytes at each attempt on one machine."""
         content = {
             "event": self.event,
             "idempotency_key": self.key,
@@ -45,13 +45,12 @@ class Notice:
         return json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
 
 
-def notice_of(channel: str, notification: Notification) -> Notice:
-    """The notice of a stored message."""
-    n = notification
-    return Notice(n.key, channel, n.event, n.title, n.message, socket.gethostname(), n.created_at)
+def message_of(channel: str, due: DueNotification) -> ChannelMessage:
+    """The message of a notification that is due."""
+    return ChannelMessage(due.key, channel, due.event, due.title, due.message, socket.gethostname(), due.created_at)
 
 
-def sample(channel: str) -> Notice:
-    """A notice that shows a receiver the form of the real ones."""
+def sample(channel: str) -> ChannelMessage:
+    """A message that shows a receiver the form of the real ones."""
     message = "This is a test of dagster-offload. Real messages look like this one."
-    return Notice(SAMPLE, channel, SAMPLE, "a test", message, socket.gethostname(), datetime.now(UTC))
+    return ChannelMessage(SAMPLE, channel, SAMPLE, "a test", message, socket.gethostname(), datetime.now(UTC))
