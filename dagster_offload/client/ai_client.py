@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from dagster_offload.client.faults import retry_after_of, router_reason, text_of
-from dagster_offload.client.transport import Http, call_timeout
+from dagster_offload.client.transport import Http, HttpAnswer, call_timeout
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.slot.addresses import auth_headers, endpoint
 from dagster_offload.slot.chat import matches_expected, read_answer, request_body, token_limit_in, with_extra
@@ -105,6 +105,7 @@ class AIClient:
             tried = known.copy() if tried is known else tried
             tried.note(feature, variant, Finding.REFUSED)
         if not response.is_success:
+            assert isinstance(response, httpx.Response)  # noqa: S101 - for the type checker: a refusal is one
             # Not raise_for_status: its message contains the URL, which may contain a password.
             message = f"the {slot.name} slot answered HTTP {response.status_code}"
             raise httpx.HTTPStatusError(message, request=response.request, response=response)
@@ -124,7 +125,7 @@ class AIClient:
             self._dialects[slot.name] = Dialects()
         return self._dialects[slot.name]
 
-    async def _post(self, slot: SlotConfig, body: dict[str, Any], read_seconds: float) -> httpx.Response:
+    async def _post(self, slot: SlotConfig, body: dict[str, Any], read_seconds: float) -> HttpAnswer:
         """One POST and its complete answer. `read_seconds` limits each wait for bytes, and the total time."""
         timeout = call_timeout(slot, read_seconds)
         try:

@@ -16,7 +16,7 @@ import httpx
 
 from dagster_offload import timing
 from dagster_offload.client.connections import UnsolicitedAnswer
-from dagster_offload.client.transport import corrected_error
+from dagster_offload.client.transport import HttpAnswer, corrected_error
 from dagster_offload.errors import CutAnswer, MalformedAnswer, SlotFrozen, StageDeferred, WrongModel
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import shown_names
@@ -195,7 +195,7 @@ def _reason_in(response: httpx.Response) -> str | None:
     return None if response.is_success else router_reason_in(text_of(response))
 
 
-def text_of(response: httpx.Response) -> str:
+def text_of(response: HttpAnswer) -> str:
     """The body decoded as UTF-8, like all JSON. `response.text` uses the header, and some codecs (`undefined`) raise."""
     return response.content.decode(errors="replace")
 

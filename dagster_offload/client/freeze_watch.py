@@ -50,22 +50,29 @@ class FreezeWatch:
             await asyncio.gather(self._watcher, return_exceptions=True)
 
     async def beside(self, call: Coroutine[Any, Any, T]) -> T:
-        """Await a call under watch. Raises `SlotFrozen` if the watch ended it."""
-        task = asyncio.create_task(call)
+        """Await a call under watch. Raises `SlotFrozen` if the watch ended it.
+
+        The call is a part of the caller's task: a task of its own would cost each call another turn of the event loop. As in
+        `asyncio.timeout`, the watch takes its cancellation back, and one from elsewhere goes before it.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
+        cancelled_before = task.cancelling()
         self._open.add(task)
         try:
-            return await task
+            return await call
         except asyncio.CancelledError:
-            if task in self._ended:
+            if task in self._ended and task.cancelling() == cancelled_before + 1:
                 seconds = SILENT_PROBES * self._every_seconds
                 raise SlotFrozen(
                     f"no answer to {SILENT_PROBES} probes over {seconds:g} s during an open call"
                 ) from None
-            task.cancel()
             raise
         finally:
             self._open.discard(task)
-            self._ended.discard(task)
+            if task in self._ended:
+                self._ended.discard(task)
+                task.uncancel()
 
     async def _watch(self) -> None:
         silent, has_probed = 0, False

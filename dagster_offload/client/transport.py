@@ -1,6 +1,6 @@
 """The sockets under every call to a slot: keep-alive that detects a vanished host, proxies, and accurate errors.
 
-Requests go through aiohttp; answers and errors are httpx's. `ai_client.py` decides what is sent and what an answer means.
+Requests go through aiohttp; refusals and errors are httpx's. `ai_client.py` decides what is sent and what an answer means.
 """
 
 import asyncio
@@ -8,8 +8,9 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import aiohttp
 import httpx
@@ -44,12 +45,26 @@ PACKED_PIECE_BYTES = 16_384
 NAME_LOOKUP_SECONDS = 6.0
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A complete answer with a 2xx status; the names of its headers are found in any case. httpx's own `Response`, which is
+    needed for errors only, takes as long to build as the answer's JSON takes to read."""
+
+    is_success: ClassVar[bool] = True
+    status_code: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+HttpAnswer = Accepted | httpx.Response
+
+
 class Sender(Protocol):
     """Sends requests to one server, over its own connections."""
 
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, timeout: httpx.Timeout
-    ) -> httpx.Response:
+    ) -> HttpAnswer:
         """Send one request and read its complete answer. Raises what `Http.exchange` raises."""
 
     async def aclose(self) -> None:
@@ -75,8 +90,8 @@ class Http:
 
     async def exchange(
         self, method: str, url: str, headers: Mapping[str, str], timeout: httpx.Timeout, json: Any = None
-    ) -> httpx.Response:
-        """Send one request and read its complete answer. The answer has its `request` unless its status is 2xx.
+    ) -> HttpAnswer:
+        """Send one request and read its complete answer: httpx's `Response` with its `request`, unless its status is 2xx.
 
         Redirects are returned, not followed: a redirected POST loses its body or goes to a host that is not configured.
         Raises `CutAnswer` for a body over 16 MB, and httpx's errors of transport and decoding.
@@ -118,7 +133,7 @@ class AiohttpSender:
 
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, timeout: httpx.Timeout
-    ) -> httpx.Response:
+    ) -> HttpAnswer:
         """Send one request and read its complete answer."""
         if self._session is None:
             self._session = _open_session(self._context, is_fresh=self._is_fresh)
@@ -134,14 +149,15 @@ class AiohttpSender:
                 auto_decompress=False,
                 **self._proxy,
             ) as answer:
-                is_refused = not 200 <= answer.status < 300
-                request = httpx.Request(method, url, headers=headers, content=content) if is_refused else None
+                body = await _body_of(answer)
+                if 200 <= answer.status < 300:
+                    return Accepted(answer.status, answer.headers, body)
                 return httpx.Response(
                     answer.status,
                     # The body is decompressed and complete, so headers about its encoding no longer apply.
                     headers=[each for each in answer.raw_headers if each[0].lower() not in _PACKING_HEADERS],
-                    content=await _body_of(answer),
-                    request=request,
+                    content=body,
+                    request=httpx.Request(method, url, headers=headers, content=content),
                 )
 
     async def aclose(self) -> None:
@@ -243,7 +259,7 @@ def _open_session(context: ssl.SSLContext | None, *, is_fresh: bool) -> aiohttp.
 _sender: Callable[..., Sender] = AiohttpSender
 
 
-async def get(http: Http, slot: SlotConfig, path: str, seconds: float) -> httpx.Response:
+async def get(http: Http, slot: SlotConfig, path: str, seconds: float) -> HttpAnswer:
     """One GET request to a slot's server, without a completion. Raises what `Http.exchange` and `auth_headers` raise."""
     timeout = call_timeout(slot, seconds)
     return await http.exchange("GET", endpoint(slot, path), auth_headers(slot), timeout)

@@ -117,7 +117,7 @@ def _entry(label: str, value: dg.MetadataValue) -> dict[str, Any]:
 
 @cache
 def _forms() -> dict[type, tuple[str, str]]:
-    """The kinds of metadata with one plain value: the name and the field under which Dagster stores it."""
+    """The kinds of metadata with one value of plain JSON: the name and the field under which Dagster stores it."""
     samples = (
         dg.MetadataValue.text(""),
         dg.MetadataValue.md(""),
@@ -125,6 +125,7 @@ def _forms() -> dict[type, tuple[str, str]]:
         dg.MetadataValue.int(0),
         dg.MetadataValue.float(0.0),
         dg.MetadataValue.bool(False),
+        dg.MetadataValue.json([]),
     )
     forms = {}
     for sample in samples:

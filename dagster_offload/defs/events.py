@@ -46,10 +46,10 @@ Pending = PendingEvent | PendingObservation
 Answers = Mapping[str, Mapping[str, Any]]  # by stage
 Reported = dg.AssetMaterialization | dg.AssetObservation
 
-# A drain's events alternate between two assets, and a batch holds one asset, so more events are read than fit one batch.
 # The engine's event loop lags 40 ms with batches of 100, and 170 ms with batches of 500.
-PENDING = 300
 BATCH = 100
+# A drain's events alternate between two assets, and a batch holds one asset, so events for two batches are read.
+PENDING = 2 * BATCH
 CHECK_EVERY_SECONDS = 1.0
 # Per second, while the slot works. Reporting and sending calls compete for Python's time, and the slot must not wait. At
 # hundreds of calls per second some events remain; they are reported after the work.
@@ -111,9 +111,7 @@ class EventReporter:
         """Report pending events until the monotonic clock reaches `deadline`. The caller must hold the flusher's lock."""
         reported = 0
         # Events that were read are always reported, even after the deadline.
-        while events := self.ledger.run(
-            outbox.pending_events, self.reportable, PENDING if deadline == math.inf else BATCH
-        ):
+        while events := self.ledger.run(outbox.pending_events, self.reportable, PENDING):
             for group in _by_asset_and_run(events, list(self.names.keys)):
                 self._store([event for event in group if not self._is_stored(event)])
                 self.ledger.run(outbox.mark_reported, [event.event_id for event in group])

@@ -10,7 +10,7 @@ docs/decisions/0012-idle-costs.md.
 """
 
 import os
-import selectors
+import select
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -186,10 +186,10 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
 
     Postgres says nothing on an idle connection unless it closes it, so this costs no round trip.
     """
-    with selectors.DefaultSelector() as selector:
-        selector.register(connection, selectors.EVENT_READ)
-        if selector.select(timeout=0):
-            raise sqlalchemy.exc.DisconnectionError
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    if poll.poll(0):
+        raise sqlalchemy.exc.DisconnectionError
 
 
 def _remembered(check: Callable[..., bool]) -> Callable[..., bool]:

@@ -83,3 +83,25 @@ async def test_an_error_of_the_call_propagates_unchanged() -> None:
     async with FreezeWatch(SLOT, Probes(GREEN), every_seconds=0.001) as freeze_watch:
         with pytest.raises(ValueError, match="its own"):
             await freeze_watch.beside(fails())
+
+
+async def test_a_call_that_the_watch_and_its_caller_both_end_is_cancelled() -> None:
+    async with FreezeWatch(SLOT, Probes(GREEN), every_seconds=60) as freeze_watch:
+        call = asyncio.create_task(freeze_watch.beside(never_ends()))
+        await asyncio.sleep(0)
+        freeze_watch._ended.add(call)  # as the watch does
+        call.cancel()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
+async def test_the_caller_of_a_call_that_the_watch_ended_is_not_cancelled() -> None:
+    async with FreezeWatch(SLOT, Probes(GREEN, SILENT, SILENT, SILENT), every_seconds=0.001) as freeze_watch:
+        with pytest.raises(SlotFrozen):
+            await freeze_watch.beside(never_ends())
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        async with asyncio.timeout(60):  # it compares the number of cancellations
+            assert await freeze_watch.beside(asyncio.sleep(0, "answer")) == "answer"

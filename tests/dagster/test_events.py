@@ -97,6 +97,11 @@ def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
     assert edge.instance.get_event_tags_for_asset(KEYS["summarize"], filter_tags={RESULT_TAG: "7"}) is not None
 
 
+def test_a_materialization_is_one_that_dagster_accepts() -> None:
+    shown = documents.materialization(PENDING, KEYS, facts({"summarize": PENDING.recipe}), None)
+    assert dg.AssetMaterialization(**shown._asdict()) == shown
+
+
 def test_batches_of_any_size_share_one_statement_and_keep_their_order(edge: Edge) -> None:
     def store(*names: str) -> None:
         pending = [replace(PENDING, document=name) for name in names]
@@ -278,7 +283,7 @@ def test_one_report_sends_more_than_one_batch(edge: Edge, monkeypatch: pytest.Mo
 
 
 def test_a_tick_reports_for_a_limited_time(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "BATCH", 2)
+    monkeypatch.setattr(events, "PENDING", 2)
     finished(edge, 5)
     assert reporter(edge).report(seconds=0) == 2
     assert edge.ledger.run(outbox.count_pending) == 3

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,16 @@ def materialization(
         CODE_VERSION_TAG: stages.code_versions[event.stage] if is_current else event.recipe,
     }
     tags |= upstream_tags(stages.graph.node(event.stage).needs, asset_keys)
-    return dg.AssetMaterialization(
-        asset_keys[event.stage],
-        partition=event.document,
-        tags=tags,
-        metadata=first | _metadata(event, library, previews=previews),
+    return _without_document(asset_keys[event.stage])._replace(
+        partition=event.document, tags=tags, metadata=first | _metadata(event, library, previews=previews)
     )
+
+
+@lru_cache(maxsize=256)
+def _without_document(key: dg.AssetKey) -> dg.AssetMaterialization:
+    """What all materializations of an asset have in common. Dagster's constructor checks each tag anew, which takes longer than
+    all else here; ours hold numbers and digests."""
+    return dg.AssetMaterialization(key)
 
 
 def upstream_tags(needs: Iterable[str], asset_keys: Mapping[str, dg.AssetKey]) -> dict[str, str]:

@@ -85,9 +85,11 @@ class Shared:
     rest: Rest | None = None  # why the slot rests
     notified: asyncio.Event = field(default_factory=asyncio.Event)
     permit_requests: Batches[tuple[str, bool], PermitReply] = field(init=False)
+    permit_releases: Batches[str, None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.permit_requests = Batches(self._request_permits)
+        self.permit_releases = Batches(self._release_permits)
 
     @property
     def has_too_many_lanes(self) -> bool:
@@ -129,6 +131,11 @@ class Shared:
         granted = permits.acquire(cur, slot, worker.id, is_person=worker.is_person, is_exclusive=alone, count=count)
         return [PermitReply.GRANTED] * granted + [PermitReply.WAIT] * (count - granted)
 
+    async def _release_permits(self, slots: Sequence[str]) -> list[None]:
+        """Return the permits of lanes that end at the same moment, all at one slot."""
+        await self.runner.ledger.run(permits.release, slots[0], self.runner.worker.id, len(slots))
+        return [None] * len(slots)
+
 
 class Lane:
     """Holds a permit while there is work. Between two calls it gives the permit up if a person waits for one."""
@@ -149,7 +156,7 @@ class Lane:
                 is_given_up = await self._work_while_permitted()
             finally:
                 if not is_given_up:  # else the person has the permit already
-                    await self._runner.ledger.run(permits.release, self._slot.name, self._runner.worker.id)
+                    await self._shared.permit_releases.submit(self._slot.name)
             if not is_given_up:
                 return
 

@@ -3,7 +3,7 @@
 import logging
 import math
 import re
-import selectors
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ class Ledger:
         self._pool = self._make_pool()
 
     def _make_pool(self) -> ConnectionPool[Connection]:
-        return ConnectionPool(
+        return _NewestFirstPool(
             self.conninfo,
             min_size=0,
             max_size=16,
@@ -89,6 +89,19 @@ class Ledger:
         """One transaction: committed at the end of the block, rolled back if the block raises."""
         with self._pool.connection() as connection, connection.transaction(), connection.cursor() as cursor:
             yield cursor
+
+    @contextmanager
+    def session(self) -> Iterator[Connection]:
+        """A connection of the pool, in autocommit, for a lock of its session; the caller releases the lock."""
+        pool, connection = self.retry_until_available(self._taken_from_pool)
+        try:
+            yield connection
+        finally:
+            pool.putconn(connection)
+
+    def _taken_from_pool(self) -> tuple[ConnectionPool[Connection], Connection]:
+        pool = self._pool
+        return pool, pool.getconn()
 
     def run(self, step: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `step(cursor, ...)` in one transaction, exactly once. Retries while Postgres is unavailable or after a
@@ -255,12 +268,21 @@ def _cluster_of(connection: psycopg.Connection[Any]) -> str | None:
     return None if row is None else str(row[0])
 
 
+class _NewestFirstPool(ConnectionPool[Connection]):
+    """Lends the connection that was returned last. Each one's server process plans the ledger's functions for itself, so few
+    connections that are used often cost less than many that take turns. The others close after `max_idle`."""
+
+    def _get_ready_connection(self, timeout: float | None) -> Connection | None:
+        self._pool.rotate(1)
+        return super()._get_ready_connection(timeout)
+
+
 def _check(connection: Connection) -> None:
     """Raise if Postgres closed the connection since its last use. Costs a round trip only if the socket has data."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(connection.pgconn.socket, selectors.EVENT_READ)
-        if selector.select(timeout=0):
-            ConnectionPool.check_connection(connection)
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    if poll.poll(0):
+        ConnectionPool.check_connection(connection)
 
 
 def fetch_one(cur: Cursor, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> dict[str, Any]:

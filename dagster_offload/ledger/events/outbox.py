@@ -6,11 +6,11 @@ stored. If it is set after a crash, the event is in doubt, and the flusher queri
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import Any
 
-from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
+from dagster_offload.ledger.core.database import CONNECTION_LOST, Cursor, Ledger, fetch_one
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation, State
 from dagster_offload.ledger.core.transitions import OBSERVED
 from dagster_offload.ledger.partitions import events
@@ -25,14 +25,17 @@ RECORDED_CHANNEL_SUFFIX = "_recorded"
 @contextmanager
 def flushing(ledger: Ledger) -> Iterator[bool]:
     """Become the only flusher; yields False if another one runs. The lock is released when the process dies."""
-    connection = ledger.retry_until_available(ledger.connect)
-    try:
+    with ledger.session() as connection:
         row = connection.execute(
             "select pg_try_advisory_lock(hashtext('outbox'), hashtext(%s)) as got", [ledger.schema]
         ).fetchone()
-        yield bool(row and row["got"])
-    finally:
-        connection.close()
+        has_lock = bool(row and row["got"])
+        try:
+            yield has_lock
+        finally:
+            if has_lock:
+                with suppress(*CONNECTION_LOST):  # then the lock is released, too
+                    connection.execute("select pg_advisory_unlock(hashtext('outbox'), hashtext(%s))", [ledger.schema])
 
 
 @contextmanager

@@ -67,6 +67,7 @@ as $$
 #variable_conflict use_column
 declare
     slot_epochs jsonb := epochs();
+    first text := first_stage();
     tried bigint[] := '{}';
     candidates bigint[];
     ours bigint[];
@@ -149,7 +150,7 @@ begin
                     -- the record that it reads, if it reads one
                     select r.value from stages s join work_items u on u.document_id = w.document_id and u.stage = s.upstream
                     join results r on r.result_id = u.result_id
-                    where s.name = w.stage and s.upstream <> first_stage()
+                    where s.name = w.stage and s.upstream <> first
                 ) as record,
                 not w.is_redo and (select r.result_id from results r where r.stage = w.stage
                     and r.input_digest = w.input_digest and r.recipe = recipes ->> w.stage
@@ -166,7 +167,7 @@ begin
         return query
         select t.document_id, (select d.key from documents d where d.document_id = t.document_id), t.token, (
             select r.text from work_items x join results r using (result_id)
-            where x.document_id = t.document_id and x.stage = (select s.name from stages s where s.upstream is null)
+            where x.document_id = t.document_id and x.stage = first
                 and only_stages <> array[x.stage]
         ), coalesce(jsonb_agg(t.item order by (select s.position from stages s where s.name = t.item ->> 'stage'))
             filter (where (t.item ->> 'item_id')::bigint <> all(answered)), '[]')

@@ -23,7 +23,9 @@ begin
         select f.n, w.is_redo from work_items w
         join jsonb_to_recordset(finishes) as f (n integer, item_id bigint, token bigint, input_digest text, recipe text)
             using (item_id)
-        where w.state = 'claimed' and w.token = f.token and w.input_digest = f.input_digest and w.recipe = f.recipe
+        -- The ids apart from the join: a plan that was made while the table was small would else read all of it.
+        where w.item_id = any(array(select (each ->> 'item_id')::bigint from jsonb_array_elements(finishes) as each))
+            and w.state = 'claimed' and w.token = f.token and w.input_digest = f.input_digest and w.recipe = f.recipe
         order by w.item_id for update of w
     ) locked;
     -- Without the locks, two workers with the same key would each see no result. The fixed order prevents deadlocks.
@@ -40,12 +42,17 @@ begin
     with f as materialized (
         select f.*, row_number() over (
             partition by f.stage, f.input_digest, f.recipe order by (w.is_redo and f.n = any(held)) is true desc, f.n
-        ) as turn
+        ) as turn, (
+            -- Not `exists`: the planner could then read all results.
+            select r.result_id from results r where r.stage = f.stage and r.input_digest = f.input_digest
+                and r.recipe = f.recipe and r.superseded_at is null
+        ) as current_result
         from jsonb_to_recordset(finishes) as f (
             n integer, item_id bigint, document_id bigint, document text, stage text, input_digest text, recipe text,
             outcome text, value jsonb, output_digest text, slot text, served_model text, model_evidence text,
             tokens_in integer, tokens_out integer, tokens_cached integer, seconds double precision, calls jsonb)
-        left join work_items w using (item_id)
+        -- A look-up for each, for the same reason.
+        left join lateral (select w.is_redo from work_items w where w.item_id = f.item_id limit 1) w on true
     ), called as (
         insert into calls (item_id, document_id, stage, worker_id, slot, epoch, asked_model, served_model, model_evidence,
             tokens_in, tokens_out, tokens_cached, seconds, outcome, part)
@@ -55,27 +62,23 @@ begin
             slot text, epoch bigint, asked_model text, served_model text, model_evidence text, tokens_in integer,
             tokens_out integer, tokens_cached integer, seconds double precision, outcome text, part text)
         order by f.n
+    ), stored as (
+        insert into results (stage, input_digest, recipe, outcome, text, value, output_digest, slot, served_model,
+            model_evidence, tokens_in, tokens_out, tokens_cached, seconds, first_document, superseded_at)
+        select f.stage, f.input_digest, f.recipe, f.outcome, texts[f.n], f.value, f.output_digest, f.slot, f.served_model,
+            f.model_evidence, f.tokens_in, f.tokens_out, f.tokens_cached, f.seconds, f.document,
+            case when f.turn > 1 or f.current_result is not null then clock_timestamp() end
+        from f order by f.n
+        returning result_id, stage, input_digest, recipe, superseded_at
     )
-    insert into results (stage, input_digest, recipe, outcome, text, value, output_digest, slot, served_model,
-        model_evidence, tokens_in, tokens_out, tokens_cached, seconds, first_document, superseded_at)
-    select f.stage, f.input_digest, f.recipe, f.outcome, texts[f.n], f.value, f.output_digest, f.slot, f.served_model,
-        f.model_evidence, f.tokens_in, f.tokens_out, f.tokens_cached, f.seconds, f.document,
-        -- Not `exists`: the planner could then read all results.
-        case when f.turn > 1 or (select r.result_id from results r where r.stage = f.stage
-            and r.input_digest = f.input_digest and r.recipe = f.recipe and r.superseded_at is null) is not null
-        then clock_timestamp() end
-    from f order by f.n;
+    select array_agg(f.item_id), array_agg(coalesce(f.current_result, s.result_id)) into done_items, their_results
+    from f left join stored s on s.stage = f.stage and s.input_digest = f.input_digest and s.recipe = f.recipe
+        and s.superseded_at is null
+    where f.n = any(held);
     if exists (select from slots where busy_in_a_row > 0) or exists (select from stage_faults where held_since is null) then
         perform note_success(array_agg(f.slot), array_agg(f.stage))
         from jsonb_to_recordset(finishes) as f (slot text, stage text);
     end if;
-    select array_agg(f.item_id), array_agg(r.result_id) into done_items, their_results
-    from jsonb_to_recordset(finishes) as f (n integer, item_id bigint, stage text, input_digest text, recipe text)
-    cross join lateral (
-        select r.result_id from results r where r.stage = f.stage and r.input_digest = f.input_digest
-            and r.recipe = f.recipe and r.superseded_at is null limit 1
-    ) r
-    where f.n = any(held);
     if done_items is not null then
         perform mark_done(done_items, their_results, finisher, run, recipes);
     end if;

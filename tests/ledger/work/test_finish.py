@@ -229,3 +229,21 @@ def test_what_a_finish_starts_is_looked_up_by_key_although_the_plan_was_made_for
         rows = cur.execute(read, ["work_items"]).fetchone()["n"] - before  # type: ignore[index]
     assert bench.state("1000", CLASSIFY) == State.PENDING
     assert rows < 100
+
+
+def test_a_finish_looks_its_items_up_by_id_although_the_table_is_small(bench: Bench) -> None:
+    """Of a small table the planner would rather read everything, and the plan is kept while the table grows."""
+    bench.extracted("a.txt")
+    bench.sql(
+        "with d as (insert into documents (key, digest, size, mtime_ns, ctime_ns, inode, digested_at) "
+        "  select n::text, n::text, 1, 1, 1, n, now() from generate_series(1, 1000) n returning document_id, digest) "
+        "insert into work_items (document_id, stage, state, input_digest) "
+        "select document_id, 'extract', 'gone', digest from d"
+    )
+    bench.sql("analyze work_items")
+    worker = bench.worker()
+    finish = results.Finish(claim := bench.hold(worker), claim.items[0], record_result("words"))
+    read = "select idx_tup_fetch + seq_tup_read as n from pg_stat_xact_user_tables where relname = 'work_items'"
+    with bench.ledger.transaction() as cur:
+        assert results.finish(cur, worker, [finish], RECIPES, None) == [True]
+        assert cur.execute(read).fetchone()["n"] < 100  # type: ignore[index]
