@@ -24,7 +24,7 @@ from dagster_offload.client.faults import (
 )
 from dagster_offload.client.probe import lacks_a_key, listed_models, probe
 from dagster_offload.client.prompt_cache import find_reuse
-from dagster_offload.errors import OffloadError, is_deferrable_error
+from dagster_offload.errors import OffloadError, SettingsError, is_deferrable_error
 from dagster_offload.slot.addresses import sends_key_unencrypted
 from dagster_offload.slot.chat import LENGTH, MOST_TOKENS_TO_THINK
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
@@ -131,12 +131,19 @@ async def check_health(slot: SlotConfig) -> Check:
     result, setting = await probe(slot), slot.setting("health_path")
     if result.healthy:
         return Check("health", True, result.reason, result.advice)
+    if result.is_setting:
+        return _nothing_sent("health", result.reason)
     path = result.path or health_path(slot)
     if not result.answered and path != MODELS_PATH and await listed_models(slot) is not None:
         found = f"{path} gives {result.reason}, but {MODELS_PATH} answers"
         return Check("health", False, found, f"set {setting}={MODELS_PATH}", is_setting=True)
     advice = f"the server reports {result.reason}: wait until it is ready, or set {setting} to its health path"
     return Check("health", False, result.reason, advice)
+
+
+def _nothing_sent(name: str, reason: str) -> Check:
+    """The check of a request that could not be sent because of the setting that `reason` names."""
+    return Check(name, False, "no request was sent", reason, is_setting=True)
 
 
 async def check_context(slot: SlotConfig) -> Check:
@@ -171,6 +178,8 @@ async def check_answers(client: AIClient, slot: SlotConfig) -> list[Check]:
 
 async def _refused(slot: SlotConfig, error: Exception) -> Check:
     """The check of a completion that failed, with the change that most likely helps."""
+    if isinstance(error, SettingsError):
+        return _nothing_sent("completion", str(error))
     reason, is_setting = reason_with_words(error), is_misconfigured(error)
     if await lacks_a_key(slot, error):
         advice = f"set {slot.setting('api_key')}: LiteLLM answers like this if no key is sent"

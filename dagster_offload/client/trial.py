@@ -22,7 +22,7 @@ from dagster_offload.client.faults import (
 )
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.client.probe import lacks_a_key, listed_models
-from dagster_offload.errors import OffloadError, SettingsError
+from dagster_offload.errors import OffloadError
 from dagster_offload.slot.chat import ChoiceWithoutMessage
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions, Usage
 from dagster_offload.slot.config import SlotConfig
@@ -70,8 +70,6 @@ async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float | None 
     except TimeoutError:
         seconds = time.monotonic() - started
         return TrialVerdict(False, f"no answer within {limit_seconds:g} s", timed_out=True, seconds=seconds)
-    except SettingsError as error:
-        return TrialVerdict(False, str(error), misconfigured=True, seconds=time.monotonic() - started)
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError) as error:
         return await _refused(slot, error, time.monotonic() - started)
     seconds = time.monotonic() - started
