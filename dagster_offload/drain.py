@@ -153,9 +153,8 @@ async def _drain(
     pace = await ledger.run(estimate, *(slot.name for slot in used_slots))
     rows = {slot.name: await ledger.run(slots.get, slot.name) for slot in used_slots}
     waited_for = await at_work.slots_waited_for(rows)
-    done = totals.counts.done
-    if len(used_slots) > 1:  # a document that is done at one slot may wait for another
-        done = await ledger.run(left.count_finished, sorted(totals.done), names)
+    # A document may be done in one stage and wait for another, or for another slot.
+    done = await ledger.run(left.count_finished, sorted(totals.done), names)
     answered_in_part = 0 if done else await ledger.run(usage.documents_answered, worker.id)
     reasons = [slot.reason for slot in waited_for if slot.reason is not None]
     next_checks = [slot.next_check for slot in waited_for if slot.next_check is not None]
