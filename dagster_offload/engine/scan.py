@@ -244,7 +244,7 @@ def _digested(
     return read
 
 
-def _refuse_lost_library(library: Path, error: OSError) -> None:
+def _refuse_lost_library(library: str, error: OSError) -> None:
     """Raise `LibraryMissing` if a file cannot be read because the library itself got lost, as when its mount ends."""
     if error.errno not in _LOST_MOUNT:
         return

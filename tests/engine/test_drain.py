@@ -242,7 +242,7 @@ def test_an_item_that_waits_for_its_next_attempt_is_left(engine: Engine) -> None
     assert not summary.is_slot_unavailable, "this command can do no more now, and the slot is available"
 
 
-def classifies_badly(connection: Connection, request: CompletionRequest) -> bool:
+def classifies_badly(connection: Connection, request: CompletionRequest) -> bool | None:
     """A model that gives no usable answer to one of the stages."""
     asks_for_class = stage_of(request.body["messages"], requested_schema(request.body)) == CLASSIFY
     return writes("no record")(connection, request) if asks_for_class else well(connection, request)
