@@ -6,7 +6,7 @@ a dead worker are reclaimed with its claims (core/workers.py).
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
 from dagster_offload.ledger.core.workers import lock_alive
-from dagster_offload.ledger.slots.slots import lock, locked
+from dagster_offload.ledger.slots.slots import forgotten, lock, locked
 
 
 def acquire(
@@ -76,15 +76,16 @@ def is_wanted(cur: Cursor, slot: str, *, is_person: bool) -> bool:
     """Whether holders should return a permit between two calls: a person's run waits, or more permits are held than N or
     the prompt cache size.
 
-    A person's run returns no permit for another person's run.
+    A person's run returns no permit for another person's run. Raises `SlotForgotten`.
     """
-    row = fetch_one(
-        cur,
+    cur.execute(
         "select (select count(*) from permits p where p.slot = s.name) > least(s.permits, s.prompt_cache_size) as is_over, "
         "  exists (select 1 from permit_waiters w where w.slot = s.name and w.is_person) as a_person_waits "
         "from slots s where s.name = %s",
         [slot],
     )
+    if (row := cur.fetchone()) is None:
+        raise forgotten(slot)
     return bool(row["is_over"] or (row["a_person_waits"] and not is_person))
 
 
