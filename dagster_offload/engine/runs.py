@@ -29,6 +29,8 @@ from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.stages.pipeline import pipeline_of
 
 CLAIMED_ELSEWHERE_SECONDS = 30.0
+NAMES_SHOWN = 5  # of documents that do not exist
+NEEDS_A_PERSON = {State.FAILED, State.QUARANTINED, State.GONE}
 # How often a run that waits for free space on the disk checks it.
 NO_ROOM_SECONDS = 60.0
 
@@ -61,7 +63,8 @@ def run_documents(
     """
     missing = ledger.run(documents.missing_keys, keys)
     if missing:
-        raise NoSuchDocument(f"no such document: {', '.join(missing[:5])}")
+        more = f" and {len(missing) - NAMES_SHOWN:,} more" if len(missing) > NAMES_SHOWN else ""
+        raise NoSuchDocument(f"no such document: {', '.join(missing[:NAMES_SHOWN])}{more}")
     agree_with_up(ledger, pipeline_of(settings))
     llm = [stage for stage in stage_graph(settings).with_needs(stages) if stage != EXTRACT]
     if llm:
@@ -140,8 +143,8 @@ def summarize_run(
     `requested` is the number of its documents. `shortage`: the disk is too full for answers. `rest`: the slot must not be
     used now. The settings may change meanwhile, so the run looks again after the default wait at the latest.
     """
-    failed = tuple(u for u in unfinished if u.state in (State.FAILED, State.QUARANTINED, State.GONE))
-    waiting = [u for u in unfinished if u not in failed]
+    failed = tuple(u for u in unfinished if u.state in NEEDS_A_PERSON)
+    waiting = [u for u in unfinished if u.state not in NEEDS_A_PERSON]
     done = requested - len({u.document for u in unfinished})
     if failed or not waiting:
         return RunSummary(done, failed)

@@ -11,9 +11,9 @@ from typing import Any
 
 from dagster_offload import timing
 from dagster_offload.client.context import RoomToThink
+from dagster_offload.client.faults import reason_with_setting
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.asking import question_about
-from dagster_offload.engine.lanes.blame import fault_code
 from dagster_offload.engine.lanes.document import DocumentRunner
 from dagster_offload.engine.lanes.next_step import (
     Accept,
@@ -65,8 +65,8 @@ def try_stage(
 ) -> list[Tried]:
     """Ask about each text (a name and the text), one after the other. `on_tried` gets each answer as it comes.
 
-    The first slot that may answer the stage is asked. Raises `SettingsError` without a slot, and `StageDeferred` as soon as
-    it does not answer.
+    The first slot that may answer the stage is asked. Raises `SettingsError` without a slot or if one of its settings is
+    wrong, and `StageDeferred` with the server's own words as soon as it gives no answer.
     """
     slot = next(iter(settings.slots.allowed(stage.slots)), None)
     if slot is None:
@@ -136,12 +136,15 @@ async def _try(
                 reading.answered(passage, value)
             case SplitSmaller(_, too_long):
                 splits += 1
+                runner.windows.learn(slot, too_long)
                 if splits > SMALLEST_TRIES or not reading.split_smaller(passage, too_long):
                     return _tried(name, calls, fault="the text is too long for the model's context")
             case Blame(_, fault):
                 return _tried(name, calls, fault=fault.message)
+            case FindFault(_, SettingsError() as error):
+                raise error
             case FindFault(_, error):
-                raise StageDeferred(f"{slot.name} did not answer: {fault_code(error)}") from error
+                raise StageDeferred(f"{slot.name} gave no answer: {reason_with_setting(slot, error)}") from error
             case RefineQuestion(_, _, refined):
                 question = refined
                 continue

@@ -35,6 +35,7 @@ from dagster_offload.slot.reserve import (
 from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
+from dagster_offload.text.counts import counted
 
 
 def describe_unavailable(slot: SlotRow) -> str:
@@ -82,12 +83,12 @@ class Facts:
 
 def should_drain(facts: Facts) -> Decision:
     """Decide about one slot, without I/O."""
-    backlog, waiting, name = facts.backlog, facts.waiting, facts.name
+    backlog, waiting, name, live = facts.backlog, facts.waiting, facts.name, facts.live_drains
     counts = str(Backlog(backlog, waiting))
     if not facts.is_configured:
         return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
-    if facts.live_drains:
-        return Decision(False, f"{facts.live_drains} drain is running; {counts}")
+    if live:
+        return Decision(False, f"{counted(live, 'drain')} {'is' if live == 1 else 'are'} running; {counts}")
     if not backlog + waiting:
         return Decision(False, "nothing is due: 0 documents due, 0 deferred")
     if facts.rest is not None:
