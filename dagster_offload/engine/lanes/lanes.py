@@ -20,7 +20,7 @@ from dagster_offload.engine.slot.breaker import present
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
-from dagster_offload.ledger.core.workers import STARTED_MESSAGE
+from dagster_offload.ledger.core.workers import FREED_MESSAGE, STARTED_MESSAGE
 from dagster_offload.ledger.slots import availability, concurrency, rests, slots
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
@@ -215,6 +215,6 @@ class Lanes:
             self._look_now.set()
         if message.startswith(PIPELINE_MESSAGE):
             self._shared.is_superseded = message != pipeline_message(self._runner.pipeline)
-        self._shared.changes += message != "freed"
+        self._shared.changes += message != FREED_MESSAGE
         self._shared.notified.set()
         self._steer_now.set()

@@ -5,8 +5,8 @@ a dead worker are reclaimed with its claims (core/workers.py).
 """
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
-from dagster_offload.ledger.core.workers import lock_alive
-from dagster_offload.ledger.slots.slots import forgotten, lock, locked
+from dagster_offload.ledger.core.workers import FREED_MESSAGE, lock_alive
+from dagster_offload.ledger.slots.slots import WANTED_MESSAGE, forgotten, lock, locked
 
 
 def acquire(
@@ -43,7 +43,7 @@ def acquire(
         [slot, worker_id, is_person],
     )
     if cur.rowcount and is_person:
-        notify(cur, f"wanted:{slot}")
+        notify(cur, f"{WANTED_MESSAGE}{slot}")
     return taken
 
 
@@ -69,7 +69,7 @@ def release(cur: Cursor, slot: str, worker_id: int, count: int = 1) -> None:
         "order by permit_id limit %s)",
         [slot, worker_id, count],
     )
-    notify(cur, "freed")
+    notify(cur, FREED_MESSAGE)
 
 
 def is_wanted(cur: Cursor, slot: str, *, is_person: bool) -> bool:

@@ -11,6 +11,8 @@ from dagster_offload.slot.config import DEEP, SlotConfig, Slots
 
 # Notified with a slot's name when its breaker or a trial there changes.
 BREAKER_MESSAGE = "breaker:"
+# Notified with a slot's name when a permit there should be returned after the current call.
+WANTED_MESSAGE = "wanted:"
 # The first word of the reason of a slot whose documents all end in the same fault, and of their work items.
 EVERY_DOCUMENT_REFUSED = "every_document_refused"
 
@@ -196,7 +198,7 @@ def _set(cur: Cursor, name: str, assignments: str, *values: object) -> None:
     cur.execute(f"update slots set {assignments} where name = %s".encode(), [*values, name])
     if cur.rowcount == 0:
         raise forgotten(name)
-    notify(cur, f"wanted:{name}")
+    notify(cur, f"{WANTED_MESSAGE}{name}")
 
 
 def forget(cur: Cursor, name: str) -> bool:
