@@ -7,12 +7,13 @@ called after a call failed.
 import asyncio
 import logging
 import time
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from dagster_offload import timing
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.probe import listed_models, probe
 from dagster_offload.client.trial import TrialVerdict, trial
+from dagster_offload.engine.lanes.call_records import call_record
 from dagster_offload.errors import NeedsPatience
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Cursor
@@ -23,9 +24,6 @@ from dagster_offload.ledger.slots.breaker import LONGEST_BUSY_SECONDS, TrialEnd,
 from dagster_offload.ledger.work import finish
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -147,18 +145,8 @@ def busy_pause(found: TrialVerdict, waits_left: int) -> float | None:
 
 
 def _call(slot: SlotConfig, epoch: int, found: TrialVerdict) -> CallRecord:
-    return CallRecord(
-        slot=slot.name,
-        epoch=epoch,
-        asked_model=slot.model,
-        seconds=found.seconds,
-        outcome="ok" if found.answered else found.reason,
-        served_model=found.served_model,
-        model_evidence=found.model_evidence,
-        tokens_in=found.usage.prompt_tokens,
-        tokens_out=found.usage.completion_tokens,
-        tokens_cached=found.usage.cached_tokens,
-    )
+    outcome = "ok" if found.answered else found.reason
+    return call_record(slot, epoch, found.seconds, answer=found.answer, outcome=outcome)
 
 
 def _abandon(cur: Cursor, slot: str, worker_id: int, call: CallRecord) -> None:
