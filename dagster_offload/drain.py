@@ -21,7 +21,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, left
 from dagster_offload.postgres.room import refuse_without_room, shortage_of
 from dagster_offload.settings import Settings, load_settings
-from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.config import NO_DEEP_SLOT, SlotConfig
 from dagster_offload.stages.catalog import recipes, stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
 
@@ -82,7 +82,7 @@ def check_drain(settings: Settings, stage: str) -> tuple[tuple[SlotConfig, ...],
         raise DrainRefused(f"{stage!r} is not a drain stage: use one of {', '.join(names)} or {ALL}")
     slots = settings.slots.of_drains
     if not slots:
-        raise DrainRefused("no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
+        raise DrainRefused(NO_DEEP_SLOT)
     return slots, names if stage == ALL else (stage,)
 
 

@@ -302,11 +302,9 @@ async def check_reuse(client: AIClient, slot: SlotConfig, documents: int) -> Che
     return Check("cache", True, reuse.message, advice)
 
 
-def _model(slot: SlotConfig, answer: str) -> Check:
+def _model(slot: SlotConfig, answer: Answer) -> Check:
     """Which model answered, and how far the server's report proves it."""
-    served = answer.served_model if isinstance(answer, Answer) else None
-    evidence = answer.model_evidence if isinstance(answer, Answer) else ModelEvidence.ABSENT
-    setting = slot.setting("expected_model")
+    served, evidence, setting = answer.served_model, answer.model_evidence, slot.setting("expected_model")
     if evidence is ModelEvidence.REPORTED and slot.expected_model:
         return Check("model", True, f"{served} - reported by the server, and matches {setting}")
     if evidence is ModelEvidence.REPORTED:
@@ -326,8 +324,8 @@ def _pattern(served: str) -> str:
     return re.escape(served.rstrip("/").rpartition("/")[2]).replace(r"\-", "-")
 
 
-def _speed(answer: str, seconds: float) -> Check:
-    tokens = answer.usage.completion_tokens if hasattr(answer, "usage") else None
+def _speed(answer: Answer, seconds: float) -> Check:
+    tokens = answer.usage.completion_tokens
     if tokens is not None and tokens >= LEAST_TOKENS_TO_MEASURE:
         found = f"{tokens / seconds:.0f} tokens/s ({tokens} in {seconds:.1f} s, including the prompt)"
         return Check("speed", True, found)

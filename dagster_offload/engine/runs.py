@@ -23,6 +23,7 @@ from dagster_offload.ledger.work import documents, left
 from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
+from dagster_offload.slot.config import NO_SLOT
 from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import recipes, stage_graph, stages_by_slot
 from dagster_offload.stages.graph import EXTRACT
@@ -70,7 +71,7 @@ def run_documents(
     if llm:
         ledger.run(slots.refuse_lost_slot, settings.slots)
         if settings.slots.for_prompt() is None:
-            raise SettingsError("no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
+            raise SettingsError(NO_SLOT)
     for slot in settings.slots:
         ledger.run(slots.register, slot, recipes(settings))
     with Worker(ledger, "run", (EXTRACT, *llm), run_id) as worker, ledger_executor(ledger) as pool:

@@ -15,6 +15,7 @@ from dagster_offload.client.faults import reason_with_setting
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.asking import question_about
 from dagster_offload.engine.lanes.document import DocumentRunner
+from dagster_offload.engine.lanes.lane import wait_until_set
 from dagster_offload.engine.lanes.next_step import (
     Accept,
     Blame,
@@ -34,7 +35,7 @@ from dagster_offload.ledger.core.rows import BreakerState, CallRecord
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.settings import Settings
-from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.config import NO_SLOT, SlotConfig
 from dagster_offload.stages.llm_stage import LLMStage
 from dagster_offload.stages.prompts.long_documents import Reading
 from dagster_offload.stages.prompts.splitting import Size
@@ -70,7 +71,7 @@ def try_stage(
     """
     slot = next(iter(settings.slots.allowed(stage.slots)), None)
     if slot is None:
-        raise SettingsError("no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
+        raise SettingsError(NO_SLOT)
     ledger.run(slots.register, slot)
     with Worker(ledger, "run") as worker, ledger_executor(ledger) as pool:
         return run_stoppable(_try_all(settings, AsyncLedger(ledger, pool), worker, slot, stage, texts, on_tried))
@@ -111,9 +112,8 @@ async def _wait_for_permit(ledger: AsyncLedger, worker: Worker, slot: SlotConfig
 
     worker.on_notify(on_notify)
     while not await ledger.run(permits.acquire, slot.name, worker.id, is_person=True):
-        freed.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(freed.wait(), timing.current().recheck)
+        await wait_until_set(freed, timing.current().recheck)
+        freed.clear()  # before the next try, so that no notification is lost
 
 
 async def _try(

@@ -95,7 +95,7 @@ def extract_due(
             with TextLanes(
                 children, settings.library, reader, writer.store_page, settings.home, max_bytes=max_bytes
             ) as lanes:
-                writer.lanes = lanes.count
+                writer.lane_count = lanes.count
                 writer.run(lanes, alone=alone)
         ledger.run(ocr_pages.forget_unwanted)
     return counts
@@ -141,7 +141,7 @@ class _ResultWriter:
     reader: Reader
     look_for_files: _Every | None = None
     watch: _Every | None = None
-    lanes: int = 1
+    lane_count: int = 1
     _report_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, lanes: TextLanes, *, alone: bool = False) -> None:
@@ -309,7 +309,7 @@ class _ResultWriter:
     def store_page(self, claim: Claim, page: PageRead, seconds: float) -> None:
         """Store a page that OCR has read in `seconds`, and report the progress."""
         (item,) = claim.items
-        read = ReadPage(page.number, page.text or "", self.reader.languages, seconds, self.lanes)
+        read = ReadPage(page.number, page.text or "", self.reader.languages, seconds, self.lane_count)
         done, total, per_minute = self.ledger.run(ocr_pages.keep, self.worker.id, claim, item, read)
         with self._report_lock:
             self.counts.reading = PartsRead(claim.document, EXTRACT, done, total, per_minute)

@@ -22,7 +22,7 @@ from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.claims import Backlog
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
-from dagster_offload.slot.config import DEEP, SlotConfig
+from dagster_offload.slot.config import DEEP, NO_DEEP_SLOT, SlotConfig
 from dagster_offload.slot.health import ProbeResult
 from dagster_offload.slot.reserve import (
     Preferred,
@@ -86,7 +86,7 @@ def should_drain(facts: Facts) -> Decision:
     backlog, waiting, name, live = facts.backlog, facts.waiting, facts.name, facts.live_drains
     counts = str(Backlog(backlog, waiting))
     if not facts.is_configured:
-        return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
+        return Decision(False, NO_DEEP_SLOT)
     if live:
         return Decision(False, f"{counted(live, 'drain')} {'is' if live == 1 else 'are'} running; {counts}")
     if not backlog + waiting:
