@@ -44,6 +44,7 @@ def test_a_drain_whose_slot_is_forgotten_reports_it_and_loses_nothing(
         assert asked == 16
 
 
+@pytest.mark.rule("slot-17")
 def test_a_slot_that_is_forgotten_finishes_its_open_calls_and_leaves_its_documents_to_another(several: Several) -> None:
     several.engine.texts(*KEYS)
     several.deep.set(hold=True)
@@ -57,6 +58,8 @@ def test_a_slot_that_is_forgotten_finishes_its_open_calls_and_leaves_its_documen
     several.studio.set(hold=False)
     summary = drain.result()
     assert (summary.done, summary.failed, summary.deferred, summary.left) == (8, 0, 0, 0)
-    assert sum(count for (slot, _), count in several.answers().items() if slot == DEEP) == 4, "its open calls"
+    answers = sum(count for (slot, _), count in several.answers().items() if slot == DEEP)
+    asked = sum(entry["document"] is not None for entry in several.deep.completions())
+    assert answers == asked >= 4, "the answers to its open calls count"
     assert several.asked_twice() == []
     assert several.engine.ledger.run(slots.get, DEEP) is None, "work in progress does not add a forgotten slot"

@@ -219,6 +219,8 @@ def forget(cur: Cursor, name: str) -> bool:
         "where state = 'deferred' and failed_alone ? %(name)s::text",
         {"name": name},
     )
+    if was_known:
+        notify(cur, f"{BREAKER_MESSAGE}{name}")  # lanes at work there send nothing more
     return was_known
 
 
