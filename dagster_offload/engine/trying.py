@@ -11,7 +11,7 @@ from typing import Any
 
 from dagster_offload import timing
 from dagster_offload.client.context import RoomToThink
-from dagster_offload.client.faults import reason_with_setting
+from dagster_offload.client.faults import is_misconfigured, reason_with_setting
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.asking import question_about
 from dagster_offload.engine.lanes.document import DocumentRunner
@@ -66,8 +66,8 @@ def try_stage(
 ) -> list[Tried]:
     """Ask about each text (a name and the text), one after the other. `on_tried` gets each answer as it comes.
 
-    The first slot that may answer the stage is asked. Raises `SettingsError` without a slot or if one of its settings is
-    wrong, and `StageDeferred` with the server's own words as soon as it gives no answer.
+    The first slot that may answer the stage is asked. As soon as it gives no answer, raises an error with the server's own
+    words: `SettingsError` if a person most likely has to change something, and without a slot, else `StageDeferred`.
     """
     slot = next(iter(settings.slots.allowed(stage.slots)), None)
     if slot is None:
@@ -141,10 +141,9 @@ async def _try(
                     return _tried(name, calls, fault="the text is too long for the model's context")
             case Blame(_, fault):
                 return _tried(name, calls, fault=fault.message)
-            case FindFault(_, SettingsError() as error):
-                raise error
             case FindFault(_, error):
-                raise StageDeferred(f"{slot.name} gave no answer: {reason_with_setting(slot, error)}") from error
+                reason = f"{slot.name} gave no answer: {reason_with_setting(slot, error)}"
+                raise (SettingsError(reason) if is_misconfigured(error) else StageDeferred(reason)) from error
             case RefineQuestion(_, _, refined):
                 question = refined
                 continue

@@ -14,9 +14,10 @@ def try_classify(engine: Engine, **changes: object) -> None:
     try_stage(settings, engine.ledger, llm_stages(settings)[CLASSIFY], [("a", "an invoice")])
 
 
-def test_a_refusal_is_reported_in_the_servers_own_words(engine: Engine) -> None:
-    engine.router.set(mode="refuse", status=400)
-    with pytest.raises(StageDeferred, match=r'HTTP 400.*"refused by script"'):
+@pytest.mark.parametrize(("status", "kind"), [(400, SettingsError), (500, StageDeferred)])
+def test_a_refusal_is_reported_in_the_servers_own_words(engine: Engine, status: int, kind: type[Exception]) -> None:
+    engine.router.set(mode="refuse", status=status)
+    with pytest.raises(kind, match=rf'HTTP {status}.*"refused by script"'):
         try_classify(engine)
 
 
