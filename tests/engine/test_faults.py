@@ -65,6 +65,7 @@ def test_a_refused_connection_names_the_setting(engine: Engine) -> None:
     assert "OFFLOAD_DEEP_URL" in str(summary.reason)
 
 
+@pytest.mark.rule("suspect-1")
 def test_a_socks_proxy_accuses_no_document_and_names_the_way_out(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_socks_proxy_accuses_no_document_and_names_the_way_out(
     assert engine.drain().done == 8
 
 
+@pytest.mark.rule("suspect-1")
 def test_a_wrong_certificate_file_accuses_no_document_and_is_named(engine: Engine) -> None:
     engine.texts(*KEYS)
     wrong = engine.library / "router.pem"

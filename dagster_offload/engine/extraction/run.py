@@ -61,16 +61,16 @@ def extract_due(
     settings: Settings,
     ledger: Ledger,
     worker: Worker,
-    documents: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
     on_progress: Progress | None = None,
     look_for_files: Callable[[], None] | None = None,
     watch: Callable[[], None] | None = None,
 ) -> ProgressCounts:
-    """Extract what is due of these documents, or of all, until nothing is. An exception stops the extractors.
+    """Extract what is due of the documents with these keys, or of all, until nothing is. An exception stops the extractors.
 
     `watch` is called about every second. It may raise.
     """
-    counts = ProgressCounts(total=ledger.run(claims.count_due, [EXTRACT], documents))
+    counts = ProgressCounts(total=ledger.run(claims.count_due, [EXTRACT], keys))
     if counts.total:
         reader = find_reader(settings.ocr, settings.ocr_languages)
         # All cores read the pages of one document, but one document without OCR is read by one.
@@ -83,7 +83,7 @@ def extract_due(
             ledger,
             worker,
             recipes(settings),
-            documents,
+            keys,
             counts,
             on_progress,
             reader,
