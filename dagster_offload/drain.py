@@ -21,7 +21,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, left
 from dagster_offload.postgres.room import refuse_without_room, shortage_of
 from dagster_offload.settings import Settings, load_settings
-from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.config import NO_DEEP_SLOT, SlotConfig
 from dagster_offload.stages.catalog import recipes, stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
 
@@ -83,7 +83,7 @@ def check_drain(settings: Settings, stage: str) -> tuple[tuple[SlotConfig, ...],
         raise DrainRefused(f"{stage!r} is not a drain stage: use one of {', '.join(names)} or {ALL}")
     slots = settings.slots.of_drains
     if not slots:
-        raise DrainRefused("no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
+        raise DrainRefused(NO_DEEP_SLOT)
     return slots, names if stage == ALL else (stage,)
 
 
@@ -154,12 +154,8 @@ async def _drain(
     pace = await ledger.run(estimate, *(slot.name for slot in used_slots))
     rows = {slot.name: await ledger.run(slots.get, slot.name) for slot in used_slots}
     waited_for = await at_work.slots_waited_for(rows)
-    done = totals.counts.done
-    is_any_held = any(slot.hold is not None for slot in waited_for)
-    if (
-        len(used_slots) > 1 or is_any_held
-    ):  # a document that is done at one slot may wait for another, or for a held stage
-        done = await ledger.run(left.count_finished, sorted(totals.done), names)
+    # A document may be done in one stage and wait for another, or for another slot.
+    done = await ledger.run(left.count_finished, sorted(totals.done), names)
     answered_in_part = 0 if done else await ledger.run(usage.documents_answered, worker.id)
     reasons = [slot.reason for slot in waited_for if slot.reason is not None]
     next_checks = [slot.next_check for slot in waited_for if slot.next_check is not None]

@@ -151,7 +151,7 @@ class ScanRefused(OffloadError):
 
 
 class LibraryMissing(ScanRefused):
-    """The library folder does not exist (unmounted?). Nothing was changed."""
+    """The library folder does not exist (unmounted?), or got lost during a scan. No document was marked as gone."""
 
 
 class BackupError(OffloadError):

@@ -20,7 +20,11 @@ LONGEST_BODY_BYTES = 2**20
 
 def quick_probe(slot: SlotConfig) -> ProbeResult:
     """Probe the slot, with the same result as `probe`. Takes at most 5 s and never raises for a fault of the slot."""
-    if not slot.url.startswith("http:") or proxy_for(slot.url) is not None:
+    try:
+        is_direct = slot.url.startswith("http:") and proxy_for(slot.url) is None
+    except SettingsError as error:
+        return ProbeResult(False, str(error), is_setting=True)
+    if not is_direct:
         # Only the engine's HTTP client handles certificates and proxies.
         from dagster_offload.client.probe import probe
 
@@ -43,7 +47,7 @@ def _request(slot: SlotConfig) -> ProbeResult:
         result: ProbeResult = end.value
         return result
     except SettingsError as error:
-        return ProbeResult(False, str(error))
+        return ProbeResult(False, str(error), is_setting=True)
     except _ConnectTimeoutError:
         return ProbeResult(False, "no connection in time")
     except (http.client.RemoteDisconnected, http.client.IncompleteRead):

@@ -19,7 +19,7 @@ from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_e
 from dagster_offload.slot.addresses import auth_headers, endpoint
 from dagster_offload.slot.chat import matches_expected, read_answer, request_body, token_limit_in, with_extra
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
-from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig, Slots
+from dagster_offload.slot.config import DEEP, NO_SLOT, PRIMARY, SlotConfig, Slots
 from dagster_offload.slot.dialects import (
     COST_OF_THE_USER_MESSAGE,
     IN_USER_MESSAGE,
@@ -75,7 +75,7 @@ class AIClient:
         """
         slot = self.ai.deep if self.ai.deep is not None else self.ai.primary
         if slot is None:
-            raise SettingsError("no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
+            raise SettingsError(NO_SLOT)
         if options is None:
             return await self._request(slot, prompt, system=system)
         return await self._request(slot, prompt, system=system, options=options)

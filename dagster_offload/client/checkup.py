@@ -24,7 +24,7 @@ from dagster_offload.client.faults import (
 )
 from dagster_offload.client.probe import lacks_a_key, listed_models, probe
 from dagster_offload.client.prompt_cache import find_reuse
-from dagster_offload.errors import OffloadError, is_deferrable_error
+from dagster_offload.errors import OffloadError, SettingsError, is_deferrable_error
 from dagster_offload.slot.addresses import sends_key_unencrypted
 from dagster_offload.slot.chat import LENGTH, MOST_TOKENS_TO_THINK
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
@@ -131,12 +131,19 @@ async def check_health(slot: SlotConfig) -> Check:
     result, setting = await probe(slot), slot.setting("health_path")
     if result.healthy:
         return Check("health", True, result.reason, result.advice)
+    if result.is_setting:
+        return _nothing_sent("health", result.reason)
     path = result.path or health_path(slot)
     if not result.answered and path != MODELS_PATH and await listed_models(slot) is not None:
         found = f"{path} gives {result.reason}, but {MODELS_PATH} answers"
         return Check("health", False, found, f"set {setting}={MODELS_PATH}", is_setting=True)
     advice = f"the server reports {result.reason}: wait until it is ready, or set {setting} to its health path"
     return Check("health", False, result.reason, advice)
+
+
+def _nothing_sent(name: str, reason: str) -> Check:
+    """The check of a request that could not be sent because of the setting that `reason` names."""
+    return Check(name, False, "no request was sent", reason, is_setting=True)
 
 
 async def check_context(slot: SlotConfig) -> Check:
@@ -171,6 +178,8 @@ async def check_answers(client: AIClient, slot: SlotConfig) -> list[Check]:
 
 async def _refused(slot: SlotConfig, error: Exception) -> Check:
     """The check of a completion that failed, with the change that most likely helps."""
+    if isinstance(error, SettingsError):
+        return _nothing_sent("completion", str(error))
     reason, is_setting = reason_with_words(error), is_misconfigured(error)
     if await lacks_a_key(slot, error):
         advice = f"set {slot.setting('api_key')}: LiteLLM answers like this if no key is sent"
@@ -293,11 +302,9 @@ async def check_reuse(client: AIClient, slot: SlotConfig, documents: int) -> Che
     return Check("cache", True, reuse.message, advice)
 
 
-def _model(slot: SlotConfig, answer: str) -> Check:
+def _model(slot: SlotConfig, answer: Answer) -> Check:
     """Which model answered, and how far the server's report proves it."""
-    served = answer.served_model if isinstance(answer, Answer) else None
-    evidence = answer.model_evidence if isinstance(answer, Answer) else ModelEvidence.ABSENT
-    setting = slot.setting("expected_model")
+    served, evidence, setting = answer.served_model, answer.model_evidence, slot.setting("expected_model")
     if evidence is ModelEvidence.REPORTED and slot.expected_model:
         return Check("model", True, f"{served} - reported by the server, and matches {setting}")
     if evidence is ModelEvidence.REPORTED:
@@ -317,8 +324,8 @@ def _pattern(served: str) -> str:
     return re.escape(served.rstrip("/").rpartition("/")[2]).replace(r"\-", "-")
 
 
-def _speed(answer: str, seconds: float) -> Check:
-    tokens = answer.usage.completion_tokens if hasattr(answer, "usage") else None
+def _speed(answer: Answer, seconds: float) -> Check:
+    tokens = answer.usage.completion_tokens
     if tokens is not None and tokens >= LEAST_TOKENS_TO_MEASURE:
         found = f"{tokens / seconds:.0f} tokens/s ({tokens} in {seconds:.1f} s, including the prompt)"
         return Check("speed", True, found)

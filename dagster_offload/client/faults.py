@@ -17,7 +17,7 @@ import httpx
 from dagster_offload import timing
 from dagster_offload.client.connections import UnsolicitedAnswer
 from dagster_offload.client.transport import HttpAnswer, corrected_error
-from dagster_offload.errors import CutAnswer, MalformedAnswer, SlotFrozen, StageDeferred, WrongModel
+from dagster_offload.errors import CutAnswer, MalformedAnswer, SettingsError, SlotFrozen, StageDeferred, WrongModel
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import shown_names
 from dagster_offload.slot.refusals import (
@@ -42,13 +42,15 @@ _CUT_ERRORS = (
     httpx.RemoteProtocolError,
     httpx.DecodingError,
 )
-_MISCONFIGURED_ERRORS = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+_MISCONFIGURED_ERRORS = (SettingsError, httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
 def fault_reason(exc: BaseException) -> str:
     """Why a call failed, as a short text for operators: `upstream_cold`, `HTTP 500`, `connection refused`."""
     if isinstance(exc, StageDeferred):
         return exc.reason
+    if isinstance(exc, SettingsError):
+        return str(exc)
     if isinstance(exc, httpx.HTTPStatusError):
         return router_reason(exc) or f"HTTP {exc.response.status_code}"
     if isinstance(exc, WrongModel):
@@ -211,7 +213,10 @@ def is_misconfigured(fault: BaseException) -> bool:
 
 
 def setting_to_check(slot: SlotConfig, fault: BaseException) -> str | None:
-    """The setting that most likely fixes this fault: the name of its environment variable. None if no setting does."""
+    """The setting that most likely fixes this fault: the name of its environment variable. None if no setting does,
+    or if the fault names it itself."""
+    if isinstance(fault, SettingsError):
+        return None
     if isinstance(fault, httpx.HTTPStatusError):
         return setting_behind_status(slot, fault.response.status_code, words_of(fault))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(fault)):

@@ -40,7 +40,7 @@ async def probe(slot: SlotConfig) -> ProbeResult:
         async with Http([slot], is_fresh=True) as http:
             result = await _run(probing(slot, _found_paths.get(server)), http, slot)
     except SettingsError as error:
-        return ProbeResult(False, str(error))
+        return ProbeResult(False, str(error), is_setting=True)
     except (httpx.HTTPError, httpx.InvalidURL, CutAnswer) as error:
         _found_paths.pop(server, None)
         setting = setting_to_check(slot, error) if is_misconfigured(error) else None

@@ -29,7 +29,7 @@ KEPT = 0.5
 
 @dataclass(frozen=True)
 class ReportedCacheSize:
-    """`places`: the cache size in documents, None if the server reports none. `answered` is False without a usable reply
+    """`prompt_cache_size` is in documents, None if the server reports none. `answered` is False without a usable reply
     (unreachable, timeout, HTTP 5xx)."""
 
     answered: bool

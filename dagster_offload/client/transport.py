@@ -75,7 +75,8 @@ class Http:
     """HTTP to the servers of some slots, through a proxy where one applies. Use it as a context manager, or close it."""
 
     def __init__(self, slots: Iterable[SlotConfig], *, is_fresh: bool = False) -> None:
-        """The event loop of the first request opens the sockets. Raises `SettingsError` for a bad CA file.
+        """The event loop of the first request opens the sockets. Raises `SettingsError` for a bad CA file or a proxy
+        that does not speak HTTP.
 
         `is_fresh`: each request uses a new connection, so that its answer shows the present state of the host.
         """

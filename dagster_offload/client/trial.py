@@ -7,7 +7,7 @@ The caller holds a permit and writes the verdict to the ledger.
 
 import asyncio
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -22,9 +22,9 @@ from dagster_offload.client.faults import (
 )
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.client.probe import lacks_a_key, listed_models
-from dagster_offload.errors import OffloadError, SettingsError
+from dagster_offload.errors import OffloadError
 from dagster_offload.slot.chat import ChoiceWithoutMessage
-from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions, Usage
+from dagster_offload.slot.completion import Answer, RequestOptions
 from dagster_offload.slot.config import SlotConfig
 
 TRIAL_PROMPT = "Answer with one word: ready"
@@ -35,7 +35,7 @@ TOKEN_LIMITS = {"max_tokens", "max_completion_tokens"}
 class TrialVerdict:
     """`answered` closes the breaker. `misconfigured`: a person most likely has to change a setting, named in `reason`.
 
-    The ledger's row of this call uses the fields from `seconds` on; `seconds` counts from the start of the request.
+    `seconds` counts from the start of the request. `answer` is None if there was none with a message.
     """
 
     answered: bool
@@ -45,9 +45,7 @@ class TrialVerdict:
     timed_out: bool = False  # no answer within the limit: the model may still be loading
     retry_after_seconds: float | None = None
     seconds: float = 0.0
-    served_model: str | None = None
-    model_evidence: ModelEvidence | None = None
-    usage: Usage = field(default_factory=Usage)
+    answer: Answer | None = None
 
 
 async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float | None = None) -> TrialVerdict:
@@ -70,21 +68,10 @@ async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float | None 
     except TimeoutError:
         seconds = time.monotonic() - started
         return TrialVerdict(False, f"no answer within {limit_seconds:g} s", timed_out=True, seconds=seconds)
-    except SettingsError as error:
-        return TrialVerdict(False, str(error), misconfigured=True, seconds=time.monotonic() - started)
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError) as error:
         return await _refused(slot, error, time.monotonic() - started)
     seconds = time.monotonic() - started
-    if not isinstance(answer, Answer):  # a plain str has no metadata
-        return TrialVerdict(True, "answered", seconds=seconds)
-    return TrialVerdict(
-        True,
-        "answered",
-        seconds=seconds,
-        served_model=answer.served_model,
-        model_evidence=answer.model_evidence,
-        usage=answer.usage,
-    )
+    return TrialVerdict(True, "answered", seconds=seconds, answer=answer if isinstance(answer, Answer) else None)
 
 
 def _without_token_limits(slot: SlotConfig) -> SlotConfig:

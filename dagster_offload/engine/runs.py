@@ -23,12 +23,15 @@ from dagster_offload.ledger.work import documents, left
 from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
+from dagster_offload.slot.config import NO_SLOT
 from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import recipes, stage_graph, stages_by_slot
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.stages.pipeline import pipeline_of
 
 CLAIMED_ELSEWHERE_SECONDS = 30.0
+NAMES_SHOWN = 5  # of documents that do not exist
+NEEDS_A_PERSON = {State.FAILED, State.QUARANTINED, State.GONE}
 # How often a run that waits for free space on the disk checks it.
 NO_ROOM_SECONDS = 60.0
 
@@ -62,13 +65,14 @@ def run_documents(
     """
     missing = ledger.run(documents.missing_keys, keys)
     if missing:
-        raise NoSuchDocument(f"no such document: {', '.join(missing[:5])}")
+        more = f" and {len(missing) - NAMES_SHOWN:,} more" if len(missing) > NAMES_SHOWN else ""
+        raise NoSuchDocument(f"no such document: {', '.join(missing[:NAMES_SHOWN])}{more}")
     agree_with_up(ledger, pipeline_of(settings))
     llm = [stage for stage in stage_graph(settings).with_needs(stages) if stage != EXTRACT]
     if llm:
         ledger.run(slots.refuse_lost_slot, settings.slots)
         if settings.slots.for_prompt() is None:
-            raise SettingsError("no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
+            raise SettingsError(NO_SLOT)
     for slot in settings.slots:
         ledger.run(slots.register, slot, recipes(settings))
     with Worker(ledger, "run", (EXTRACT, *llm), run_id) as worker, ledger_executor(ledger) as pool:
@@ -147,8 +151,8 @@ def summarize_run(
     answers. The settings may change meanwhile, so the run looks again after the default wait at the latest.
     """
     slot, rest, hold = state.row, state.rest, state.hold
-    failed = tuple(u for u in unfinished if u.state in (State.FAILED, State.QUARANTINED, State.GONE))
-    waiting = [u for u in unfinished if u not in failed]
+    failed = tuple(u for u in unfinished if u.state in NEEDS_A_PERSON)
+    waiting = [u for u in unfinished if u.state not in NEEDS_A_PERSON]
     done = requested - len({u.document for u in unfinished})
     if failed or not waiting:
         return RunSummary(done, failed)

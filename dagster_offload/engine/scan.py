@@ -3,7 +3,9 @@
 This module does not extract text. A scan that would empty the ledger (an unmounted library) changes nothing.
 """
 
+import errno
 import heapq
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +38,7 @@ VANISHED_COUNT = 10
 BATCH = 100
 LOOKED_UP = 10 * BATCH  # files whose documents are looked up together
 NAMES_SHOWN = 3  # of the files left out for one reason
+_LOST_MOUNT = {errno.EIO, errno.ENOTCONN, errno.ESTALE}
 TOO_LARGE = "too_large"  # the reason of such a document starts with this
 
 Progress = Callable[[int, int], None]  # done, total
@@ -230,7 +233,11 @@ def _digested(
         except ChangedWhileRead:
             counts.left += 1
             continue
+        except (FileNotFoundError, NotADirectoryError):  # removed since the walk; the next scan sees that it is gone
+            counts.left += 1
+            continue
         except OSError as error:
+            _refuse_lost_library(file.library, error)
             found, unreadable = None, f"unreadable: {error.strerror}: check the file's permissions, then scan again"
             counts.unreadable += 1
         counts.added += before is None
@@ -238,6 +245,19 @@ def _digested(
         counts.changed += before is not None and before.is_present and before.digest != found
         read.append((file, found, unreadable))
     return read
+
+
+def _refuse_lost_library(library: str, error: OSError) -> None:
+    """Raise `LibraryMissing` if a file cannot be read because the library itself got lost, as when its mount ends."""
+    if error.errno not in _LOST_MOUNT:
+        return
+    try:
+        os.scandir(library).close()
+    except OSError as lost:
+        raise LibraryMissing(
+            f"the library {library} cannot be read any more ({lost.strerror}). What was found until then is stored. Is it "
+            "mounted? Scan again when it is"
+        ) from None
 
 
 def _store_batch(

@@ -11,10 +11,11 @@ from typing import Any
 
 from dagster_offload import timing
 from dagster_offload.client.context import RoomToThink
+from dagster_offload.client.faults import is_misconfigured, reason_with_setting
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.asking import question_about
-from dagster_offload.engine.lanes.blame import fault_code
 from dagster_offload.engine.lanes.document import DocumentRunner
+from dagster_offload.engine.lanes.lane import wait_until_set
 from dagster_offload.engine.lanes.next_step import (
     Accept,
     Blame,
@@ -34,7 +35,7 @@ from dagster_offload.ledger.core.rows import BreakerState, CallRecord
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.settings import Settings
-from dagster_offload.slot.config import SlotConfig
+from dagster_offload.slot.config import NO_SLOT, SlotConfig
 from dagster_offload.stages.llm_stage import LLMStage
 from dagster_offload.stages.prompts.long_documents import Reading
 from dagster_offload.stages.prompts.splitting import Size
@@ -65,12 +66,12 @@ def try_stage(
 ) -> list[Tried]:
     """Ask about each text (a name and the text), one after the other. `on_tried` gets each answer as it comes.
 
-    The first slot that may answer the stage is asked. Raises `SettingsError` without a slot, and `StageDeferred` as soon as
-    it does not answer.
+    The first slot that may answer the stage is asked. As soon as it gives no answer, raises an error with the server's own
+    words: `SettingsError` if a person most likely has to change something, and without a slot, else `StageDeferred`.
     """
     slot = next(iter(settings.slots.allowed(stage.slots)), None)
     if slot is None:
-        raise SettingsError("no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
+        raise SettingsError(NO_SLOT)
     ledger.run(slots.register, slot)
     with Worker(ledger, "run") as worker, ledger_executor(ledger) as pool:
         return run_stoppable(_try_all(settings, AsyncLedger(ledger, pool), worker, slot, stage, texts, on_tried))
@@ -111,9 +112,8 @@ async def _wait_for_permit(ledger: AsyncLedger, worker: Worker, slot: SlotConfig
 
     worker.on_notify(on_notify)
     while not await ledger.run(permits.acquire, slot.name, worker.id, is_person=True):
-        freed.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(freed.wait(), timing.current().recheck)
+        await wait_until_set(freed, timing.current().recheck)
+        freed.clear()  # before the next try, so that no notification is lost
 
 
 async def _try(
@@ -136,12 +136,14 @@ async def _try(
                 reading.answered(passage, value)
             case SplitSmaller(_, too_long):
                 splits += 1
+                runner.windows.learn(slot, too_long)
                 if splits > SMALLEST_TRIES or not reading.split_smaller(passage, too_long):
                     return _tried(name, calls, fault="the text is too long for the model's context")
             case Blame(_, fault):
                 return _tried(name, calls, fault=fault.message)
             case FindFault(_, error):
-                raise StageDeferred(f"{slot.name} did not answer: {fault_code(error)}") from error
+                reason = f"{slot.name} gave no answer: {reason_with_setting(slot, error)}"
+                raise (SettingsError(reason) if is_misconfigured(error) else StageDeferred(reason)) from error
             case RefineQuestion(_, _, refined):
                 question = refined
                 continue

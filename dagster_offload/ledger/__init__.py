@@ -1,4 +1,4 @@
-"""The durable record of every work item, in Postgres. This package holds the only SQL of the project.
+"""The durable record of every work item, in Postgres. This package holds almost all SQL of the project.
 
 Functions take a cursor and are one step of a transaction. `Ledger.run` supplies the cursor: `ledger.run(claims.release, ...)`.
 The search path resolves table names, so several ledgers can share a database under different schemas.

@@ -52,7 +52,8 @@ def origin(url: str) -> str:
 def proxy_for(url: str) -> str | None:
     """The proxy for `url` from the usual variables (`HTTP_PROXY`, `NO_PROXY`, ...), or None.
 
-    A slot on this host or with an mDNS name is never reached through a proxy, which could not resolve it.
+    A slot on this host or with an mDNS name is never reached through a proxy, which could not resolve it. Raises
+    `SettingsError` for a proxy that does not speak HTTP, such as a SOCKS proxy.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -62,7 +63,14 @@ def proxy_for(url: str) -> str | None:
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy:
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    if "://" not in proxy:
+        return f"http://{proxy}"
+    if (kind := urlsplit(proxy).scheme) not in {"http", "https"}:
+        raise SettingsError(
+            f"the proxy for {host} is a {kind}:// proxy, and only HTTP proxies can be used: add {host} to NO_PROXY, or set "
+            f"{parts.scheme.upper()}_PROXY to an HTTP proxy"
+        )
+    return proxy
 
 
 def sends_key_unencrypted(slot: SlotConfig) -> bool:

@@ -17,6 +17,8 @@ from dagster_offload.slot.waking import WakeConfig
 DEEP = "deep"
 PRIMARY = "primary"
 BUILT_IN_SLOTS = (DEEP, PRIMARY)
+NO_SLOT = "no slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL"
+NO_DEEP_SLOT = "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL"
 
 
 def variable(slot: str, field: str) -> str:

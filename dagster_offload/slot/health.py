@@ -39,6 +39,7 @@ class ProbeResult:
     """The result of a probe. `answered`: there was any HTTP answer, even an unhealthy one (the process is not frozen).
 
     `path` is the health path that was found. `advice` names the setting that would make the next probe better.
+    `is_setting`: nothing was sent, because a setting that `reason` names must be corrected first.
     """
 
     healthy: bool
@@ -46,6 +47,7 @@ class ProbeResult:
     answered: bool = False
     path: str | None = None
     advice: str | None = None
+    is_setting: bool = False
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,20 @@ def test_doctor_names_the_setting_of_a_slot_that_does_not_answer(
     assert advice in json.loads(result.stdout)["advice"]
 
 
+def test_doctor_names_a_certificate_file_that_cannot_be_used(call: Call, router: Router, tmp_path: Path) -> None:
+    wrong = tmp_path / "router.pem"
+    wrong.write_text("no certificate", encoding="utf-8")
+    os.environ["OFFLOAD_DEEP_CA_FILE"] = str(wrong)
+    result = call("doctor", "--deep-url", router.url.replace("http:", "https:"), "--json")
+    assert result.exit_code == 78
+    found = json.loads(result.stdout)
+    assert found["advice"].startswith(f"OFFLOAD_DEEP_CA_FILE: {wrong} cannot be used")
+    assert [check["found"] for check in found["checks"] if not check["ok"] and check["is_about_slot"]] == [
+        "no request was sent",
+        "no request was sent",
+    ]
+
+
 @pytest.mark.rule("slot-15")
 def test_doctor_lists_the_names_of_a_server_that_does_not_know_the_alias(call: Call) -> None:
     refusal = says(404, {"error": {"message": "model 'qwen-macbok' not found"}})

@@ -7,11 +7,12 @@ from dagster_offload.client.faults import (
     fault_reason,
     is_cut,
     is_misconfigured,
+    reason_with_setting,
     retry_after_of,
     retry_after_seconds,
     setting_to_check,
 )
-from dagster_offload.errors import CutAnswer, WrongModel
+from dagster_offload.errors import CutAnswer, SettingsError, WrongModel
 from tests.support.client import DEEP_SLOT, status_error
 
 
@@ -70,6 +71,12 @@ def test_a_trial_refused_with_this_status_is_retried(status_code: int) -> None:
 )
 def test_a_fault_names_the_setting_to_check(fault: Exception, setting: str) -> None:
     assert f"OFFLOAD_DEEP_{setting}" in str(setting_to_check(DEEP_SLOT, fault))
+
+
+def test_a_wrong_setting_is_a_reason_that_needs_no_other_setting() -> None:
+    error = SettingsError("OFFLOAD_DEEP_CA_FILE: it contains no certificate")
+    assert reason_with_setting(DEEP_SLOT, error) == "OFFLOAD_DEEP_CA_FILE: it contains no certificate"
+    assert is_misconfigured(error)
 
 
 def test_a_retry_after_of_a_refusal_is_read() -> None:

@@ -239,6 +239,15 @@ async def test_a_key_that_cannot_be_sent_gives_a_reason_not_an_error(probe: Prob
     assert "OFFLOAD_DEEP_API_KEY" in result.reason
 
 
+async def test_a_socks_proxy_gives_a_reason_not_an_error(
+    probe: Probe, deep_slot: SlotConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("all_proxy", "socks://127.0.0.1:1080/")
+    result = await probe(replace(deep_slot, url="http://router.example:1"))
+    assert (result.healthy, result.answered, result.is_setting) == (False, False, True)
+    assert "NO_PROXY" in result.reason
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [

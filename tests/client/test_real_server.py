@@ -52,8 +52,9 @@ async def test_the_probe_is_healthy_and_the_trial_answers(slot: SlotConfig) -> N
     async with AIClient(Slots(deep=slot)) as client:
         verdict = await trial(client, slot)
     assert verdict.answered
-    assert verdict.model_evidence is ModelEvidence.REPORTED
-    assert verdict.usage.completion_tokens == 1
+    assert verdict.answer is not None
+    assert verdict.answer.model_evidence is ModelEvidence.REPORTED
+    assert verdict.answer.usage.completion_tokens == 1
 
 
 async def test_an_answer_fits_the_schema_and_names_its_model(slot: SlotConfig) -> None:

@@ -78,6 +78,15 @@ def test_a_slot_on_this_host_is_never_reached_through_a_proxy(monkeypatch: pytes
     assert proxy_for("https://router.example") is None
 
 
+@pytest.mark.parametrize("proxy", ["socks://user:pass@127.0.0.1:1080/", "SOCKS5://127.0.0.1:1080", "socks4://proxy:1"])
+def test_a_socks_proxy_is_a_wrong_setting_that_names_the_ways_out(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("all_proxy", proxy)
+    assert proxy_for("http://127.0.0.1:1") is None
+    with pytest.raises(SettingsError, match=r"add router\.example to NO_PROXY, or set HTTPS_PROXY") as raised:
+        proxy_for("https://router.example:1")
+    assert "pass" not in str(raised.value)
+
+
 async def test_a_proxy_gets_its_password_and_the_request_with_the_slots_key(monkeypatch: pytest.MonkeyPatch) -> None:
     requests = []
 

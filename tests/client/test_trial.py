@@ -22,9 +22,10 @@ async def test_an_available_slot_answers_with_the_values_for_the_ledger(router: 
     verdict = await verdict_of(deep_slot)
     assert verdict.answered
     assert not verdict.misconfigured
-    assert verdict.served_model == "simulated/extractive-8bit"
-    assert verdict.model_evidence is ModelEvidence.REPORTED
-    assert verdict.usage.prompt_tokens
+    assert verdict.answer is not None
+    assert verdict.answer.served_model == "simulated/extractive-8bit"
+    assert verdict.answer.model_evidence is ModelEvidence.REPORTED
+    assert verdict.answer.usage.prompt_tokens
     assert verdict.seconds > 0
     (sent,) = router.completions()
     assert sent["max_tokens"] == 1

@@ -13,9 +13,13 @@ from dagster_offload.drain import run_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import breaker, slots
+from dagster_offload.simulator.answers import stage_of
+from dagster_offload.simulator.replies import requested_schema
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
+from tests.faults.acts import writes
+from tests.faults.raw_server import CompletionRequest, Connection, RawServer, well
 from tests.support.engine import DrainsHeard, Engine
 
 KEYS = [f"{n}.txt" for n in range(6)]
@@ -236,3 +240,22 @@ def test_an_item_that_waits_for_its_next_attempt_is_left(engine: Engine) -> None
     assert engine.item("0.txt", CLASSIFY)["attempts"] == 1
     assert (summary.done, summary.left, summary.in_back_off) == (0, 1, 1)
     assert not summary.is_slot_unavailable, "this command can do no more now, and the slot is available"
+
+
+def classifies_badly(connection: Connection, request: CompletionRequest) -> bool | None:
+    """A model that gives no usable answer to one of the stages."""
+    asks_for_class = stage_of(request.body["messages"], requested_schema(request.body)) == CLASSIFY
+    return writes("no record")(connection, request) if asks_for_class else well(connection, request)
+
+
+@pytest.mark.rule("drain-9")
+@pytest.mark.parametrize(("attempts_before", "failed", "left"), [(0, 0, 1), (2, 1, 0)])
+def test_a_document_of_which_one_stage_is_done_and_one_is_not_is_not_done(
+    engine: Engine, attempts_before: int, failed: int, left: int
+) -> None:
+    engine.texts("0.txt")
+    engine.sql("update work_items set attempts = %s where stage = 'classify'", attempts_before)
+    with RawServer(classifies_badly) as server:
+        summary = engine.drain(deep_url=server.url)
+    assert engine.item("0.txt", SUMMARIZE)["state"] == "done"
+    assert (summary.done, summary.failed, summary.left, summary.answered_in_part) == (0, failed, left, 1)

@@ -65,6 +65,31 @@ def test_a_refused_connection_names_the_setting(engine: Engine) -> None:
     assert "OFFLOAD_DEEP_URL" in str(summary.reason)
 
 
+@pytest.mark.rule("suspect-1")
+def test_a_socks_proxy_accuses_no_document_and_names_the_way_out(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.texts(*KEYS)
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1080")
+    summary = engine.drain(deep_url="http://router.example:1", deep_concurrency=2)
+    assert (summary.done, summary.failed, summary.is_misconfigured) == (0, 0, True)
+    assert "add router.example to NO_PROXY" in str(summary.reason)
+    assert (attempts(engine), engine.sql("select * from cuts")) == (0, [])
+    monkeypatch.delenv("all_proxy")
+    assert engine.drain().done == 8
+
+
+@pytest.mark.rule("suspect-1")
+def test_a_wrong_certificate_file_accuses_no_document_and_is_named(engine: Engine) -> None:
+    engine.texts(*KEYS)
+    wrong = engine.library / "router.pem"
+    wrong.write_text("no certificate", encoding="utf-8")
+    summary = engine.drain(deep_url=engine.router.url.replace("http:", "https:"), deep_ca_file=wrong)
+    assert (summary.done, summary.failed, summary.is_misconfigured) == (0, 0, True)
+    assert f"OFFLOAD_DEEP_CA_FILE: {wrong} cannot be used: it contains no certificate" in str(summary.reason)
+    assert (attempts(engine), engine.sql("select * from cuts")) == (0, [])
+
+
 @pytest.mark.parametrize(
     "behaviour", [{"answers": "no_choices"}, {"mode": "cut", "cut": "not_json"}, {"mode": "cut", "cut": "empty"}]
 )

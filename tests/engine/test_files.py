@@ -1,6 +1,8 @@
 """From file to record: renames, edits during an open call, files that vanish and return."""
 
+import errno
 import os
+import shutil
 
 import pytest
 
@@ -8,8 +10,11 @@ from dagster_offload.engine import scan as scanning
 from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.errors import LibraryMissing, ScanRefused
+from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.work import documents
 from dagster_offload.library import new_files
+from dagster_offload.library.files import FileStat
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.engine import FILLER, Engine
 
@@ -126,6 +131,45 @@ def test_an_unmounted_and_an_empty_library_change_nothing(engine: Engine) -> Non
     with pytest.raises(ScanRefused, match="--accept-vanished"):
         engine.scan()
     assert engine.sql("select document_id, is_present from documents order by 1") == before
+
+
+def test_a_file_that_is_removed_during_a_scan_becomes_no_failed_document(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(engine, "a.txt", FILLER)
+    write(engine, "folder/b.txt", FILLER)
+    engine.scan()
+    write(engine, "a.txt", f"changed {FILLER}")
+    write(engine, "folder/b.txt", f"changed {FILLER}")
+    write(engine, "folder/c.txt", FILLER)
+    begin = documents.begin_scan
+
+    def remove_and_begin(cur: Cursor) -> int:
+        (engine.library / "a.txt").unlink()
+        shutil.rmtree(engine.library / "folder")
+        return begin(cur)
+
+    monkeypatch.setattr(documents, "begin_scan", remove_and_begin)
+    report = scan(engine.settings(), engine.ledger)
+    assert (report.changed, report.added, report.unreadable, report.left_for_next_scan) == (0, 0, 0, 3)
+    assert (engine.state("a.txt", EXTRACT), engine.state("folder/b.txt", EXTRACT)) == ("done", "done")
+
+
+def test_a_library_that_gets_lost_during_a_scan_accuses_no_document(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(engine, "a.txt", FILLER)
+    engine.scan()
+    write(engine, "a.txt", f"changed {FILLER}")
+
+    def read_after_the_loss(_file: FileStat) -> str:  # only a real network mount answers like this
+        os.rename(engine.library, engine.library.parent / "unmounted")
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(scanning, "digest", read_after_the_loss)
+    with pytest.raises(LibraryMissing, match="cannot be read any more"):
+        scan(engine.settings(), engine.ledger)
+    assert engine.state("a.txt", EXTRACT) == "done"
 
 
 def test_the_library_differs_only_after_a_new_file_is_added(engine: Engine) -> None:

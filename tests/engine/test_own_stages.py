@@ -162,6 +162,16 @@ def test_work_of_a_removed_stage_is_not_among_the_next_attempts(own: Engine) -> 
     assert own.ledger.run(status.in_back_off) == {}
 
 
+def test_a_failure_of_a_removed_stage_is_not_shown(own: Engine) -> None:
+    own.extracted("invoice.txt", texts={"invoice.txt": INVOICE})
+    own.drain("classify")
+    own.sql("update work_items set state = 'failed', reason = 'no_json: none' where stage = 'payment'")
+    assert own.ledger.run(status.problem_counts) == {"failed": 1}
+    own.use_stages()
+    assert own.ledger.run(status.problem_counts) == {}
+    assert own.ledger.run(status.problems) == []
+
+
 def test_a_removed_stage_keeps_its_results_and_an_identical_one_costs_no_call(own: Engine) -> None:
     own.extracted("a.txt", texts={"a.txt": INVOICE})
     own.drain()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.runs import summarize_run
 from dagster_offload.engine.slot.state import SlotState
 from dagster_offload.engine.slot.wake import decide_drain
@@ -212,3 +213,23 @@ def test_a_run_looks_again_at_the_end_of_a_rest_or_after_half_an_hour(minutes: i
     assert summary.wait_seconds == pytest.approx(waits, abs=30)
     failed = [Unfinished("b.txt", SUMMARIZE, State.FAILED, "why", 3, None)]
     assert summarize_run(2, left + failed, resting, HALF_AN_HOUR).wait_seconds is None  # it fails at once
+
+
+def test_an_error_of_the_watch_over_the_hours_ends_the_drain(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
+) -> None:
+    change_timing(recheck=0.05)
+    engine.texts("0.txt")
+    engine.router.set(hold=True)  # the drain cannot end by itself
+    look, looks = Lanes.look, 0
+
+    async def break_later(lanes: Lanes) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks > 2:  # before the turn and before the lanes; then only the watch looks
+            raise RuntimeError("broken")
+        return await look(lanes)
+
+    monkeypatch.setattr(Lanes, "look", break_later)
+    with pytest.raises(RuntimeError, match="broken"):
+        engine.drain()

@@ -91,6 +91,8 @@ def test_an_unknown_document_key_is_refused_and_writes_nothing(engine: Engine) -
     engine.texts("a.txt")
     with pytest.raises(NoSuchDocument, match=r"typed\.txt"):
         engine.run("a.txt", "typed.txt")
+    with pytest.raises(NoSuchDocument, match=r"4\.txt and 2 more"):
+        engine.run("a.txt", *(f"{number}.txt" for number in range(7)))
     assert engine.asked() == []
     assert engine.sql("select 1 from workers where kind = 'run'") == []
     assert engine.sql("select 1 from documents where key = 'typed.txt'") == []

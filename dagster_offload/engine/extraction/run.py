@@ -61,16 +61,16 @@ def extract_due(
     settings: Settings,
     ledger: Ledger,
     worker: Worker,
-    documents: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
     on_progress: Progress | None = None,
     look_for_files: Callable[[], None] | None = None,
     watch: Callable[[], None] | None = None,
 ) -> ProgressCounts:
-    """Extract what is due of these documents, or of all, until nothing is. An exception stops the extractors.
+    """Extract what is due of the documents with these keys, or of all, until nothing is. An exception stops the extractors.
 
     `watch` is called about every second. It may raise.
     """
-    counts = ProgressCounts(total=ledger.run(claims.count_due, [EXTRACT], documents))
+    counts = ProgressCounts(total=ledger.run(claims.count_due, [EXTRACT], keys))
     if counts.total:
         reader = find_reader(settings.ocr, settings.ocr_languages)
         # All cores read the pages of one document, but one document without OCR is read by one.
@@ -83,7 +83,7 @@ def extract_due(
             ledger,
             worker,
             recipes(settings),
-            documents,
+            keys,
             counts,
             on_progress,
             reader,
@@ -95,7 +95,7 @@ def extract_due(
             with TextLanes(
                 children, settings.library, reader, writer.store_page, settings.home, max_bytes=max_bytes
             ) as lanes:
-                writer.lanes = lanes.count
+                writer.lane_count = lanes.count
                 writer.run(lanes, alone=alone)
         ledger.run(ocr_pages.forget_unwanted)
     return counts
@@ -141,7 +141,7 @@ class _ResultWriter:
     reader: Reader
     look_for_files: _Every | None = None
     watch: _Every | None = None
-    lanes: int = 1
+    lane_count: int = 1
     _report_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, lanes: TextLanes, *, alone: bool = False) -> None:
@@ -309,7 +309,7 @@ class _ResultWriter:
     def store_page(self, claim: Claim, page: PageRead, seconds: float) -> None:
         """Store a page that OCR has read in `seconds`, and report the progress."""
         (item,) = claim.items
-        read = ReadPage(page.number, page.text or "", self.reader.languages, seconds, self.lanes)
+        read = ReadPage(page.number, page.text or "", self.reader.languages, seconds, self.lane_count)
         done, total, per_minute = self.ledger.run(ocr_pages.keep, self.worker.id, claim, item, read)
         with self._report_lock:
             self.counts.reading = PartsRead(claim.document, EXTRACT, done, total, per_minute)

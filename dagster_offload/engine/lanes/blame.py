@@ -12,7 +12,7 @@ from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.faults import fault_reason, is_cut, reason_with_setting, reason_with_words, retry_after_of
 from dagster_offload.engine.progress import DocumentEnd
 from dagster_offload.engine.slot.breaker import run_or_await_trial
-from dagster_offload.errors import DocumentFault, is_deferrable_error
+from dagster_offload.errors import DocumentFault, SettingsError, is_deferrable_error
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, State
 from dagster_offload.ledger.core.workers import Worker
@@ -31,6 +31,7 @@ class Failure(Enum):
 
     REFUSED = auto()  # the slot is unavailable: it says so, or cannot be reached
     CUT = auto()  # the connection ended before the answer was complete
+    UNSENT = auto()  # a setting is wrong, so nothing was sent
     ERROR = auto()  # the answer is an error: a status such as 404, or not a chat completion
 
 
@@ -38,6 +39,8 @@ def failure_of(error: Exception) -> Failure:
     """Classify the exception of a failed call."""
     if is_cut(error):
         return Failure.CUT
+    if isinstance(error, SettingsError):
+        return Failure.UNSENT
     return Failure.REFUSED if is_deferrable_error(error) else Failure.ERROR
 
 
@@ -68,6 +71,12 @@ class FaultAssigner:
         is_answered = await run_or_await_trial(
             self.ledger, self.client, slot, self.worker, call.epoch, busy_waits=BUSY_IN_A_ROW_TO_OPEN - 1
         )
+        if failure is Failure.UNSENT:
+            wait = self.settings.retry_after_minutes * 60
+            await self.ledger.run(
+                deferrals.defer, self.worker.id, claim, item, call, reason, wait, call.slot, call.epoch
+            )
+            return DocumentEnd.DEFERRED
         if is_answered and failure is Failure.ERROR:
             # The slot answers other requests, so no setting is wrong.
             fault = DocumentFault(fault_code(error), reason_with_words(error))

@@ -103,7 +103,7 @@ class Batches(Generic[T, R]):
             batch, self._waiting = self._waiting[:MOST_IN_A_BATCH], self._waiting[MOST_IN_A_BATCH:]
             try:
                 await self._set_answers(batch)
-            except OffloadError as error:  # the database is gone for good: no request of the batch can succeed
+            except OffloadError as error:  # the ledger or the slot is gone: no request of the batch can succeed
                 _set_error(batch, error)
             # One request that cannot be done does not fail the others.
             except Exception as error:  # noqa: BLE001

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -34,7 +35,7 @@ from dagster_offload.engine.lanes.next_step import (
     next_step,
 )
 from dagster_offload.engine.progress import DocumentEnd, PartsRead
-from dagster_offload.errors import DocumentFault
+from dagster_offload.errors import DocumentFault, SlotForgotten
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.core.workers import Worker
@@ -111,14 +112,24 @@ class DocumentRunner:
         while following is not None:
             claim = following
             for item in claim.items:
-                reading = await self._begin(claim, item, sizes, freeze_watch.slot)
-                end = await self._read(claim, item, reading, freeze_watch, epochs)
+                async with self._released_if_forgotten(claim):
+                    reading = await self._begin(claim, item, sizes, freeze_watch.slot)
+                    end = await self._read(claim, item, reading, freeze_watch, epochs)
                 if end is not DocumentEnd.DONE:
                     await self.ledger.run(claims.release, self.worker.id, claim, _why_released(item, reading, end))
                     return end
                 sizes = reading.sizes if item.record is None else sizes
             following = await self._take_following(claim, stages, freeze_watch.slot)
         return DocumentEnd.DONE
+
+    @asynccontextmanager
+    async def _released_if_forgotten(self, claim: Claim) -> AsyncIterator[None]:
+        """In the block, release the claim if its slot is forgotten, so that another slot can take the document."""
+        try:
+            yield
+        except SlotForgotten:
+            await self.ledger.run(claims.release, self.worker.id, claim, "not answered: the slot was forgotten")
+            raise
 
     async def _take_following(self, claim: Claim, stages: Sequence[str], slot: SlotConfig) -> Claim | None:
         """Claim the stages of this document that its new answers made due. The server still has the document in its cache."""

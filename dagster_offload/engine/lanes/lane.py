@@ -6,10 +6,10 @@ The lanes of one worker share a `Shared`. Two pure functions of the slot's row d
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, ParamSpec
 
 from dagster_offload import timing
 from dagster_offload.client.freeze_watch import FreezeWatch
@@ -17,7 +17,8 @@ from dagster_offload.engine.lanes.commits import Batches
 from dagster_offload.engine.lanes.document import DocumentRunner
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.progress import DocumentEnd
-from dagster_offload.engine.slot.breaker import registered, try_closing
+from dagster_offload.engine.slot.breaker import present, try_closing
+from dagster_offload.errors import SlotForgotten
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import BreakerState, Claim, SlotRow
 from dagster_offload.ledger.slots import permits, slots
@@ -25,6 +26,8 @@ from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.groups import Taken, Want
 from dagster_offload.slot.config import MAX_CONCURRENCY
 from dagster_offload.slot.rest import Rest
+
+P = ParamSpec("P")
 
 
 @dataclass
@@ -81,6 +84,7 @@ class Shared:
     is_reduced: bool = False  # a lane has ended although it might have found more work
     ended: int = 0  # the number of documents whose work ended here, however it ended
     changes: int = 0  # the number of notifications received about slots or permits
+    is_forgotten: bool = False  # a person removed the slot from the ledger
     is_superseded: bool = False  # the running `up` now works with other recipes
     rest: Rest | None = None  # why the slot rests
     notified: asyncio.Event = field(default_factory=asyncio.Event)
@@ -99,13 +103,21 @@ class Shared:
     @property
     def must_end(self) -> bool:
         """Whether no new call may start: the ledger considers this worker dead, its pipeline is no longer in force, the slot
-        rests, or the disk could not hold an answer."""
-        is_ended = self.runner.worker.is_lost or self.is_superseded or self.rest is not None
+        was forgotten or rests, or the disk could not hold an answer."""
+        is_ended = self.runner.worker.is_lost or self.is_superseded or self.is_forgotten or self.rest is not None
         return is_ended or self.runner.shortage is not None
 
     def may_start(self) -> bool:
         """Whether another document may be started: the limit is not reached, the slot takes a stage, and calls may start."""
         return bool(self.scope.stages) and not (self.totals.is_full or self.must_end)
+
+    async def until_forgotten(self, work: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Await `work`. If the slot was forgotten meanwhile, all lanes end after their open calls."""
+        try:
+            await work(*args, **kwargs)
+        except SlotForgotten:
+            self.is_forgotten = True
+            self.notified.set()  # for lanes that wait
 
     def count(self, claim: Claim, end: DocumentEnd) -> None:
         """Count one document, and report the progress."""
@@ -149,16 +161,19 @@ class Lane:
         self._ahead: asyncio.Task[tuple[int, Taken]] | None = None
 
     async def work(self) -> None:
-        """Work until no document can be claimed, or no new one may be started."""
-        while await self._wait_for_permit():
-            is_given_up = False
-            try:
-                is_given_up = await self._work_while_permitted()
-            finally:
-                if not is_given_up:  # else the person has the permit already
+        """Work until no document can be claimed, or no new one may be started. Raises `SlotForgotten`.
+
+        After another error the permit is returned when the worker ends: without Postgres each lane would wait for it here.
+        """
+        try:
+            while await self._wait_for_permit():
+                if not await self._work_while_permitted():  # else a person has the permit already
                     await self._shared.permit_releases.submit(self._slot.name)
-            if not is_given_up:
-                return
+                    return
+        except SlotForgotten:
+            with contextlib.suppress(SlotForgotten):
+                await self._release_claimed_ahead()
+            raise
 
     async def _wait_for_permit(self) -> bool:
         """Wait for a permit while there is work for this lane. False if there is none."""
@@ -229,7 +244,11 @@ class Lane:
     async def _claim(self) -> tuple[int, Taken]:
         before, scope = self._shared.changes, self._shared.scope
         documents = None if scope.documents is None else tuple(scope.documents)
-        taken = await self._runner.commits.take(Want(self._slot.name, tuple(scope.stages), documents, self._alone))
+        try:
+            taken = await self._runner.commits.take(Want(self._slot.name, tuple(scope.stages), documents, self._alone))
+        except BaseException:
+            self._shared.totals.note_claim(None)
+            raise
         self._shared.totals.note_claim(taken[1])
         return before, taken
 
@@ -251,7 +270,7 @@ class Lane:
             yield epoch
             if self._shared.changes != handled:
                 handled = self._shared.changes
-                row = await registered(self._runner.ledger, self._slot)
+                row = await present(self._runner.ledger, self._slot)
                 if row.breaker is not BreakerState.CLOSED or await self._is_permit_wanted():
                     return
                 epoch = row.epoch

@@ -16,11 +16,11 @@ from dagster_offload.client.prompt_cache import ask_prompt_cache_size
 from dagster_offload.engine.lanes.document import DocumentRunner
 from dagster_offload.engine.lanes.lane import Lane, Scope, Shared, wait_until_set
 from dagster_offload.engine.lanes.totals import Totals
-from dagster_offload.engine.slot.breaker import registered
+from dagster_offload.engine.slot.breaker import present
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
-from dagster_offload.ledger.core.workers import STARTED_MESSAGE
+from dagster_offload.ledger.core.workers import FREED_MESSAGE, STARTED_MESSAGE
 from dagster_offload.ledger.slots import availability, concurrency, holds, rests, slots
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.ledger.work import claims
@@ -50,24 +50,30 @@ class Lanes:
         self._is_listening = False
 
     async def work(self) -> None:
-        """Work through the scope's LLM stages at the slot until nothing is due, or no document may be started."""
+        """Work through the scope's LLM stages at the slot until nothing is due, or no document may be started.
+
+        Raises `SlotForgotten` after the open calls have ended. Another error cancels all lanes and is raised unwrapped.
+        """
         if not await self.look():
             return
         slot = self.slot
-        row = await registered(self._runner.ledger, slot)
+        row = await present(self._runner.ledger, slot)
         self._runner.on_busy[slot.name] = self._steer_now.set if row.is_auto else self.drop_lane
         stages, documents = self.scope.stages, self.scope.documents
         due = await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name)
         self._totals.note_due(due)
-        watch = asyncio.create_task(self._watch())
         try:
-            async with FreezeWatch(slot) as freeze_watch:
+            async with asyncio.TaskGroup() as group, FreezeWatch(slot) as freeze_watch:
+                watch = group.create_task(self._watch())
                 if due:
                     await self._run_lanes(freeze_watch)
                 # Documents that must run alone come last, so that they do not delay the others.
-                await Lane(self._shared, freeze_watch, alone=True).work()
-        finally:
-            watch.cancel()
+                await self._shared.until_forgotten(Lane(self._shared, freeze_watch, alone=True).work)
+                watch.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+        if self._shared.is_forgotten:
+            raise slots.forgotten(slot.name)
 
     async def is_any_left(self) -> bool:
         """Whether any document of the scope is due at the slot, or deferred."""
@@ -147,7 +153,7 @@ class Lanes:
             try:
                 async with asyncio.TaskGroup() as group:
                     self._open_lane(group, freeze_watch)
-                    self._opener = group.create_task(self._open_lanes(group, freeze_watch))
+                    self._opener = group.create_task(shared.until_forgotten(self._open_lanes, group, freeze_watch))
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from errors
             # The last lane may have found nothing just before the one that ended made more work due.
@@ -181,7 +187,7 @@ class Lanes:
         return await self._runner.ledger.run(claims.due_beside, stages, documents, slot=row.name, at_most=room)
 
     def _open_lane(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
-        lane = group.create_task(Lane(self._shared, freeze_watch).work())
+        lane = group.create_task(self._shared.until_forgotten(Lane(self._shared, freeze_watch).work))
         self._shared.lanes.add(lane)
         lane.add_done_callback(self._lane_ended)
 
@@ -192,7 +198,7 @@ class Lanes:
 
     async def _learn_prompt_cache_size(self, slot: SlotConfig) -> None:
         """Query the server for its prompt cache size, if more than one call may be open and no person has set it."""
-        row = await registered(self._runner.ledger, slot)
+        row = await present(self._runner.ledger, slot)
         if row.prompt_cache_size_from == "person" or (row.permits == 1 and not row.is_auto):
             return
         size = await ask_prompt_cache_size(slot)
@@ -218,6 +224,6 @@ class Lanes:
             self._look_now.set()
         if message.startswith(PIPELINE_MESSAGE):
             self._shared.is_superseded = message != pipeline_message(self._runner.pipeline)
-        self._shared.changes += message != "freed"
+        self._shared.changes += message != FREED_MESSAGE
         self._shared.notified.set()
         self._steer_now.set()

@@ -15,6 +15,7 @@ class Totals:
     counts: ProgressCounts = field(default_factory=ProgressCounts)
     ended: int = 0  # the number of documents whose work ended, however it ended
     done: set[int] = field(default_factory=set)  # the documents whose last work ended as done
+    failed: set[int] = field(default_factory=set)  # the documents of which a stage failed
     _claimed: dict[int, int] = field(default_factory=dict)  # by document: the token of its first claim
 
     @property
@@ -48,14 +49,17 @@ class Totals:
             self.counts.started -= 1
 
     def count(self, document_id: int, end: DocumentEnd) -> None:
-        """Count one document and report the progress. A document that is done at two slots is done once."""
+        """Count one document and report the progress. A document whose work ends twice as done, or as failed, counts once."""
         self.ended += 1
         if document_id in self.done:
             self.done.remove(document_id)
             self.counts.done -= 1
         if end is DocumentEnd.DONE:
             self.done.add(document_id)
-        self.counts.count(end)
+        if end is not DocumentEnd.FAILED or document_id not in self.failed:
+            self.counts.count(end)
+        if end is DocumentEnd.FAILED:
+            self.failed.add(document_id)
         self._report()
 
     def report_part(self, read: PartsRead) -> None:

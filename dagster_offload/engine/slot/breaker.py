@@ -7,12 +7,13 @@ called after a call failed.
 import asyncio
 import logging
 import time
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from dagster_offload import timing
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.probe import listed_models, probe
 from dagster_offload.client.trial import TrialVerdict, trial
+from dagster_offload.engine.lanes.call_records import call_record
 from dagster_offload.errors import NeedsPatience
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Cursor
@@ -24,9 +25,6 @@ from dagster_offload.ledger.work import finish
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 logger = logging.getLogger(__name__)
 
 
@@ -37,9 +35,9 @@ async def check_breaker(
 
     A closed breaker is left as it is. If no permit is free for a trial, nothing is sent: other workers have calls open,
     and their results will show the slot's state. `limit_seconds` is how long a trial may take; None = as long as a call.
-    Raises `NeedsPatience` if no answer came within a limit that is shorter than a call may take.
+    Raises `NeedsPatience` if no answer came within a limit that is shorter than a call may take, and `SlotForgotten`.
     """
-    row = await registered(ledger, slot)
+    row = await present(ledger, slot)
     if row.breaker is BreakerState.CLOSED:
         return row
     if not await ledger.run(permits.acquire, slot.name, worker.id, is_person=worker.is_person):
@@ -58,13 +56,13 @@ async def try_closing(
 
     Does neither if the slot was registered with other settings meanwhile: they may have been corrected.
     """
-    row = await registered(ledger, slot)
+    row = await present(ledger, slot)
     if row.fingerprint != slot.fingerprint:
         return row
     result, row = await probe_slot(ledger, slot)
     if result.healthy and row.is_retry_due:
         await run_or_await_trial(ledger, client, slot, worker, row.epoch, limit_seconds=limit_seconds)
-    return await registered(ledger, slot)
+    return await present(ledger, slot)
 
 
 async def probe_slot(ledger: AsyncLedger, slot: SlotConfig) -> tuple[ProbeResult, SlotRow]:
@@ -78,7 +76,7 @@ async def probe_slot(ledger: AsyncLedger, slot: SlotConfig) -> tuple[ProbeResult
         names = await listed_models(slot)
         if names is not None:
             await ledger.run(slots.note_models, slot.name, "\n".join(sorted(names)))
-            row = await registered(ledger, slot)
+            row = await present(ledger, slot)
     return result, row
 
 
@@ -147,18 +145,8 @@ def busy_pause(found: TrialVerdict, waits_left: int) -> float | None:
 
 
 def _call(slot: SlotConfig, epoch: int, found: TrialVerdict) -> CallRecord:
-    return CallRecord(
-        slot=slot.name,
-        epoch=epoch,
-        asked_model=slot.model,
-        seconds=found.seconds,
-        outcome="ok" if found.answered else found.reason,
-        served_model=found.served_model,
-        model_evidence=found.model_evidence,
-        tokens_in=found.usage.prompt_tokens,
-        tokens_out=found.usage.completion_tokens,
-        tokens_cached=found.usage.cached_tokens,
-    )
+    outcome = "ok" if found.answered else found.reason
+    return call_record(slot, epoch, found.seconds, answer=found.answer, outcome=outcome)
 
 
 def _abandon(cur: Cursor, slot: str, worker_id: int, call: CallRecord) -> None:
@@ -171,7 +159,9 @@ def _end(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd, call
     return breaker.end_trial(cur, slot, worker_id, epoch, end)
 
 
-async def registered(ledger: AsyncLedger, slot: SlotConfig) -> SlotRow:
-    """The slot's row. Registers the slot if the ledger does not have it."""
+async def present(ledger: AsyncLedger, slot: SlotConfig) -> SlotRow:
+    """The slot's row. Raises `SlotForgotten`: work in progress does not add a slot again that a person removed."""
     row = await ledger.run(slots.get, slot.name)
-    return row if row is not None else await ledger.run(slots.register, slot)
+    if row is None:
+        raise slots.forgotten(slot.name)
+    return row

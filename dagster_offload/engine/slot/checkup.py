@@ -30,6 +30,7 @@ from dagster_offload.settings import Settings
 from dagster_offload.settings.sections.exposed import exposed
 from dagster_offload.settings.sections.unset import incomplete
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.text.counts import counted
 
 LONGEST_WAIT_FOR_A_PERMIT_SECONDS = 60.0
 
@@ -43,7 +44,7 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     yield _ocr(settings)
     yield from _backups(settings)
     if (room := room_of(settings)) is not None:
-        yield Check("disk", room.shortage is None, room.found, room.shortage)
+        yield Check("disk", room.shortage is None, room.found, room.shortage, is_about_slot=False)
     yield from _exposed(settings)
     yield from _incomplete(settings)
     yield from _own_postgres(settings)
@@ -89,7 +90,7 @@ def _backlog(settings: Settings, slot: SlotConfig) -> Check | None:
         )
         advice.append(_advice_about(hold))
     if problems:
-        found.append(", ".join(f"{count} documents {state}" for state, count in problems.items()))
+        found.append(", ".join(f"{counted(count, 'document')} {state}" for state, count in problems.items()))
         advice.append("dagster-offload status lists them with their reasons")
     if not found:
         return None
@@ -127,7 +128,8 @@ def _backups(settings: Settings) -> Iterator[Check]:
     with open_ledger(settings) as ledger:
         for outcome in ledger.run(outcomes.outcomes):
             reason = outcomes.failure(outcome)
-            yield Check("backup", reason is None, f"{outcome.folder}: {outcome.file or 'none yet'}", reason)
+            found = f"{outcome.folder}: {outcome.file or 'none yet'}"
+            yield Check("backup", reason is None, found, reason, is_about_slot=False)
 
 
 def _exposed(settings: Settings) -> Iterator[Check]:

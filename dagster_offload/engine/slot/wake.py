@@ -23,7 +23,7 @@ from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.claims import Backlog
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
-from dagster_offload.slot.config import DEEP, SlotConfig
+from dagster_offload.slot.config import DEEP, NO_DEEP_SLOT, SlotConfig
 from dagster_offload.slot.health import ProbeResult
 from dagster_offload.slot.reserve import (
     Preferred,
@@ -37,6 +37,7 @@ from dagster_offload.slot.reserve import (
 from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
+from dagster_offload.text.counts import counted
 
 
 def describe_unavailable(slot: SlotRow) -> str:
@@ -85,12 +86,12 @@ class Facts:
 
 def should_drain(facts: Facts) -> Decision:
     """Decide about one slot, without I/O."""
-    backlog, waiting, name = facts.backlog, facts.waiting, facts.name
+    backlog, waiting, name, live = facts.backlog, facts.waiting, facts.name, facts.live_drains
     counts = str(Backlog(backlog, waiting))
     if not facts.is_configured:
-        return Decision(False, "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL")
-    if facts.live_drains:
-        return Decision(False, f"{facts.live_drains} drain is running; {counts}")
+        return Decision(False, NO_DEEP_SLOT)
+    if live:
+        return Decision(False, f"{counted(live, 'drain')} {'is' if live == 1 else 'are'} running; {counts}")
     if not backlog + waiting:
         nothing = "nothing is due: 0 documents due, 0 deferred"
         return Decision(False, "; ".join(map(str, facts.held)) or nothing)

@@ -55,6 +55,7 @@ def snapshot(ledger: Ledger) -> Iterator[Cursor]:
     try:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         with connection.transaction(), connection.cursor() as cur:
+            cur.execute("set local idle_in_transaction_session_timeout to 0")  # it idles while the copy is written
             yield cur
     finally:
         connection.close()

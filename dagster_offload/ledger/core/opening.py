@@ -5,6 +5,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.archive.before_migration import back_up_before_migration
@@ -61,7 +64,7 @@ def _reviving_ledger(settings: Settings, schema: str) -> Ledger:
         if settings.postgres_url is None:
             ensure_postgres(settings)
         else:
-            ledger.move(_present_address(settings))
+            ledger.move(_present_address(settings.home, settings.postgres_url))
 
     ledger = Ledger(ensure_postgres(settings), schema, revive=revive)
     return ledger
@@ -72,7 +75,7 @@ class ResidentLedger:
 
     def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
         self._schema = schema
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._opened: tuple[object, Ledger] | None = None
         self._migrated_at = -math.inf
         self._migrated_to: object = None  # the stages and their fields
@@ -98,9 +101,10 @@ class ResidentLedger:
 
     def close(self) -> None:
         """Close the ledger. The next `get` opens it again."""
-        if self._opened is not None:
-            self._opened[1].close()
-        self._opened, self._migrated_at = None, -math.inf
+        with self._lock:
+            if self._opened is not None:
+                self._opened[1].close()
+            self._opened, self._migrated_at = None, -math.inf
 
 
 def _fields_of_stages(settings: Settings) -> dict[str, list[views.ViewField]]:
@@ -111,14 +115,13 @@ def _fields_of_stages(settings: Settings) -> dict[str, list[views.ViewField]]:
     }
 
 
-def _present_address(settings: Settings) -> str:
+def _present_address(home: Path, before: SecretStr) -> str:
     """The address of the user's own Postgres by now: `.env` may have changed since the settings were read."""
-    before = settings.postgres_url
     try:
-        url = load_settings(home=settings.home).postgres_url or before
-        return "" if url is None else normalised(url.get_secret_value())
+        url = load_settings(home=home).postgres_url or before
     except SettingsError:  # the file is being edited
-        return "" if before is None else normalised(before.get_secret_value())
+        url = before
+    return normalised(url.get_secret_value())
 
 
 @contextmanager

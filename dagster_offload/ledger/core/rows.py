@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from dagster_offload.slot.config import without_password
+from dagster_offload.slot.rest import TIME
 from dagster_offload.stages.graph import Outcome
 
 
@@ -138,8 +139,13 @@ class SlotRow:
 
     @property
     def reason_text(self) -> str:
-        """The reason and its time, such as `upstream_cold since 14:02`, in this machine's time zone."""
-        return f"{self.reason} since {self.reason_since.astimezone():%H:%M}" if self.reason_since else str(self.reason)
+        """The reason and its time, such as `upstream_cold since 14:02`, in this machine's time zone; with the date unless it
+        is today's."""
+        if self.reason_since is None:
+            return str(self.reason)
+        since = self.reason_since.astimezone()
+        is_today = since.date() == datetime.now().astimezone().date()
+        return f"{self.reason} since {since:{'%H:%M' if is_today else TIME}}"
 
     @property
     def concurrency(self) -> int:

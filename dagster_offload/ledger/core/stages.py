@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.stages.graph import StageGraph, StageNode
 
 # A batch of `fill` takes a fraction of a second.
@@ -63,5 +63,5 @@ def fill(cur: Cursor, recipes: Mapping[str, str]) -> bool:
     cur.execute("select from stages where filled_to is not null")
     if not cur.rowcount:
         return False
-    cur.execute("select fill_items(%s, %s::jsonb) as more", [DOCUMENTS_A_BATCH, json.dumps(dict(recipes))])
-    return bool(cur.fetchone()["more"])  # type: ignore[index]
+    row = fetch_one(cur, "select fill_items(%s, %s::jsonb) as more", [DOCUMENTS_A_BATCH, json.dumps(dict(recipes))])
+    return bool(row["more"])

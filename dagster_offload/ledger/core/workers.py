@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -31,6 +32,7 @@ LONE_DEATHS_TO_QUARANTINE = 3
 RECLAIMS_TO_RUN_ALONE = 2
 UP = "up"  # the kind of the worker that each `up` registers
 STARTED_MESSAGE = "started"  # the notification that a worker registered
+FREED_MESSAGE = "freed"  # that a permit was returned, or that there are more
 
 
 def host_name() -> str:
@@ -38,6 +40,7 @@ def host_name() -> str:
     return socket.gethostname()
 
 
+@cache  # on macOS a program says it, and every heartbeat needs it
 def boot_id() -> str:
     """An identifier that changes with every boot of this host."""
     linux = Path("/proc/sys/kernel/random/boot_id")
@@ -154,6 +157,12 @@ class Worker:
                 if select.select([self._stop_reader], [], [], 1.0)[0]:
                     return
                 self.ledger.revive()  # while calls are open, no other code of this process uses the ledger
+            except BaseException:
+                # Without heartbeats, others reclaim this worker's documents when its lease is over.
+                self.is_lost = True
+                logger.exception("heartbeat: it ended by an error, so this worker starts nothing new")
+                self._notify_listeners("lost")
+                return
 
     def _beat(self, connection: Connection) -> None:
         if connection.execute(_BEAT, [self.id]).rowcount == 0:
@@ -241,7 +250,7 @@ def _free_slots(cur: Cursor, worker_id: int) -> None:
     cur.execute("update slots set trial_worker = null where trial_worker = %s", [worker_id])
     cur.execute("delete from permits where worker_id = %s", [worker_id])
     cur.execute("delete from permit_waiters where worker_id = %s", [worker_id])
-    notify(cur, "freed")
+    notify(cur, FREED_MESSAGE)
 
 
 def reclaim_dead(cur: Cursor, schema: str) -> list[int]:

@@ -204,7 +204,7 @@ def note_changes(cur: Cursor, partitions: Iterable[str]) -> None:
     cur.execute("insert into partition_changes (partition) select unnest(%s::text[])", [sorted(partitions)])
 
 
-def _move(cur: Cursor, rule: PartitionRule, documents: Sequence[dict[str, str]]) -> set[str]:
+def _move(cur: Cursor, rule: PartitionRule, documents: Sequence[dict[str, Any]]) -> set[str]:
     """Store the partitions of these documents. Returns those that lost or got one."""
     moved = {
         row["document_id"]: key
@@ -222,7 +222,7 @@ def _move(cur: Cursor, rule: PartitionRule, documents: Sequence[dict[str, str]])
     return before.union(moved.values())
 
 
-def _advance(cur: Cursor, found: Sequence[dict[str, int]], most: int) -> bool:
+def _advance(cur: Cursor, found: Sequence[dict[str, Any]], most: int) -> bool:
     is_more = len(found) == most
     cur.execute("update partition_rule set filled_to = %s", [found[-1]["document_id"] if is_more else None])
     return is_more

@@ -82,20 +82,21 @@ class DocumentRecord:
 
 def select(cur: Cursor, selection: Selection, most: int | None = None) -> "array[int]":
     """The ids of the documents that match, or of the first `most` of them, in the order of their keys. 8 bytes each."""
-    where, parameters = ["d.is_present"], []
+    where = ["d.is_present"]
+    parameters: list[object] = []
     for condition in selection.conditions:
         where.append(_matches(condition))
         parameters += [] if condition.stage is None else [condition.field, condition.stage]
         parameters.append(condition.value)
     if selection.states:
         where.append(f"({_STATE}) = any(%s)")
-        parameters.append(list(selection.states))  # type: ignore[arg-type]
+        parameters.append(list(selection.states))
     if selection.changed_since is not None:
         where.append("(exists (select from work_items i where i.document_id = d.document_id and i.changed_at >= %s))")
-        parameters.append(selection.changed_since)  # type: ignore[arg-type]
+        parameters.append(selection.changed_since)
     if selection.documents is not None:
         where.append("d.key = any(%s)")
-        parameters.append(list(selection.documents))  # type: ignore[arg-type]
+        parameters.append(list(selection.documents))
     for word in selection.words:
         where.append(_CONTAINS)
         parameters += [_like(word)] * 3

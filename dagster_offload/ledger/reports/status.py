@@ -74,7 +74,8 @@ def done_by_host(cur: Cursor, run_id: str, stage: str) -> dict[str, int]:
 
 _PROBLEMS = (
     "select d.key as document, i.stage, i.state, i.reason, i.attempts from work_items i "
-    "join documents d using (document_id) where i.state in ('failed', 'quarantined')"
+    "join documents d using (document_id) where i.state in ('failed', 'quarantined') "
+    "and i.stage = any(array(select name from stages))"  # those of a removed stage are kept, and not retried
 )
 
 
@@ -96,7 +97,7 @@ def problem_counts(cur: Cursor) -> dict[str, int]:
     """How many documents are failed and quarantined; without the states that no document has."""
     cur.execute(
         "select state, count(distinct document_id) as n from work_items where state in ('failed', 'quarantined') "
-        "group by state order by state"
+        "and stage = any(array(select name from stages)) group by state order by state"
     )
     return {row["state"]: row["n"] for row in cur.fetchall()}
 
@@ -167,11 +168,12 @@ def in_parts(cur: Cursor, limit: int = 50) -> list[InParts]:
 
 def count_needs_ocr(cur: Cursor) -> int:
     """How many documents are images of text that need OCR."""
-    cur.execute(
+    row = fetch_one(
+        cur,
         "select coalesce(sum(n), 0)::bigint as n from item_counts "
-        "where stage = (select first_stage()) and state = 'done' and outcome = 'needs_ocr'"
+        "where stage = (select first_stage()) and state = 'done' and outcome = 'needs_ocr'",
     )
-    return int(cur.fetchall()[0]["n"])
+    return int(row["n"])
 
 
 def unusable_names(cur: Cursor) -> dict[str, str]:

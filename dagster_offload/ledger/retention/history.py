@@ -5,7 +5,6 @@ little however large the table is. Batches are short transactions: they hold up 
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Cursor, Ledger
@@ -30,6 +29,7 @@ class _Table:
     key: str
     is_old: str
     is_limited: bool = False  # by rows, too: for a year of a busy slot
+    may_go: str = "true"  # without it, old rows that must stay would hide all later ones
 
     def purge(self, cur: Cursor, kept: Kept, batch: int) -> int:
         """Remove the old ones among the `batch` oldest rows. Returns how many."""
@@ -37,7 +37,8 @@ class _Table:
         if self.is_limited:
             is_old = f"({is_old} or t.{self.key} <= (select max({self.key}) from {self.name}) - %(rows)s)"
         cur.execute(
-            f"with oldest as materialized (select {self.key} from {self.name} order by {self.key} limit %(batch)s) "
+            f"with oldest as materialized (select {self.key} from {self.name} where {self.may_go} "
+            f"  order by {self.key} limit %(batch)s) "
             f"delete from {self.name} t using oldest where t.{self.key} = oldest.{self.key} and {is_old}",
             {"days": kept.days, "rows": kept.rows, "batch": batch},
         )
@@ -48,7 +49,7 @@ _CUTOFF = "clock_timestamp() - make_interval(days => %(days)s)"
 TABLES = (
     _Table("calls", "call_id", "t.ended_at < {cutoff}", is_limited=True),
     _Table("transitions", "transition_id", "t.at < {cutoff}", is_limited=True),
-    _Table("outbox", "event_id", "t.told_at < {cutoff}"),
+    _Table("outbox", "event_id", "t.told_at < {cutoff}", may_go="told_at is not null"),
     _Table("refused_answers", "refused_answer_id", "t.at < {cutoff}"),
     _Table(
         "availability",
@@ -110,12 +111,3 @@ def set_position(cur: Cursor, name: str, reached: str | None) -> None:
             "on conflict (name) do update set reached = excluded.reached",
             [name, reached],
         )
-
-
-def table_bytes(cur: Cursor) -> Mapping[str, int]:
-    """The size of each of the ledger's tables with its indexes and large values, in bytes."""
-    cur.execute(
-        "select c.relname as name, pg_total_relation_size(c.oid) as bytes from pg_class c "
-        "where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r' order by 2 desc, 1"
-    )
-    return {row["name"]: int(row["bytes"]) for row in cur.fetchall()}

@@ -11,8 +11,9 @@ from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
 from dagster_offload.ledger.core.rows import IS_ANSWERED, BreakerState, SlotRow
+from dagster_offload.ledger.core.workers import FREED_MESSAGE
 from dagster_offload.ledger.slots.auto_concurrency import ConcurrencyState, Phase, Window, next_concurrency
-from dagster_offload.ledger.slots.slots import get, locked
+from dagster_offload.ledger.slots.slots import WANTED_MESSAGE, get, locked
 from dagster_offload.slot.config import MAX_CONCURRENCY
 
 IDLE_FOR_A_NEW_STAY = "30 minutes"  # longer than any one call
@@ -107,7 +108,7 @@ def _store(cur: Cursor, row: SlotRow, state: ConcurrencyState) -> SlotRow:
     )
     if state.concurrency != row.permits:
         # A lower value concerns holders of permits; a higher one concerns workers that wait for permits or open lanes.
-        notify(cur, f"wanted:{row.name}" if state.concurrency < row.permits else "freed")
+        notify(cur, f"{WANTED_MESSAGE}{row.name}" if state.concurrency < row.permits else FREED_MESSAGE)
     return locked(cur, row.name)
 
 

@@ -5,8 +5,8 @@ a dead worker are reclaimed with its claims (core/workers.py).
 """
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
-from dagster_offload.ledger.core.workers import lock_alive
-from dagster_offload.ledger.slots.slots import lock, locked
+from dagster_offload.ledger.core.workers import FREED_MESSAGE, lock_alive
+from dagster_offload.ledger.slots.slots import WANTED_MESSAGE, forgotten, lock, locked
 
 
 def acquire(
@@ -43,7 +43,7 @@ def acquire(
         [slot, worker_id, is_person],
     )
     if cur.rowcount and is_person:
-        notify(cur, f"wanted:{slot}")
+        notify(cur, f"{WANTED_MESSAGE}{slot}")
     return taken
 
 
@@ -69,22 +69,23 @@ def release(cur: Cursor, slot: str, worker_id: int, count: int = 1) -> None:
         "order by permit_id limit %s)",
         [slot, worker_id, count],
     )
-    notify(cur, "freed")
+    notify(cur, FREED_MESSAGE)
 
 
 def is_wanted(cur: Cursor, slot: str, *, is_person: bool) -> bool:
     """Whether holders should return a permit between two calls: a person's run waits, or more permits are held than N or
     the prompt cache size.
 
-    A person's run returns no permit for another person's run.
+    A person's run returns no permit for another person's run. Raises `SlotForgotten`.
     """
-    row = fetch_one(
-        cur,
+    cur.execute(
         "select (select count(*) from permits p where p.slot = s.name) > least(s.permits, s.prompt_cache_size) as is_over, "
         "  exists (select 1 from permit_waiters w where w.slot = s.name and w.is_person) as a_person_waits "
         "from slots s where s.name = %s",
         [slot],
     )
+    if (row := cur.fetchone()) is None:
+        raise forgotten(slot)
     return bool(row["is_over"] or (row["a_person_waits"] and not is_person))
 
 

@@ -10,6 +10,8 @@ from dagster_offload.slot.config import DEEP, SlotConfig, Slots
 
 # Notified with a slot's name when its breaker, a trial there or a stage that it holds changes.
 BREAKER_MESSAGE = "breaker:"
+# Notified with a slot's name when a permit there should be returned after the current call.
+WANTED_MESSAGE = "wanted:"
 
 # Use with every assignment of `reason`: the time of a reason is that of its first occurrence in a row.
 SINCE_IT_CHANGED = (
@@ -178,7 +180,7 @@ def _set(cur: Cursor, name: str, assignments: str, *values: object) -> None:
     cur.execute(f"update slots set {assignments} where name = %s".encode(), [*values, name])
     if cur.rowcount == 0:
         raise forgotten(name)
-    notify(cur, f"wanted:{name}")
+    notify(cur, f"{WANTED_MESSAGE}{name}")
 
 
 def forget(cur: Cursor, name: str) -> bool:
@@ -199,6 +201,8 @@ def forget(cur: Cursor, name: str) -> bool:
         "where state = 'deferred' and failed_alone ? %(name)s::text",
         {"name": name},
     )
+    if was_known:
+        notify(cur, f"{BREAKER_MESSAGE}{name}")  # lanes at work there send nothing more
     return was_known
 
 

@@ -86,23 +86,23 @@ def least_failed(cur: Cursor, stages: Sequence[str], documents: Sequence[str] | 
 
 def release(cur: Cursor, worker_id: int, claim: Claim, reason: str) -> None:
     """Return the items of a claim that are still held. They become pending, and no attempt is counted."""
-    cur.execute(
-        "update work_items set state = 'pending', reason = %s, changed_at = clock_timestamp() "
-        "where document_id = %s and state = 'claimed' and token = %s returning stage",
-        [reason, claim.document_id, claim.token],
-    )
-    for row in cur.fetchall():
-        record_transition(cur, claim.document_id, row["stage"], State.CLAIMED, State.PENDING, worker_id, reason)
+    _give_back(cur, worker_id, claim, reason, None)
 
 
 def postpone(cur: Cursor, worker_id: int, claim: Claim, reason: str, seconds: float) -> None:
-    """`release` a claim, and keep its items from being claimed again for `seconds`."""
-    release(cur, worker_id, claim, reason)
+    """Like `release`, and the items cannot be claimed again for `seconds`."""
+    _give_back(cur, worker_id, claim, reason, seconds)
+
+
+def _give_back(cur: Cursor, worker_id: int, claim: Claim, reason: str, pause_seconds: float | None) -> None:
     cur.execute(
-        "update work_items set not_before = clock_timestamp() + make_interval(secs => %s) "
-        "where item_id = any(%s) and state = 'pending'",
-        [seconds, [item.item_id for item in claim.items]],
+        "update work_items set state = 'pending', reason = %s, changed_at = clock_timestamp(), "
+        "  not_before = coalesce(clock_timestamp() + make_interval(secs => %s), not_before) "
+        "where document_id = %s and state = 'claimed' and token = %s returning stage",
+        [reason, pause_seconds, claim.document_id, claim.token],
     )
+    for row in cur.fetchall():
+        record_transition(cur, claim.document_id, row["stage"], State.CLAIMED, State.PENDING, worker_id, reason)
 
 
 def count_due(

@@ -5,26 +5,6 @@ from dataclasses import dataclass
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 
 
-@dataclass(frozen=True)
-class ItemCount:
-    """How many work items have this stage, state, recipe and outcome."""
-
-    stage: str
-    state: str
-    recipe: str | None
-    outcome: str | None
-    n: int
-
-
-def item_counts(cur: Cursor) -> list[ItemCount]:
-    """The work items of all stages, counted. The cost does not depend on how many there are."""
-    cur.execute(
-        "select stage, state, recipe, outcome, sum(n)::bigint as n from item_counts "
-        "group by stage, state, recipe, outcome having sum(n) <> 0"
-    )
-    return [ItemCount(**row) for row in cur.fetchall()]
-
-
 def count_documents(cur: Cursor) -> int:
     """The documents that are present: each has an item of the stage that reads the file."""
     row = fetch_one(

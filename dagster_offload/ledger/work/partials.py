@@ -14,6 +14,7 @@ from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.slots.breaker import note_success
 from dagster_offload.ledger.work.finish import Finish, finish, lock_held, record_call
+from dagster_offload.slot.chat import MOST_TOKENS
 from dagster_offload.stages.prompts.splitting import Sizes
 
 
@@ -116,10 +117,11 @@ def finish_in_parts(
     last = result.calls[-1]
     spent = fetch_one(
         cur,
-        "select sum(tokens_in)::integer as tokens_in, sum(tokens_out)::integer as tokens_out, "
-        "sum(tokens_cached)::integer as tokens_cached, coalesce(sum(seconds), 0) as seconds from part_answers "
-        "where stage = %s and input_digest = %s and recipe = %s",
-        [item.stage, item.input_digest, item.recipe],
+        # A server may report absurd numbers; a sum that does not fit would fail the document again and again.
+        "select least(sum(tokens_in), %(most)s)::integer as tokens_in, least(sum(tokens_out), %(most)s)::integer as tokens_out, "
+        "least(sum(tokens_cached), %(most)s)::integer as tokens_cached, coalesce(sum(seconds), 0) as seconds from part_answers "
+        "where stage = %(stage)s and input_digest = %(input)s and recipe = %(recipe)s",
+        {"most": MOST_TOKENS, "stage": item.stage, "input": item.input_digest, "recipe": item.recipe},
     )
     in_all = replace(
         last,
@@ -137,7 +139,7 @@ def finish_in_parts(
 
 
 def _added(before: int | None, last: int | None) -> int | None:
-    return None if before is None and last is None else (before or 0) + (last or 0)
+    return None if before is None and last is None else min((before or 0) + (last or 0), MOST_TOKENS)
 
 
 def _stored(sizes: Sizes) -> Jsonb:

@@ -56,5 +56,14 @@ def test_a_document_that_is_done_at_two_slots_is_done_once() -> None:
     assert done == [1, 1, 0, 1]
 
 
+@pytest.mark.rule("drain-9")
+def test_a_document_that_fails_in_two_stages_fails_once() -> None:
+    totals, failed = Totals(), []
+    for end in (DocumentEnd.FAILED, DocumentEnd.FAILED):
+        totals.count(1, end)
+        failed.append(totals.counts.failed)
+    assert failed == [1, 1]
+
+
 def _claim(document: int, token: int) -> Claim:
     return Claim(token, document, f"{document}.txt", is_alone=False, text="", items=())

@@ -74,6 +74,7 @@ def test_no_drain_is_launched_for_work_that_an_earlier_stage_holds_back() -> Non
     [
         ({"is_configured": False}, "OFFLOAD_DEEP_URL"),
         ({"live_drains": 1}, "1 drain is running; 3 documents due, 1 deferred"),
+        ({"live_drains": 2}, "2 drains are running; 3 documents due, 1 deferred"),
         ({"backlog": 0, "waiting": 0}, "nothing is due"),
         ({"backlog": 0}, "nothing is due: 0 documents due, 1 deferred"),
         ({"probe": RED}, "health probe reports warming; 3 documents due"),
@@ -86,7 +87,10 @@ def test_no_drain_is_launched_for_work_that_an_earlier_stage_holds_back() -> Non
         ),
         ({"in_reserve_for": ["studio"], "rest": PAUSED, "probe": None}, "deep is resting: paused"),
         ({"backlog": 0, "waiting": 0, "held": [HOLD]}, "deep holds the stage payment: 5 documents in a row ended in"),
-        ({"slot": slot(BreakerState.OPEN, reason="editor_busy")}, "editor_busy since 14:02; 3 documents due"),
+        (
+            {"slot": slot(BreakerState.OPEN, reason="editor_busy")},
+            "editor_busy since Wed 25 Nov 14:02; 3 documents due",
+        ),
         (
             {"slot": slot(BreakerState.MISCONFIGURED, reason="HTTP 401: check OFFLOAD_DEEP_API_KEY")},
             "OFFLOAD_DEEP_API_KEY",
@@ -115,20 +119,21 @@ def test_messages_show_local_time() -> None:
     unavailable = replace(
         slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC)
     )
-    assert describe_wait(unavailable) == "deep is unavailable: warming since 14:02 (next check 14:03:10)"
+    assert describe_wait(unavailable) == "deep is unavailable: warming since Wed 25 Nov 14:02 (next check 14:03:10)"
 
 
 def test_a_slot_that_is_due_is_shown_as_due_and_not_with_a_past_time() -> None:
     unavailable = slot(BreakerState.OPEN, reason="warming")
     due = replace(unavailable, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC), is_retry_due=True)
     assert describe_wait(due) == (
-        "deep is unavailable: warming since 14:02; to be checked at the next tick (by a running up, or dagster-offload drain)"
+        "deep is unavailable: warming since Wed 25 Nov 14:02; to be checked at the next tick "
+        "(by a running up, or dagster-offload drain)"
     )
 
 
 def test_a_misconfigured_slot_names_the_next_step() -> None:
     assert describe_wait(slot(BreakerState.MISCONFIGURED, reason="HTTP 401 (check OFFLOAD_DEEP_API_KEY)")) == (
-        "deep is misconfigured: HTTP 401 (check OFFLOAD_DEEP_API_KEY) since 14:02; "
+        "deep is misconfigured: HTTP 401 (check OFFLOAD_DEEP_API_KEY) since Wed 25 Nov 14:02; "
         "correct that; to check it at once, run dagster-offload slot set deep --try-again"
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.errors import BackupError, LedgerUnavailable
+from dagster_offload.ledger.archive import tables
 from dagster_offload.ledger.archive.backup import write_backup
 from dagster_offload.ledger.archive.move import move
 from dagster_offload.ledger.core import identity
@@ -53,6 +54,12 @@ def test_the_old_copy_is_kept_and_every_door_refuses_it(engine: Engine, empty: L
     after = contents(engine.ledger)
     assert {name for name in before if before[name] != after[name]} <= {"identity", "receipts"}
     migrate(empty, BUILT_IN)
+
+
+def test_the_source_of_a_move_may_wait_for_the_target_for_longer_than_a_minute(engine: Engine) -> None:
+    with tables.snapshot(engine.ledger) as read:
+        shown = read.execute("show idle_in_transaction_session_timeout").fetchone()
+    assert shown == {"idle_in_transaction_session_timeout": "0"}
 
 
 def test_an_old_copy_is_used_again_after_undo(engine: Engine, empty: Ledger) -> None:

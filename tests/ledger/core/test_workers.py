@@ -225,6 +225,17 @@ def test_a_worker_that_slept_past_its_lease_becomes_lost(bench: Bench, change_ti
         assert worker.is_lost
 
 
+def test_a_worker_whose_heartbeat_ends_by_an_error_becomes_lost(bench: Bench, change_timing: ChangeTiming) -> None:
+    change_timing(heartbeat=0.05)
+    is_notified = threading.Event()
+    with Worker(bench.ledger, "drain") as worker:
+        worker.on_notify(lambda message: is_notified.set() if message == "lost" else None)
+        bench.sql("alter table workers rename column heartbeat_at to beaten_at")
+        assert is_notified.wait(60)
+        assert worker.is_lost
+        bench.sql("alter table workers rename column beaten_at to heartbeat_at")
+
+
 def test_a_worker_survives_the_loss_of_its_connection(bench: Bench, change_timing: ChangeTiming) -> None:
     change_timing(heartbeat=0.05)
     back = threading.Event()

@@ -79,6 +79,16 @@ def test_an_event_that_is_not_reported_yet_stays_however_old_it_is(bench: Bench)
     assert counts(bench)["outbox"] == before
 
 
+def test_events_that_are_not_reported_hide_no_reported_ones(bench: Bench) -> None:
+    a_year_of_work(bench)
+    make_old(bench)
+    first, *others = bench.sql("select event_id from outbox order by 1")
+    assert others
+    bench.sql("update outbox set told_at = null where event_id = %s", first["event_id"])
+    assert purge_history(bench.ledger, KEPT, seconds=60, batch=1)
+    assert bench.sql("select event_id from outbox") == [first]
+
+
 @pytest.mark.rule("keep-1")
 def test_calls_and_changes_of_state_are_limited_by_their_number_too(bench: Bench) -> None:
     a_year_of_work(bench)

@@ -184,6 +184,15 @@ def test_postponed_work_waits_its_time_and_costs_nothing(bench: Bench) -> None:
     assert bench.take(worker) is not None
 
 
+def test_a_worker_that_slept_past_its_lease_postpones_no_work(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    claim = bench.hold(worker)
+    bench.die(worker)
+    bench.ledger.run(claims.postpone, worker, claim, "the file changed", 60.0)
+    assert bench.take(bench.worker()) is not None
+
+
 def test_deferred_work_is_due_after_its_wait_or_once_the_slots_breaker_closes(bench: Bench) -> None:
     bench.extracted("a.txt", "b.txt")
     worker = bench.worker()

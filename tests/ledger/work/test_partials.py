@@ -6,6 +6,7 @@ import pytest
 
 from dagster_offload.ledger.core.rows import CallRecord, Claim, State
 from dagster_offload.ledger.work import claims, documents, partials, redo
+from dagster_offload.slot.chat import MOST_TOKENS
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.prompts.splitting import Size
 from tests.support.ledger import HALF_AN_HOUR, RECIPES, Bench, call, record_result
@@ -122,6 +123,20 @@ def test_the_result_replaces_the_parts_and_has_their_total_cost(book: LongDocume
     (row,) = book.bench.sql("select tokens_in, tokens_out, seconds from results where stage = 'summarize'")
     assert row == {"tokens_in": 300, "tokens_out": 20, "seconds": 2.0 + 2.0 + 1.5}
     assert book.item()["state"] == State.DONE
+
+
+def test_a_server_that_counts_absurdly_many_tokens_does_not_keep_the_result_from_being_stored(
+    book: LongDocument,
+) -> None:
+    for number, digest in enumerate("abc", 1):
+        book.keep(digest, number)
+    book.bench.sql("update part_answers set tokens_in = %s, tokens_out = %s", MOST_TOKENS, MOST_TOKENS)
+    item = book.claim.items[0]
+    assert book.bench.ledger.run(
+        partials.finish_in_parts, book.worker, book.claim, item, record_result("whole"), RECIPES, None
+    )
+    (row,) = book.bench.sql("select tokens_in, tokens_out from results where stage = 'summarize'")
+    assert row == {"tokens_in": MOST_TOKENS, "tokens_out": MOST_TOKENS}
 
 
 def test_a_part_that_is_too_long_costs_no_attempt_and_sets_the_sizes_for_the_other_stages(book: LongDocument) -> None:
