@@ -46,8 +46,7 @@ def is_due(
 class ScheduledBackups:
     """Makes a backup whenever one is due, in a thread. A failure is recorded in the ledger and tried again."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, say: Say) -> None:
-        self._settings = settings
+    def __init__(self, ledger: Ledger, say: Say) -> None:
         self._ledger = ledger
         self._say = say
         self._over = threading.Event()
@@ -55,17 +54,17 @@ class ScheduledBackups:
         self._next_check = time.monotonic()
         self._failed_at: datetime | None = None
         found = ledger.run(identity.read)
-        self._owner = folder.owner_of(settings, None if found is None else found.ledger_id)
+        self._ledger_id = None if found is None else found.ledger_id
 
-    def check(self) -> None:
-        """Start a backup if one is due. Call this often: it checks at most every 30 s."""
-        every = self._settings.backup.every
+    def check(self, settings: Settings) -> None:
+        """Start a backup if one is due by these settings. Call this often: it checks at most every 30 s."""
+        every = settings.backup.every
         if every is None or time.monotonic() < self._next_check or self.is_running:
             return
         self._next_check = time.monotonic() + CHECK_EVERY_SECONDS
-        now = datetime.now(UTC)
-        if is_due(folder.own_names(self._settings.backup_folder), self._owner, every, now, self._failed_at):
-            self._thread = threading.Thread(target=self._run, name="backup", daemon=True)
+        owner = folder.owner_of(settings, self._ledger_id)
+        if is_due(folder.own_names(settings.backup_folder), owner, every, datetime.now(UTC), self._failed_at):
+            self._thread = threading.Thread(target=self._run, args=(settings, owner), name="backup", daemon=True)
             self._thread.start()
 
     @property
@@ -79,10 +78,10 @@ class ScheduledBackups:
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
 
-    def _run(self) -> None:
-        place = f"{host_name()}:{self._settings.backup_folder}"
+    def _run(self, settings: Settings, owner: Owner) -> None:
+        place = f"{host_name()}:{settings.backup_folder}"
         try:
-            file = self._write()
+            file = self._write(settings, owner)
         except (OffloadError, psycopg.Error, OSError) as error:
             if self._over.is_set():
                 return
@@ -95,8 +94,8 @@ class ScheduledBackups:
             with contextlib.suppress(LedgerUnavailable):  # the file is there; `is_due` looks at the files only
                 self._ledger.run(outcomes.record_success, place, file.name, file.stat().st_size)
 
-    def _write(self) -> Path:
-        file = folder.prepare(self._settings) / folder.scheduled_name(self._owner, datetime.now(UTC))
+    def _write(self, settings: Settings, owner: Owner) -> Path:
+        file = folder.prepare(settings) / folder.scheduled_name(owner, datetime.now(UTC))
         write_backup(self._ledger, file, on_progress=cancelled_by(self._over.is_set))
-        folder.remove_expired(file.parent, self._settings.backup.keep, self._owner, folder.SCHEDULED)
+        folder.remove_expired(file.parent, settings.backup.keep, owner, folder.SCHEDULED)
         return file

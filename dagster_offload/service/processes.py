@@ -81,7 +81,7 @@ class Services:
         if self.postgres is not None:
             self.postgres.check()
         self._reload_definitions()
-        self.backups.check()
+        self.backups.check(self.pipeline.settings)
         self.senders.check(self.pipeline.settings)
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
             self.first_scan = None
@@ -147,7 +147,7 @@ def running_services(
             refuse_mistyped_library(settings, ledger)
             with RunningPipeline(ledger, loaded, say) as pipeline, Supervisor(say) as supervisor:
                 _register_slots(settings, ledger, say)
-                backups, senders = ScheduledBackups(settings, ledger, say), RunningSenders(ledger, say)
+                backups, senders = ScheduledBackups(ledger, say), RunningSenders(ledger, say)
                 services = Services(
                     address,
                     ledger,
