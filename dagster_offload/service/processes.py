@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.errors import LedgerUnavailable, SlotLost
-from dagster_offload.host.python_process import python_command, python_environment
+from dagster_offload.host.python_process import python_command
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import WorkerRow, host_name, live_workers
@@ -30,11 +30,13 @@ from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_li
 from dagster_offload.service.ports import address_of, port_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.prefork import prefork_command, runs_socket
+from dagster_offload.service.prepare import preparing
 from dagster_offload.service.senders import RunningSenders
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
 from dagster_offload.service.ui.access import HEALTH_PATH, Access, decide_access
 from dagster_offload.service.ui.sessions import Sessions
 from dagster_offload.settings import Loaded, Settings
+from dagster_offload.text.plain_text import last_line
 
 OTHER_WORKERS_SECONDS = 10.0
 START_SECONDS = 120.0  # enough for a first start on a slow disk
@@ -187,7 +189,7 @@ def _start(
     """Start the code server and the sweep in parallel, then the webserver, and the daemon after the sweep.
 
     Webserver and daemon are copies of the code server. An earlier daemon could start a run that the sweep takes for a
-    dead one.
+    dead one. Starts nothing more once a stop is requested.
     """
     start = services.supervisor.start
     server = python_command("-m", "dagster_offload.service.code_server", "api", "grpc", "--socket", str(socket_file))
@@ -195,7 +197,10 @@ def _start(
     module = ("--module-name", "dagster_offload.definitions", "--empty-working-directory")
     labels = ("--location-name", LOCATION, "--log-level", "warning")
     start(Child(CODE_SERVER, (*server, *module, *labels), logs / "code_server.log", MEMORY))
-    with _sweep(services.say) as home:
+    with preparing(services.say) as preparation:
+        home = preparation.dagster_home(stop)
+        if home is None:
+            return
         workspace = str(_write_workspace(home, socket_file))
         forks = runs_socket(socket_file)  # OFFLOAD_PREFORK=off: only the other one appears
         _await(services, stop, lambda: forks.exists() or socket_file.exists(), logs / "code_server.log")
@@ -203,6 +208,8 @@ def _start(
         ui = ("--home", str(settings.home), "--ui", settings.ui.model_dump_json(), "--host", host)
         webserver = (UI_PROGRAM, "--workspace", workspace, *ui, "--listener", str(listener.fileno()))
         start(replace(_dagster("webserver", socket_file, webserver, logs, home), listener=listener))
+        if not preparation.has_ended(stop):
+            return
     # Before the daemon, so its library sensor sees a running scan and launches no other.
     scan = python_command("-m", "dagster_offload.cli", "scan")
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
@@ -216,30 +223,6 @@ def _dagster(name: str, socket_file: Path, argv: tuple[str, ...], logs: Path, da
     """One of Dagster's own commands, which uses the code server behind this socket."""
     command = prefork_command(runs_socket(socket_file), DAGSTER_PROGRAM, str(socket_file), str(dagster_home), *argv)
     return Child(name, command, logs / f"{name}.log", MEMORY)
-
-
-@contextlib.contextmanager
-def _sweep(say: Say) -> Iterator[Path]:
-    """Prepare Dagster's instance and end the runs whose process has died. Leaving waits until both are done.
-
-    Yields the folder for DAGSTER_HOME. Raises `LedgerUnavailable`. The work happens in a separate process, because it
-    imports Dagster and this process runs for weeks without it.
-    """
-    argv = python_command("-m", "dagster_offload.service.sweep")
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(  # noqa: S603 - our own command
-            argv, stdout=subprocess.PIPE, stderr=errors, text=True, env=python_environment()
-        ) as process,
-    ):
-        output = process.stdout
-        if output is not None and (home := output.readline().strip()):
-            yield Path(home)
-            for line in output:
-                say(f"Ended a dead run: {line.strip()}")
-        if process.wait() != 0:
-            errors.seek(0)
-            raise LedgerUnavailable(f"cannot prepare Dagster's instance: {_last_line_of(errors.read())}")
 
 
 def _write_workspace(dagster_home: Path, socket_file: Path) -> Path:
@@ -322,9 +305,4 @@ def _live_workers(ledger: Ledger) -> list[WorkerRow]:
 
 
 def _last_line(log: Path) -> str:
-    return _last_line_of(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else "no output"
-
-
-def _last_line_of(output: str) -> str:
-    lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no output"
+    return last_line(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "")
