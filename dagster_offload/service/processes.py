@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -52,7 +52,7 @@ MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 Say = Callable[[str], None]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Services:
     """The processes that run during a `running_services` block."""
 
@@ -67,7 +67,7 @@ class Services:
     lock: UpLock
     running: RunningUp  # what the lock file says
     first_scan: subprocess.Popen[bytes] | None = None
-    scan_log: Path = field(default_factory=Path)
+    scan_log: Path
     definitions: object = None  # those that the code server has loaded; see RunningPipeline
     looked_for_workers_at: float = -math.inf
 
@@ -147,29 +147,34 @@ def running_services(
         with open_ledger(settings) as ledger, _code_socket(settings.home) as socket_file:
             postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
             refuse_mistyped_library(settings, ledger)
-            with RunningPipeline(ledger, loaded, say) as pipeline, Supervisor(say) as supervisor:
+            with (
+                RunningPipeline(ledger, loaded, say) as pipeline,
+                Supervisor(say) as supervisor,
+                contextlib.ExitStack() as stops,
+            ):
                 _register_slots(settings, ledger, say)
                 backups, senders = ScheduledBackups(ledger, say), RunningSenders(ledger, say)
+                # Also after an error: the last one is called first.
+                stops.callback(supervisor.stop, is_impatient=lambda: stop.is_impatient)
+                stops.callback(senders.stop)
+                stops.callback(backups.stop)
                 services = Services(
-                    address,
-                    ledger,
-                    supervisor,
-                    pipeline,
-                    say,
-                    postgres,
-                    backups,
-                    senders,
-                    lock,
-                    RunningUp(os.getpid()),
+                    address=address,
+                    ledger=ledger,
+                    supervisor=supervisor,
+                    pipeline=pipeline,
+                    say=say,
+                    postgres=postgres,
+                    backups=backups,
+                    senders=senders,
+                    lock=lock,
+                    running=RunningUp(os.getpid()),
                     scan_log=logs / "scan.log",
                 )
                 _start(services, access, host, listener, logs, socket_file, stop)
                 services.running = replace(services.running, address=address, uses_token=settings.ui.is_token_on)
                 lock.write(services.running)
                 yield services
-                backups.stop()
-                senders.stop()
-                supervisor.stop(is_impatient=lambda: stop.is_impatient)
             if postgres is not None:
                 _wait_for_others(ledger, stop, say)
     finally:
