@@ -4,7 +4,6 @@ import contextlib
 import hmac
 import http.client
 import json
-import math
 import os
 import secrets
 import socket
@@ -20,11 +19,14 @@ import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.errors import LedgerUnavailable, SlotLost
 from dagster_offload.host.python_process import python_command
+from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import WorkerRow, host_name, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
+from dagster_offload.postgres import is_running
 from dagster_offload.service.backups import ScheduledBackups
+from dagster_offload.service.errand import Errand
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_library
 from dagster_offload.service.ports import address_of, port_of
@@ -68,8 +70,10 @@ class Services:
     running: RunningUp  # what the lock file says
     first_scan: subprocess.Popen[bytes] | None = None
     scan_log: Path
-    definitions: object = None  # those that the code server has loaded; see RunningPipeline
-    looked_for_workers_at: float = -math.inf
+    definitions: object  # those that the code server has loaded; see RunningPipeline
+
+    def __post_init__(self) -> None:
+        self.errand = Errand(self._use_ledger)
 
     def watch(self, stop: StopRequest) -> None:
         """Check and restart the processes until a stop is requested."""
@@ -77,40 +81,41 @@ class Services:
             self.check()
 
     def check(self) -> None:
-        """Check every process once; restart what has ended."""
+        """Check every process once; restart what has ended. Does not wait, not even while Postgres is unavailable."""
         self.supervisor.check()
-        self.pipeline.check()
         if self.postgres is not None:
             self.postgres.check()
-        self._reload_definitions()
         self.backups.check(self.pipeline.settings)
-        self.senders.check(self.pipeline.settings)
+        if (kinds := self.errand.check()) is not None:
+            self._reload_definitions(kinds)
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
             self.first_scan = None
             if code != 0:
                 self.say(f"The first scan failed ({ending(code)}): {_last_line(self.scan_log)}")
 
-    def _reload_definitions(self) -> None:
-        """Restart the code server if its stages are no longer those in force. Work that is running ends first.
+    def _use_ledger(self) -> list[str] | None:
+        """Take over edits of the settings. Returns the kinds of workers that changed definitions wait for; None: no change."""
+        self.pipeline.check()
+        self.senders.check(self.pipeline.settings)
+        if self.pipeline.definitions == self.definitions:
+            return None
+        try:
+            return [
+                kind for kind in ("scan", "drain", "run") if self.ledger.run(live_workers, self.ledger.schema, kind)
+            ]
+        except LedgerUnavailable:  # the next look tries again
+            return None
+
+    def _reload_definitions(self, kinds: list[str]) -> None:
+        """Restart the code server, because its stages are no longer those in force. Work that is running ends first.
 
         A drain with other recipes ends at its next document. Others may run for days, so `status` shows what is awaited.
         """
-        wanted = self.pipeline.definitions
-        if self.definitions is None:
-            self.definitions = wanted
-        if wanted == self.definitions or not self._is_check_due():
-            return
-        try:
-            kinds = [
-                kind for kind in ("scan", "drain", "run") if self.ledger.run(live_workers, self.ledger.schema, kind)
-            ]
-        except LedgerUnavailable:  # the next check tries again
-            return
         self._show_awaited(", ".join(kinds))
         if not kinds:
             self.say("The stages or slots changed: reloading Dagster's definitions.")
             self.supervisor.restart(CODE_SERVER)
-            self.definitions = wanted
+            self.definitions = self.pipeline.definitions
 
     def _show_awaited(self, kinds: str) -> None:
         if kinds == self.running.reload_waits_for:
@@ -119,14 +124,6 @@ class Services:
             self.say(f"The stages or slots changed: Dagster's UI shows them when the running work has ended: {kinds}")
         self.running = replace(self.running, reload_waits_for=kinds)
         self.lock.write(self.running)
-
-    def _is_check_due(self) -> bool:
-        """At most every two seconds: the database is asked."""
-        now = time.monotonic()
-        if now - self.looked_for_workers_at < 2.0:
-            return False
-        self.looked_for_workers_at = now
-        return True
 
 
 @contextlib.contextmanager
@@ -170,12 +167,13 @@ def running_services(
                     lock=lock,
                     running=RunningUp(os.getpid()),
                     scan_log=logs / "scan.log",
+                    definitions=pipeline.definitions,
                 )
                 _start(services, access, host, listener, logs, socket_file, stop)
                 services.running = replace(services.running, address=address, uses_token=settings.ui.is_token_on)
                 lock.write(services.running)
                 yield services
-            if postgres is not None:
+            if postgres is not None and is_running(settings.home):
                 _wait_for_others(ledger, stop, say)
     finally:
         if postgres is not None:
@@ -292,7 +290,19 @@ def _wait_for_others(ledger: Ledger, stop: StopRequest, say: Say) -> None:
     """Wait at most 10 s for drains and scans of other terminals to disconnect from Postgres."""
     deadline = time.monotonic() + OTHER_WORKERS_SECONDS
     is_reported = False
-    while (others := _live_workers(ledger)) and time.monotonic() < deadline and not stop.is_impatient:
+
+    def is_over() -> bool:
+        return time.monotonic() > deadline or stop.is_impatient
+
+    while not is_over():
+        looking = start_in_daemon_thread(_live_workers, ledger)  # takes a minute if Postgres does not answer
+        while not looking.done():
+            if is_over():
+                return
+            time.sleep(0.05)
+        others = looking.result()
+        if not others:
+            return
         if not is_reported:
             say("Waiting for other workers: " + ", ".join(f"{worker.kind} (process {worker.pid})" for worker in others))
             is_reported = True

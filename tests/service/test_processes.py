@@ -15,6 +15,8 @@ from dagster_offload.service.processes import Services, running_services
 from dagster_offload.service.supervisor import StopRequest
 from dagster_offload.settings import read_settings
 
+PATIENCE_SECONDS = 120.0
+
 
 class World:
     """Services whose ledger gives these answers to `live_workers`, one for each kind of worker."""
@@ -55,7 +57,11 @@ class World:
         return state
 
     def check(self) -> None:
-        self.services.looked_for_workers_at = float("-inf")
+        """One look at the ledger, and the check that acts on what it found."""
+        self.services.errand.due_at = float("-inf")
+        self.services.check()
+        self.services.errand.wait()
+        self.services.errand.due_at = float("inf")
         self.services.check()
 
 
@@ -79,6 +85,32 @@ def test_stages_that_wait_for_running_work_are_shown_once_and_loaded_after_it() 
     world.check()
     assert world.restarted == ["code server"]
     assert world.written[-1] == RunningUp(1, "http://x")
+
+
+def test_a_ledger_that_does_not_answer_holds_up_no_check() -> None:
+    world, answer, checks = World(), threading.Event(), list[str]()
+    services: Any = world.services
+
+    def wait_for_postgres() -> None:
+        assert answer.wait(PATIENCE_SECONDS), "the check itself waits for the ledger"
+
+    services.pipeline = SimpleNamespace(check=wait_for_postgres, settings=None, definitions="old")
+    services.supervisor = SimpleNamespace(check=lambda: checks.append("checked"))
+    for _ in range(3):
+        services.check()
+    assert not answer.is_set()
+    assert checks == ["checked"] * 3
+    answer.set()
+    services.errand.wait()
+
+
+def test_an_error_that_is_not_expected_ends_the_loop_of_up() -> None:
+    services: Any = World().services
+    services.pipeline = SimpleNamespace(check=lambda: 1 / 0, settings=None, definitions="old")
+    services.check()
+    services.errand.wait()
+    with pytest.raises(ZeroDivisionError):
+        services.check()
 
 
 PIPELINE = """
