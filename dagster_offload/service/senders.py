@@ -54,8 +54,11 @@ class RunningSenders:
             self._end_threads()
 
     def _end_threads(self) -> None:
-        for thread in self._threads:
-            thread.stop()
+        if not self._threads:
+            return
+        from dagster_offload.sinks.resident import stop_all
+
+        stop_all(self._threads)
         self._threads.clear()
 
     def _start_all(self, settings: Settings) -> None:
