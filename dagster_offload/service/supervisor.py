@@ -93,6 +93,7 @@ class _Running:
     started_at: float
     failures_in_a_row: int = 0
     restart_at: float | None = None  # set while the child is down
+    kill_at: float | None = None  # set by `restart`, for a child that does not end
     is_unused: bool = False  # it ended because it was not used
 
 
@@ -127,10 +128,14 @@ class Supervisor:
         return self._spawn(child)
 
     def restart(self, name: str) -> None:
-        """End a child and start it again at the next check. Its group is left alone: processes that it started may live on."""
+        """End a child, with SIGKILL after the grace period, and start it again at the next check.
+
+        Its group is left alone: processes that it started may live on.
+        """
         running = self._running[name]
         running.process.terminate()
         running.restart_at = time.monotonic()
+        running.kill_at = running.restart_at + self._grace_seconds
 
     def pid(self, name: str) -> int:
         """The process id of a child."""
@@ -185,14 +190,19 @@ class Supervisor:
             if now - running.started_at >= STABLE_AFTER_SECONDS:
                 running.failures_in_a_row = 0
             self._schedule_restart(running, now, f"ended ({ending(code)})")
-        elif now >= running.restart_at and running.process.poll() is not None:
+        elif running.process.poll() is None:
+            if running.kill_at is not None and now >= running.kill_at:
+                running.process.kill()
+                running.kill_at = None
+                self._say(f"{running.child.name} did not end at SIGTERM: killed. Log: {running.child.log}")
+        elif now >= running.restart_at:
             try:
                 running.process = self._spawn(running.child)
             except OSError as error:  # out of processes, descriptors, memory or disk: usually temporary
                 self._schedule_restart(running, now, f"cannot be started ({error.strerror or error})")
                 return
             running.started_at = now
-            running.restart_at = None
+            running.restart_at = running.kill_at = None
 
     def _schedule_restart(self, running: _Running, now: float, why: str) -> None:
         running.failures_in_a_row += 1

@@ -215,6 +215,18 @@ def test_a_stop_ends_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
     assert not is_running(child)
 
 
+def test_a_restart_kills_a_child_that_ignores_sigterm(messages: list[str], tmp_path: Path) -> None:
+    ready, log = tmp_path / "ready", tmp_path / "log"
+    stubborn = ("/bin/sh", "-c", f"trap '' TERM; touch {ready}; while true; do sleep 1; done")
+    with Supervisor(messages.append, grace_seconds=0.2) as supervisor:
+        supervisor.start(Child("stubborn", stubborn, log))
+        wait_for(ready.exists, "the child")
+        first = supervisor.pid("stubborn")
+        supervisor.restart("stubborn")
+        watch_until(supervisor, lambda: supervisor.pid("stubborn") != first)
+    assert messages == [f"stubborn did not end at SIGTERM: killed. Log: {log}"]
+
+
 def test_kill_9_of_the_supervisor_leaves_no_process_behind(tmp_path: Path) -> None:
     process, children = supervising(tmp_path)
     process.kill()
