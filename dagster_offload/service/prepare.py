@@ -12,7 +12,7 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.host import watchdog
 from dagster_offload.host.python_process import python_command, python_environment
 from dagster_offload.service.supervisor import StopRequest
-from dagster_offload.text.plain_text import last_line
+from dagster_offload.text.lines import last_line
 
 CHECK_EVERY_SECONDS = 0.05
 STOP_SECONDS = 2.0  # for it to end after SIGTERM

@@ -38,7 +38,7 @@ from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, e
 from dagster_offload.service.ui.access import HEALTH_PATH, Access, decide_access
 from dagster_offload.service.ui.sessions import Sessions
 from dagster_offload.settings import Loaded, Settings
-from dagster_offload.text.plain_text import last_line
+from dagster_offload.text.lines import last_line
 
 OTHER_WORKERS_SECONDS = 10.0
 START_SECONDS = 120.0  # enough for a first start on a slow disk

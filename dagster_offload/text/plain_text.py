@@ -57,12 +57,6 @@ def _json_escape(character: str) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-def last_line(output: str) -> str:
-    """The last line of a program's output that is not empty; `no output` if there is none."""
-    lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no output"
-
-
 def shortened(text: str, longest: int) -> str:
     """`text` cut to at most `longest` characters, with an ellipsis if it was cut."""
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

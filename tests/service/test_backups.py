@@ -41,11 +41,6 @@ def test_a_backup_is_due_an_interval_after_the_last_one(names: list[str], due: b
     assert is_due(names, OWNER, DAY, NOW) is due
 
 
-def test_a_failed_backup_is_tried_again_after_ten_minutes() -> None:
-    assert not is_due([], OWNER, DAY, NOW, failed_at=NOW - timedelta(minutes=9))
-    assert is_due([], OWNER, DAY, NOW, failed_at=NOW - timedelta(minutes=10))
-
-
 def settings_for(url: str, folder: Path, **changes: Any) -> Settings:
     return load_settings(home=folder / "home", postgres_url=url, backup_every="1d", **changes)
 
@@ -139,3 +134,27 @@ def test_an_edit_of_the_settings_takes_effect_at_the_next_check(
     assert len(list(folder.iterdir())) == 1
     assert not (tmp_path / "home").exists()
     assert messages == []
+
+
+@pytest.mark.parametrize("error", [OSError(), RuntimeError()])
+def test_a_failed_backup_is_recorded_whatever_failed_and_is_not_tried_again_at_the_next_check(
+    ledger: Ledger,
+    ledger_url: str,
+    tmp_path: Path,
+    messages: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(backups_module, "CHECK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(backups_module, "write_backup", fail)
+    (tmp_path / "home").mkdir(mode=0o700)
+    backups, settings = ScheduledBackups(ledger, messages.append), settings_for(ledger_url, tmp_path)
+    run_once(backups, settings)
+    run_once(backups, settings)
+    [message] = messages
+    assert message.startswith("The scheduled backup failed: ")
+    [outcome] = ledger.run(outcomes.outcomes)
+    assert str(outcome.error) in message

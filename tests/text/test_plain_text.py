@@ -12,7 +12,6 @@ from dagster_offload.text.plain_text import (
     escaped,
     escaped_json,
     escaped_lines,
-    last_line,
     markdown_text,
     shortened,
 )
@@ -68,8 +67,3 @@ def test_a_code_span_cannot_be_closed_from_inside() -> None:
 
 def test_text_for_markdown_is_shown_as_it_is() -> None:
     assert markdown_text("<b> & [a](b) *c* | d_e `f`\n# g") == (r"&lt;b&gt; &amp; \[a\](b) \*c\* \| d\_e \`f\`\\n\# g")
-
-
-def test_the_last_line_of_an_output_is_the_last_one_with_text() -> None:
-    assert last_line("Traceback:\n  why\n\n") == "why"
-    assert last_line("\n") == "no output"
