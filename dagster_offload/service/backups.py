@@ -11,12 +11,12 @@ from pathlib import Path
 import psycopg
 
 from dagster_offload.errors import LedgerUnavailable, OffloadError
+from dagster_offload.host.machine import host_name
 from dagster_offload.ledger.archive import folder, outcomes
 from dagster_offload.ledger.archive.backup import cancelled_by, write_backup
 from dagster_offload.ledger.archive.folder import Owner
 from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.workers import host_name
 from dagster_offload.settings import Settings
 from dagster_offload.text.lines import first_line
 

@@ -18,11 +18,12 @@ from urllib.parse import urlsplit
 import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.errors import LedgerUnavailable, SlotLost
+from dagster_offload.host.machine import host_name
 from dagster_offload.host.python_process import python_command
 from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.ledger.core.workers import WorkerRow, host_name, live_workers
+from dagster_offload.ledger.core.workers import WorkerRow, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.postgres import is_running
 from dagster_offload.service.backups import ScheduledBackups
@@ -165,7 +166,7 @@ def running_services(
                     backups=backups,
                     senders=senders,
                     lock=lock,
-                    running=RunningUp(os.getpid()),
+                    running=RunningUp.of_this_process(),
                     scan_log=logs / "scan.log",
                     definitions=pipeline.definitions,
                 )

@@ -8,8 +8,8 @@ from psycopg.types.json import Jsonb
 
 from dagster_offload import timing
 from dagster_offload.errors import OtherPipeline
+from dagster_offload.host.machine import boot_id, host_name
 from dagster_offload.ledger.core.database import Cursor, notify
-from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.stages.pipeline import LIBRARY, Pipeline, difference
 
 PIPELINE_MESSAGE = "pipeline:"
