@@ -88,7 +88,7 @@ class Reached:
 def purge_runs(
     instance: dg.DagsterInstance, settings: Settings, deadline: float, reached: Reached | None = None
 ) -> Reached | None:
-    """Remove runs that ended more than `keep_runs_days` ago, and the oldest beyond `keep_runs`.
+    """Remove runs that ended more than `keep.runs_days` ago, and the oldest beyond `keep.runs`.
 
     Returns None if no such run is left, and otherwise where to go on: `deadline` (of the monotonic clock) passed before.
     """

@@ -28,7 +28,8 @@ STEPLESS_SECONDS = 180.0
 # From a run's start to its worker's first heartbeat.
 STEP_SECONDS = 30.0
 
-UNFINISHED = [
+# A run of these has a process, or is about to get one; a queued run has none.
+LAUNCHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
@@ -106,7 +107,7 @@ def sweep(reporter: EventReporter, *, was_restored: bool = False) -> list[str]:
     live_workers = ledger.run(workers.live_workers, ledger.schema)
     is_alone = all(worker.host == host_name() for worker in live_workers)
     ended, alive_runs = [], []
-    for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
+    for record in instance.get_run_records(dg.RunsFilter(statuses=LAUNCHED)):
         run = record.dagster_run
         why = _why_dead(RanOn.of(run.tags), record.update_timestamp, is_alone=is_alone)
         if was_restored:
