@@ -137,10 +137,6 @@ class Supervisor:
         running.restart_at = time.monotonic()
         running.kill_at = running.restart_at + self._grace_seconds
 
-    def pid(self, name: str) -> int:
-        """The process id of a child."""
-        return self._running[name].process.pid
-
     def check(self) -> None:
         """Check once: restart children that have ended, forget empty groups, truncate large logs."""
         now = time.monotonic()
@@ -152,11 +148,6 @@ class Supervisor:
             self._logs_checked_at = now
             for log in self._logs:
                 keep_log_small(log)
-
-    def watch(self, stop: StopRequest) -> None:
-        """Check and restart the children until a stop is requested."""
-        while not stop.wait(CHECK_EVERY_SECONDS):
-            self.check()
 
     def stop(self, is_impatient: Callable[[], bool] = lambda: False) -> None:
         """End every group: SIGTERM, then SIGKILL after at most `grace_seconds`. Safe to call twice."""
