@@ -42,6 +42,7 @@ from dagster_offload.settings import Loaded, Settings
 from dagster_offload.text.lines import last_line
 
 OTHER_WORKERS_SECONDS = 10.0
+ERRAND_SECONDS = 0.5  # for the errand to end at a stop; it takes longer only while Postgres is unavailable
 START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
@@ -170,6 +171,7 @@ def running_services(
                     scan_log=logs / "scan.log",
                     definitions=pipeline.definitions,
                 )
+                stops.callback(services.errand.wait, ERRAND_SECONDS)  # it may be writing a copy of an edited file
                 _start(services, access, host, listener, logs, socket_file, stop)
                 services.running = replace(services.running, address=address, uses_token=settings.ui.is_token_on)
                 lock.write(services.running)
