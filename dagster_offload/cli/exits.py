@@ -14,6 +14,7 @@ from typing import IO, Any
 import click
 
 from dagster_offload.errors import OffloadError, SettingsError, StageDeferred
+from dagster_offload.text.lines import first_line
 from dagster_offload.text.plain_text import escaped, escaped_lines
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -98,12 +99,6 @@ def is_broken_pipe(error: BaseException) -> bool:
         return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
     except (OSError, ValueError):  # standard output is not a file, or is closed
         return False
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of the error's message, at most 200 characters. Later lines can quote a document."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else "no message"
 
 
 def _write_to_log(error: BaseException) -> Path | str:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from dagster_offload.ledger.archive.outcomes import BackupOutcome
     from dagster_offload.ledger.core.database import Cursor
-    from dagster_offload.ledger.core.pipelines import RunningPipeline
+    from dagster_offload.ledger.core.pipelines import AnnouncedPipeline
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
     from dagster_offload.ledger.reports.activity import InWork, NextAttempt
     from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
@@ -55,7 +55,7 @@ class Report:
     long_documents: "list[InParts]"
     long_documents_ahead: "list[LongAhead]"
     needs_ocr: int
-    pipeline: "RunningPipeline | None"
+    pipeline: "AnnouncedPipeline | None"
     difference: str | None
     ocr: "PagesLeft"
     backups: "Sequence[BackupOutcome]"

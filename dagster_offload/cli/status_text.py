@@ -85,15 +85,16 @@ def _describe_up(settings: "Settings", report: Report) -> str:
     kinds = f"; working now: {', '.join(report.workers)}" if report.workers else ""
     if report.up is None:
         return f"does not run: nothing scans or drains by itself{kinds}"
+    where = "" if report.up.is_here else f" on {report.up.host}"
     if not report.up.address:
-        return f"starts (process {report.up.pid}), its UI does not answer yet{kinds}"
+        return f"starts{where} (process {report.up.pid}), its UI does not answer yet{kinds}"
     from dagster_offload.service.ui.access import token_address
     from dagster_offload.service.ui.sessions import load_secret
 
     address = (
         token_address(report.up.address, load_secret(settings.home)) if report.up.uses_token else report.up.address
     )
-    return f"runs, UI at {address}{kinds}"
+    return f"runs{where}, UI at {address}{kinds}"
 
 
 def _describe_slots(report: Report) -> "Iterator[tuple[str, str]]":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import psutil  # type: ignore[import-untyped]
 
+from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import home_option, json_option
 
 if TYPE_CHECKING:
@@ -50,13 +51,15 @@ def command(*, as_json: bool) -> None:
         return running_up(settings.home) is None
 
     up = running_up(settings.home) if settings.home.is_dir() else None
+    if up is not None and not up.is_here:
+        raise Refusal(f"the `up` of {settings.home} runs on {up.host}, or in a container: stop it there")
     if up is not None:
         _send_signal(up.pid, signal.SIGTERM)
         _wait(has_ended, started_at + CHILDREN_SECONDS)
         ended.append("up")
     if workers := _end_workers(settings, started_at):
         ended.append(f"{workers} worker{'s' if workers > 1 else ''}")
-    if up is not None and not _wait(has_ended, started_at + WORKERS_SECONDS):
+    if up is not None and not _wait(has_ended, started_at + WORKERS_SECONDS) and up.is_here:
         _send_signal(up.pid, signal.SIGKILL)
     if settings.home.is_dir() and stop_postgres(settings.home):
         ended.append("Postgres")
@@ -90,9 +93,10 @@ def _find_workers(settings: "Settings", found: list[psutil.Process]) -> None:
     import psycopg
 
     from dagster_offload.errors import LedgerUnavailable
+    from dagster_offload.host.machine import boot_id, host_name
     from dagster_offload.ledger.core.migrate import current_step
     from dagster_offload.ledger.core.opening import reach_ledger
-    from dagster_offload.ledger.core.workers import boot_id, host_name, live_workers
+    from dagster_offload.ledger.core.workers import live_workers
 
     here = (host_name(), boot_id())
     try:

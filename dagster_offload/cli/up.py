@@ -36,11 +36,11 @@ def command(*, port: int | None, host: str) -> None:
     from dagster_offload.cli.console import progress_console, style_of
     from dagster_offload.cli.preview import show_if_large
     from dagster_offload.errors import SettingsError
+    from dagster_offload.service.event_lines import EventLines, printing
     from dagster_offload.service.home import hold_up_lock
     from dagster_offload.service.pipeline import keep_in_home, missing_library
     from dagster_offload.service.ports import listen_for_ui, port_of
     from dagster_offload.service.processes import running_services
-    from dagster_offload.service.story import Story, telling
     from dagster_offload.service.supervisor import StopRequest, stop_on_signals
     from dagster_offload.service.ui.access import decide_access
     from dagster_offload.settings import read_settings
@@ -70,13 +70,13 @@ def command(*, port: int | None, host: str) -> None:
         with running_services(loaded, host, listener, lock, stop, say) as services:
             if not stop:
                 _welcome(console, settings, access, host, port_of(listener))
-            story = Story(services.ledger, services.pipeline.worker_id, say)
-            services.pipeline.on_notify(story.notified)
-            with telling(story):
+            event_lines = EventLines(services.ledger, services.pipeline.worker_id, say)
+            services.pipeline.on_notify(event_lines.notified)
+            with printing(event_lines):
                 services.watch(stop)
                 console.print("Stopping ...")
-    if story.left is not None:
-        console.print(story.left)
+    if event_lines.left is not None:
+        console.print(event_lines.left)
     console.print("Stopped. Nothing is lost; `dagster-offload up` continues where it stopped.")
 
 

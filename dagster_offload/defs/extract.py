@@ -22,8 +22,8 @@ from dagster_offload.engine.extraction.host import Terms, refuse_other_terms, re
 from dagster_offload.engine.extraction.together import extract_together
 from dagster_offload.engine.progress import Progress, ProgressCounts
 from dagster_offload.errors import HostRefused
+from dagster_offload.host.machine import host_name
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.workers import host_name
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import claims
 from dagster_offload.stages.graph import EXTRACT

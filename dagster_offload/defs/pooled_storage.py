@@ -51,7 +51,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         if _patience.seconds:  # Dagster looks at its tables with an engine of its own
             engine_of(postgres_url).connect().close()
         super().__init__(postgres_url, should_autocreate_tables, inst_data)
-        self._event_log_storage = _ClosingEventLogStorage(postgres_url, should_autocreate_tables=False)
+        self._event_log_storage = _BatchingEventLogStorage(postgres_url, should_autocreate_tables=False)
         engine = engine_of(postgres_url)
         for storage, checks in (
             (self._run_storage, RUN_CHECKS),
@@ -123,7 +123,7 @@ def engine_of(postgres_url: str) -> sqlalchemy.Engine:
 os.register_at_fork(after_in_child=engine_of.cache_clear)
 
 
-class _ClosingEventLogStorage(PostgresEventLogStorage):
+class _BatchingEventLogStorage(PostgresEventLogStorage):
     @cached_property
     def _texts(self) -> EventTexts:
         return EventTexts()

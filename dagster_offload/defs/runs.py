@@ -8,11 +8,9 @@ runs before it starts the daemon.
 import json
 import multiprocessing
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -21,8 +19,8 @@ import psutil  # type: ignore[import-untyped]
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.execution.waiting import record_if_done
 from dagster_offload.defs.names import HOST_TAG, LAUNCHED_BY_TAG, OLD_RAN_ON_TAG, RAN_ON_TAG, WAITING_EXECUTOR, WHY_TAG
+from dagster_offload.host.machine import boot_id, host_name, process_start
 from dagster_offload.ledger.core import workers
-from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.ledger.work import waiting_runs
 
 # Enough for a process to start on a slow machine. The run monitor's limit for a start is the same.
@@ -30,7 +28,8 @@ STEPLESS_SECONDS = 180.0
 # From a run's start to its worker's first heartbeat.
 STEP_SECONDS = 30.0
 
-UNFINISHED = [
+# A run of these has a process, or is about to get one; a queued run has none.
+LAUNCHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
@@ -62,7 +61,7 @@ class RanOn:
 
 def run_tags(pid: int | None = None) -> dict[str, str]:
     """The tags that show where a run runs: the host for people; boot and, if `pid` is given, process for the sweep."""
-    started = None if pid is None else _started(pid)
+    started = None if pid is None else process_start(pid)
     ran_on = RanOn(host_name(), boot_id(), None if started is None else pid, started)
     return {HOST_TAG: host_name(), RAN_ON_TAG: str(ran_on)}
 
@@ -108,7 +107,7 @@ def sweep(reporter: EventReporter, *, was_restored: bool = False) -> list[str]:
     live_workers = ledger.run(workers.live_workers, ledger.schema)
     is_alone = all(worker.host == host_name() for worker in live_workers)
     ended, alive_runs = [], []
-    for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
+    for record in instance.get_run_records(dg.RunsFilter(statuses=LAUNCHED)):
         run = record.dagster_run
         why = _why_dead(RanOn.of(run.tags), record.update_timestamp, is_alone=is_alone)
         if was_restored:
@@ -170,7 +169,7 @@ def _why_dead(ran_on: RanOn | None, changed_at: datetime, *, is_alone: bool) -> 
         return "this machine was restarted while it ran"
     if ran_on is None or ran_on.pid is None:  # a sensor's tag has host and boot; the step adds the process
         return _why_never_started(changed_at, is_alone=is_alone)
-    return None if _started(ran_on.pid) == ran_on.started else "its process ended unexpectedly"
+    return None if process_start(ran_on.pid) == ran_on.started else "its process ended unexpectedly"
 
 
 def _why_never_started(changed_at: datetime, *, is_alone: bool) -> str | None:
@@ -179,18 +178,6 @@ def _why_never_started(changed_at: datetime, *, is_alone: bool) -> str | None:
     if is_alone and changed_at.timestamp() < psutil.boot_time():
         return "this machine was restarted before its first step"
     return None
-
-
-def _started(pid: int) -> str | None:
-    """The start time of a process, as text; None if no process has this id."""
-    try:
-        # proc(5): the command name is in parentheses and may contain any character; starttime is field 22.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return None
-    listed = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603
-    return listed.stdout.strip() or None
 
 
 def seconds_since(moment: datetime) -> float:

@@ -26,14 +26,18 @@ class Program:
         self._folder = folder
         self._starting = threading.Lock()  # a program that has started can be killed: `kill` waits until it is known
         self._running: subprocess.Popen[bytes] | None = None
+        self._is_killed = False
 
     def run(self, given: bytes = b"") -> int:
         """Run it with this standard input. Returns its exit code; `-N` if signal N ended it.
 
+        After `kill`, it is not started, and the result is that of a killed program.
         Raises `OSError` if it cannot be started, and `subprocess.TimeoutExpired` at the time limit. The program and its group
         are killed then, and after any other error.
         """
         with self._starting:
+            if self._is_killed:
+                return -signal.SIGKILL
             process = self._running = subprocess.Popen(  # noqa: S603 - the owner's own program, no shell
                 self._arguments,
                 stdin=subprocess.PIPE,
@@ -58,8 +62,9 @@ class Program:
         return contextlib.nullcontext()
 
     def kill(self) -> None:
-        """Kill it with all that it started, if it runs. For another thread than that of `run`."""
+        """Kill it for good, with all that it started. For another thread than that of `run`."""
         with self._starting:
+            self._is_killed = True
             running = self._running
         if running is not None:
             _kill(running)

@@ -66,7 +66,7 @@ class NotifyJob:
 def send_due(ledger: Ledger, name: str, channel: Channel, is_stopped: Callable[[], bool] = lambda: False) -> str | None:
     """Send what is due; returns the reason of the last failure, if any. Raises `LedgerUnavailable`."""
     reason = None
-    while not is_stopped() and (due := ledger.run(notifications.next_due, name)) is not None:
+    while (due := ledger.run(notifications.next_due, name)) is not None and not is_stopped():
         reason = _send(ledger, name, channel, due, is_stopped)
     return reason
 
@@ -77,6 +77,8 @@ def _send(
     try:
         channel.send(message_of(name, due))
     except SinkFault as fault:
+        if is_stopped():  # the stop may have ended it, which is no refusal: it is sent again after the next start
+            return None
         decided = after_failure(fault, SinkState(due.waits), due.attempts)
         logger.info("notify.%s: %s", name, decided.reason)
         seconds = decided.record_wait if decided.is_refusal else decided.sink_wait

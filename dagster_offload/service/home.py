@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.host.machine import boot_id, host_name, process_start
 from dagster_offload.postgres import prepare_home
 
 LOCK_NAME = "up.lock"
@@ -28,6 +29,20 @@ class RunningUp:
     address: str = ""
     uses_token: bool = False  # the address of the UI needs the token, which is not in this file
     reload_waits_for: str = ""  # the kinds of workers that changed stages wait for, before Dagster shows them
+    host: str = ""  # empty, like the next two, for an older version
+    boot: str = ""
+    process_start: str = ""
+
+    @classmethod
+    def of_this_process(cls) -> "RunningUp":
+        """This process as the holder of the lock."""
+        pid = os.getpid()
+        return cls(pid, host=host_name(), boot=boot_id(), process_start=process_start(pid) or "")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether `pid` is its process on this machine. A network file system holds the lock across hosts and containers."""
+        return not self.boot or (self.boot == boot_id() and self.process_start == process_start(self.pid))
 
 
 def log_folder(home: Path) -> Path:
@@ -73,13 +88,14 @@ def hold_up_lock(home: Path) -> Iterator[UpLock]:
         except BlockingIOError:
             other = _read(home)
             where = f" at {other.address}" if other and other.address else ""
-            who = f" (process {other.pid})" if other else ""
+            host = f" on {other.host}" if other and not other.is_here else ""
+            who = f" (process {other.pid}{host})" if other else ""
             raise SettingsError(
                 f"`up` already runs on {home}{where}{who}: use it, stop it with `dagster-offload stop`, "
                 "or set OFFLOAD_HOME to another folder"
             ) from None
         lock = UpLock(descriptor)
-        lock.write(RunningUp(os.getpid()))
+        lock.write(RunningUp.of_this_process())
         yield lock
         os.ftruncate(descriptor, 0)
     finally:

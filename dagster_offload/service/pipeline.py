@@ -8,7 +8,6 @@ import contextlib
 import os
 import shlex
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
 from dagster_offload.text.suggestions import nearest
 
-CHECK_EVERY_SECONDS = 2.0
 SIGN_OFF_SECONDS = 3.0
 COPY_NAME = "running-offload.yaml"
 
@@ -50,7 +48,6 @@ class RunningPipeline:
         self.definitions = _definitions(loaded.settings)  # those in force
         self._problem: str | None = None
         self._edited_at = self._edit_times()
-        self._checked_at = time.monotonic()
         self._stack = contextlib.ExitStack()
         self._worker: Worker | None = None
         self._is_announced = False
@@ -91,11 +88,7 @@ class RunningPipeline:
         return self._settings
 
     def check(self) -> None:
-        """Look at the file at most every two seconds. Cheap if it was not edited."""
-        now = time.monotonic()
-        if now - self._checked_at < CHECK_EVERY_SECONDS:
-            return
-        self._checked_at = now
+        """Look at the file. Cheap if it was not edited. May wait for Postgres for a minute."""
         edited_at = self._edit_times()
         # After an edit that is not valid, a file that it names may be what is missing or wrong.
         if edited_at != self._edited_at or self._problem is not None:

@@ -4,7 +4,6 @@ import contextlib
 import hmac
 import http.client
 import json
-import math
 import os
 import secrets
 import socket
@@ -12,31 +11,38 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.errors import LedgerUnavailable, SlotLost
-from dagster_offload.host.python_process import python_command, python_environment
+from dagster_offload.host.machine import host_name
+from dagster_offload.host.python_process import python_command
+from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.ledger.core.workers import WorkerRow, host_name, live_workers
+from dagster_offload.ledger.core.workers import WorkerRow, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
+from dagster_offload.postgres import is_running
 from dagster_offload.service.backups import ScheduledBackups
+from dagster_offload.service.errand import Errand
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_library
 from dagster_offload.service.ports import address_of, port_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.prefork import prefork_command, runs_socket
+from dagster_offload.service.prepare import preparing
 from dagster_offload.service.senders import RunningSenders
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
 from dagster_offload.service.ui.access import HEALTH_PATH, Access, decide_access
 from dagster_offload.service.ui.sessions import Sessions
 from dagster_offload.settings import Loaded, Settings
+from dagster_offload.text.lines import last_line
 
 OTHER_WORKERS_SECONDS = 10.0
+ERRAND_SECONDS = 0.5  # for the errand to end at a stop; it takes longer only while Postgres is unavailable
 START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
 LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
@@ -51,7 +57,7 @@ MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 Say = Callable[[str], None]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Services:
     """The processes that run during a `running_services` block."""
 
@@ -66,9 +72,11 @@ class Services:
     lock: UpLock
     running: RunningUp  # what the lock file says
     first_scan: subprocess.Popen[bytes] | None = None
-    scan_log: Path = field(default_factory=Path)
-    definitions: object = None  # those that the code server has loaded; see RunningPipeline
-    looked_for_workers_at: float = -math.inf
+    scan_log: Path
+    definitions: object  # those that the code server has loaded; see RunningPipeline
+
+    def __post_init__(self) -> None:
+        self.errand = Errand(self._use_ledger)
 
     def watch(self, stop: StopRequest) -> None:
         """Check and restart the processes until a stop is requested."""
@@ -76,40 +84,41 @@ class Services:
             self.check()
 
     def check(self) -> None:
-        """Check every process once; restart what has ended."""
+        """Check every process once; restart what has ended. Does not wait, not even while Postgres is unavailable."""
         self.supervisor.check()
-        self.pipeline.check()
         if self.postgres is not None:
             self.postgres.check()
-        self._reload_definitions()
-        self.backups.check()
-        self.senders.check(self.pipeline.settings)
+        self.backups.check(self.pipeline.settings)
+        if (kinds := self.errand.check()) is not None:
+            self._reload_definitions(kinds)
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
             self.first_scan = None
             if code != 0:
                 self.say(f"The first scan failed ({ending(code)}): {_last_line(self.scan_log)}")
 
-    def _reload_definitions(self) -> None:
-        """Restart the code server if its stages are no longer those in force. Work that is running ends first.
+    def _use_ledger(self) -> list[str] | None:
+        """Take over edits of the settings. Returns the kinds of workers that changed definitions wait for; None: no change."""
+        self.pipeline.check()
+        self.senders.check(self.pipeline.settings)
+        if self.pipeline.definitions == self.definitions:
+            return None
+        try:
+            return [
+                kind for kind in ("scan", "drain", "run") if self.ledger.run(live_workers, self.ledger.schema, kind)
+            ]
+        except LedgerUnavailable:  # the next look tries again
+            return None
+
+    def _reload_definitions(self, kinds: list[str]) -> None:
+        """Restart the code server, because its stages are no longer those in force. Work that is running ends first.
 
         A drain with other recipes ends at its next document. Others may run for days, so `status` shows what is awaited.
         """
-        wanted = self.pipeline.definitions
-        if self.definitions is None:
-            self.definitions = wanted
-        if wanted == self.definitions or not self._is_check_due():
-            return
-        try:
-            kinds = [
-                kind for kind in ("scan", "drain", "run") if self.ledger.run(live_workers, self.ledger.schema, kind)
-            ]
-        except LedgerUnavailable:  # the next check tries again
-            return
         self._show_awaited(", ".join(kinds))
         if not kinds:
             self.say("The stages or slots changed: reloading Dagster's definitions.")
             self.supervisor.restart(CODE_SERVER)
-            self.definitions = wanted
+            self.definitions = self.pipeline.definitions
 
     def _show_awaited(self, kinds: str) -> None:
         if kinds == self.running.reload_waits_for:
@@ -118,14 +127,6 @@ class Services:
             self.say(f"The stages or slots changed: Dagster's UI shows them when the running work has ended: {kinds}")
         self.running = replace(self.running, reload_waits_for=kinds)
         self.lock.write(self.running)
-
-    def _is_check_due(self) -> bool:
-        """At most every two seconds: the database is asked."""
-        now = time.monotonic()
-        if now - self.looked_for_workers_at < 2.0:
-            return False
-        self.looked_for_workers_at = now
-        return True
 
 
 @contextlib.contextmanager
@@ -146,30 +147,37 @@ def running_services(
         with open_ledger(settings) as ledger, _code_socket(settings.home) as socket_file:
             postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
             refuse_mistyped_library(settings, ledger)
-            with RunningPipeline(ledger, loaded, say) as pipeline, Supervisor(say) as supervisor:
+            with (
+                RunningPipeline(ledger, loaded, say) as pipeline,
+                Supervisor(say) as supervisor,
+                contextlib.ExitStack() as stops,
+            ):
                 _register_slots(settings, ledger, say)
-                backups, senders = ScheduledBackups(settings, ledger, say), RunningSenders(ledger, say)
+                backups, senders = ScheduledBackups(ledger, say), RunningSenders(ledger, say)
+                # Also after an error: the last one is called first.
+                stops.callback(supervisor.stop, is_impatient=lambda: stop.is_impatient)
+                stops.callback(senders.stop)
+                stops.callback(backups.stop)
                 services = Services(
-                    address,
-                    ledger,
-                    supervisor,
-                    pipeline,
-                    say,
-                    postgres,
-                    backups,
-                    senders,
-                    lock,
-                    RunningUp(os.getpid()),
+                    address=address,
+                    ledger=ledger,
+                    supervisor=supervisor,
+                    pipeline=pipeline,
+                    say=say,
+                    postgres=postgres,
+                    backups=backups,
+                    senders=senders,
+                    lock=lock,
+                    running=RunningUp.of_this_process(),
                     scan_log=logs / "scan.log",
+                    definitions=pipeline.definitions,
                 )
+                stops.callback(services.errand.wait, ERRAND_SECONDS)  # it may be writing a copy of an edited file
                 _start(services, access, host, listener, logs, socket_file, stop)
                 services.running = replace(services.running, address=address, uses_token=settings.ui.is_token_on)
                 lock.write(services.running)
                 yield services
-                backups.stop()
-                senders.stop()
-                supervisor.stop(is_impatient=lambda: stop.is_impatient)
-            if postgres is not None:
+            if postgres is not None and is_running(settings.home):
                 _wait_for_others(ledger, stop, say)
     finally:
         if postgres is not None:
@@ -188,7 +196,7 @@ def _start(
     """Start the code server and the sweep in parallel, then the webserver, and the scan and the daemon after the sweep.
 
     Webserver, scan and daemon are copies of the code server. An earlier daemon could start a run that the sweep takes for a
-    dead one.
+    dead one. Starts nothing more once a stop is requested.
     """
     start = services.supervisor.start
     server = python_command("-m", "dagster_offload.service.code_server", "api", "grpc", "--socket", str(socket_file))
@@ -196,7 +204,10 @@ def _start(
     module = ("--module-name", "dagster_offload.definitions", "--empty-working-directory")
     labels = ("--location-name", LOCATION, "--log-level", "warning")
     start(Child(CODE_SERVER, (*server, *module, *labels), logs / "code_server.log", MEMORY))
-    with _sweep(services.say) as home:
+    with preparing(services.say) as preparation:
+        home = preparation.dagster_home(stop)
+        if home is None:
+            return
         workspace = str(_write_workspace(home, socket_file))
         forks = runs_socket(socket_file)  # OFFLOAD_PREFORK=off: only the other one appears
         _await(services, stop, lambda: forks.exists() or socket_file.exists(), logs / "code_server.log")
@@ -204,6 +215,8 @@ def _start(
         ui = ("--home", str(settings.home), "--ui", settings.ui.model_dump_json(), "--host", host)
         webserver = (UI_PROGRAM, "--workspace", workspace, *ui, "--listener", str(listener.fileno()))
         start(replace(_dagster("webserver", socket_file, webserver, logs, home), listener=listener))
+        if not preparation.has_ended(stop):
+            return
     # Before the daemon, so its library sensor sees a running scan and launches no other.
     scan = prefork_command(runs_socket(socket_file), SCAN_PROGRAM)
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
@@ -217,30 +230,6 @@ def _dagster(name: str, socket_file: Path, argv: tuple[str, ...], logs: Path, da
     """One of Dagster's own commands, which uses the code server behind this socket."""
     command = prefork_command(runs_socket(socket_file), DAGSTER_PROGRAM, str(socket_file), str(dagster_home), *argv)
     return Child(name, command, logs / f"{name}.log", MEMORY)
-
-
-@contextlib.contextmanager
-def _sweep(say: Say) -> Iterator[Path]:
-    """Prepare Dagster's instance and end the runs whose process has died. Leaving waits until both are done.
-
-    Yields the folder for DAGSTER_HOME. Raises `LedgerUnavailable`. The work happens in a separate process, because it
-    imports Dagster and this process runs for weeks without it.
-    """
-    argv = python_command("-m", "dagster_offload.service.sweep")
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(  # noqa: S603 - our own command
-            argv, stdout=subprocess.PIPE, stderr=errors, text=True, env=python_environment()
-        ) as process,
-    ):
-        output = process.stdout
-        if output is not None and (home := output.readline().strip()):
-            yield Path(home)
-            for line in output:
-                say(f"Ended a dead run: {line.strip()}")
-        if process.wait() != 0:
-            errors.seek(0)
-            raise LedgerUnavailable(f"cannot prepare Dagster's instance: {_last_line_of(errors.read())}")
 
 
 def _write_workspace(dagster_home: Path, socket_file: Path) -> Path:
@@ -305,7 +294,19 @@ def _wait_for_others(ledger: Ledger, stop: StopRequest, say: Say) -> None:
     """Wait at most 10 s for drains and scans of other terminals to disconnect from Postgres."""
     deadline = time.monotonic() + OTHER_WORKERS_SECONDS
     is_reported = False
-    while (others := _live_workers(ledger)) and time.monotonic() < deadline and not stop.is_impatient:
+
+    def is_over() -> bool:
+        return time.monotonic() > deadline or stop.is_impatient
+
+    while not is_over():
+        looking = start_in_daemon_thread(_live_workers, ledger)  # takes a minute if Postgres does not answer
+        while not looking.done():
+            if is_over():
+                return
+            time.sleep(0.05)
+        others = looking.result()
+        if not others:
+            return
         if not is_reported:
             say("Waiting for other workers: " + ", ".join(f"{worker.kind} (process {worker.pid})" for worker in others))
             is_reported = True
@@ -323,9 +324,4 @@ def _live_workers(ledger: Ledger) -> list[WorkerRow]:
 
 
 def _last_line(log: Path) -> str:
-    return _last_line_of(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else "no output"
-
-
-def _last_line_of(output: str) -> str:
-    lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no output"
+    return last_line(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "")

@@ -1,5 +1,6 @@
 """The senders of a running `up`: of records to sinks, and of notifications. The pipeline in force says which there are."""
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,18 +24,43 @@ class RunningSenders:
         self._say = say
         self._threads: list[SenderThread] = []
         self._in_force: Settings | None = None
+        self._changing = threading.Lock()  # the threads, while one caller starts them and another one stops
+        self._is_over = False
 
     def check(self, settings: Settings) -> None:
-        """Start, stop or replace the senders if the settings changed. Call this often: it costs nothing otherwise."""
+        """Start, stop or replace the senders if the settings changed. Call this often: it costs nothing otherwise.
+
+        May wait for Postgres for a minute. Starts nothing after `stop`.
+        """
         if settings is self._in_force:
             return
-        self.stop()
+        with self._changing:
+            self._end_threads()
         try:
             register(settings, self._ledger)
             self._ledger.run(notifications.register, list(settings.channels))
         except LedgerUnavailable as error:  # the next check tries again
             self._say(f"The senders of records and notifications cannot be started yet: {error}")
             return
+        with self._changing:
+            if not self._is_over:
+                self._start_all(settings)
+
+    def stop(self) -> None:
+        """End the senders for good. What is in flight is sent again at the next start. For any thread."""
+        with self._changing:
+            self._is_over = True
+            self._end_threads()
+
+    def _end_threads(self) -> None:
+        if not self._threads:
+            return
+        from dagster_offload.sinks.resident import stop_all
+
+        stop_all(self._threads)
+        self._threads.clear()
+
+    def _start_all(self, settings: Settings) -> None:
         self._in_force = settings
         for name in settings.sinks:
             self._start(self._sink_job(settings, name))
@@ -43,12 +69,6 @@ class RunningSenders:
                 self._start(self._notify_job(settings, name))
             except SettingsError as error:
                 self._say(f"The channel {name} sends no notifications: {error}")
-
-    def stop(self) -> None:
-        """End the senders. What is in flight is sent again at the next start."""
-        for thread in self._threads:
-            thread.stop()
-        self._threads.clear()
 
     # Imports stand in the methods because senders load an HTTP client, which an `up` without them does not need.
 

@@ -93,6 +93,7 @@ class _Running:
     started_at: float
     failures_in_a_row: int = 0
     restart_at: float | None = None  # set while the child is down
+    kill_at: float | None = None  # set by `restart`, for a child that does not end
     is_unused: bool = False  # it ended because it was not used
 
 
@@ -127,14 +128,14 @@ class Supervisor:
         return self._spawn(child)
 
     def restart(self, name: str) -> None:
-        """End a child and start it again at the next check. Its group is left alone: processes that it started may live on."""
+        """End a child, with SIGKILL after the grace period, and start it again at the next check.
+
+        Its group is left alone: processes that it started may live on.
+        """
         running = self._running[name]
         running.process.terminate()
         running.restart_at = time.monotonic()
-
-    def pid(self, name: str) -> int:
-        """The process id of a child."""
-        return self._running[name].process.pid
+        running.kill_at = running.restart_at + self._grace_seconds
 
     def check(self) -> None:
         """Check once: restart children that have ended, forget empty groups, truncate large logs."""
@@ -147,11 +148,6 @@ class Supervisor:
             self._logs_checked_at = now
             for log in self._logs:
                 keep_log_small(log)
-
-    def watch(self, stop: StopRequest) -> None:
-        """Check and restart the children until a stop is requested."""
-        while not stop.wait(CHECK_EVERY_SECONDS):
-            self.check()
 
     def stop(self, is_impatient: Callable[[], bool] = lambda: False) -> None:
         """End every group: SIGTERM, then SIGKILL after at most `grace_seconds`. Safe to call twice."""
@@ -185,14 +181,19 @@ class Supervisor:
             if now - running.started_at >= STABLE_AFTER_SECONDS:
                 running.failures_in_a_row = 0
             self._schedule_restart(running, now, f"ended ({ending(code)})")
-        elif now >= running.restart_at and running.process.poll() is not None:
+        elif running.process.poll() is None:
+            if running.kill_at is not None and now >= running.kill_at:
+                running.process.kill()
+                running.kill_at = None
+                self._say(f"{running.child.name} did not end at SIGTERM: killed. Log: {running.child.log}")
+        elif now >= running.restart_at:
             try:
                 running.process = self._spawn(running.child)
             except OSError as error:  # out of processes, descriptors, memory or disk: usually temporary
                 self._schedule_restart(running, now, f"cannot be started ({error.strerror or error})")
                 return
             running.started_at = now
-            running.restart_at = None
+            running.restart_at = running.kill_at = None
 
     def _schedule_restart(self, running: _Running, now: float, why: str) -> None:
         running.failures_in_a_row += 1

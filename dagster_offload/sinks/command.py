@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from dagster_offload.host.programs import Program
+from dagster_offload.host.programs import WatchedProgram
 from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.sinks.message import Message, Sendable
 
@@ -20,7 +20,7 @@ class Command:
 
     def __init__(self, arguments: Sequence[str], timeout: float, folder: Path) -> None:
         """`folder`: the working folder of the program."""
-        self._program = Program(arguments, timeout, folder)
+        self._program = WatchedProgram(arguments, timeout, folder)
         self._timeout = timeout
 
     def send(self, message: Sendable) -> None:
@@ -37,7 +37,7 @@ class Command:
         return "the program ended with exit code 0"
 
     def cancel(self) -> None:
-        """Kill the program, from another thread. Its record is sent again later."""
+        """Kill the program, from another thread, and start none again. Its record is sent again later."""
         self._program.kill()
 
     def _run(self, body: bytes) -> int:

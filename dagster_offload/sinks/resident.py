@@ -4,7 +4,8 @@ import logging
 import selectors
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from typing import Protocol
 
@@ -47,7 +48,7 @@ class Job(Protocol):
 
 
 class SenderThread:
-    """Runs a job until `stop`. Costs nothing while there is nothing to send, except two connections to Postgres."""
+    """Runs a job until `request_stop`. Costs nothing while there is nothing to send, except two connections to Postgres."""
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
         self._ledger = ledger
@@ -57,13 +58,16 @@ class SenderThread:
         self._thread = threading.Thread(target=self._run, name=job.title, daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread, or leave it if a request takes longer. A record in flight is sent again at the next start."""
+    def request_stop(self) -> None:
+        """Let the thread end soon. A record in flight is sent again at the next start."""
         self._stopped.set()
         with suppress(OSError):  # the thread has ended
             self._waker.send(b"x")
         self._job.cancel()
-        self._thread.join(STOP_SECONDS)
+
+    def join(self, seconds: float) -> None:
+        """Wait for its end, at most this long: a request that takes longer is left alone."""
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         with closing(self._woken), closing(self._waker):
@@ -98,3 +102,12 @@ class SenderThread:
             selector.select(LOOK_AGAIN_SECONDS if seconds is None else min(seconds, LOOK_AGAIN_SECONDS))
         for _ in connection.notifies(timeout=0):
             pass
+
+
+def stop_all(threads: Sequence[SenderThread]) -> None:
+    """End all of them within two seconds."""
+    for thread in threads:
+        thread.request_stop()
+    deadline = time.monotonic() + STOP_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))

@@ -106,7 +106,7 @@ def send_due(
         while not is_stopped() and plan(settings, ledger):
             pass
         delivery = ledger.run(deliveries.next_due, name)
-        if delivery is None:
+        if delivery is None or is_stopped():
             return done
         _send(ledger, sink, delivery, done, is_stopped)
         if done.waits is not None:
@@ -143,6 +143,8 @@ def _send(ledger: Ledger, sink: Sink, delivery: Delivery, done: Sent, is_stopped
     try:
         written = sink.send(message_of(delivery))
     except SinkFault as fault:
+        if is_stopped():  # the stop may have ended it, which is no refusal: it is sent again after the next start
+            return
         decided = store_outcome(ledger, is_stopped, _store_failure, delivery, fault)
         logger.info("sink %s: %s", delivery.sink, decided.reason)
         done.refused += decided.is_refusal

@@ -1,5 +1,6 @@
 """`up` and `stop` as processes: killed children are restarted, and `stop` leaves no process behind."""
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -83,6 +84,15 @@ def test_ctrl_c_ends_up_its_children_and_postgres(running: tuple[Home, subproces
     home, up = running
     up.send_signal(signal.SIGINT)
     assert up.wait(timeout=PATIENCE_SECONDS) == 0
+    assert home.processes() == []
+
+
+def test_ctrl_c_while_up_prepares_dagster_is_a_stop_and_no_error(home: Home) -> None:
+    up = home.start("up", "--port", str(home.reserve_port()))
+    wait_for(lambda: any("service.sweep" in command_line(process) for process in home.processes()), "the preparation")
+    os.killpg(up.pid, signal.SIGINT)  # a terminal sends it to the whole process group
+    assert up.wait(timeout=PATIENCE_SECONDS) == 0, home.said
+    assert "Stopped. Nothing is lost" in home.said
     assert home.processes() == []
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.cli import service
+from dagster_offload.errors import SettingsError
 from dagster_offload.service.boot import manager as boot_manager
 from dagster_offload.service.boot.manager import Launchd, find_manager
 from dagster_offload.service.home import hold_up_lock
@@ -146,3 +147,37 @@ def test_launchd_has_agents_of_a_user_only(tmp_path: Path) -> None:
     assert isinstance(find_manager(tmp_path, is_root=False, platform="darwin"), Launchd)
     with pytest.raises(Exception, match="not as root"):
         find_manager(tmp_path, is_root=True, platform="darwin")
+
+
+def test_a_folder_that_cannot_be_written_is_named(call: Call, calls: Path, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("a file where the folder should be")
+    refused = call("service", "install")
+    assert refused.exit_code == 2
+    assert f"{tmp_path / 'config'}" in refused.output
+    assert "correct its owner or mode" in refused.output
+
+
+LAUNCHCTL = """#!/bin/sh
+echo "$1" >> "$CALLS"
+case "$1" in bootout) %s ;; esac
+"""
+
+
+@pytest.fixture
+def launchctl(calls: Path, tmp_path: Path) -> Path:
+    program = tmp_path / "programs" / "launchctl"
+    program.touch(0o755)
+    return program
+
+
+def test_an_agent_that_is_not_loaded_is_loaded(launchctl: Path, calls: Path, tmp_path: Path) -> None:
+    launchctl.write_text(LAUNCHCTL % "exit 3")
+    Launchd(tmp_path).start("dagster-offload")
+    assert calls.read_text().split() == ["bootout", "bootstrap"]
+
+
+def test_a_launchctl_that_hangs_is_named(launchctl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launchctl.write_text(LAUNCHCTL % "exec sleep 600")
+    monkeypatch.setattr(boot_manager, "COMMAND_SECONDS", 0.2)
+    with pytest.raises(SettingsError, match=r"launchctl bootout .* did not end within"):
+        Launchd(tmp_path).start("dagster-offload")

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from dagster_offload.errors import SettingsError
+from dagster_offload.host.machine import boot_id
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.service.home import RunningUp, hold_up_lock
 from dagster_offload.settings import load_settings
 from tests.support.cli import Call
 
@@ -103,3 +106,28 @@ def test_a_postgres_without_a_ledger_has_no_workers(call: Call, empty_url: str) 
     os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
     result = call("stop")
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("boot", "process_start"), [("another boot", "1"), (boot_id(), "1")], ids=["another host", "a container"]
+)
+def test_a_process_that_only_has_the_id_of_an_up_elsewhere_is_left_alone(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: str, process_start: str
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("OFFLOAD_HOME", str(home))
+    with subprocess.Popen(["sleep", "600"]) as innocent, hold_up_lock(home) as lock:
+        lock.write(RunningUp(innocent.pid, host="attic", boot=boot, process_start=process_start))
+        try:
+            result = call("stop")
+            with pytest.raises(SettingsError, match=rf"\(process {innocent.pid} on attic\)"), hold_up_lock(home):
+                pass
+            assert innocent.poll() is None
+        finally:
+            innocent.kill()
+    assert result.exit_code == 2
+    assert "runs on attic, or in a container: stop it there" in result.stderr
+
+
+def test_the_holder_of_the_lock_knows_that_it_is_here() -> None:
+    assert RunningUp.of_this_process().is_here

@@ -11,7 +11,7 @@ from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.checks import NAME as CHECK
 from dagster_offload.defs.names import REDO_TAG, RESULT_TAG, names_of
 from dagster_offload.defs.runs import RanOn
-from dagster_offload.ledger.core.workers import boot_id, host_name
+from dagster_offload.host.machine import boot_id, host_name
 from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import Settings, SlotSettings, SlotsSection, load_settings

@@ -10,7 +10,8 @@ from dagster_offload.defs.execution.in_process import run_in_process
 from dagster_offload.defs.names import RAN_ON_TAG, REPOSITORY_TAG
 from dagster_offload.defs.runs import RanOn
 from dagster_offload.errors import DrainRefused
-from dagster_offload.ledger.core.workers import Worker, host_name
+from dagster_offload.host.machine import host_name
+from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import DrainSlotSettings, Settings, SlotsSection

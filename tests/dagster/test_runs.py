@@ -11,7 +11,8 @@ import pytest
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.names import RAN_ON_TAG, RESULT_TAG, names_of
 from dagster_offload.defs.runs import RanOn, run_tags, sweep
-from dagster_offload.ledger.core.workers import Worker, boot_id, host_name
+from dagster_offload.host.machine import boot_id, host_name
+from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work import waiting_runs
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge

@@ -62,9 +62,8 @@ def test_another_thread_can_kill_a_program(tmp_path: Path, pipe: Path) -> None:
     runner = threading.Thread(target=lambda: codes.append(running.run()), daemon=True)
     runner.start()
     with pipe.open("rb") as alive:  # opens when the grandchild does
-        while runner.is_alive():
-            running.kill()
-            runner.join(0.1)
+        running.kill()
+        runner.join(60)
         assert alive.read() == b""
     assert codes == [-9]
 
@@ -82,3 +81,10 @@ def test_a_program_that_is_killed_while_it_starts_does_not_go_on(monkeypatch: py
     monkeypatch.setattr(subprocess, "Popen", start_slowly)
     assert running.run() == -9
     killing.join(60)
+
+
+def test_a_program_that_was_killed_before_its_start_does_not_start(tmp_path: Path) -> None:
+    running = Program(["touch", "started"], 60.0, tmp_path)
+    running.kill()
+    assert running.run() == -9
+    assert list(tmp_path.iterdir()) == []

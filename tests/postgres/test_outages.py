@@ -241,3 +241,13 @@ def test_a_statement_beyond_a_limit_of_postgres_is_raised_at_once_even_with_an_a
 
 def test_an_unknown_error_is_shown_in_its_own_words() -> None:
     assert describe_outage(psycopg.OperationalError("something else\nmore")) == "something else"
+
+
+def test_a_closed_ledger_neither_waits_nor_restarts_postgres(engine: Engine) -> None:
+    revived = list[str]()
+    ledger = Ledger(engine.ledger.conninfo, revive=lambda: revived.append("again"))
+    ledger.close()
+    with pytest.raises(LedgerUnavailable, match="closed its ledger"):
+        ledger.run(lambda cur: cur.execute("select 1"))
+    ledger.revive()
+    assert revived == []

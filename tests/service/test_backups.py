@@ -13,6 +13,7 @@ from dagster_offload.ledger.archive.file import open_archive
 from dagster_offload.ledger.archive.folder import Owner, owner_of, scheduled_name
 from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.service import backups as backups_module
 from dagster_offload.service.backups import ScheduledBackups, is_due
 from dagster_offload.settings import Settings, load_settings
 
@@ -40,11 +41,6 @@ def test_a_backup_is_due_an_interval_after_the_last_one(names: list[str], due: b
     assert is_due(names, OWNER, DAY, NOW) is due
 
 
-def test_a_failed_backup_is_tried_again_after_ten_minutes() -> None:
-    assert not is_due([], OWNER, DAY, NOW, failed_at=NOW - timedelta(minutes=9))
-    assert is_due([], OWNER, DAY, NOW, failed_at=NOW - timedelta(minutes=10))
-
-
 def settings_for(url: str, folder: Path, **changes: Any) -> Settings:
     return load_settings(home=folder / "home", postgres_url=url, backup_every="1d", **changes)
 
@@ -60,8 +56,8 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
         yield ledger
 
 
-def run_once(backups: ScheduledBackups) -> None:
-    backups.check()
+def run_once(backups: ScheduledBackups, settings: Settings) -> None:
+    backups.check(settings)
     while backups.is_running:
         time.sleep(0.01)
 
@@ -79,8 +75,7 @@ def test_a_due_backup_is_written_recorded_and_old_ones_are_removed(
     others = ["mine.txt", scheduled_name(OWNER, NOW)]
     for name in (*ours, *others):
         (folder / name).touch()
-    backups = ScheduledBackups(settings, ledger, messages.append)
-    run_once(backups)
+    run_once(ScheduledBackups(ledger, messages.append), settings)
     [name] = {path.name for path in folder.iterdir()} - {*others, ours[2]}
     assert {path.name for path in folder.iterdir()} == {*others, ours[2], name}
     with open_archive(folder / name) as archive:
@@ -95,7 +90,7 @@ def test_a_missing_folder_is_not_created_and_the_failure_is_recorded(
     ledger: Ledger, ledger_url: str, tmp_path: Path, messages: list[str]
 ) -> None:
     settings = settings_for(ledger_url, tmp_path, backup_dir=tmp_path / "unmounted")
-    run_once(ScheduledBackups(settings, ledger, messages.append))
+    run_once(ScheduledBackups(ledger, messages.append), settings)
     assert not (tmp_path / "unmounted").exists()
     [outcome] = ledger.run(outcomes.outcomes)
     assert "OFFLOAD_BACKUP_DIR" in str(outcome.error)
@@ -103,7 +98,7 @@ def test_a_missing_folder_is_not_created_and_the_failure_is_recorded(
     assert len(messages) == 1
 
     (tmp_path / "unmounted").mkdir()
-    run_once(ScheduledBackups(settings, ledger, messages.append))
+    run_once(ScheduledBackups(ledger, messages.append), settings)
     [outcome] = ledger.run(outcomes.outcomes)
     assert outcomes.failure(outcome) is None
 
@@ -114,15 +109,52 @@ def test_a_stopped_backup_leaves_no_file_and_no_failure(
     with ledger.transaction() as cur:
         cur.execute("insert into unusable_names (name, reason) values ('x', 'why')")
     (tmp_path / "home").mkdir(mode=0o700)
-    backups = ScheduledBackups(settings_for(ledger_url, tmp_path), ledger, messages.append)
+    backups = ScheduledBackups(ledger, messages.append)
     backups.stop()
-    run_once(backups)
+    run_once(backups, settings_for(ledger_url, tmp_path))
     assert list((tmp_path / "home" / "backups").iterdir()) == []
     assert ledger.run(outcomes.outcomes) == []
     assert messages == []
 
 
 def test_without_the_setting_no_backup_is_made(ledger: Ledger, ledger_url: str, tmp_path: Path) -> None:
-    backups = ScheduledBackups(load_settings(home=tmp_path / "home", postgres_url=ledger_url), ledger, print)
-    run_once(backups)
+    run_once(ScheduledBackups(ledger, print), load_settings(home=tmp_path / "home", postgres_url=ledger_url))
     assert not (tmp_path / "home").exists()
+
+
+def test_an_edit_of_the_settings_takes_effect_at_the_next_check(
+    ledger: Ledger, ledger_url: str, tmp_path: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backups_module, "CHECK_EVERY_SECONDS", 0.0)
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    backups = ScheduledBackups(ledger, messages.append)
+    run_once(backups, load_settings(home=tmp_path / "home", postgres_url=ledger_url))
+    run_once(backups, settings_for(ledger_url, tmp_path, backup_dir=folder))
+    assert len(list(folder.iterdir())) == 1
+    assert not (tmp_path / "home").exists()
+    assert messages == []
+
+
+@pytest.mark.parametrize("error", [OSError(), RuntimeError()])
+def test_a_failed_backup_is_recorded_whatever_failed_and_is_not_tried_again_at_the_next_check(
+    ledger: Ledger,
+    ledger_url: str,
+    tmp_path: Path,
+    messages: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(backups_module, "CHECK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(backups_module, "write_backup", fail)
+    (tmp_path / "home").mkdir(mode=0o700)
+    backups, settings = ScheduledBackups(ledger, messages.append), settings_for(ledger_url, tmp_path)
+    run_once(backups, settings)
+    run_once(backups, settings)
+    [message] = messages
+    assert message.startswith("The scheduled backup failed: ")
+    [outcome] = ledger.run(outcomes.outcomes)
+    assert str(outcome.error) in message

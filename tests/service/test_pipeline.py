@@ -8,9 +8,7 @@ import pytest
 
 from dagster_offload.errors import OtherPipeline, SettingsError
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.pipelines import RunningPipeline as Announced
-from dagster_offload.ledger.core.pipelines import running_pipelines
-from dagster_offload.service import pipeline
+from dagster_offload.ledger.core.pipelines import AnnouncedPipeline, running_pipelines
 from dagster_offload.service.home import hold_up_lock
 from dagster_offload.service.pipeline import (
     RunningPipeline,
@@ -53,8 +51,7 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def running(file: Path, ledger: Ledger, said: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningPipeline]:
-    monkeypatch.setattr(pipeline, "CHECK_EVERY_SECONDS", 0)
+def running(file: Path, ledger: Ledger, said: list[str]) -> Iterator[RunningPipeline]:
     with RunningPipeline(ledger, read_settings(), said.append) as running:
         yield running
 
@@ -64,7 +61,7 @@ def edit(file: Path, text: str) -> None:
     file.chmod(0o600)
 
 
-def announced(ledger: Ledger) -> Announced:
+def announced(ledger: Ledger) -> AnnouncedPipeline:
     (found,) = ledger.run(running_pipelines)
     return found
 

@@ -1,11 +1,21 @@
 """The processes of `up`: what its checks survive."""
 
+import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.service.home import RunningUp
-from dagster_offload.service.processes import Services
+from dagster_offload.service import processes
+from dagster_offload.service.home import RunningUp, hold_up_lock
+from dagster_offload.service.ports import listen_for_ui
+from dagster_offload.service.processes import Services, running_services
+from dagster_offload.service.supervisor import StopRequest
+from dagster_offload.settings import read_settings
+
+PATIENCE_SECONDS = 120.0
 
 
 class World:
@@ -26,7 +36,18 @@ class World:
         )
         lock: Any = SimpleNamespace(write=self.written.append)
         self.services = Services(
-            "", idle, idle, idle, self.said.append, None, idle, idle, lock, RunningUp(1, "http://x"), definitions="old"
+            address="",
+            ledger=idle,
+            supervisor=idle,
+            pipeline=idle,
+            say=self.said.append,
+            postgres=None,
+            backups=idle,
+            senders=idle,
+            lock=lock,
+            running=RunningUp(1, "http://x"),
+            scan_log=Path("scan.log"),
+            definitions="old",
         )
 
     def _run(self, *_: object) -> Any:
@@ -36,7 +57,11 @@ class World:
         return state
 
     def check(self) -> None:
-        self.services.looked_for_workers_at = float("-inf")
+        """One look at the ledger, and the check that acts on what it found."""
+        self.services.errand.due_at = float("-inf")
+        self.services.check()
+        self.services.errand.wait()
+        self.services.errand.due_at = float("inf")
         self.services.check()
 
 
@@ -60,3 +85,64 @@ def test_stages_that_wait_for_running_work_are_shown_once_and_loaded_after_it() 
     world.check()
     assert world.restarted == ["code server"]
     assert world.written[-1] == RunningUp(1, "http://x")
+
+
+def test_a_ledger_that_does_not_answer_holds_up_no_check() -> None:
+    world, answer, checks = World(), threading.Event(), list[str]()
+    services: Any = world.services
+
+    def wait_for_postgres() -> None:
+        assert answer.wait(PATIENCE_SECONDS), "the check itself waits for the ledger"
+
+    services.pipeline = SimpleNamespace(check=wait_for_postgres, settings=None, definitions="old")
+    services.supervisor = SimpleNamespace(check=lambda: checks.append("checked"))
+    for _ in range(3):
+        services.check()
+    assert not answer.is_set()
+    assert checks == ["checked"] * 3
+    answer.set()
+    services.errand.wait()
+
+
+def test_an_error_that_is_not_expected_ends_the_loop_of_up() -> None:
+    services: Any = World().services
+    services.pipeline = SimpleNamespace(check=lambda: 1 / 0, settings=None, definitions="old")
+    services.check()
+    services.errand.wait()
+    with pytest.raises(ZeroDivisionError):
+        services.check()
+
+
+PIPELINE = """
+library: {path: %s}
+on_record: {script: {command: ["true"]}}
+"""
+
+
+def test_a_start_that_fails_ends_the_senders(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, library = tmp_path / "home", tmp_path / "library"
+    home.mkdir(mode=0o700)
+    library.mkdir()
+    (home / "offload.yaml").write_text(PIPELINE % library)
+    (home / "offload.yaml").chmod(0o600)
+    monkeypatch.setenv("OFFLOAD_HOME", str(home))
+    monkeypatch.setenv("OFFLOAD_POSTGRES_URL", ledger_url)
+
+    def fail(services: Services, *_: object) -> None:
+        services.senders.check(services.pipeline.settings)
+        assert "sink-script" in names_of_threads()
+        raise LedgerUnavailable("the UI did not start")
+
+    monkeypatch.setattr(processes, "_start", fail)
+    with (
+        hold_up_lock(home) as lock,
+        listen_for_ui("127.0.0.1", None) as listener,
+        pytest.raises(LedgerUnavailable, match="did not start"),
+        running_services(read_settings(), "127.0.0.1", listener, lock, StopRequest(), print),
+    ):
+        pass
+    assert "sink-script" not in names_of_threads()
+
+
+def names_of_threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}

@@ -30,8 +30,9 @@ log, stop = Path(sys.argv[1]), StopRequest()
 with stop_on_signals(stop), Supervisor(lambda line: None) as supervisor:
     supervisor.start(Child("parent", ("/bin/sh", "-c", "sleep 1000 & echo $! >> " + sys.argv[1] + "; sleep 1000"), log))
     supervisor.start(Child("single", ("sleep", "1000"), log))
-    print(supervisor.pid("parent"), supervisor.pid("single"), flush=True)
-    supervisor.watch(stop)
+    print(*(running.process.pid for running in supervisor._running.values()), flush=True)
+    while not stop.wait(0.2):
+        supervisor.check()
 print("stopped", flush=True)
 """
 
@@ -47,6 +48,11 @@ def supervisor(messages: list[str]) -> Iterator[Supervisor]:
         yield supervisor
 
 
+def pid_of(supervisor: Supervisor, name: str) -> int:
+    """The process id of a child."""
+    return supervisor._running[name].process.pid
+
+
 def watch_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
     def check() -> bool:
         supervisor.check()
@@ -57,10 +63,10 @@ def watch_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
 
 def test_a_killed_child_is_restarted(supervisor: Supervisor, messages: list[str], tmp_path: Path) -> None:
     supervisor.start(Child("sleeper", ("sleep", "1000"), tmp_path / "log"))
-    first = supervisor.pid("sleeper")
+    first = pid_of(supervisor, "sleeper")
     os.kill(first, signal.SIGKILL)
-    watch_until(supervisor, lambda: supervisor.pid("sleeper") != first)
-    assert psutil.Process(supervisor.pid("sleeper")).name() == "sleep"
+    watch_until(supervisor, lambda: pid_of(supervisor, "sleeper") != first)
+    assert psutil.Process(pid_of(supervisor, "sleeper")).name() == "sleep"
     assert messages == [f"sleeper ended (killed by SIGKILL); restarting it in 1 s. Log: {tmp_path / 'log'}"]
 
 
@@ -79,13 +85,13 @@ def test_a_child_that_ended_unused_starts_again_at_the_next_connection(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         argv = (sys.executable, "-c", ANSWERING_ONCE, str(listener.fileno()))
         supervisor.start(Child("server", argv, tmp_path / "log", listener=listener))
-        first = supervisor.pid("server")
+        first = pid_of(supervisor, "server")
         assert answer_of(supervisor, listener) == first
         watch_until(supervisor, lambda: not psutil.pid_exists(first))
         supervisor.check()
-        assert supervisor.pid("server") == first, "it is not started without a connection"
+        assert pid_of(supervisor, "server") == first, "it is not started without a connection"
         second = answer_of(supervisor, listener)
-        assert second == supervisor.pid("server") != first
+        assert second == pid_of(supervisor, "server") != first
     assert messages == []
 
 
@@ -95,9 +101,9 @@ def test_a_child_with_a_socket_that_was_killed_is_restarted_without_a_connection
     with socket.create_server(("127.0.0.1", 0)) as listener:
         argv = (sys.executable, "-c", ANSWERING_ONCE, str(listener.fileno()))
         supervisor.start(Child("server", argv, tmp_path / "log", listener=listener))
-        first = supervisor.pid("server")
+        first = pid_of(supervisor, "server")
         os.kill(first, signal.SIGKILL)
-        watch_until(supervisor, lambda: supervisor.pid("server") != first)
+        watch_until(supervisor, lambda: pid_of(supervisor, "server") != first)
 
 
 def answer_of(supervisor: Supervisor, listener: socket.socket) -> int:
@@ -123,13 +129,13 @@ def test_a_failed_restart_is_retried_with_the_same_back_off(
 
     log = tmp_path / "log"
     supervisor.start(Child("sleeper", ("sleep", "1000"), log))
-    first = supervisor.pid("sleeper")
+    first = pid_of(supervisor, "sleeper")
     with monkeypatch.context() as full:
         full.setattr(subprocess, "Popen", refuse)
         os.kill(first, signal.SIGKILL)
         watch_until(supervisor, lambda: len(messages) == 2)
     assert messages[1] == (f"sleeper cannot be started ({os.strerror(errno.EAGAIN)}); restarting it in 2 s. Log: {log}")
-    watch_until(supervisor, lambda: supervisor.pid("sleeper") != first)
+    watch_until(supervisor, lambda: pid_of(supervisor, "sleeper") != first)
 
 
 def test_a_child_may_fail_more_than_a_thousand_times(
@@ -210,9 +216,21 @@ def test_a_stop_ends_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
     supervisor = Supervisor(lambda line: None, grace_seconds=0.2)
     supervisor.start(Child("stubborn", stubborn, tmp_path / "log"))
     wait_for(ready.exists, "the child")
-    child = psutil.Process(supervisor.pid("stubborn"))
+    child = psutil.Process(pid_of(supervisor, "stubborn"))
     supervisor.stop()
     assert not is_running(child)
+
+
+def test_a_restart_kills_a_child_that_ignores_sigterm(messages: list[str], tmp_path: Path) -> None:
+    ready, log = tmp_path / "ready", tmp_path / "log"
+    stubborn = ("/bin/sh", "-c", f"trap '' TERM; touch {ready}; while true; do sleep 1; done")
+    with Supervisor(messages.append, grace_seconds=0.2) as supervisor:
+        supervisor.start(Child("stubborn", stubborn, log))
+        wait_for(ready.exists, "the child")
+        first = pid_of(supervisor, "stubborn")
+        supervisor.restart("stubborn")
+        watch_until(supervisor, lambda: pid_of(supervisor, "stubborn") != first)
+    assert messages == [f"stubborn did not end at SIGTERM: killed. Log: {log}"]
 
 
 def test_kill_9_of_the_supervisor_leaves_no_process_behind(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from dagster_offload.sinks.command import Command
 from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.sinks.message import Message
+from tests.support.acceptance import wait_for
 
 MESSAGE = Message("key-1", "script", "a.txt", "v1", {"document": "a.txt", "summary": "난방비"})
 
@@ -66,3 +69,25 @@ def test_a_program_is_killed_with_all_that_it_started_at_its_time_limit(tmp_path
 def test_a_program_that_does_not_read_its_input_may_still_succeed(tmp_path: Path) -> None:
     large = Message("key-1", "script", "a.txt", "v1", {"document": "a.txt", "text": "x" * 1_000_000})
     program("pass", tmp_path).send(large)
+
+
+SENDING = """
+import sys
+from pathlib import Path
+from dagster_offload.sinks.command import Command
+from dagster_offload.sinks.message import Message
+
+code = "import time; alive = open('alive', 'w'); time.sleep(600)"
+Command([sys.executable, "-c", code], 600.0, Path()).send(Message("key-1", "script", "a.txt", "v1", {}))
+"""
+
+
+def test_a_program_ends_after_kill_9_of_its_sender(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "alive")
+    sender = subprocess.Popen([sys.executable, "-c", SENDING], cwd=tmp_path)
+    with (tmp_path / "alive").open("rb") as alive:  # opens when the program does
+        watched = psutil.Process(sender.pid)
+        wait_for(lambda: len(watched.children()) == 2, "the program and its watchdog")
+        sender.kill()
+        sender.wait()
+        assert alive.read() == b""

@@ -8,6 +8,7 @@ import pytest
 
 from dagster_offload.ledger.sinks import sinks as ledger_sinks
 from dagster_offload.service.senders import RunningSenders
+from dagster_offload.sinks import resident
 from tests.sinks.conftest import Sinks
 from tests.support.sink_servers import Answer, Request, serving
 
@@ -137,6 +138,38 @@ def test_a_stop_ends_a_program_that_still_runs(
         if thread.name == "sink-script":
             thread.join(60)
             assert not thread.is_alive()
+    assert sinks.engine.sql("select attempts, state from deliveries") == [{"attempts": 0, "state": "pending"}]
+
+
+class Slow:
+    """A job that ends when `end` is set. `cancelled` is set when it should."""
+
+    notified_on, pause = "nothing", 0.0
+
+    def __init__(self, name: str, end: threading.Event) -> None:
+        self.title = self.lock = name
+        self.is_started, self.cancelled, self.end = threading.Event(), threading.Event(), end
+        self.saw_end = False
+
+    def run(self, is_stopped: object) -> float | None:
+        self.is_started.set()
+        self.saw_end = self.end.wait(PATIENCE / 4)
+        return None
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+def test_a_slow_sender_does_not_hold_up_the_stop_of_another(sinks: Sinks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resident, "STOP_SECONDS", PATIENCE)
+    other = Slow("other", threading.Event())
+    slow = Slow("slow", other.cancelled)
+    other.end.set()
+    threads = [resident.SenderThread(sinks.engine.ledger, job) for job in (slow, other)]
+    for job in (slow, other):
+        assert job.is_started.wait(PATIENCE)
+    resident.stop_all(threads)
+    assert slow.saw_end
 
 
 def test_without_a_sink_there_is_no_thread_and_no_connection(sinks: Sinks, running: RunningSenders) -> None:

@@ -1,14 +1,16 @@
 """From a finished document to its sinks: what is sent, when, in which order, and what a failure holds up."""
 
 import json
+import threading
 from typing import Any
 
 import pytest
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.sinks import deliveries
 from dagster_offload.ledger.sinks import sinks as ledger_sinks
+from dagster_offload.ledger.sinks.deliveries import Delivery
 from dagster_offload.ledger.work import corrections
 from dagster_offload.ledger.work.corrections import NewValue
 from dagster_offload.sinks.build import build
@@ -273,3 +275,20 @@ def test_a_lost_connection_replaces_neither_the_error_nor_the_result_of_a_sender
     except LedgerUnavailable as error:
         caught = error
     assert caught is failure
+
+
+def test_a_stop_after_the_look_for_a_delivery_starts_no_program(sinks: Sinks, monkeypatch: pytest.MonkeyPatch) -> None:
+    sinks.use(script={"command": ["touch", "started"]})
+    sinks.answered("a.txt")
+    look, stopped = deliveries.next_due, threading.Event()
+
+    def look_and_stop(cur: Cursor, name: str) -> Delivery | None:
+        found = look(cur, name)
+        stopped.set()
+        return found
+
+    monkeypatch.setattr(deliveries, "next_due", look_and_stop)
+    settings = sinks.engine.settings()
+    send_due(settings, sinks.engine.ledger, "script", build(settings, "script"), stopped.is_set)
+    assert stopped.is_set()
+    assert sinks.states() == {"a.txt": "pending"}

@@ -16,7 +16,7 @@ from dagster._core.storage.tags import (
 from dagster_offload.defs.names import Names
 from dagster_offload.defs.partitions.events import forget_partitions
 from dagster_offload.defs.partitions.storage import remove_keys
-from dagster_offload.defs.runs import UNFINISHED
+from dagster_offload.defs.runs import LAUNCHED
 from dagster_offload.engine.partitions import begin_change, complete_change, is_in_force
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.events import outbox
@@ -90,5 +90,5 @@ def sync_partitions(
 
 
 def _keys_of_unfinished_runs(instance: dg.DagsterInstance) -> set[str]:
-    runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED, *UNFINISHED]))
+    runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED, *LAUNCHED]))
     return {run.tags[tag] for run in runs for tag in TAGS_WITH_A_KEY if tag in run.tags}

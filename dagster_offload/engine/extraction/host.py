@@ -16,7 +16,7 @@ from dagster_offload.errors import HostRefused, LedgerUnavailable, OtherPipeline
 from dagster_offload.extraction.ocr.tesseract import find_reader
 from dagster_offload.ledger.core import identity, migrate
 from dagster_offload.ledger.core.database import Cursor, Ledger
-from dagster_offload.ledger.core.pipelines import RunningPipeline, refuse_other_pipeline, running_pipelines
+from dagster_offload.ledger.core.pipelines import AnnouncedPipeline, refuse_other_pipeline, running_pipelines
 from dagster_offload.ledger.work import documents
 from dagster_offload.library.digests import locate
 from dagster_offload.library.handles import stat_file
@@ -87,7 +87,7 @@ def _ledger_fault(found: str) -> HostCheck:
     return HostCheck("ledger", False, found)
 
 
-def check_version(running: list[RunningPipeline]) -> HostCheck:
+def check_version(running: list[AnnouncedPipeline]) -> HostCheck:
     """Whether every running `up` has this version."""
     for up in running:
         if up.pipeline.version != __version__:
@@ -100,7 +100,7 @@ def check_version(running: list[RunningPipeline]) -> HostCheck:
     return HostCheck("version", True, f"{__version__}, {_like(running)}")
 
 
-def _like(running: list[RunningPipeline]) -> str:
+def _like(running: list[AnnouncedPipeline]) -> str:
     return f"like `up` on {running[0].host}" if running else "no `up` is running: each step checks it again"
 
 

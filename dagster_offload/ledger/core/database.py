@@ -148,6 +148,8 @@ class Ledger:
             except (*CONNECTION_LOST, PoolTimeout) as error:
                 if not is_outage(error):
                     raise
+                if self._pool.closed:
+                    raise LedgerUnavailable("this process has closed its ledger") from error
                 deadline = min(deadline, time.monotonic() + timing.current().ledger_patience)
                 if time.monotonic() > deadline and not (self._keeps_answers and self._answers_in_hand):
                     raise LedgerUnavailable(f"Postgres stays unavailable: {self._cause(error)}") from error
@@ -199,8 +201,13 @@ class Ledger:
         return describe_outage(error)
 
     def revive(self) -> None:
-        """Restart an embedded Postgres, one thread at a time. If that fails, the caller retries and reports the reason."""
+        """Restart an embedded Postgres, one thread at a time. If that fails, the caller retries and reports the reason.
+
+        Does nothing once the ledger is closed: the Postgres was then stopped on purpose.
+        """
         with self._reviving:
+            if self._pool.closed:
+                return
             try:
                 self._revive()
                 self._not_revived = ""

@@ -9,15 +9,15 @@ from psycopg.types.json import Jsonb
 
 from dagster_offload import timing
 from dagster_offload.errors import OtherPipeline
+from dagster_offload.host.machine import boot_id, host_name
 from dagster_offload.ledger.core.database import Cursor, notify
-from dagster_offload.ledger.core.workers import boot_id, host_name
 from dagster_offload.stages.pipeline import LIBRARY, Pipeline, difference
 
 PIPELINE_MESSAGE = "pipeline:"
 
 
 @dataclass(frozen=True)
-class RunningPipeline:
+class AnnouncedPipeline:
     """The pipeline of an `up` that is alive. `problem` says why an edit of its file is not in force."""
 
     pid: int
@@ -52,7 +52,7 @@ def pipeline_message(pipeline: Pipeline) -> str:
     return PIPELINE_MESSAGE + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def running_pipelines(cur: Cursor) -> list[RunningPipeline]:
+def running_pipelines(cur: Cursor) -> list[AnnouncedPipeline]:
     """The pipelines of every `up` that is alive, the oldest first. Only reads."""
     cur.execute(
         "select w.pid, w.host, w.boot_id, p.file, p.problem, p.recipes, p.settings, p.version "
@@ -62,7 +62,7 @@ def running_pipelines(cur: Cursor) -> list[RunningPipeline]:
         [timing.current().lease],
     )
     return [
-        RunningPipeline(
+        AnnouncedPipeline(
             pid=row["pid"],
             host=row["host"],
             file=row["file"],

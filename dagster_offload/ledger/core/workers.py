@@ -8,19 +8,17 @@ import contextlib
 import logging
 import os
 import select
-import socket
 import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from pathlib import Path
 
 import psycopg
 
 from dagster_offload import timing
+from dagster_offload.host.machine import boot_id, host_name
 from dagster_offload.ledger.core import identity, receipts
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cursor, Ledger, fetch_one, notify
 from dagster_offload.ledger.core.transitions import record_transition
@@ -33,27 +31,6 @@ RECLAIMS_TO_RUN_ALONE = 2
 UP = "up"  # the kind of the worker that each `up` registers
 STARTED_MESSAGE = "started"  # the notification that a worker registered
 FREED_MESSAGE = "freed"  # that a permit was returned, or that there are more
-
-
-def host_name() -> str:
-    """The name of this host."""
-    return socket.gethostname()
-
-
-@cache  # on macOS a program says it, and every heartbeat needs it
-def boot_id() -> str:
-    """An identifier that changes with every boot of this host."""
-    linux = Path("/proc/sys/kernel/random/boot_id")
-    return linux.read_text().strip() if linux.exists() else _boot_session()
-
-
-def _boot_session() -> str:
-    import subprocess
-
-    # macOS. Its `kern.boottime` changes when the clock is set, and its host name with the network.
-    return subprocess.run(
-        ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 @dataclass(frozen=True)

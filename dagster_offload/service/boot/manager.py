@@ -1,10 +1,11 @@
 """Installs, shows and removes the service of a home, by the commands of systemd or launchd."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,10 @@ from dagster_offload.service.boot.unit import Boot, is_ours, launchd_plist, syst
 COMMAND_SECONDS = 90.0  # a stop of the service takes 30 at most
 SYSTEMD_RUNS = Path("/run/systemd/system")  # sd_booted(3)
 SYSTEM_UNITS = Path("/etc/systemd/system")
+
+
+class CommandFailed(SettingsError):  # noqa: N818 - what happened is the name
+    """A command of the service manager ended with an error, which its message quotes."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +147,8 @@ class Launchd:
 
     def start(self, name: str) -> list[str]:
         """Load the agent. One that is loaded is replaced."""
-        subprocess.run(  # noqa: S603 - fails if it is not loaded, which is as good
-            ["launchctl", "bootout", f"{self._domain}/{name}"],  # noqa: S607
-            check=False,
-            capture_output=True,
-            timeout=COMMAND_SECONDS,
-        )
+        with contextlib.suppress(CommandFailed):  # it is not loaded, which is as good
+            self.stop(name)
         _run(["launchctl", "bootstrap", self._domain, str(self.file(name))])
         return ["It starts when you log in. On a machine without log-in, turn on automatic log-in."]
 
@@ -197,8 +198,30 @@ def find_manager(home: Path, *, is_root: bool, platform: str = sys.platform) -> 
     return Systemd(is_system=is_root)
 
 
+@contextlib.contextmanager
+def _refusals_of(file: Path) -> Iterator[None]:
+    """Raise `SettingsError` if the file of the service, or its folder, cannot be used."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(
+            f"{error.filename or file}: {error.strerror or error}: correct its owner or mode, then repeat the command"
+        ) from error
+
+
 def install(manager: Manager, boot: Boot) -> Installed:
     """Write the file and start the service; does nothing if that is already so. Raises `SettingsError`."""
+    with _refusals_of(manager.file(boot.name)):
+        return _install(manager, boot)
+
+
+def remove(manager: Manager, name: str) -> Path | None:
+    """Stop the service and remove its file; None if there is none. Raises `SettingsError`."""
+    with _refusals_of(manager.file(name)):
+        return _remove(manager, name)
+
+
+def _install(manager: Manager, boot: Boot) -> Installed:
     file, text = manager.file(boot.name), manager.text(boot)
     before = file.read_text(encoding="utf-8") if file.exists() else None
     if before is not None and not is_ours(before):
@@ -215,8 +238,7 @@ def install(manager: Manager, boot: Boot) -> Installed:
         raise
 
 
-def remove(manager: Manager, name: str) -> Path | None:
-    """Stop the service and remove its file; None if there is none. Raises `SettingsError`."""
+def _remove(manager: Manager, name: str) -> Path | None:
     file = manager.file(name)
     if not file.exists():
         return None
@@ -238,7 +260,7 @@ def _linger() -> list[str]:
 
 
 def _run(command: Sequence[str]) -> str:
-    """The output of a command. Raises `SettingsError` with what it says."""
+    """The output of a command. Raises `CommandFailed` with what it says, and `SettingsError` if it cannot run or hangs."""
     try:
         done = subprocess.run(  # noqa: S603 - our own argument vectors, no shell
             command, check=False, capture_output=True, text=True, timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL
@@ -256,4 +278,4 @@ def _run(command: Sequence[str]) -> str:
             f": the user manager cannot be reached. Log in as this user itself (su does not start it), or set "
             f"XDG_RUNTIME_DIR=/run/user/{os.getuid()}"
         )
-    raise SettingsError(f"`{' '.join(command)}` failed: {said}{hint}")
+    raise CommandFailed(f"`{' '.join(command)}` failed: {said}{hint}")

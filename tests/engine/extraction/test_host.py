@@ -21,7 +21,7 @@ from dagster_offload.engine.extraction.host import (
 from dagster_offload.errors import HostRefused
 from dagster_offload.ledger.core import pipelines
 from dagster_offload.ledger.core.migrate import newest_step
-from dagster_offload.ledger.core.pipelines import RunningPipeline
+from dagster_offload.ledger.core.pipelines import AnnouncedPipeline
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.stages.pipeline import Pipeline, pipeline_of
 from tests.support.engine import Engine
@@ -53,7 +53,7 @@ def test_another_schema_step_is_refused_without_a_migration(engine: Engine, diff
 
 def test_another_version_than_that_of_up_is_refused() -> None:
     pipeline = Pipeline({}, {}, "0.1.0")
-    check = check_version([RunningPipeline(7, "box", None, None, pipeline)])
+    check = check_version([AnnouncedPipeline(7, "box", None, None, pipeline)])
     assert not check.ok
     assert check.found.startswith(f"`up` on box has dagster-offload 0.1.0, and this host {__version__}")
     assert check_version([]).ok

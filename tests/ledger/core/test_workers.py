@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from dagster_offload.host.machine import boot_id, host_name
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import State
-from dagster_offload.ledger.core.workers import Worker, host_name, live_workers, reclaim_dead
+from dagster_offload.ledger.core.workers import Worker, live_workers, reclaim_dead
 from dagster_offload.ledger.slots import permits
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import DEEP
@@ -46,7 +47,7 @@ def test_a_worker_registers_its_host_boot_and_process_and_is_live_until_it_dereg
         assert (row.worker_id, row.host, row.boot_id, row.run_id) == (
             worker.id,
             host_name(),
-            workers.boot_id(),
+            boot_id(),
             "run-1",
         )
         assert bench.ledger.run(live_workers, bench.ledger.schema, "run") == []

@@ -154,7 +154,7 @@ def _many(count: int) -> str:
     return f"{count:,} or more documents" if count >= MOST_COUNTED else _documents(count)
 
 
-class Story:
+class EventLines:
     """Prints the lines from a thread. `notified` may be called from any thread.
 
     The first look sees what happened since the worker `worker_id` registered; None: since the first look.
@@ -216,12 +216,12 @@ class Story:
 
 
 @contextlib.contextmanager
-def telling(story: Story) -> Iterator[None]:
-    """Print the story's lines during the block."""
-    thread = threading.Thread(target=story.run, name="story", daemon=True)
+def printing(event_lines: EventLines) -> Iterator[None]:
+    """Print the lines during the block."""
+    thread = threading.Thread(target=event_lines.run, name="event-lines", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        story.end()
+        event_lines.end()
         thread.join(LAST_LOOK_SECONDS)

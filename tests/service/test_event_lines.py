@@ -14,7 +14,7 @@ from dagster_offload.ledger.reports.news import News, ScanEnd, WorkerNews
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import documents
-from dagster_offload.service.story import Story, lines, owes_end, progress, telling, what_is_left
+from dagster_offload.service.event_lines import EventLines, lines, owes_end, printing, progress, what_is_left
 from dagster_offload.slot.config import DEEP
 from dagster_offload.slot.rest import Pause
 from tests.support.ledger import AWAKE, HOLD, SLOT, Bench
@@ -140,13 +140,13 @@ class Lines:
             assert self._changed.wait_for(lambda: any(part in line for line in self.lines), 120), self.lines
 
 
-def test_the_story_of_a_scan_and_a_drain_comes_from_the_notifications_of_the_ledger(ledger: Ledger) -> None:
+def test_the_lines_of_a_scan_and_a_drain_comes_from_the_notifications_of_the_ledger(ledger: Ledger) -> None:
     bench, lines = Bench(ledger), Lines()
     with Worker(ledger, "up") as up:
         bench.put("before.txt")
-        story = Story(ledger, up.id, lines, look_every=0.0)
-        up.on_notify(story.notified)
-        with telling(story):
+        event_lines = EventLines(ledger, up.id, lines, look_every=0.0)
+        up.on_notify(event_lines.notified)
+        with printing(event_lines):
             with Worker(ledger, "scan"):
                 scan_id = ledger.run(documents.begin_scan)
                 ledger.run(documents.end_scan, scan_id, found=1, added=1, changed=0, vanished=0, returned=0)
@@ -157,4 +157,4 @@ def test_the_story_of_a_scan_and_a_drain_comes_from_the_notifications_of_the_led
             with Worker(ledger, "drain"):
                 lines.wait_for("drain: started, 1 document left")
             lines.wait_for("drain: 0 done; 1 document left")
-        assert story.left == "Left: 1 document"
+        assert event_lines.left == "Left: 1 document"

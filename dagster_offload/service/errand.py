@@ -1,0 +1,41 @@
+"""A step of `up` that may wait for Postgres for a minute: it runs in a thread, so that the loop of `up` goes on meanwhile."""
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from typing import Generic, TypeVar
+
+from dagster_offload.host.threads import start_in_daemon_thread
+
+EVERY_SECONDS = 2.0
+
+T = TypeVar("T")
+
+
+class Errand(Generic[T]):
+    """Repeats a step, at most every two seconds and never twice at the same time."""
+
+    def __init__(self, step: Callable[[], T]) -> None:
+        self._step = step
+        self._running: Future[T] | None = None
+        self.due_at = -math.inf  # when the step may start again, by the monotonic clock
+
+    def check(self) -> T | None:
+        """Start the step if it is due. Returns what it returned, once; None before. Raises what it raised. Call this often."""
+        returned = None
+        if self._running is not None:
+            if not self._running.done():
+                return None
+            ended, self._running = self._running, None
+            returned = ended.result()
+        if (now := time.monotonic()) >= self.due_at:
+            self.due_at = now + EVERY_SECONDS
+            self._running = start_in_daemon_thread(self._step)
+        return returned
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the step that runs has ended, at most this long."""
+        if self._running is not None:
+            wait_for([self._running], seconds)
