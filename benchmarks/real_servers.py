@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.servers import Server, lite_llm, llama_cpp, llama_cpp_python, mlx_lm
 from benchmarks.workspace import Home, Workspace
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 
 DOCUMENTS = 6

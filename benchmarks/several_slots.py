@@ -19,7 +19,7 @@ from benchmarks.slot import document_calls, newest_entry, slot
 from benchmarks.workspace import Workspace
 from dagster_offload import timing
 from dagster_offload.drain import run_drain
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router

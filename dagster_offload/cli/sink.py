@@ -241,10 +241,11 @@ def _refuse_unknown(settings: "Settings", name: str) -> None:
 def describe(row: "SinkRow") -> str:
     """What waits for a sink and why, in words: `12 waiting (HTTP 503 since 14:02); 1 dead: dagster-offload retry --sink NAME`."""
     from dagster_offload.cli.formatting import describe_time
+    from dagster_offload.text.times import shown_moment
 
     parts = [f"{row.waiting} waiting" if row.waiting else "nothing waits"]
     if row.reason is not None:
-        since = f" since {row.reason_since.astimezone():%H:%M}" if row.reason_since else ""
+        since = f" since {shown_moment(row.reason_since)}" if row.reason_since else ""
         next_try = f", next try {describe_time(row.not_before)}" if row.not_before else ""
         parts[0] += f" ({row.reason}{since}{next_try})"
     if row.refused:

@@ -20,7 +20,7 @@ from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.drain import ALL, DrainSummary, run_drain
 from dagster_offload.engine.agreement import with_settings_in_force
 from dagster_offload.engine.slot.free_work import FreeWork
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.reports import status

@@ -10,8 +10,7 @@ from dagster_offload.engine.lanes.several_slots import SeveralSlots
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.progress import Progress
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
-from dagster_offload.engine.slot.state import SlotState
-from dagster_offload.engine.slot.wake import describe_wait
+from dagster_offload.engine.slot.state import SlotState, describe_wait
 from dagster_offload.errors import NoSuchDocument, SettingsError
 from dagster_offload.ledger.core import stages as core_stages
 from dagster_offload.ledger.core.aio import AsyncLedger

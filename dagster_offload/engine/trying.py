@@ -27,7 +27,7 @@ from dagster_offload.engine.lanes.next_step import (
 )
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
 from dagster_offload.engine.slot.breaker import check_breaker
-from dagster_offload.engine.slot.wake import describe_unavailable
+from dagster_offload.engine.slot.state import describe_unavailable
 from dagster_offload.errors import SettingsError, StageDeferred
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger

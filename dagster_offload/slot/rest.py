@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 
 from dagster_offload.slot.config import SlotConfig
-
-TIME = "%a %d %b %H:%M"
+from dagster_offload.text.times import DAY_AND_TIME
 
 
 class RestKind(StrEnum):
@@ -38,7 +37,7 @@ class Rest:
     until: datetime | None = None
 
     def __str__(self) -> str:
-        end = "" if self.until is None else f" until {self.until.astimezone():{TIME}}"
+        end = "" if self.until is None else f" until {self.until.astimezone():{DAY_AND_TIME}}"
         return f"{self.slot} is resting{end}: {self.reason}"
 
     def seconds_left(self, now: datetime) -> float | None:
@@ -54,7 +53,7 @@ def rest_of(
     `zone`: None = this machine's.
     """
     if pause is not None and (pause.until is None or now < pause.until):
-        reason = f"paused since {pause.since.astimezone(zone):{TIME}} (dagster-offload resume {slot.name})"
+        reason = f"paused since {pause.since.astimezone(zone):{DAY_AND_TIME}} (dagster-offload resume {slot.name})"
         return Rest(slot.name, RestKind.PAUSED, reason, pause.until)
     if slot.hours is not None and not slot.hours.is_open(now, zone):
         reason = f"outside its hours, {slot.hours} ({slot.setting('hours')})"

@@ -88,7 +88,7 @@ def test_an_unknown_slot_is_refused(call: Call, with_ledger: str) -> None:
 def test_status_shows_hours_and_a_wake_that_fails(
     call: Call, scanned: Path, router: Router, change_timing: ChangeTiming
 ) -> None:
-    from dagster_offload.engine.slot.wake import decide_drain
+    from dagster_offload.engine.slot.launch import decide_drain
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.settings import load_settings
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import breaker, slots
 from dagster_offload.slot.config import DEEP, SlotConfig

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.engine.extraction.run import run_extraction
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.errors import NoRoom
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.rows import State

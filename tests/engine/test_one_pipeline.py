@@ -8,7 +8,7 @@ import pytest
 from dagster_offload import timing
 from dagster_offload.drain import SUPERSEDED
 from dagster_offload.engine import agreement
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.errors import OtherPipeline
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.pipelines import announce, pipeline_message, refuse_other_pipeline, running_pipelines

@@ -7,8 +7,8 @@ import pytest
 
 from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.runs import summarize_run
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.engine.slot.state import SlotState
-from dagster_offload.engine.slot.wake import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.slots import rests

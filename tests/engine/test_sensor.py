@@ -6,7 +6,7 @@ import pytest
 
 from dagster_offload.engine.session import open_client
 from dagster_offload.engine.slot.breaker import check_breaker, run_or_await_trial
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.errors import SlotLost
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import BreakerState

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from dagster_offload.drain import DrainSummary, run_drain
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.core.rows import State

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_offload.drain import DrainSummary, run_drain
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.slots import slots

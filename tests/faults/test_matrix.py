@@ -14,7 +14,7 @@ import pytest
 
 from dagster_offload.client import transport
 from dagster_offload.drain import DrainSummary
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.errors import CutAnswer
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State

@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from dagster_offload.slot.config import without_password
-from dagster_offload.slot.rest import TIME
 from dagster_offload.stages.graph import Outcome
+from dagster_offload.text.times import shown_moment
 
 
 class State(StrEnum):
@@ -143,9 +143,7 @@ class SlotRow:
         is today's."""
         if self.reason_since is None:
             return str(self.reason)
-        since = self.reason_since.astimezone()
-        is_today = since.date() == datetime.now().astimezone().date()
-        return f"{self.reason} since {since:{'%H:%M' if is_today else TIME}}"
+        return f"{self.reason} since {shown_moment(self.reason_since)}"
 
     @property
     def concurrency(self) -> int:

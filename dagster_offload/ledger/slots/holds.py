@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.text.counts import agreeing, counted
+from dagster_offload.text.times import shown_moment
 
 # The first word of the reason of work items whose attempts were given back.
 STAGE_HELD = "stage_held"
@@ -39,7 +40,7 @@ class Hold:
     def reason_text(self) -> str:
         """`5 documents in a row ended in no_json, since 14:02`, in this machine's time zone."""
         found = f"{counted(self.documents, 'document')} in a row ended in {self.code}"
-        return f"{found}, since {self.since.astimezone():%H:%M}"
+        return f"{found}, since {shown_moment(self.since)}"
 
     @property
     def waiting_text(self) -> str:

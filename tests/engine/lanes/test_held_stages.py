@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.engine.runs import run_documents
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.slots import holds, slots
 from dagster_offload.ledger.slots.holds import DOCUMENTS_TO_HOLD, Hold

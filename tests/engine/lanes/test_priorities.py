@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from dagster_offload.engine.lanes.lanes import Lanes
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.engine.trying import try_stage
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_offload.engine.slot.wake import decide_drain
+from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.engine.trying import try_stage
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.slots import rests

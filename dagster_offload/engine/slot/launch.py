@@ -9,13 +9,14 @@ from dagster_offload.client.probe import probe
 from dagster_offload.engine.session import open_client, run_stoppable
 from dagster_offload.engine.slot.breaker import check_breaker, probe_slot
 from dagster_offload.engine.slot.free_work import FreeWork
+from dagster_offload.engine.slot.state import describe_wait
 from dagster_offload.engine.slot.waking import wake_if_due
 from dagster_offload.errors import NeedsPatience
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import refuse_other_pipeline
-from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK, BreakerState, SlotRow
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import Worker, live_workers
 from dagster_offload.ledger.slots import availability, holds, permits, rests, slots
 from dagster_offload.ledger.slots.holds import Hold
@@ -38,22 +39,6 @@ from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
 from dagster_offload.text.counts import counted
-
-
-def describe_unavailable(slot: SlotRow) -> str:
-    """One line: `deep is unavailable: upstream_cold since 14:02`."""
-    if slot.breaker is BreakerState.MISCONFIGURED:
-        next_step = f"correct that; to check it at once, run dagster-offload slot set {slot.name} --try-again"
-        return f"{slot.name} is misconfigured: {slot.reason_text}; {next_step}"
-    return f"{slot.name} is unavailable: {slot.reason_text}"
-
-
-def describe_wait(slot: SlotRow) -> str:
-    """`describe_unavailable`, and when the slot is checked again. Only for processes that check it, or that wait for one."""
-    state = describe_unavailable(slot)
-    if slot.is_retry_due:
-        return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
-    return f"{state} (next check {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else state
 
 
 @dataclass(frozen=True)

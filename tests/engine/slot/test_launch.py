@@ -10,8 +10,8 @@ import pytest
 
 from dagster_offload.drain import check_drain
 from dagster_offload.engine.runs import summarize_run
-from dagster_offload.engine.slot.state import SlotState
-from dagster_offload.engine.slot.wake import Decision, Facts, describe_wait, should_drain, together
+from dagster_offload.engine.slot.launch import Decision, Facts, should_drain, together
+from dagster_offload.engine.slot.state import SlotState, describe_wait
 from dagster_offload.errors import DrainRefused
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.work.left import Unfinished
@@ -115,7 +115,7 @@ def test_a_drain_is_launched_for_other_stages_while_one_is_held() -> None:
 
 
 def test_messages_show_local_time() -> None:
-    assert "ended in answer_does_not_fit, since 14:02; 12 documents wait; correct the stage" in str(HOLD)
+    assert "ended in answer_does_not_fit, since Wed 25 Nov 14:02; 12 documents wait; correct the stage" in str(HOLD)
     unavailable = replace(
         slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC)
     )
