@@ -8,7 +8,8 @@ import heapq
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -38,7 +39,19 @@ VANISHED_COUNT = 10
 BATCH = 100
 LOOKED_UP = 10 * BATCH  # files whose documents are looked up together
 NAMES_SHOWN = 3  # of the files left out for one reason
-_LOST_MOUNT = {errno.EIO, errno.ENOTCONN, errno.ESTALE}
+# A file system that is gone, or its server: a network share, an unplugged disk.
+_LOST_MOUNT = {
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.EIO,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENODEV,
+    errno.ENOTCONN,
+    errno.ENXIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
 TOO_LARGE = "too_large"  # the reason of such a document starts with this
 
 Progress = Callable[[int, int], None]  # done, total
@@ -101,7 +114,7 @@ def _scan(
     started = time.monotonic()
     started_at = ledger.run(documents.now)
     last = _last_scan(settings, started_at)
-    seen = ledger.run(lambda cur: SeenFiles(last(cur)))
+    seen = ledger.run(_seen_files, last)
     found = walk(library, seen, walk_rules(settings))
     vanished = ledger.run(_vanished, found, seen, last)
     if not accept_vanished:
@@ -143,7 +156,7 @@ def _scan(
 def library_differs(settings: Settings, ledger: Ledger) -> str | None:
     """Describe what a scan would store, by file stats alone; None if nothing changed. Raises `LibraryMissing`."""
     last = _last_scan(settings, ledger.run(documents.now))
-    seen = ledger.run(lambda cur: SeenFiles(last(cur)))
+    seen = ledger.run(_seen_files, last)
     found = walk(_library(settings), seen, walk_rules(settings))
     vanished = len(ledger.run(_vanished, found, seen, last))
     if found.files or vanished:
@@ -237,7 +250,11 @@ def _digested(
             counts.left += 1
             continue
         except OSError as error:
-            _refuse_lost_library(file.library, error)
+            if error.errno in _LOST_MOUNT:
+                _refuse_lost_library(file.library)
+                if error.errno != errno.EIO:  # a mount below the library is lost, or an NFS server removed the file
+                    counts.left += 1
+                    continue
             found, unreadable = None, f"unreadable: {error.strerror}: check the file's permissions, then scan again"
             counts.unreadable += 1
         counts.added += before is None
@@ -247,12 +264,11 @@ def _digested(
     return read
 
 
-def _refuse_lost_library(library: str, error: OSError) -> None:
-    """Raise `LibraryMissing` if a file cannot be read because the library itself got lost, as when its mount ends."""
-    if error.errno not in _LOST_MOUNT:
-        return
+def _refuse_lost_library(library: str) -> None:
+    """Raise `LibraryMissing` if the library itself got lost, as when its mount ends."""
     try:
-        os.scandir(library).close()
+        with os.scandir(library) as entries:
+            next(entries, None)  # the folder itself may still be in the cache
     except OSError as lost:
         raise LibraryMissing(
             f"the library {library} cannot be read any more ({lost.strerror}). What was found until then is stored. Is it "
@@ -275,7 +291,14 @@ def _store_batch(
     assigning.assign(cur, rule, [*(file.key for file, _ in new), *(file.key for file, _, _ in others)])
 
 
-LastScan = Callable[[Cursor], Iterator[SeenFile]]  # reads the files as the last scan saw them
+# Reads the files as the last scan saw them. It keeps the connection until it is closed, so each use closes it: otherwise a
+# rollback after Ctrl-C would wait for it for ever.
+LastScan = Callable[[Cursor], Generator[SeenFile]]
+
+
+def _seen_files(cur: Cursor, last: LastScan) -> SeenFiles:
+    with closing(last(cur)) as files:
+        return SeenFiles(files)
 
 
 def _last_scan(settings: Settings, at: datetime) -> LastScan:
@@ -296,7 +319,8 @@ def _vanished(cur: Cursor, found: Walk, seen: SeenFiles, last: LastScan) -> dict
     if found.unchanged == len(seen):
         return {}
     hidden = tuple(folder.key for folder in found.unreadable)
-    missed = dict.fromkeys(seen.not_found(last(cur)))
+    with closing(last(cur)) as files:
+        missed = dict.fromkeys(seen.not_found(files))
     for key in found.not_downloaded:
         missed.pop(key, None)
     for file in found.files if missed else ():

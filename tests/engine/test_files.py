@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,7 +15,8 @@ from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import documents
 from dagster_offload.library import new_files
-from dagster_offload.library.files import FileStat
+from dagster_offload.library.files import FileStat, SeenFile
+from dagster_offload.library.seen import SeenFiles
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.engine import FILLER, Engine
 
@@ -170,6 +172,40 @@ def test_a_library_that_gets_lost_during_a_scan_accuses_no_document(
     with pytest.raises(LibraryMissing, match="cannot be read any more"):
         scan(engine.settings(), engine.ledger)
     assert engine.state("a.txt", EXTRACT) == "done"
+
+
+@pytest.mark.parametrize("lost", [errno.ETIMEDOUT, errno.ENODEV, errno.ESTALE])
+def test_a_mount_below_the_library_that_gets_lost_during_a_scan_accuses_no_document(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    write(engine, "a.txt", FILLER)
+
+    def read_after_the_loss(_file: FileStat) -> str:
+        raise OSError(lost, os.strerror(lost))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scanning, "digest", read_after_the_loss)
+        report = scan(engine.settings(), engine.ledger)
+    assert (report.added, report.unreadable, report.left_for_next_scan) == (0, 0, 1)
+    assert scan(engine.settings(), engine.ledger).added == 1
+
+
+def test_a_scan_that_is_interrupted_while_it_reads_the_ledger_leaves_the_connection_free(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write(engine, f"{number}.txt", FILLER)
+    engine.scan()
+
+    def interrupt(files: Iterator[SeenFile]) -> SeenFiles:
+        next(files)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scanning, "SeenFiles", interrupt)
+        with pytest.raises(KeyboardInterrupt):  # without end, if the rollback waits for the files
+            scan(engine.settings(), engine.ledger)
+    assert engine.scan().found == 3
 
 
 def test_the_library_differs_only_after_a_new_file_is_added(engine: Engine) -> None:

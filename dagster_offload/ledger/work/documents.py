@@ -1,10 +1,11 @@
 """Documents in the ledger: a scan stores which are new, changed, gone or back, and creates their first-stage items."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+import psycopg
 from psycopg.rows import scalar_row, tuple_row
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
@@ -44,8 +45,10 @@ def _is_settled(at: str) -> str:
     )
 
 
-def present_files(cur: Cursor, *, at: datetime, reason: str, most: int) -> Iterator[SeenFile]:
+def present_files(cur: Cursor, *, at: datetime, reason: str, most: int) -> Generator[SeenFile]:
     """The files of the documents present, as the last scan saw them. They come in pieces, because there may be a million.
+
+    Close it after its use: until then no other statement of the connection runs, not even a rollback.
 
     Files whose bytes must be read again, though their state may be the same, have the size -1, which no file has. These are
     files that were written just before they were read, and those of at most `most` bytes that were not read for a reason that
@@ -61,7 +64,7 @@ def present_files(cur: Cursor, *, at: datetime, reason: str, most: int) -> Itera
             "from documents where is_present",
             {"at": at, "reason": reason, "most": most},
             binary=True,
-            size=FILES_AT_ONCE,
+            size=FILES_AT_ONCE if psycopg.capabilities.has_stream_chunked() else 1,  # libpq 17 or later
         )
 
 
