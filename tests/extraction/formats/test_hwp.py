@@ -78,6 +78,15 @@ def test_a_note_follows_its_paragraph_in_brackets_and_boxes_and_equations_are_re
     assert text == "본문\n\n[각주]\n\n그림\n\n글상자\n\na+b"
 
 
+def test_a_hidden_comment_is_left_out() -> None:
+    comment = control(1, "tcmt") + record(LIST, 2, bytes(8)) + paragraph(2, "숨은 설명")
+    assert read(paragraph(0, "앞"), comment, paragraph(0, "뒤")) == "앞\n\n뒤"
+    assert (
+        hwpx(p(f"<t>앞</t><ctrl><hiddenComment><subList>{p('<t>숨은 설명</t>')}</subList></hiddenComment></ctrl>"))
+        == "앞"
+    )
+
+
 def test_controls_between_characters_are_skipped() -> None:
     tab = struct.pack("<8H", 9, 0x4141, 0, 0, 0, 0, 0, 9)
     field = struct.pack("<8H", 3, 0x4242, 0, 0, 0, 0, 0, 3)

@@ -24,6 +24,7 @@ _PARAGRAPH, _TEXT, _CONTROL, _LIST, _TABLE, _EQUATION, _TEXT_ART, _FORM = 66, 67
 _CONTINUES = 0xFFF  # the size follows in the next four bytes
 _TABLE_CONTROL = b" lbt"  # control ids are four letters, written backwards
 _NOTES = (b"  nf", b"  ne")  # footnote, endnote
+_HIDDEN_COMMENT = b"tmct"
 _SECTION, _GLOSS, _OVERPRINTED = b"dces", b"tudt", b"spct"
 _OUTLINE, _NUMBER = 1, 2  # kinds of paragraph heads
 _LEVELS = 7
@@ -223,6 +224,8 @@ class _Section:
             yield from self._table(record)
         elif kind in _NOTES:
             yield note_text(self.paragraphs(record.children))
+        elif kind == _HIDDEN_COMMENT:
+            pass  # as the comments of other formats: it is not printed
         else:  # text boxes, headers, footers, and other controls with paragraphs
             yield from self.paragraphs(record.children)
 

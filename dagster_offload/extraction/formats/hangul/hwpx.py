@@ -67,6 +67,8 @@ class _Document:
                     yield note_text(self._elements(element))
                 case "fieldBegin" if attribute(element, "type") == "MEMO":
                     pass  # a comment, as those of other formats: it is not printed
+                case "hiddenComment":
+                    pass
                 case "script":  # of an equation
                     yield element.text or ""
                 case "img" if member := self.pictures.get(attribute(element, "binaryItemIDRef") or ""):
