@@ -4,6 +4,7 @@ The limit of a child applies to its address space, which is larger than the memo
 share three quarters of the machine's memory. If that is too little for one child per core, fewer children run.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def children_for(wanted: int, memory_bytes: int) -> Children:
 def keeps_much(pid: int, memory_limit_bytes: int) -> bool:
     """Whether a child that reads nothing holds so much of its limit that a large document might find too little."""
     try:
-        held = psutil.Process(pid).memory_info().rss
+        memory = psutil.Process(pid).memory_info()
     except psutil.Error:  # it has died, which the next request finds
         return False
+    held = memory.vms if sys.platform == "linux" else memory.rss  # only Linux limits the address space
     return bool(held > _MOST_KEPT * memory_limit_bytes)
 
 

@@ -1,8 +1,10 @@
 """The size limit of files, and the memory limit of extractor children."""
 
 import os
+import sys
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from dagster_offload.errors import ExtractionFailed
@@ -57,12 +59,14 @@ def test_the_limit_of_a_container_takes_precedence(tmp_path: Path, monkeypatch: 
     assert memory_of_this_machine() == GIB
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space")
 def test_a_child_keeps_much_if_it_holds_a_third_of_its_limit() -> None:
     with Extractor() as extractor:
         extractor.extract(Path(__file__))
         assert extractor.child_pid is not None
-        assert keeps_much(extractor.child_pid, 1024**2)
-        assert not keeps_much(extractor.child_pid, 100 * GIB)
+        held = psutil.Process(extractor.child_pid).memory_info().vms
+        assert keeps_much(extractor.child_pid, int(2.9 * held))
+        assert not keeps_much(extractor.child_pid, int(3.1 * held))
         child = extractor.child_pid
     assert not keeps_much(child, 1024**2), "a child that has ended holds nothing"
 
