@@ -21,9 +21,9 @@ from dagster_offload.text.validation import kinds_of_faults
 class LedgerInputs(dg.IOManager):
     """Reads the text or the record of each document that an input's partitions name.
 
-    In a run over one partition that is one document, an input is the value itself: a `str` for `extracted_text`, a `dict` for
-    the other stages, or the pydantic model that annotates the input. Otherwise, if a partition may hold several documents, and
-    if the annotation is `dict[str, Model]`, it is a `dict` of such values, by document, without the documents that have none.
+    If the run's partition is a document, an input is the value itself: a `str` for `extracted_text`, a `dict` for the other
+    stages, or the pydantic model that annotates the input. In all other runs, and if the annotation is `dict[str, Model]`, it
+    is a `dict` of such values, by document, without the documents that have none.
     `records` is always such a `dict`, of the whole record of every document.
     """
 
@@ -52,9 +52,11 @@ class LedgerInputs(dg.IOManager):
         name = context.asset_key.to_user_string()
         values = found if model is None else {key: _typed(model, value, name, key) for key, value in found.items()}
         is_by_document = model is not None and annotated is not model
-        if stage is None or is_grouped or is_by_document or not context.has_partition_key or len(documents) != 1:
+        if stage is None or is_grouped or is_by_document or not context.has_partition_key:
             return values
-        (document,) = documents
+        document = context.partition_key
+        if documents != [document]:  # the asset's own partitions are not documents
+            return values
         if document not in values:
             raise dg.Failure(f"{document} has no {context.asset_key.path[-1]} yet: its partition shows why")
         return values[document]

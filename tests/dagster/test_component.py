@@ -153,6 +153,18 @@ def test_a_partition_of_several_documents_is_green_once_all_are_done_and_an_inpu
     assert "shard-0000" not in project.instance.get_materialized_partitions(summary)
 
 
+def test_an_input_of_other_partitions_is_by_document_even_if_there_is_only_one(project: Project) -> None:
+    project.add("papers", "lease")
+    project.add_assets(
+        DOWNSTREAM.replace("def digest(summaries: dict[str, Summary])", "def digest(summaries: dict)").replace(
+            "summary.title for name, summary in summaries", "str(summary) for name, summary in summaries"
+        )
+    )
+    project.run("papers_scan")
+    project.run("papers_drain")
+    assert set(project.materialize("digest", "all")) == {"lease"}
+
+
 def test_an_input_without_a_value_names_the_document(project: Project) -> None:
     project.add("papers", "lease")
     project.add_assets(DOWNSTREAM)
