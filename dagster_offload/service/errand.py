@@ -24,16 +24,15 @@ class Errand(Generic[T]):
 
     def check(self) -> T | None:
         """Start the step if it is due. Returns what it returned, once; None before. Raises what it raised. Call this often."""
-        returned = None
         if self._running is not None:
             if not self._running.done():
                 return None
             ended, self._running = self._running, None
-            returned = ended.result()
+            return ended.result()  # the caller uses it before the next step reads anything
         if (now := time.monotonic()) >= self.due_at:
             self.due_at = now + EVERY_SECONDS
             self._running = start_in_daemon_thread(self._step)
-        return returned
+        return None
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until the step that runs has ended, at most this long."""

@@ -14,6 +14,7 @@ from dagster_offload.service.ports import listen_for_ui
 from dagster_offload.service.processes import Services, running_services
 from dagster_offload.service.supervisor import StopRequest
 from dagster_offload.settings import read_settings
+from tests.support.acceptance import wait_for
 
 PATIENCE_SECONDS = 120.0
 
@@ -141,7 +142,7 @@ def test_a_start_that_fails_ends_the_senders(ledger_url: str, tmp_path: Path, mo
         running_services(read_settings(), "127.0.0.1", listener, lock, StopRequest(), print),
     ):
         pass
-    assert "sink-script" not in names_of_threads()
+    wait_for(lambda: "sink-script" not in names_of_threads(), "the end of the sender")
 
 
 def names_of_threads() -> set[str]:
