@@ -1,5 +1,7 @@
 """From the settings of a channel to the channel. Secrets that cannot be read are named."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from dagster_offload.errors import SettingsError
@@ -11,6 +13,7 @@ from dagster_offload.settings.sections.notify import SECTION, CommandChannel, Em
 from dagster_offload.settings.sections.sinks import secret_of
 from dagster_offload.settings.sections.unset import needed
 from dagster_offload.sinks.command import Command
+from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.sinks.webhook import Webhook
 
 
@@ -43,3 +46,28 @@ def build(settings: Settings, name: str) -> Channel:
                 )
                 raise SettingsError(f"{section} needs {missing}, or neither for a server without log-in")
             return Mail(channel, password)
+
+
+@dataclass(frozen=True)
+class Unbuilt:
+    """A channel whose settings are wrong, or whose secret cannot be read. Its messages wait with that reason.
+
+    It is built at a try, so a file with a secret that is there later is found.
+    """
+
+    settings: Settings
+    name: str
+
+    def send(self, message: ChannelMessage) -> None:
+        """Send if the channel can be built now. Raises `SinkFault`."""
+        self._built.send(message)
+
+    def cancel(self) -> None:
+        """A message in flight ends by itself, at its time limit at the latest."""
+
+    @cached_property
+    def _built(self) -> Channel:
+        try:
+            return build(self.settings, self.name)
+        except SettingsError as error:
+            raise SinkFault(Blame.MISCONFIGURED, "; ".join(map(str, error.args))) from None

@@ -65,10 +65,7 @@ class RunningSenders:
         for name in settings.sinks:
             self._start(self._sink_job(settings, name))
         for name in settings.channels:
-            try:
-                self._start(self._notify_job(settings, name))
-            except SettingsError as error:
-                self._say(f"The channel {name} sends no notifications: {error}")
+            self._start(self._notify_job(settings, name))
 
     # Imports stand in the methods because senders load an HTTP client, which an `up` without them does not need.
 
@@ -89,7 +86,12 @@ class RunningSenders:
         return SinkJob(settings, self._ledger, name, sink)
 
     def _notify_job(self, settings: Settings, name: str) -> "Job":
-        from dagster_offload.notify.build import build
+        from dagster_offload.notify.build import Unbuilt, build
         from dagster_offload.notify.sender import NotifyJob
 
-        return NotifyJob(settings, self._ledger, name, build(settings, name))
+        try:
+            channel = build(settings, name)
+        except SettingsError as error:
+            self._say(f"The channel {name} sends no notifications: {error}")
+            channel = Unbuilt(settings, name)
+        return NotifyJob(settings, self._ledger, name, channel)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from dagster_offload.errors import SettingsError
@@ -55,7 +55,7 @@ def build(settings: Settings, name: str) -> Sink:
 class Unbuilt:
     """A sink whose settings are wrong, or whose secret cannot be read. Its records wait with that reason.
 
-    It is built again at each try, so a file with a secret that is there later is found.
+    It is built at a try, so a file with a secret that is there later is found.
     """
 
     settings: Settings
@@ -63,16 +63,18 @@ class Unbuilt:
 
     def send(self, message: Message) -> Mapping[str, Any] | None:
         """Send if the sink can be built now. Raises `SinkFault`."""
-        return self._built().send(message)
+        return self._built.send(message)
 
     def test(self, message: Message) -> str:
         """Try a sample if the sink can be built now. Raises `SinkFault`."""
-        return self._built().test(message)
+        return self._built.test(message)
 
     def cancel(self) -> None:
         """A request in flight ends by itself, at its time limit at the latest."""
 
+    @cached_property
     def _built(self) -> Sink:
+        """Kept once it works, because each TLS context takes longer than a request."""
         try:
             return build(self.settings, self.name)
         except SettingsError as error:
