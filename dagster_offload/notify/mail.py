@@ -60,7 +60,13 @@ class Mail:
             server = smtplib.SMTP(local_hostname=_own_name(), timeout=settings.timeout)
         server._host = settings.server  # type: ignore[attr-defined] # the name that TLS checks; `connect` does not set it
         self._connection = server
-        deadline = threading.Timer(settings.timeout, self.cancel)
+        is_late = threading.Event()
+
+        def end_late() -> None:
+            is_late.set()
+            self.cancel()
+
+        deadline = threading.Timer(settings.timeout, end_late)
         deadline.daemon = True
         deadline.start()
         try:
@@ -68,6 +74,10 @@ class Mail:
             yield server
             with suppress(smtplib.SMTPException):  # the message has arrived
                 server.quit()
+        except OSError as error:  # also an error of smtplib, which its time limit or the end at ours looks like
+            if is_late.is_set() or isinstance(error.__context__, TimeoutError):
+                raise TimeoutError from error
+            raise
         finally:
             deadline.cancel()
             self._connection = None
