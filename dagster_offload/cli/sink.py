@@ -52,14 +52,17 @@ def list_(*, as_json: bool) -> None:
     from dagster_offload.settings import load_settings
     from dagster_offload.settings.sections.sinks import kind_of
     from dagster_offload.settings.sections.unset import unset_in
+    from dagster_offload.text.counts import agreeing, counted
 
     settings = load_settings()
     unset = {name: variable.missing for name, variable in unset_in(settings.sinks).items()}
     with open_ledger(settings) as ledger:
         rows = ledger.run(sinks.list_sinks)
-        held_back = ledger.run(sinks.count_held_back)
+        waiting = ledger.run(sinks.count_waiting_for_stages)
     if as_json:
-        print_json({"sinks": [asdict(row) | {"unset": unset.get(row.name)} for row in rows], "held_back": held_back})
+        print_json(
+            {"sinks": [asdict(row) | {"unset": unset.get(row.name)} for row in rows], "waiting_for_stages": waiting}
+        )
         return
     shown = {
         name: (kind_of(sink), "new: records are sent by `up` or `dagster-offload sink send`")
@@ -67,8 +70,8 @@ def list_(*, as_json: bool) -> None:
     } | {row.name: (row.kind, describe(row)) for row in rows}
     for name, (kind, words) in shown.items():
         say(f"{name:<16} {kind:<10} {words}" + (f"; here, {unset[name]}" if name in unset else ""))
-    if held_back and settings.sinks:
-        say(f"{_held_back(held_back)} held back until all stages of the document are done")
+    if waiting and settings.sinks:
+        say(f"{counted(waiting, 'record')} {agreeing('wait', waiting)} until all stages of the document are done")
     if not rows and not settings.sinks:
         click.echo("no sinks: add one under on_record in the pipeline file (docs/sinks.md)")
 
@@ -140,10 +143,6 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
         say(f"{name}: {sent.sent} sent, {describe(rows[name])}")
     if any(sent.waits is not None for sent in done.values()):
         raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
-
-
-def _held_back(records: int) -> str:
-    return "1 record is" if records == 1 else f"{records} records are"
 
 
 def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "dict[str, Sent]":

@@ -132,13 +132,13 @@ def test_a_refused_record_is_listed_with_its_reason_and_its_next_try(call: Call,
 
 
 def test_records_that_wait_for_an_added_stage_are_counted(call: Call, hook: str, router: Router) -> None:
-    assert "held back" not in call("sink", "list").output
+    assert "until all stages" not in call("sink", "list").output
     with Path("offload.yaml").open("a", encoding="utf-8") as file:
         file.write("stages:\n  letter: {prompt: Who wrote this?, answer: {writer: string}}\n")
     router.set(mode="cold")
     assert call("drain").exit_code == 75
-    assert "2 records are held back until all stages of the document are done" in call("sink", "list").output
-    assert json.loads(call("sink", "list", "--json").output)["held_back"] == 2
+    assert "2 records wait until all stages of the document are done" in call("sink", "list").output
+    assert json.loads(call("sink", "list", "--json").output)["waiting_for_stages"] == 2
 
 
 def test_connections_that_postgres_ends_while_a_record_is_sent_cost_nothing(

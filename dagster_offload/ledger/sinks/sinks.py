@@ -67,8 +67,8 @@ def list_sinks(cur: Cursor) -> list[SinkRow]:
     return [SinkRow(**row) for row in cur.fetchall()]
 
 
-def count_held_back(cur: Cursor) -> int:
-    """How many documents have an answer, and another stage that is not done: a new one, for example.
+def count_waiting_for_stages(cur: Cursor) -> int:
+    """How many documents have an answer, and another stage that is not done.
 
     Their records are sent when all stages are done. Reads all items that are not done.
     """
