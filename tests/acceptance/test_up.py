@@ -57,7 +57,10 @@ def test_a_second_up_on_the_same_home_is_refused_with_the_address(running: tuple
 
 def test_the_scan_at_the_start_is_shown_as_launched_by_up(running: tuple[Home, subprocess.Popen[str]]) -> None:
     home, _ = running
-    query = "select value from offload_dagster.run_tags where key = 'launched_by'"
+    query = (
+        "select value from offload_dagster.runs r join offload_dagster.run_tags t using (run_id) "
+        "where r.pipeline_name = 'scan' and t.key = 'launched_by' order by r.id limit 1"
+    )
     wait_for(lambda: home.ledger(query) != [], "the scan")
     assert home.ledger(query) == [{"value": "up"}]
 

@@ -141,8 +141,7 @@ def test_an_export_that_breaks_off_leaves_the_old_file_and_nothing_beside_it(fil
     with pytest.raises(RuntimeError, match="stopped"):
         export.write_file(breaking(), columns(filled.settings()), "csv", file)
     assert file.read_bytes() == before
-    assert os.listdir(tmp_path) == ["r.csv"] or set(os.listdir(tmp_path)) >= {"r.csv"}
-    assert not list(tmp_path.glob(".r.csv*"))
+    assert os.listdir(tmp_path) == ["r.csv"]
 
 
 def test_a_place_that_cannot_be_written_is_named(filled: Engine, tmp_path: Path) -> None:

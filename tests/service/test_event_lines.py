@@ -67,7 +67,7 @@ def test_a_misconfigured_slot_is_told_with_the_next_step() -> None:
 def test_a_held_stage_is_told_once_with_the_next_step() -> None:
     before, now = at(AWAKE, 12), replace(at(AWAKE, 12), holds=[HOLD])
     (line,) = lines(before, now)
-    assert line.startswith("deep: the stage payment is held, 5 documents in a row ended in answer_does_not_fit, since ")
+    assert line.startswith("deep: the stage payment is held: 5 documents in a row ended in answer_does_not_fit, since ")
     assert "12 documents wait for it; correct the stage" in line
     assert lines(now, replace(now, holds=[replace(HOLD, waiting=13)])) == []
     assert "the stage payment is held" in what_is_left(now)
@@ -140,7 +140,7 @@ class Lines:
             assert self._changed.wait_for(lambda: any(part in line for line in self.lines), 120), self.lines
 
 
-def test_the_lines_of_a_scan_and_a_drain_comes_from_the_notifications_of_the_ledger(ledger: Ledger) -> None:
+def test_the_lines_of_a_scan_and_a_drain_come_from_the_notifications_of_the_ledger(ledger: Ledger) -> None:
     bench, lines = Bench(ledger), Lines()
     with Worker(ledger, "up") as up:
         bench.put("before.txt")
