@@ -22,6 +22,7 @@ HELPERS = {
     "quick_probe",
     "record_lines",
     "run_job",
+    "stage_bars",
     "stage_inputs",
     "status_next_steps",
     "status_report",
