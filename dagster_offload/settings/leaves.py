@@ -9,7 +9,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from dagster_offload.settings.model import Settings
-from dagster_offload.settings.sections.section import Variable
+from dagster_offload.settings.sections.section import AbsolutePath, Variable
 from dagster_offload.slot.config import BUILT_IN_SLOTS, variable
 from dagster_offload.stage_spec.stage import StageSpec
 
@@ -40,7 +40,7 @@ class Leaf:
     @property
     def is_path(self) -> bool:
         """Whether the value is the path of a file or folder."""
-        return Path in _types(self.field)
+        return not {Path, AbsolutePath}.isdisjoint(_types(self.field))
 
     @property
     def is_secret(self) -> bool:

@@ -24,6 +24,7 @@ from dagster_offload.settings.leaves import (
     leaves_of_slots,
 )
 from dagster_offload.settings.model import Settings, default_home
+from dagster_offload.settings.sections.section import absolute
 from dagster_offload.settings.sections.slots import no_such_slot
 from dagster_offload.settings.sources import Given, Origin, Tree, read_keys, read_tree, read_values, read_variables
 from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, PRIMARY
@@ -161,7 +162,7 @@ def _only(variables: Mapping[str, str], names: Collection[str]) -> dict[str, str
 
 
 def _path(given: Given | None) -> Path | None:
-    return None if given is None else Path(os.path.abspath(Path(given.value).expanduser()))
+    return None if given is None else absolute(Path(given.value))
 
 
 def _problems(error: ValidationError, tree: Tree) -> list[str]:

@@ -24,7 +24,7 @@ from dagster_offload.settings.sections.backup import BackupSection
 from dagster_offload.settings.sections.celery import CelerySection
 from dagster_offload.settings.sections.keep import KeepSection
 from dagster_offload.settings.sections.notify import AnyChannel, NotifySection
-from dagster_offload.settings.sections.section import Section, Variable
+from dagster_offload.settings.sections.section import AbsolutePath, Section, Variable
 from dagster_offload.settings.sections.sinks import AnySink, SinksSection
 from dagster_offload.settings.sections.slots import SlotsSection, slot_mistakes
 from dagster_offload.settings.sections.ui import UISection
@@ -43,11 +43,6 @@ def default_home() -> Path:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/dagster-offload")
     return Path(platformdirs.user_data_dir("dagster-offload", appauthor=False))
-
-
-def _absolute_path(path: Path | None) -> Path | None:
-    # Removes `..`, so that prefix checks on paths below it work. Symbolic links are not resolved.
-    return None if path is None else Path(os.path.abspath(path.expanduser()))
 
 
 def _classes(value: Any) -> Any:
@@ -89,7 +84,9 @@ Classes = Annotated[tuple[str, ...], BeforeValidator(_classes)]
 class LibrarySection(Section):
     """Which files are documents."""
 
-    path: Annotated[Path | None, Variable("OFFLOAD_LIBRARY")] = Field(default=None, description="folder of documents")
+    path: Annotated[AbsolutePath | None, Variable("OFFLOAD_LIBRARY")] = Field(
+        default=None, description="folder of documents"
+    )
     cross_mounts: Annotated[bool, Variable("OFFLOAD_LIBRARY_CROSS_MOUNTS")] = Field(
         default=False, description="also read file systems that are mounted below the library"
     )
@@ -107,11 +104,6 @@ class LibrarySection(Section):
     scan_interval: Annotated[float, Variable("OFFLOAD_SCAN_INTERVAL")] = Field(
         default=60.0, ge=1, description="seconds between two checks of the library for changes"
     )
-
-    @field_validator("path")
-    @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return _absolute_path(value)
 
 
 class StageSettings(Section):
@@ -169,7 +161,9 @@ class Settings(Section):
     A section of the file has a field that ends in `_section`. `library` and `slots` are what the code needs of them.
     """
 
-    home: Path = Field(default_factory=default_home, description="folder of the ledger, Dagster's state and the logs")
+    home: AbsolutePath = Field(
+        default_factory=default_home, description="folder of the ledger, Dagster's state and the logs"
+    )
     postgres_url: SecretStr | None = Field(
         default=None, description="URL of your own Postgres; unset = an embedded Postgres in the home"
     )
@@ -217,11 +211,6 @@ class Settings(Section):
         default=CelerySection(), description="the broker for extraction on several hosts (docs/several-hosts.md)"
     )
     ui: UISection = Field(default=UISection(), description="who may open the UI, and under which address")
-
-    @field_validator("home")
-    @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return Path(os.path.abspath(value.expanduser()))
 
     @field_validator("partition_by")
     @classmethod

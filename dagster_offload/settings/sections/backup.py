@@ -1,13 +1,11 @@
 """The section `backup` of the pipeline file: the backups that `up` makes by itself."""
 
-import os
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from dagster_offload.settings.sections.section import Section, Variable
+from dagster_offload.settings.sections.section import AbsolutePath, Section, Variable
 from dagster_offload.text.durations import read_duration
 
 
@@ -32,11 +30,6 @@ class BackupSection(Section):
     keep: Annotated[int, Variable("OFFLOAD_BACKUP_KEEP")] = Field(
         default=7, ge=1, description="how many of these backups are kept"
     )
-    dir: Annotated[Path | None, Variable("OFFLOAD_BACKUP_DIR")] = Field(
+    dir: Annotated[AbsolutePath | None, Variable("OFFLOAD_BACKUP_DIR")] = Field(
         default=None, description="an existing folder for backups; unset = the folder `backups` in the home"
     )
-
-    @field_validator("dir")
-    @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else Path(os.path.abspath(value.expanduser()))

@@ -5,11 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from dagster_offload.settings.sections.section import Section
+from dagster_offload.settings.sections.section import AbsolutePath, Section
 from dagster_offload.settings.sections.sinks import (
     Address,
     Arguments,
-    SecretFile,
     WebhookKeys,
     by_kind,
     mistake,
@@ -55,7 +54,7 @@ class NtfyChannel(ChannelSettings):
 
     ntfy: Address | Unset = Field(repr=False, description="address of the topic: https://ntfy.sh/TOPIC")
     token: SecretStr | Unset | None = Field(default=None, description="access token")
-    token_file: SecretFile | None = Field(default=None, description="file that contains the access token")
+    token_file: AbsolutePath | None = Field(default=None, description="file that contains the access token")
 
 
 class EmailChannel(ChannelSettings):
@@ -74,7 +73,7 @@ class EmailChannel(ChannelSettings):
     )
     user: str | None = Field(default=None, description="user name at the server; unset = no log-in")
     password: SecretStr | Unset | None = Field(default=None, description="password of the user")
-    password_file: SecretFile | None = Field(default=None, description="file that contains the password")
+    password_file: AbsolutePath | None = Field(default=None, description="file that contains the password")
 
     @model_validator(mode="after")
     def _password_is_encrypted(self) -> "EmailChannel":

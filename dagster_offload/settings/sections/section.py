@@ -1,9 +1,19 @@
 """What every section of the pipeline file has in common."""
 
+import os
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root, without `~` and `..`, so that prefix checks on paths below it work. Links are not resolved."""
+    return Path(os.path.abspath(path.expanduser()))
+
+
+AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 
 
 @dataclass(frozen=True)

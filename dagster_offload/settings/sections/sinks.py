@@ -1,6 +1,5 @@
 """The section `on_record` of the pipeline file: where each finished record is sent."""
 
-import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings.sections.secrets import secret_from
-from dagster_offload.settings.sections.section import Section
+from dagster_offload.settings.sections.section import AbsolutePath, Section
 from dagster_offload.settings.sections.unset import Unset, needed
 from dagster_offload.slot.addresses import is_allowed_in_header
 from dagster_offload.text.suggestions import nearest
@@ -40,12 +39,7 @@ def _arguments(value: Any) -> Any:
     return shlex.split(value) if isinstance(value, str) else value
 
 
-def _absolute(value: Path) -> Path:
-    return Path(os.path.abspath(value.expanduser()))
-
-
 Address = Annotated[str, AfterValidator(_address)]
-SecretFile = Annotated[Path, AfterValidator(_absolute)]
 Arguments = Annotated[tuple[str, ...], BeforeValidator(_arguments), Field(min_length=1)]
 
 
@@ -69,9 +63,9 @@ class WebhookKeys(Section):
         repr=False, description="the address; it is never shown whole, because it may be a secret"
     )
     secret: SecretStr | Unset | None = Field(default=None, description="key of the signature (HMAC-SHA256)")
-    secret_file: SecretFile | None = Field(default=None, description="file that contains the key of the signature")
+    secret_file: AbsolutePath | None = Field(default=None, description="file that contains the key of the signature")
     token: SecretStr | Unset | None = Field(default=None, description="bearer token")
-    token_file: SecretFile | None = Field(default=None, description="file that contains the bearer token")
+    token_file: AbsolutePath | None = Field(default=None, description="file that contains the bearer token")
 
 
 class WebhookSettings(WebhookKeys, SinkSettings):
@@ -86,7 +80,7 @@ class PaperlessSettings(SinkSettings):
 
     paperless: Address | Unset = Field(repr=False, description="address of Paperless-ngx")
     token: SecretStr | Unset | None = Field(default=None, description="API token of a Paperless user")
-    token_file: SecretFile | None = Field(default=None, description="file that contains the API token")
+    token_file: AbsolutePath | None = Field(default=None, description="file that contains the API token")
     match: Literal["checksum", "path"] = Field(
         default="checksum", description="find the document by the checksum of its file, or by its file name and path"
     )

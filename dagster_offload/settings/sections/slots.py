@@ -1,11 +1,9 @@
 """The section `slots` of the pipeline file: where completions run, when, and how a slot is woken."""
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -13,7 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSche
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings.sections.secrets import secret_from
-from dagster_offload.settings.sections.section import Section
+from dagster_offload.settings.sections.section import AbsolutePath, Section
 from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, variable
 from dagster_offload.slot.hours import parse_hours
 from dagster_offload.slot.waking import BROADCAST, PORT, WakeConfig
@@ -86,8 +84,8 @@ class SlotSettings(Section):
     model: str | None = Field(default=None, description="model name to send in requests")
     expected_model: str | None = Field(default=None, description="regular expression that the served model must match")
     api_key: SecretStr | None = Field(default=None, description="bearer token")
-    api_key_file: Path | None = Field(default=None, description="file that contains the bearer token")
-    ca_file: Path | None = Field(
+    api_key_file: AbsolutePath | None = Field(default=None, description="file that contains the bearer token")
+    ca_file: AbsolutePath | None = Field(
         default=None, description="certificates (PEM) to trust instead of the system's certificates"
     )
     concurrency: Concurrency = Field(
@@ -110,11 +108,6 @@ class SlotSettings(Section):
         default=None, ge=1, description="minutes of calls a day at most; unset = no limit"
     )
     wake: WakeSettings = Field(default=WakeSettings(), description="how to wake the slot's machine while work is due")
-
-    @field_validator("api_key_file", "ca_file")
-    @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else Path(os.path.abspath(value.expanduser()))
 
     @field_validator("hours")
     @classmethod

@@ -1,14 +1,12 @@
 """The section `ui` of the pipeline file: who may open the UI, and under which address."""
 
-import os
 import re
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from dagster_offload.settings.sections.section import Section, Variable
+from dagster_offload.settings.sections.section import AbsolutePath, Section, Variable
 
 
 class UISection(Section):
@@ -17,7 +15,7 @@ class UISection(Section):
     token: Annotated[Literal["on", "off"], Variable("OFFLOAD_UI_TOKEN")] = Field(
         default="off", description="on: the UI asks for the token that `up` prints"
     )
-    password_file: Annotated[Path | None, Variable("OFFLOAD_UI_PASSWORD_FILE")] = Field(
+    password_file: Annotated[AbsolutePath | None, Variable("OFFLOAD_UI_PASSWORD_FILE")] = Field(
         default=None, description="file of `dagster-offload password`: the UI asks for this password"
     )
     proxy: Annotated[str | None, Variable("OFFLOAD_UI_PROXY")] = Field(
@@ -38,11 +36,6 @@ class UISection(Section):
     def is_token_on(self) -> bool:
         """Whether the UI asks for a token."""
         return self.token == "on"  # noqa: S105 - not a token
-
-    @field_validator("password_file")
-    @classmethod
-    def _absolute_file(cls, value: Path | None) -> Path | None:
-        return None if value is None else Path(os.path.abspath(value.expanduser()))
 
     @field_validator("proxy")
     @classmethod
