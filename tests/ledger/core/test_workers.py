@@ -237,6 +237,25 @@ def test_a_worker_whose_heartbeat_ends_by_an_error_becomes_lost(bench: Bench, ch
         bench.sql("alter table workers rename column beaten_at to heartbeat_at")
 
 
+def test_a_worker_whose_ledger_cannot_be_revived_because_of_an_error_becomes_lost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
+) -> None:
+    def fails() -> None:
+        raise ValueError("an error that is no outage")
+
+    change_timing(heartbeat=0.05)
+    monkeypatch.setattr(bench.ledger, "_revive", fails)
+    is_notified = threading.Event()
+    with Worker(bench.ledger, "drain") as worker:
+        worker.on_notify(lambda message: is_notified.set() if message == "lost" else None)
+        bench.sql(
+            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objid = %s and objsubid = 2",
+            worker.id,
+        )
+        assert is_notified.wait(60)
+        assert worker.is_lost
+
+
 def test_a_worker_survives_the_loss_of_its_connection(bench: Bench, change_timing: ChangeTiming) -> None:
     change_timing(heartbeat=0.05)
     back = threading.Event()
