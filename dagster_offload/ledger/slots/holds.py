@@ -114,7 +114,10 @@ def end_outdated(cur: Cursor, slot: str, recipes: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class FaultsInARow:
-    """Equal document faults of one stage at one slot. `items` has a work item once for each attempt."""
+    """Equal document faults of one stage at one slot. `items` has a work item once for each attempt.
+
+    `documents` leaves out those that also failed before the row began: most likely they are at fault themselves.
+    """
 
     items: list[int]
     documents: int
@@ -133,7 +136,8 @@ def add_fault(cur: Cursor, slot: str, stage: str, code: str, recipe: str, item_i
         "  code = case when f.held_since is null then excluded.code else f.code end, "
         "  recipe = case when f.held_since is null then excluded.recipe else f.recipe end "
         "returning items, held_since is not null as is_held, "
-        "  (select count(distinct i.document_id) from work_items i where i.item_id = any(f.items)) as documents",
+        "  (select count(*) from (select id, count(*) as n from unnest(f.items) as id group by id) failed "
+        "  join work_items w on w.item_id = failed.id where w.attempts <= failed.n) as documents",
         {"slot": slot, "stage": stage, "code": code, "recipe": recipe, "item": item_id},
     )
     return FaultsInARow(**row)

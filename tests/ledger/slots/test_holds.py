@@ -152,6 +152,36 @@ def test_five_faults_that_are_not_five_documents_in_a_row_stay_document_faults(b
     assert attempts(bench, KEYS[1]) == [1]
 
 
+@pytest.mark.rule("breaker-6")
+def test_retries_of_documents_that_failed_between_answers_do_not_hold_the_stage(bench: Bench) -> None:
+    good = [f"good {key}" for key in KEYS]
+    bench.extracted(*KEYS, *good)
+    worker = bench.worker()
+    for bad, key in zip(KEYS, good, strict=True):
+        refuse(bench, worker, bad)
+        answer(bench, worker, key, CLASSIFY)
+    for _ in range(2):
+        bench.make_due()
+        for key in KEYS:
+            refuse(bench, worker, key)
+            assert held(bench) == {}
+    assert {bench.state(key, CLASSIFY) for key in KEYS} == {State.FAILED}
+
+
+@pytest.mark.rule("breaker-6")
+def test_documents_that_fail_for_the_first_time_among_such_retries_hold_the_stage(bench: Bench) -> None:
+    bench.extracted("good.txt", "bad.txt", *KEYS)
+    worker = bench.worker()
+    refuse(bench, worker, "bad.txt")
+    answer(bench, worker, "good.txt", CLASSIFY)
+    bench.make_due()
+    for key in ("bad.txt", *KEYS):
+        assert held(bench) == {}
+        refuse(bench, worker, key)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+    assert attempts(bench, "bad.txt", *KEYS) == [1, *[0] * 5]
+
+
 def test_faults_of_a_changed_recipe_begin_a_new_row(bench: Bench) -> None:
     bench.extracted(*KEYS)
     worker = bench.worker()
