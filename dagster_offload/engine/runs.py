@@ -18,6 +18,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import holds, rests, slots
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.ledger.work import documents, left
 from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.postgres.room import shortage_of
@@ -159,9 +160,8 @@ def summarize_run(
     if shortage is not None:
         return RunSummary(done, (), NO_ROOM_SECONDS, shortage)
     if hold is not None and any(u.stage == hold.stage for u in waiting):
-        return RunSummary(
-            done, (), default_wait_seconds, str(hold), is_deferral=True, slot=hold.slot, held_stage=hold.stage
-        )
+        wait = _wait_beside(hold, waiting, default_wait_seconds)
+        return RunSummary(done, (), wait, str(hold), is_deferral=True, slot=hold.slot, held_stage=hold.stage)
     if rest is not None and any(u.stage != EXTRACT for u in waiting):
         left = rest.seconds_left(datetime.now(UTC))
         wait = default_wait_seconds if left is None else min(max(left, 1.0), default_wait_seconds)
@@ -175,3 +175,11 @@ def summarize_run(
         first = min(waiting, key=lambda u: u.seconds_to_due or 0.0)
         return RunSummary(done, (), max(min(times), 1.0), f"{first.document}: {first.stage}: {first.reason}")
     return RunSummary(done, (), CLAIMED_ELSEWHERE_SECONDS, "another worker holds the rest")
+
+
+def _wait_beside(hold: Hold, waiting: Iterable[Unfinished], default_wait_seconds: float) -> float:
+    """Seconds until the work of other stages than the held one is due, or may be done by the worker that claimed it."""
+    others = [u for u in waiting if u.stage != hold.stage]
+    due = [u.seconds_to_due for u in others if u.seconds_to_due is not None]
+    claimed = [CLAIMED_ELSEWHERE_SECONDS for u in others if u.state is State.CLAIMED]
+    return max(min([default_wait_seconds, *due, *claimed]), 1.0)

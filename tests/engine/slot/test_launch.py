@@ -194,6 +194,24 @@ def test_a_run_fails_at_once_if_a_document_needs_a_person(state: State) -> None:
     assert summary.wait_seconds is None
 
 
+@pytest.mark.parametrize(
+    ("others", "seconds"),
+    [
+        ([waits(seconds=60.0), waits(State.DEFERRED, 600.0)], 60.0),
+        ([waits(seconds=2 * THIRTY_MINUTES)], THIRTY_MINUTES),
+        ([waits(seconds=60.0), waits(State.CLAIMED)], 30.0),
+        ([waits(seconds=0.1)], 1.0),
+        ([waits()], THIRTY_MINUTES),  # its slot holds it, too, or is unavailable
+    ],
+)
+def test_a_run_with_a_held_stage_looks_again_when_its_other_work_is_due(
+    others: list[Unfinished], seconds: float
+) -> None:
+    held = replace(at(), hold=HOLD)
+    summary = summarize_run(3, [waits(stage=HOLD.stage), *others], held, THIRTY_MINUTES)
+    assert (summary.wait_seconds, summary.held_stage) == (seconds, HOLD.stage)
+
+
 def test_a_run_waits_for_a_held_stage_until_the_slot_takes_it_again() -> None:
     held = replace(at(), hold=HOLD)
     summary = summarize_run(2, [waits(stage=HOLD.stage)], held, THIRTY_MINUTES)
