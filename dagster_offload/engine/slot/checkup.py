@@ -100,8 +100,8 @@ def _backlog(settings: Settings, slot: SlotConfig) -> Check | None:
 def _advice_about(hold: Hold) -> str:
     document = "DOCUMENT" if hold.document is None else quote(hold.document)
     return (
-        f"no answer of the stage {hold.stage} was usable: dagster-offload explain {document} --answer shows what the model wrote "
-        "about one of the documents. Correct the question or the answer of the stage, or use another model"
+        f"document after document failed in the stage {hold.stage}: dagster-offload explain {document} shows why for one of "
+        "them, and with --answer also what the model wrote, if it wrote anything. Correct the stage, or use another model"
     )
 
 
