@@ -85,9 +85,7 @@ def _backlog(settings: Settings, slot: SlotConfig) -> Check | None:
     if row is not None and row.breaker is not BreakerState.CLOSED:
         found.append(f"{slot.name} was {row.breaker} before this check: {row.reason_text}")
     for hold in held:
-        found.append(
-            f"{slot.name} held the stage {hold.stage} before this check: {hold.reason_text}; {hold.waiting_text}"
-        )
+        found.append(f"{slot.name} held the stage {hold.stage} before this check: {hold.reason_text}; {hold.left_text}")
         advice.append(_advice_about(hold))
     if problems:
         found.append(", ".join(f"{counted(count, 'document')} {state}" for state, count in problems.items()))

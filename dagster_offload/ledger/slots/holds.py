@@ -26,7 +26,7 @@ OTHERS_FIRST_SECONDS = 60.0
 @dataclass(frozen=True)
 class Hold:
     """A stage that a slot holds. `code` is the fault, `documents` how many ended in it, `document` the name of one of them (None
-    if all are removed). `waiting` is how many wait for the stage."""
+    if all are removed). `waiting` is how many lack an answer of the stage; another slot may be answering them."""
 
     slot: str
     stage: str
@@ -48,13 +48,18 @@ class Hold:
         return f"{counted(self.waiting, 'document')} {agreeing('wait', self.waiting)}"
 
     @property
+    def left_text(self) -> str:
+        """`12 documents are left in this stage`. True also while another slot takes the stage."""
+        return f"{counted(self.waiting, 'document')} {'is' if self.waiting == 1 else 'are'} left in this stage"
+
+    @property
     def next_step(self) -> str:
         """What a person can do. To try the stage as it is needs no change, such as after the model's server was repaired."""
         again = f"dagster-offload slot set {self.slot} --try-again"
         return f"correct the stage, or use another model; to try it again as it is, run {again}"
 
     def __str__(self) -> str:
-        return f"{self.slot} holds the stage {self.stage}: {self.reason_text}; {self.waiting_text}; {self.next_step}"
+        return f"{self.slot} holds the stage {self.stage}: {self.reason_text}; {self.left_text}; {self.next_step}"
 
 
 def documents_to_hold(*, was_answered: bool, others_answered: bool) -> int:

@@ -115,7 +115,10 @@ def test_a_drain_is_launched_for_other_stages_while_one_is_held() -> None:
 
 
 def test_messages_show_local_time() -> None:
-    assert "ended in answer_does_not_fit, since Wed 25 Nov 14:02; 12 documents wait; correct the stage" in str(HOLD)
+    assert (
+        "ended in answer_does_not_fit, since Wed 25 Nov 14:02; 12 documents are left in this stage; correct the stage"
+        in str(HOLD)
+    )
     unavailable = replace(
         slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC)
     )

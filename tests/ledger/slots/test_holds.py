@@ -362,6 +362,6 @@ def test_the_text_of_a_hold_names_the_fault_the_numbers_and_the_next_step() -> N
     hold = Hold(DEEP, "payment", "answer_does_not_fit", 5, "a.txt", 1, since)
     assert str(hold) == (
         f"deep holds the stage payment: 5 documents in a row ended in answer_does_not_fit, since {since:%a %d %b %H:%M}; "
-        "1 document waits; correct the stage, or use another model; to try it again as it is, run dagster-offload slot set "
-        "deep --try-again"
+        "1 document is left in this stage; correct the stage, or use another model; to try it again as it is, run "
+        "dagster-offload slot set deep --try-again"
     )
