@@ -35,8 +35,9 @@ class FreezeWatch:
         self.slot = slot
         self._send_probe = send_probe
         self._every_seconds = timing.current().watch_every if every_seconds is None else every_seconds
-        self._open: set[asyncio.Task[Any]] = set()
-        self._ended: set[asyncio.Task[Any]] = set()
+        # By call, because a task makes one call after the other.
+        self._open: dict[object, asyncio.Task[Any]] = {}
+        self._ended: set[object] = set()
         self._is_armed = False
         self._watcher: asyncio.Task[None] | None = None
 
@@ -57,21 +58,21 @@ class FreezeWatch:
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
-        cancelled_before = task.cancelling()
-        self._open.add(task)
+        call_id, cancelled_before = object(), task.cancelling()
+        self._open[call_id] = task
         try:
             return await call
         except asyncio.CancelledError:
-            if task in self._ended and task.cancelling() == cancelled_before + 1:
+            if call_id in self._ended and task.cancelling() == cancelled_before + 1:
                 seconds = SILENT_PROBES * self._every_seconds
                 raise SlotFrozen(
                     f"no answer to {SILENT_PROBES} probes over {seconds:g} s during an open call"
                 ) from None
             raise
         finally:
-            self._open.discard(task)
-            if task in self._ended:
-                self._ended.discard(task)
+            del self._open[call_id]
+            if call_id in self._ended:
+                self._ended.discard(call_id)
                 task.uncancel()
 
     async def _watch(self) -> None:
@@ -80,7 +81,7 @@ class FreezeWatch:
             await asyncio.sleep(
                 self._every_seconds if has_probed else min(self._every_seconds, timing.current().watch_first)
             )
-            watched = set(self._open)
+            watched = set(self._open)  # a call that begins during the probe is not judged by it
             if not watched:
                 silent = 0
                 continue
@@ -89,7 +90,7 @@ class FreezeWatch:
             silent = 0 if result.answered else silent + 1
             self._is_armed = self._is_armed or result.answered
             if self._is_armed and silent >= SILENT_PROBES:
-                for task in watched & self._open:
-                    self._ended.add(task)
-                    task.cancel()
+                for call_id in watched & self._open.keys():
+                    self._ended.add(call_id)
+                    self._open[call_id].cancel()
                 silent = 0

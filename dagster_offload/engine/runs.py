@@ -18,6 +18,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.slots import holds, rests, slots
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.ledger.work import documents, left
 from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.postgres.room import shortage_of
@@ -127,12 +128,13 @@ def state_waited_for(may_answer: Iterable[Sequence[SlotState]], states: Sequence
     """The state that a run waits for to change. `may_answer`: for each stage that is left, the slots that may answer it, with
     their holds of that stage. `states`: all of them.
 
-    It is that of the first slot of the first stage that no available slot may answer. If there is no such stage, it is that
-    of an available slot, or else of any.
+    It is that of the first slot of the first stage that no available slot may answer: of one that holds the stage only if all
+    of them hold it, because the others come back without a person. If there is no such stage, it is that of an available slot,
+    or else of any.
     """
     for of_stage in may_answer:
         if of_stage and not any(state.is_available for state in of_stage):
-            return of_stage[0]
+            return next((state for state in of_stage if state.hold is None), of_stage[0])
     available = (state for state in states if state.is_available)
     return next(available, next(iter(states), SlotState()))
 
@@ -158,9 +160,8 @@ def summarize_run(
     if shortage is not None:
         return RunSummary(done, (), NO_ROOM_SECONDS, shortage)
     if hold is not None and any(u.stage == hold.stage for u in waiting):
-        return RunSummary(
-            done, (), default_wait_seconds, str(hold), is_deferral=True, slot=hold.slot, held_stage=hold.stage
-        )
+        wait = _wait_beside(hold, waiting, default_wait_seconds)
+        return RunSummary(done, (), wait, str(hold), is_deferral=True, slot=hold.slot, held_stage=hold.stage)
     if rest is not None and any(u.stage != EXTRACT for u in waiting):
         left = rest.seconds_left(datetime.now(UTC))
         wait = default_wait_seconds if left is None else min(max(left, 1.0), default_wait_seconds)
@@ -174,3 +175,11 @@ def summarize_run(
         first = min(waiting, key=lambda u: u.seconds_to_due or 0.0)
         return RunSummary(done, (), max(min(times), 1.0), f"{first.document}: {first.stage}: {first.reason}")
     return RunSummary(done, (), CLAIMED_ELSEWHERE_SECONDS, "another worker holds the rest")
+
+
+def _wait_beside(hold: Hold, waiting: Iterable[Unfinished], default_wait_seconds: float) -> float:
+    """Seconds until the work of other stages than the held one is due, or may be done by the worker that claimed it."""
+    others = [u for u in waiting if u.stage != hold.stage]
+    due = [u.seconds_to_due for u in others if u.seconds_to_due is not None]
+    claimed = [CLAIMED_ELSEWHERE_SECONDS for u in others if u.state is State.CLAIMED]
+    return max(min([default_wait_seconds, *due, *claimed]), 1.0)

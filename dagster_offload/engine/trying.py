@@ -72,7 +72,8 @@ def try_stage(
     slot = next(iter(settings.slots.allowed(stage.slots)), None)
     if slot is None:
         raise SettingsError(NO_SLOT)
-    ledger.run(slots.register, slot)
+    if ledger.run(slots.get, slot.name) is None:
+        ledger.run(slots.register, slot)  # a known one keeps its settings: to try others must end no hold
     with Worker(ledger, "run") as worker, ledger_executor(ledger) as pool:
         return run_stoppable(_try_all(settings, AsyncLedger(ledger, pool), worker, slot, stage, texts, on_tried))
 
@@ -88,7 +89,8 @@ async def _try_all(
 ) -> list[Tried]:
     async with open_client(settings.slots, ledger) as client:
         row = await check_breaker(ledger, client, slot, worker)
-        if row.breaker is not BreakerState.CLOSED:
+        # With other settings than the registered ones, only a call shows whether the slot answers.
+        if row.breaker is not BreakerState.CLOSED and row.fingerprint == slot.fingerprint:
             raise StageDeferred(describe_unavailable(row))
         await _wait_for_permit(ledger, worker, slot)
         runner, tried = document_runner(settings, ledger, client, worker), []

@@ -164,7 +164,7 @@ def test_doctor_names_a_held_stage_and_a_document_and_the_slot_takes_the_stage_a
         hold_stage(ledger, CLASSIFY, "no_json")
         shown = " ".join(call("doctor").stdout.split())
         assert "deep held the stage classify before this check: 2 documents in a row ended in no_json" in shown
-        assert "no answer of the stage classify was usable: dagster-offload explain letter.txt --answer" in shown
+        assert "failed in the stage classify: dagster-offload explain letter.txt shows why" in shown
         assert ledger.run(holds.list_holds) == []
 
 

@@ -30,7 +30,10 @@ def held(call: Call, scanned: Path, router: Router) -> Iterator[Ledger]:
 def test_status_names_the_held_stage_and_offers_no_drain_for_it(call: Call, held: Ledger) -> None:
     shown = " ".join(call("status").stdout.split())
     assert HELD in shown
-    assert "2 documents wait; correct the stage, or use another model; to try it again as it is, run" in shown
+    assert (
+        "2 documents are left in this stage; correct the stage, or use another model; to try it again as it is, run"
+        in shown
+    )
     assert "waiting for deep" not in shown
     [found] = json.loads(call("status", "--json").stdout)["holds"]
     del found["since"]

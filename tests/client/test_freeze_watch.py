@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dagster_offload.client.freeze_watch import FreezeWatch
+from dagster_offload.client.freeze_watch import SILENT_PROBES, FreezeWatch
 from dagster_offload.errors import SlotFrozen, is_deferrable_error
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
@@ -56,6 +56,32 @@ async def test_a_slot_that_never_answered_a_probe_during_a_call_keeps_its_calls(
         assert await freeze_watch.beside(until_spent()) == "answer"
 
 
+@pytest.mark.rule("breaker-7")
+async def test_calls_that_are_answered_between_silent_probes_are_not_ended() -> None:
+    """One task makes them, and the next call is open when the third silent probe ends."""
+    probing, next_is_open, probes = asyncio.Event(), asyncio.Event(), 0
+
+    async def probe(_slot: SlotConfig) -> ProbeResult:
+        nonlocal probes
+        probes += 1
+        if probes == 1:
+            return GREEN
+        next_is_open.clear()
+        probing.set()
+        await next_is_open.wait()
+        return SILENT
+
+    async def until_probed() -> str:
+        next_is_open.set()
+        await probing.wait()
+        probing.clear()
+        return "answer"
+
+    async with FreezeWatch(SLOT, probe, every_seconds=0.001) as freeze_watch:
+        while probes < 3 * SILENT_PROBES:
+            assert await freeze_watch.beside(until_probed()) == "answer"
+
+
 async def test_an_unhealthy_answer_counts_as_an_answer() -> None:
     probes = Probes(GREEN, SILENT, SILENT, RED, SILENT, SILENT, GREEN)
     async with FreezeWatch(SLOT, probes, every_seconds=0.001) as freeze_watch:
@@ -89,7 +115,7 @@ async def test_a_call_that_the_watch_and_its_caller_both_end_is_cancelled() -> N
     async with FreezeWatch(SLOT, Probes(GREEN), every_seconds=60) as freeze_watch:
         call = asyncio.create_task(freeze_watch.beside(never_ends()))
         await asyncio.sleep(0)
-        freeze_watch._ended.add(call)  # as the watch does
+        freeze_watch._ended.update(freeze_watch._open)  # as the watch does
         call.cancel()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -114,9 +114,11 @@ def test_a_slot_that_an_earlier_version_called_misconfigured_for_its_documents_i
         "  'every_document_refused: no_json', 'http_400', '{7}')"
     )
     add_extracted(old, "1 pending")
+    old.sql("update work_items set reason = 'every_document_refused: no_json' where stage = %s", CLASSIFY)
     migrate(old.ledger, BUILT_IN)
     row = old.slot()
     assert (row.breaker, row.is_retry_due) == (BreakerState.OPEN, True)
+    assert old.item("1 pending", CLASSIFY)["reason"] == "the ledger was upgraded: this is tried again"
     assert old.drain().done == 1
 
 

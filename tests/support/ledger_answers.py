@@ -98,10 +98,10 @@ class AnswerEvents(ClaimEvents):
         if row is None or not (row.is_held or row.recipe == item.recipe):
             row = self.faults_in_a_row[slot, item.stage] = FaultsInARow(item.recipe, [])
         row.item_ids.append(item.item_id)
-        [found] = self.bench.sql(
-            "select count(distinct document_id) as n from work_items where item_id = any(%s)", row.item_ids
-        )
-        row.is_held = row.is_held or found["n"] >= DOCUMENTS_TO_HOLD_HERE
+        found = self.bench.sql("select item_id, attempts from work_items where item_id = any(%s)", row.item_ids)
+        # Documents that also failed before this row began do not count.
+        counting = [each for each in found if each["attempts"] <= row.item_ids.count(each["item_id"])]
+        row.is_held = row.is_held or len(counting) >= DOCUMENTS_TO_HOLD_HERE
         assert holds.by_slot(self.run(holds.list_holds)) == self.held_stages()
         if row.is_held:
             self.attempts_are_given_back()

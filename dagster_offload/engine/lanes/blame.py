@@ -119,4 +119,6 @@ class FaultAssigner:
 
 def fault_code(error: Exception) -> str:
     """A short code for the fault. Equal faults have equal codes."""
+    if isinstance(error, SettingsError):
+        return "wrong_setting"  # its text is a sentence about the setting
     return fault_reason(error).partition(":")[0].replace(" ", "_").lower()

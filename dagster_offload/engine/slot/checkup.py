@@ -85,9 +85,7 @@ def _backlog(settings: Settings, slot: SlotConfig) -> Check | None:
     if row is not None and row.breaker is not BreakerState.CLOSED:
         found.append(f"{slot.name} was {row.breaker} before this check: {row.reason_text}")
     for hold in held:
-        found.append(
-            f"{slot.name} held the stage {hold.stage} before this check: {hold.reason_text}; {hold.waiting_text}"
-        )
+        found.append(f"{slot.name} held the stage {hold.stage} before this check: {hold.reason_text}; {hold.left_text}")
         advice.append(_advice_about(hold))
     if problems:
         found.append(", ".join(f"{counted(count, 'document')} {state}" for state, count in problems.items()))
@@ -100,8 +98,8 @@ def _backlog(settings: Settings, slot: SlotConfig) -> Check | None:
 def _advice_about(hold: Hold) -> str:
     document = "DOCUMENT" if hold.document is None else quote(hold.document)
     return (
-        f"no answer of the stage {hold.stage} was usable: dagster-offload explain {document} --answer shows what the model wrote "
-        "about one of the documents. Correct the question or the answer of the stage, or use another model"
+        f"document after document failed in the stage {hold.stage}: dagster-offload explain {document} shows why for one of "
+        "them, and with --answer also what the model wrote, if it wrote anything. Correct the stage, or use another model"
     )
 
 

@@ -118,10 +118,9 @@ def _fields_of_stages(settings: Settings) -> dict[str, list[views.ViewField]]:
 def _present_address(home: Path, before: SecretStr) -> str:
     """The address of the user's own Postgres by now: `.env` may have changed since the settings were read."""
     try:
-        url = load_settings(home=home).postgres_url or before
+        return normalised((load_settings(home=home).postgres_url or before).get_secret_value())
     except SettingsError:  # the file is being edited
-        url = before
-    return normalised(url.get_secret_value())
+        return normalised(before.get_secret_value())
 
 
 @contextmanager

@@ -113,6 +113,15 @@ class Worker:
         return connection
 
     def _beat_until_stopped(self) -> None:
+        try:
+            self._beat_through_outages()
+        except BaseException:
+            # Without heartbeats, others reclaim this worker's documents when its lease is over.
+            self.is_lost = True
+            logger.exception("heartbeat: it ended by an error, so this worker starts nothing new")
+            self._notify_listeners("lost")
+
+    def _beat_through_outages(self) -> None:
         is_reported = False  # one warning for each outage
         while True:
             try:
@@ -134,12 +143,6 @@ class Worker:
                 if select.select([self._stop_reader], [], [], 1.0)[0]:
                     return
                 self.ledger.revive()  # while calls are open, no other code of this process uses the ledger
-            except BaseException:
-                # Without heartbeats, others reclaim this worker's documents when its lease is over.
-                self.is_lost = True
-                logger.exception("heartbeat: it ended by an error, so this worker starts nothing new")
-                self._notify_listeners("lost")
-                return
 
     def _beat(self, connection: Connection) -> None:
         if connection.execute(_BEAT, [self.id]).rowcount == 0:

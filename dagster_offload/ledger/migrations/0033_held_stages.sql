@@ -20,5 +20,9 @@ update slots set breaker = 'open', retry_at = clock_timestamp(), reason_since = 
     reason = 'the ledger was upgraded: a trial is due'
 where breaker = 'misconfigured' and starts_with(reason, 'every_document_refused');
 
+-- The word is explained nowhere any more.
+update work_items set reason = 'the ledger was upgraded: this is tried again'
+where state = 'pending' and starts_with(reason, 'every_document_refused');
+
 alter table waiting_runs
     add column held_stage text;               -- the run continues when `slot` takes this stage again

@@ -26,7 +26,7 @@ OTHERS_FIRST_SECONDS = 60.0
 @dataclass(frozen=True)
 class Hold:
     """A stage that a slot holds. `code` is the fault, `documents` how many ended in it, `document` the name of one of them (None
-    if all are removed). `waiting` is how many wait for the stage."""
+    if all are removed). `waiting` is how many lack an answer of the stage; another slot may be answering them."""
 
     slot: str
     stage: str
@@ -48,13 +48,18 @@ class Hold:
         return f"{counted(self.waiting, 'document')} {agreeing('wait', self.waiting)}"
 
     @property
+    def left_text(self) -> str:
+        """`12 documents are left in this stage`. True also while another slot takes the stage."""
+        return f"{counted(self.waiting, 'document')} {'is' if self.waiting == 1 else 'are'} left in this stage"
+
+    @property
     def next_step(self) -> str:
         """What a person can do. To try the stage as it is needs no change, such as after the model's server was repaired."""
         again = f"dagster-offload slot set {self.slot} --try-again"
         return f"correct the stage, or use another model; to try it again as it is, run {again}"
 
     def __str__(self) -> str:
-        return f"{self.slot} holds the stage {self.stage}: {self.reason_text}; {self.waiting_text}; {self.next_step}"
+        return f"{self.slot} holds the stage {self.stage}: {self.reason_text}; {self.left_text}; {self.next_step}"
 
 
 def documents_to_hold(*, was_answered: bool, others_answered: bool) -> int:
@@ -114,7 +119,10 @@ def end_outdated(cur: Cursor, slot: str, recipes: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class FaultsInARow:
-    """Equal document faults of one stage at one slot. `items` has a work item once for each attempt."""
+    """Equal document faults of one stage at one slot. `items` has a work item once for each attempt.
+
+    `documents` leaves out those that also failed before the row began: most likely they are at fault themselves.
+    """
 
     items: list[int]
     documents: int
@@ -133,7 +141,8 @@ def add_fault(cur: Cursor, slot: str, stage: str, code: str, recipe: str, item_i
         "  code = case when f.held_since is null then excluded.code else f.code end, "
         "  recipe = case when f.held_since is null then excluded.recipe else f.recipe end "
         "returning items, held_since is not null as is_held, "
-        "  (select count(distinct i.document_id) from work_items i where i.item_id = any(f.items)) as documents",
+        "  (select count(*) from (select id, count(*) as n from unnest(f.items) as id group by id) failed "
+        "  join work_items w on w.item_id = failed.id where w.attempts <= failed.n) as documents",
         {"slot": slot, "stage": stage, "code": code, "recipe": recipe, "item": item_id},
     )
     return FaultsInARow(**row)

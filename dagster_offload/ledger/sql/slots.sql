@@ -23,10 +23,12 @@ end
 $$;
 
 -- Each change between a closed breaker and another state is kept, so that people can see how much of an hour a slot was
--- available.
+-- available. If a probe has shown it before, it is the same absence, which began then.
 create or replace function note_breaker() returns trigger language plpgsql as $$
 begin
-    insert into availability (slot, is_available) values (new.name, new.breaker = 'closed');
+    insert into availability (slot, is_available) select new.name, new.breaker = 'closed'
+    where (select is_available from availability where slot = new.name order by since desc limit 1)
+        is distinct from (new.breaker = 'closed');
     return null;
 end
 $$;

@@ -1,7 +1,9 @@
 """Slots of different priorities: a reserve works only while the better slots for a stage are unavailable."""
 
+import shutil
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -179,15 +181,26 @@ class TestSensor:
         assert decision.message.startswith("studio: ")
 
 
+def program(name: str) -> str:
+    """The path of a program, which is not in the same folder on all systems."""
+    path = shutil.which(name)
+    assert path is not None
+    return path
+
+
 class TestWakes:
     """A machine of a lower priority sleeps on while the better one may still answer."""
 
     @pytest.fixture
-    def asleep(self, several: Several, change_timing: ChangeTiming) -> Iterator[Several]:
+    def asleep(
+        self, several: Several, change_timing: ChangeTiming, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[Several]:
         """Both machines are off and can be woken. `deep` is preferred. A tick waits for the end of a wake."""
         change_timing(wake_shown=60.0)
-        several.stages(deep_priority=1, wake={"command": ["/bin/true"]})
-        several.engine.options["deep_wake_command"] = "/bin/true"
+        # Shortly after midnight, the wakes of some minutes ago would be those of yesterday.
+        monkeypatch.setattr(rests, "beginning_of_day", lambda now: now - timedelta(days=1))
+        several.stages(deep_priority=1, wake={"command": [program("true")]})
+        several.engine.options["deep_wake_command"] = program("true")
         several.engine.texts(*KEYS)
         several.deep.stop()
         several.studio.stop()
@@ -217,17 +230,17 @@ class TestWakes:
 
     @pytest.mark.rule("wake-4")
     def test_the_next_machine_is_woken_if_the_wake_of_the_better_one_fails(self, asleep: Several) -> None:
-        asleep.engine.options["deep_wake_command"] = "/bin/false"
+        asleep.engine.options["deep_wake_command"] = program("false")
         assert self.woken(asleep) == ["deep", "studio"]
 
     @pytest.mark.rule("wake-4")
     def test_a_machine_is_woken_for_work_that_the_better_one_may_not_do(self, asleep: Several) -> None:
-        asleep.stages(summarize=["studio"], deep_priority=1, wake={"command": ["/bin/true"]})
+        asleep.stages(summarize=["studio"], deep_priority=1, wake={"command": [program("true")]})
         assert self.woken(asleep) == ["deep", "studio"]
 
     @pytest.mark.rule("wake-4")
     def test_machines_of_the_same_priority_are_woken_together(self, asleep: Several) -> None:
-        asleep.stages(wake={"command": ["/bin/true"]})
+        asleep.stages(wake={"command": [program("true")]})
         assert self.woken(asleep) == ["deep", "studio"]
 
     @pytest.mark.rule("wake-4")

@@ -115,7 +115,10 @@ def test_a_drain_is_launched_for_other_stages_while_one_is_held() -> None:
 
 
 def test_messages_show_local_time() -> None:
-    assert "ended in answer_does_not_fit, since Wed 25 Nov 14:02; 12 documents wait; correct the stage" in str(HOLD)
+    assert (
+        "ended in answer_does_not_fit, since Wed 25 Nov 14:02; 12 documents are left in this stage; correct the stage"
+        in str(HOLD)
+    )
     unavailable = replace(
         slot(BreakerState.OPEN, reason="warming"), retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC)
     )
@@ -192,6 +195,24 @@ def test_a_run_fails_at_once_if_a_document_needs_a_person(state: State) -> None:
     summary = summarize_run(2, [waits(state), waits(State.DEFERRED)], at(BreakerState.OPEN), THIRTY_MINUTES)
     assert [u.state for u in summary.failed] == [state]
     assert summary.wait_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("others", "seconds"),
+    [
+        ([waits(seconds=60.0), waits(State.DEFERRED, 600.0)], 60.0),
+        ([waits(seconds=2 * THIRTY_MINUTES)], THIRTY_MINUTES),
+        ([waits(seconds=60.0), waits(State.CLAIMED)], 30.0),
+        ([waits(seconds=0.1)], 1.0),
+        ([waits()], THIRTY_MINUTES),  # its slot holds it, too, or is unavailable
+    ],
+)
+def test_a_run_with_a_held_stage_looks_again_when_its_other_work_is_due(
+    others: list[Unfinished], seconds: float
+) -> None:
+    held = replace(at(), hold=HOLD)
+    summary = summarize_run(3, [waits(stage=HOLD.stage), *others], held, THIRTY_MINUTES)
+    assert (summary.wait_seconds, summary.held_stage) == (seconds, HOLD.stage)
 
 
 def test_a_run_waits_for_a_held_stage_until_the_slot_takes_it_again() -> None:

@@ -53,6 +53,20 @@ def test_another_database_in_the_settings_opens_another_ledger(
     assert other.run(slots.list_slots) == []  # it is migrated
 
 
+@pytest.mark.parametrize("typed", ["postgresql:", "postgresql://me:pass", "postgresql://me:a@b@host/x", ""])
+def test_a_half_typed_address_in_the_env_file_leaves_the_ledger_where_it_is(
+    ledger_url: str, tmp_path: Path, typed: str
+) -> None:
+    env = Path(".env")
+    env.write_text(f"OFFLOAD_POSTGRES_URL={ledger_url}\n")
+    with open_ledger(load_settings(home=tmp_path)) as ledger:
+        before = ledger.conninfo
+        env.write_text(f"OFFLOAD_POSTGRES_URL={typed}\n")
+        ledger.revive()
+        assert ledger.conninfo == before
+        assert ledger.run(slots.list_slots) == []
+
+
 @pytest.mark.rule("pipeline-6")
 def test_stages_are_applied_when_the_running_up_has_announced_them(
     resident: ResidentLedger, settings: Settings, tmp_path: Path

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -216,25 +216,38 @@ def test_a_dead_worker_with_a_claim_in_flight_is_reclaimed_after_that_transactio
     assert bench.sql("select 1 from permits") == []
 
 
-def test_a_worker_that_slept_past_its_lease_becomes_lost(bench: Bench, change_timing: ChangeTiming) -> None:
-    change_timing(heartbeat=0.05)
+def becomes_lost(bench: Bench, harm: Callable[[Worker], object]) -> bool:
     is_notified = threading.Event()
     with Worker(bench.ledger, "drain") as worker:
         worker.on_notify(lambda message: is_notified.set() if message == "lost" else None)
-        bench.die(worker.id)
-        assert is_notified.wait(60)
-        assert worker.is_lost
+        harm(worker)
+        return is_notified.wait(60) and worker.is_lost
+
+
+def test_a_worker_that_slept_past_its_lease_becomes_lost(bench: Bench, change_timing: ChangeTiming) -> None:
+    change_timing(heartbeat=0.05)
+    assert becomes_lost(bench, lambda worker: bench.die(worker.id))
 
 
 def test_a_worker_whose_heartbeat_ends_by_an_error_becomes_lost(bench: Bench, change_timing: ChangeTiming) -> None:
     change_timing(heartbeat=0.05)
-    is_notified = threading.Event()
-    with Worker(bench.ledger, "drain") as worker:
-        worker.on_notify(lambda message: is_notified.set() if message == "lost" else None)
-        bench.sql("alter table workers rename column heartbeat_at to beaten_at")
-        assert is_notified.wait(60)
-        assert worker.is_lost
-        bench.sql("alter table workers rename column beaten_at to heartbeat_at")
+    assert becomes_lost(bench, lambda _: bench.sql("alter table workers rename column heartbeat_at to beaten_at"))
+    bench.sql("alter table workers rename column beaten_at to heartbeat_at")
+
+
+def test_a_worker_whose_ledger_cannot_be_revived_because_of_an_error_becomes_lost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
+) -> None:
+    def fails() -> None:
+        raise ValueError("an error that is no outage")
+
+    change_timing(heartbeat=0.05)
+    monkeypatch.setattr(bench.ledger, "_revive", fails)
+    assert becomes_lost(bench, lambda worker: end_heartbeat_connection(bench, worker))
+
+
+def end_heartbeat_connection(bench: Bench, worker: Worker) -> None:
+    bench.sql("select pg_terminate_backend(pid) from pg_locks where objid = %s and objsubid = 2", worker.id)
 
 
 def test_a_worker_survives_the_loss_of_its_connection(bench: Bench, change_timing: ChangeTiming) -> None:
@@ -242,10 +255,7 @@ def test_a_worker_survives_the_loss_of_its_connection(bench: Bench, change_timin
     back = threading.Event()
     with Worker(bench.ledger, "drain") as worker:
         worker.on_notify(lambda message: back.set() if message == "reconnected" else None)
-        bench.sql(
-            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objid = %s and objsubid = 2",
-            worker.id,
-        )
+        end_heartbeat_connection(bench, worker)
         assert back.wait(60)
         assert bench.sql(
             "select 1 from pg_locks where locktype = 'advisory' and objid = %s and objsubid = 2", worker.id

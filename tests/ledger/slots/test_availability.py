@@ -33,6 +33,16 @@ def test_the_share_of_a_period(changes: list[tuple[datetime, bool]], now_availab
     assert share(changes, NINE, TEN, now_available=now_available) == pytest.approx(expected)
 
 
+def test_a_breaker_that_opens_after_a_red_probe_begins_no_new_absence(bench: Bench) -> None:
+    bench.ledger.run(availability.note, "deep", is_available=False)
+    before = bench.ledger.run(availability.absence, "deep")
+    bench.sql("update slots set breaker = 'open' where name = 'deep'")
+    after = bench.ledger.run(availability.absence, "deep")
+    assert before is not None
+    assert after is not None
+    assert (after.number, after.since) == (before.number, before.since)
+
+
 def test_each_change_of_the_breaker_is_noted_and_a_probe_adds_only_changes(bench: Bench) -> None:
     bench.ledger.run(availability.note, "deep", is_available=True)
     bench.ledger.run(availability.note, "deep", is_available=True)

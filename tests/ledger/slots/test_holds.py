@@ -1,54 +1,21 @@
 """Held stages: document after document ends in the same fault in one stage, so the slot takes no more of them."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from dagster_offload.ledger.core import stages as core_stages
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import BreakerState, CallRecord, Claim, State
 from dagster_offload.ledger.slots import breaker, holds, slots
 from dagster_offload.ledger.slots.holds import DOCUMENTS_TO_HOLD, DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE, Hold
 from dagster_offload.ledger.work import claims, deferrals, waiting_runs
 from dagster_offload.slot.config import DEEP, SlotConfig
-from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageGraph, StageNode
-from tests.support.ledger import RECIPES, SLOT, Bench
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from tests.support.held_stages import KEYS, answer, attempts, held, held_by_five, refuse, the_hold
+from tests.support.ledger import RECIPES, Bench
 from tests.support.stages import DRAIN_STAGES
 
-KEYS = [f"{n:02}.txt" for n in range(5)]
 STUDIO = SlotConfig(name="studio", url="http://studio:1", model="qwen", concurrency=2)
-
-
-def refuse(bench: Bench, worker: int, key: str, code: str = "http_400", stage: str = CLASSIFY) -> State:
-    return bench.fail(worker, bench.hold(worker, [stage], keys=[key]), code)
-
-
-def answer(bench: Bench, worker: int, key: str, stage: str) -> None:
-    assert bench.finish(worker, bench.hold(worker, [stage], keys=[key]))
-
-
-def held(bench: Bench) -> dict[str, set[str]]:
-    return holds.by_slot(bench.ledger.run(holds.list_holds))
-
-
-def the_hold(bench: Bench) -> Hold:
-    [hold] = bench.ledger.run(holds.list_holds)
-    return hold
-
-
-def attempts(bench: Bench, *keys: str, stage: str = CLASSIFY) -> list[int]:
-    return [bench.item(key, stage)["attempts"] for key in keys]
-
-
-def held_by_five(bench: Bench, *others: str) -> int:
-    """Five documents that made the slot hold `classify`, and other documents that wait. Returns the worker."""
-    bench.extracted(*KEYS, *others)
-    worker = bench.worker()
-    for key in KEYS:
-        refuse(bench, worker, key)
-    assert held(bench) == {DEEP: {CLASSIFY}}
-    return worker
 
 
 @pytest.mark.rule("breaker-6")
@@ -152,6 +119,36 @@ def test_five_faults_that_are_not_five_documents_in_a_row_stay_document_faults(b
     assert attempts(bench, KEYS[1]) == [1]
 
 
+@pytest.mark.rule("breaker-6")
+def test_retries_of_documents_that_failed_between_answers_do_not_hold_the_stage(bench: Bench) -> None:
+    good = [f"good {key}" for key in KEYS]
+    bench.extracted(*KEYS, *good)
+    worker = bench.worker()
+    for bad, key in zip(KEYS, good, strict=True):
+        refuse(bench, worker, bad)
+        answer(bench, worker, key, CLASSIFY)
+    for _ in range(2):
+        bench.make_due()
+        for key in KEYS:
+            refuse(bench, worker, key)
+            assert held(bench) == {}
+    assert {bench.state(key, CLASSIFY) for key in KEYS} == {State.FAILED}
+
+
+@pytest.mark.rule("breaker-6")
+def test_documents_that_fail_for_the_first_time_among_such_retries_hold_the_stage(bench: Bench) -> None:
+    bench.extracted("good.txt", "bad.txt", *KEYS)
+    worker = bench.worker()
+    refuse(bench, worker, "bad.txt")
+    answer(bench, worker, "good.txt", CLASSIFY)
+    bench.make_due()
+    for key in ("bad.txt", *KEYS):
+        assert held(bench) == {}
+        refuse(bench, worker, key)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+    assert attempts(bench, "bad.txt", *KEYS) == [1, *[0] * 5]
+
+
 def test_faults_of_a_changed_recipe_begin_a_new_row(bench: Bench) -> None:
     bench.extracted(*KEYS)
     worker = bench.worker()
@@ -234,87 +231,6 @@ def test_each_slot_counts_and_holds_for_itself(bench: Bench) -> None:
     assert held(bench) == {}
 
 
-@pytest.mark.rule("breaker-11")
-def test_a_hold_ends_with_a_changed_recipe_of_its_stage_and_with_no_other(bench: Bench) -> None:
-    held_by_five(bench)
-    bench.ledger.run(slots.register, SLOT, RECIPES | {SUMMARIZE: "s2"})
-    bench.ledger.run(slots.register, SLOT)
-    assert held(bench) == {DEEP: {CLASSIFY}}
-    bench.ledger.run(slots.register, SLOT, RECIPES | {CLASSIFY: "c2"})
-    assert held(bench) == {}
-    assert bench.ledger.run(claims.count_due, [CLASSIFY], slot=DEEP) == 5
-
-
-@pytest.mark.rule("breaker-11")
-def test_a_hold_ends_when_the_slots_settings_change(bench: Bench) -> None:
-    held_by_five(bench)
-    bench.ledger.run(slots.register, replace(SLOT, concurrency=7))
-    assert held(bench) == {DEEP: {CLASSIFY}}, "a setting that changes no answer"
-    bench.ledger.run(slots.register, replace(SLOT, model="another"))
-    assert held(bench) == {}
-
-
-@pytest.mark.rule("breaker-11")
-def test_a_hold_does_not_end_by_itself_when_the_slot_was_away_or_misconfigured(bench: Bench) -> None:
-    worker = held_by_five(bench)
-    bench.ledger.run(breaker.open_breaker, DEEP, 1, "warming", None, at_once=True)
-    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
-    bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok")
-    bench.begin_trial(worker, 1)
-    bench.ledger.run(breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(False, "HTTP 401", is_misconfigured=True))
-    bench.ledger.run(slots.note_models, DEEP, "a")
-    bench.ledger.run(slots.note_models, DEEP, "b")
-    bench.ledger.run(slots.make_trial_due, DEEP)
-    bench.close_breaker()
-    assert held(bench) == {DEEP: {CLASSIFY}}
-
-
-@pytest.mark.rule("breaker-11")
-def test_a_person_ends_a_hold_and_documents_that_it_has_not_failed_go_first(bench: Bench) -> None:
-    worker = held_by_five(bench, "05.txt")
-    bench.ledger.run(slots.try_again, DEEP, "requested by command")
-    assert held(bench) == {}
-    assert bench.hold(worker, [CLASSIFY], slot=DEEP).document == "05.txt"
-    assert bench.take(worker, [CLASSIFY], slot=DEEP) is None
-    bench.make_due()
-    assert bench.hold(worker, [CLASSIFY], slot=DEEP).document == "00.txt"
-    assert bench.slot().breaker is BreakerState.CLOSED, "the slot was never unavailable"
-
-
-def test_if_no_other_document_waits_those_that_it_failed_are_tried_again_at_once(bench: Bench) -> None:
-    worker = held_by_five(bench)
-    bench.ledger.run(slots.try_again, DEEP, "requested by command")
-    assert bench.hold(worker, [CLASSIFY], slot=DEEP).document == "00.txt"
-
-
-def test_a_stage_that_is_tried_again_and_still_fails_is_held_again_after_five_documents(bench: Bench) -> None:
-    worker = held_by_five(bench)
-    bench.ledger.run(slots.try_again, DEEP, "requested by command")
-    for key in KEYS:
-        assert held(bench) == {}
-        refuse(bench, worker, key)
-    assert held(bench) == {DEEP: {CLASSIFY}}
-    assert attempts(bench, *KEYS) == [0] * 5
-
-
-def test_a_slot_that_is_forgotten_holds_nothing(bench: Bench) -> None:
-    held_by_five(bench)
-    bench.ledger.run(slots.forget, DEEP)
-    bench.ledger.run(slots.register, SLOT)
-    assert held(bench) == {}
-
-
-def test_a_stage_that_was_removed_is_not_shown_and_not_held_when_it_returns(bench: Bench) -> None:
-    held_by_five(bench)
-    without = StageGraph((StageNode(EXTRACT, None), StageNode(SUMMARIZE, EXTRACT)))
-    before = bench.ledger.run(core_stages.graph)
-    bench.ledger.run(core_stages.replace, without)
-    assert held(bench) == {}
-    bench.ledger.run(slots.register, SLOT, {EXTRACT: "x1", SUMMARIZE: "s1"})
-    bench.ledger.run(core_stages.replace, before)
-    assert held(bench) == {}
-
-
 @pytest.mark.rule("breaker-12")
 def test_a_run_waits_for_the_held_stage_until_the_slot_takes_it_again(bench: Bench) -> None:
     held_by_five(bench)
@@ -332,6 +248,6 @@ def test_the_text_of_a_hold_names_the_fault_the_numbers_and_the_next_step() -> N
     hold = Hold(DEEP, "payment", "answer_does_not_fit", 5, "a.txt", 1, since)
     assert str(hold) == (
         f"deep holds the stage payment: 5 documents in a row ended in answer_does_not_fit, since {since:%a %d %b %H:%M}; "
-        "1 document waits; correct the stage, or use another model; to try it again as it is, run dagster-offload slot set "
-        "deep --try-again"
+        "1 document is left in this stage; correct the stage, or use another model; to try it again as it is, run "
+        "dagster-offload slot set deep --try-again"
     )
