@@ -30,6 +30,9 @@ MOST_READINGS = 20
 LEAST_BUDGET = 10_000_000  # a tenth of a second
 LINE_COUNTING = 10
 NESTED_TOO_DEEP_CHARACTERS = 40_000
+# What reads the values calls itself for each level, and Python 3.11 then counts two of its 1,000 calls. The decoder's own limit
+# differs between versions of Python: 1,000 or more.
+MOST_LEVELS = 420
 EACH_OBJECT_CHARACTERS = 200  # what an object costs besides its characters: a text may hold a million empty ones
 
 
@@ -37,6 +40,7 @@ def read_json(text: str | bytes) -> Any:
     """The value of a JSON text. Raises `ValueError` if it is no JSON or is nested too deeply."""
     try:
         value = json.loads(text, parse_int=_integer)
+        _refuse_deep(value)
         return value if _is_storable(text) else _storable(value)
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -49,6 +53,7 @@ def read_written_json(text: str) -> Any:
             value = _DECODER.decode(text)
         except json.JSONDecodeError:
             value = _DECODER.decode(without_trailing_commas(text))
+        _refuse_deep(value)
         return value if _is_storable(text) else _storable(value)
     except (RecursionError, ValueError):
         raise ValueError("not JSON, or nested too deeply") from None
@@ -83,6 +88,7 @@ def located_objects(text: str) -> Iterator[tuple[range, Any]]:
             return
         try:
             value, end = _DECODER.raw_decode(text, start)
+            _refuse_deep(value)
             located = range(start, end), _storable(value)
         except json.JSONDecodeError as error:
             budget -= error.pos - start + error.pos // LINE_COUNTING
@@ -107,6 +113,21 @@ def short_texts(value: object, longest: int, depth: int = 0) -> Iterator[str]:
 def storable_text(text: str) -> str:
     """`text` without the characters that Postgres cannot store."""
     return _NOT_STORABLE.sub("", text)
+
+
+def _refuse_deep(value: Any) -> None:
+    """Raise `RecursionError` if lists and objects are nested more than `MOST_LEVELS` deep."""
+    level = [value]
+    for _ in range(MOST_LEVELS + 1):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise RecursionError("nested too deeply")
 
 
 def _storable(value: Any) -> Any:

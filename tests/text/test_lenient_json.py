@@ -54,6 +54,19 @@ def test_json_as_models_write_it_is_read(written: str, value: object) -> None:
     assert read_written_json(written) == value
 
 
+@pytest.mark.parametrize("levels", [450, 980, 5_000])
+def test_json_that_is_nested_too_deeply_is_refused_whatever_the_limit_of_python_is(levels: int) -> None:
+    for written in ("[" * levels + "]" * levels, '{"a":' * levels + "1" + "}" * levels):
+        for read in (read_json, read_written_json):
+            with pytest.raises(ValueError, match="nested too deeply"):
+                read(written)
+
+
+def test_json_of_400_levels_is_read() -> None:
+    written = "[" * 400 + "]" * 400
+    assert json.dumps(read_json(written)) == json.dumps(read_written_json(written)) == written
+
+
 UNSTORABLE = st.text(st.sampled_from("a한\x00\udc00\udfff"), max_size=6)  # two surrogates that are no pair
 
 
