@@ -77,20 +77,26 @@ class FreezeWatch:
 
     async def _watch(self) -> None:
         silent, has_probed = 0, False
+        watched: set[object] = set()  # the calls that were open during all silent probes
         while True:
             await asyncio.sleep(
                 self._every_seconds if has_probed else min(self._every_seconds, timing.current().watch_first)
             )
-            watched = set(self._open)  # a call that begins during the probe is not judged by it
+            watched &= self._open.keys()
             if not watched:
-                silent = 0
+                silent, watched = 0, set(self._open)
+            if not watched:
                 continue
             has_probed = True
             result = await self._send_probe(self.slot)
-            silent = 0 if result.answered else silent + 1
+            if result.answered:
+                silent = 0
+                watched.clear()
+            else:
+                silent += 1
             self._is_armed = self._is_armed or result.answered
             if self._is_armed and silent >= SILENT_PROBES:
                 for call_id in watched & self._open.keys():
                     self._ended.add(call_id)
                     self._open[call_id].cancel()
-                silent = 0
+                watched.clear()
