@@ -140,7 +140,7 @@ def _held(facts: Facts) -> Iterator[Notification]:
             "misconfigured",
             f"held/{hold.slot}/{hold.stage}/{hold.since.isoformat()}",
             f"the slot {hold.slot} holds the stage {hold.stage}",
-            f"{escaped(hold.reason_text[:LONGEST_REASON])}.\n{hold.waiting_text} for this stage, and none is lost. Other stages "
+            f"{escaped(hold.reason_text[:LONGEST_REASON])}.\n{hold.left_text}, and none is lost. Other stages "
             f"go on.\nWhat to do: {hold.next_step}",
         )
 

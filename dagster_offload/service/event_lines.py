@@ -89,7 +89,7 @@ def _new_holds(before: News, now: News) -> list[Hold]:
 
 
 def _held(hold: Hold) -> str:
-    return f"the stage {hold.stage} is held: {escaped(hold.reason_text)}; {hold.waiting_text} for it"
+    return f"the stage {hold.stage} is held: {escaped(hold.reason_text)}; {hold.left_text}"
 
 
 def _new_pauses(before: News, now: News) -> list[tuple[str, Pause]]:

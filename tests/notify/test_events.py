@@ -104,7 +104,7 @@ def test_a_held_stage_is_said_once_for_each_hold_with_the_next_step_and_without_
     [notification] = decide(replace(QUIET, left=12, holds=[HOLD]), channel()).messages
     assert (notification.event, notification.title) == ("misconfigured", "the slot deep holds the stage payment")
     assert "5 documents in a row ended in answer_does_not_fit" in notification.message
-    assert "12 documents wait for this stage, and none is lost." in notification.message
+    assert "12 documents are left in this stage, and none is lost." in notification.message
     assert "dagster-offload slot set deep --try-again" in notification.message
     assert "a.txt" not in notification.message
     again = replace(HOLD, since=datetime(2026, 12, 1, tzinfo=UTC))

@@ -10,8 +10,10 @@ from tests.support.ledger import Bench
 KEYS = [f"{n:02}.txt" for n in range(5)]
 
 
-def refuse(bench: Bench, worker: int, key: str, code: str = "http_400", stage: str = CLASSIFY) -> State:
-    return bench.fail(worker, bench.hold(worker, [stage], keys=[key]), code)
+def refuse(
+    bench: Bench, worker: int, key: str, code: str = "http_400", stage: str = CLASSIFY, slot: str = DEEP
+) -> State:
+    return bench.fail(worker, bench.hold(worker, [stage], keys=[key], slot=slot), code, slot=slot)
 
 
 def answer(bench: Bench, worker: int, key: str, stage: str) -> None:

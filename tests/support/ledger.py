@@ -133,8 +133,10 @@ class Bench:
         self.ledger.run(deferrals.open_and_defer, worker, claim, claim.items[0], fault, "upstream_cold", None, wait)
         self.ledger.run(claims.release, worker, claim, "the document was deferred")
 
-    def fail(self, worker: int, claim: Claim, code: str = "empty_answer", *, is_final: bool = False) -> State:
-        fault = call(self.slot().epoch, code)
+    def fail(
+        self, worker: int, claim: Claim, code: str = "empty_answer", *, is_final: bool = False, slot: str = DEEP
+    ) -> State:
+        fault = call(self.slot(slot).epoch, code, slot)
         state = self.ledger.run(
             deferrals.fail, worker, claim, claim.items[0], code, "in words", fault, is_final=is_final
         )

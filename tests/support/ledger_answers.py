@@ -42,8 +42,11 @@ class AnswerEvents(ClaimEvents):
         finishes = [Finish(held.claim, item, result)]
         assert self.run(finish.finish, held.worker, finishes, self.recipes, None) == [was_held]
         self.paid.add((item.stage, held.content, item.recipe))
-        if item.stage != EXTRACT and not self.is_held_at(held.slot, item.stage):
-            self.faults_in_a_row.pop((held.slot, item.stage), None)
+        if item.stage != EXTRACT:
+            place = (held.slot, item.stage)
+            self.failed_before_an_answer.setdefault(place, set()).update(self.failed.get(place, ()))
+            if not self.is_held_at(*place):
+                self.faults_in_a_row.pop(place, None)
         if was_held:
             self.complete(self.documents[held.claim.document], item.stage, item.recipe)
         self.forget_if_empty(held)
@@ -85,7 +88,8 @@ class AnswerEvents(ClaimEvents):
             model.due_at, model.deferred_by = self.clock + HALF_AN_HOUR, (held.slot, held.epoch)
 
     def fails_by_document(self, held: Held, item: ClaimedItem, model: ModelItem | None) -> None:
-        fault = call(held.epoch, "document", held.slot)
+        fault = call(held.epoch, "empty_answer", held.slot)
+        self.failed.setdefault((held.slot, item.stage), set()).add(item.item_id)
         self.run(deferrals.fail, held.worker, held.claim, item, "empty_answer", "why", fault, is_final=False)
         if model is not None:
             model.attempts += 1
@@ -98,9 +102,7 @@ class AnswerEvents(ClaimEvents):
         if row is None or not (row.is_held or row.recipe == item.recipe):
             row = self.faults_in_a_row[slot, item.stage] = FaultsInARow(item.recipe, [])
         row.item_ids.append(item.item_id)
-        found = self.bench.sql("select item_id, attempts from work_items where item_id = any(%s)", row.item_ids)
-        # Documents that also failed before this row began do not count.
-        counting = [each for each in found if each["attempts"] <= row.item_ids.count(each["item_id"])]
+        counting = set(row.item_ids) - self.failed_before_an_answer.get((slot, item.stage), set())
         row.is_held = row.is_held or len(counting) >= DOCUMENTS_TO_HOLD_HERE
         assert holds.by_slot(self.run(holds.list_holds)) == self.held_stages()
         if row.is_held:

@@ -133,6 +133,9 @@ class LedgerModel(RuleBasedStateMachine):
         self.recipes = dict(RECIPES)
         self.paid: set[tuple[str, str, str]] = set()  # (stage, content, recipe)
         self.faults_in_a_row: dict[tuple[str, str], FaultsInARow] = {}  # by slot and stage
+        # The work items that failed for their document, by slot and stage: at any time, and before the last answer there.
+        self.failed: dict[tuple[str, str], set[int]] = {}
+        self.failed_before_an_answer: dict[tuple[str, str], set[int]] = {}
         self.clock = 0.0
         self.workers: list[int] = []
         self.silent: set[int] = set()  # workers without a heartbeat since the clock jumped

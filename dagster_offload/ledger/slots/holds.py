@@ -11,7 +11,7 @@ from datetime import datetime
 from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
-from dagster_offload.text.counts import agreeing, counted
+from dagster_offload.text.counts import counted
 from dagster_offload.text.times import shown_moment
 
 # The first word of the reason of work items whose attempts were given back.
@@ -19,6 +19,7 @@ STAGE_HELD = "stage_held"
 DOCUMENTS_TO_HOLD = 5
 # A stage that was answered before may meet a folder of documents that do not suit it.
 DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE = 20
+COUNTED_FAULTS = 100  # of a row: at the end of a backlog of unsuitable documents it may be long
 # When a held stage is tried again with the same recipe, the documents that it failed wait so long while there are others.
 OTHERS_FIRST_SECONDS = 60.0
 
@@ -41,11 +42,6 @@ class Hold:
         """`5 documents in a row ended in no_json, since 14:02`, in this machine's time zone."""
         found = f"{counted(self.documents, 'document')} in a row ended in {self.code}"
         return f"{found}, since {shown_moment(self.since)}"
-
-    @property
-    def waiting_text(self) -> str:
-        """`12 documents wait`."""
-        return f"{counted(self.waiting, 'document')} {agreeing('wait', self.waiting)}"
 
     @property
     def left_text(self) -> str:
@@ -121,7 +117,8 @@ def end_outdated(cur: Cursor, slot: str, recipes: Mapping[str, str]) -> bool:
 class FaultsInARow:
     """Equal document faults of one stage at one slot. `items` has a work item once for each attempt.
 
-    `documents` leaves out those that also failed before the row began: most likely they are at fault themselves.
+    `documents` leaves out those that failed in this way before the stage's last answer there: most likely they are at fault
+    themselves. Of a long row, the newest faults are counted.
     """
 
     items: list[int]
@@ -141,13 +138,19 @@ def add_fault(cur: Cursor, slot: str, stage: str, code: str, recipe: str, item_i
         "  code = case when f.held_since is null then excluded.code else f.code end, "
         "  recipe = case when f.held_since is null then excluded.recipe else f.recipe end "
         "returning items, held_since is not null as is_held, "
-        "  (select count(*) from (select id, count(*) as n from unnest(f.items) as id group by id) failed "
-        "  join work_items w on w.item_id = failed.id where w.attempts <= failed.n) as documents",
+        f"  (select count(distinct id) from unnest(f.items[cardinality(f.items) - {COUNTED_FAULTS - 1}:]) as id "
+        f"  where not {_FAILED_BEFORE}) as documents",
         {"slot": slot, "stage": stage, "code": code, "recipe": recipe, "item": item_id},
     )
     return FaultsInARow(**row)
 
 
+# The document of the item `id` failed in this way before the slot's last answer of the stage.
+_FAILED_BEFORE = (
+    "exists (select from calls c where c.item_id = id and c.slot = f.slot and c.outcome = f.code "
+    "and exists (select from calls a where a.slot = f.slot and a.stage = f.stage and a.outcome = 'ok' "
+    "  and a.ended_at > c.ended_at))"
+)
 # The row goes on: it is the same fault of the same recipe, or the stage is held already.
 _IS_SAME = "f.held_since is not null or (f.code, f.recipe) = (excluded.code, excluded.recipe)"
 

@@ -134,6 +134,25 @@ def test_retries_of_documents_that_failed_between_answers_do_not_hold_the_stage(
             assert held(bench) == {}
     assert {bench.state(key, CLASSIFY) for key in KEYS} == {State.FAILED}
 
+    bench.sql("update work_items set state = 'pending', attempts = 0, not_before = null where state = 'failed'")
+    for key in KEYS:
+        refuse(bench, worker, key)
+    assert held(bench) == {}, "a person who retries them brings no hold either"
+
+
+@pytest.mark.rule("breaker-6")
+def test_documents_that_failed_at_another_slot_or_in_another_way_count_if_nothing_was_answered(bench: Bench) -> None:
+    bench.extracted(*KEYS)
+    bench.ledger.run(slots.register, STUDIO, RECIPES)
+    worker = bench.worker()
+    for key in KEYS:
+        refuse(bench, worker, key, slot=STUDIO.name, code="no_json" if key == KEYS[0] else "http_400")
+    assert held(bench) == {}
+    bench.make_due()
+    for key in KEYS:
+        refuse(bench, worker, key)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+
 
 @pytest.mark.rule("breaker-6")
 def test_documents_that_fail_for_the_first_time_among_such_retries_hold_the_stage(bench: Bench) -> None:
