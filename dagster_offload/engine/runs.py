@@ -128,13 +128,13 @@ def state_waited_for(may_answer: Iterable[Sequence[SlotState]], states: Sequence
     """The state that a run waits for to change. `may_answer`: for each stage that is left, the slots that may answer it, with
     their holds of that stage. `states`: all of them.
 
-    It is that of the first slot of the first stage that no available slot may answer: of one that holds the stage only if all
-    of them hold it, because the others come back without a person. If there is no such stage, it is that of an available slot,
+    It is that of the first stage that no available slot may answer: the first of its slots that comes back without a person, or
+    else the first. If there is no such stage, it is that of an available slot,
     or else of any.
     """
     for of_stage in may_answer:
         if of_stage and not any(state.is_available for state in of_stage):
-            return next((state for state in of_stage if state.hold is None), of_stage[0])
+            return next((state for state in of_stage if state.is_unavailable), of_stage[0])
     available = (state for state in states if state.is_available)
     return next(available, next(iter(states), SlotState()))
 

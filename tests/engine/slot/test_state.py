@@ -61,6 +61,7 @@ def test_a_run_waits_for_a_held_stage_only_if_no_other_slot_may_answer_it() -> N
     assert state_waited_for([[CLOSED], [held]], [CLOSED]) is held
     assert state_waited_for([[held, CLOSED]], [CLOSED]) is CLOSED
     assert state_waited_for([[held, OPEN]], [CLOSED]) is OPEN
+    assert state_waited_for([[held, MISCONFIGURED]], [CLOSED]) is held, "both wait for a person"
 
 
 def test_a_run_whose_stages_all_have_an_available_slot_waits_for_none_of_the_others() -> None:
