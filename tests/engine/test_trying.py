@@ -34,7 +34,10 @@ def test_to_try_another_model_ends_no_hold(engine: Engine) -> None:
     register(engine)
     hold_stage(engine.ledger, CLASSIFY, "no_json")
     before = engine.slot().fingerprint
+    try_classify(engine)
+    [known] = engine.sql("select dialects, dialects_at from slots")
     try_classify(engine, deep_model="another")
+    assert engine.sql("select dialects, dialects_at from slots") == [known]
     [hold] = engine.ledger.run(holds.list_holds)
     assert (hold.stage, engine.slot().fingerprint) == (CLASSIFY, before)
 

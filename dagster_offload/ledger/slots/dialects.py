@@ -41,9 +41,9 @@ def _findings(row: Mapping[str, Any]) -> Findings:
 
 
 def remember(cur: Cursor, slot: SlotConfig, findings: Findings) -> None:
-    """Store these findings in place of the old ones."""
+    """Store these findings in place of the old ones, unless others than the registered settings gave them (`stage try`)."""
     cur.execute(
         "update slots set dialects = jsonb_build_object('fingerprint', %s::text, 'epoch', epoch, 'findings', %s::jsonb), "
-        "dialects_at = clock_timestamp() where name = %s",
-        [slot.fingerprint, Jsonb(findings), slot.name],
+        "dialects_at = clock_timestamp() where name = %s and fingerprint = %s",
+        [slot.fingerprint, Jsonb(findings), slot.name, slot.fingerprint],
     )
