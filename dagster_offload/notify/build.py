@@ -60,10 +60,17 @@ class Unbuilt:
 
     def send(self, message: ChannelMessage) -> None:
         """Send if the channel can be built now. Raises `SinkFault`."""
-        self._built.send(message)
+        try:
+            self._built.send(message)
+        except SinkFault as fault:
+            if fault.blame is Blame.MISCONFIGURED:  # perhaps by what the file contained
+                self.__dict__.pop("_built", None)
+            raise
 
     def cancel(self) -> None:
-        """A message in flight ends by itself, at its time limit at the latest."""
+        """End a `send` in another thread early, where that is possible."""
+        if (built := self.__dict__.get("_built")) is not None:
+            built.cancel()
 
     @cached_property
     def _built(self) -> Channel:

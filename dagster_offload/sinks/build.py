@@ -63,14 +63,21 @@ class Unbuilt:
 
     def send(self, message: Message) -> Mapping[str, Any] | None:
         """Send if the sink can be built now. Raises `SinkFault`."""
-        return self._built.send(message)
+        try:
+            return self._built.send(message)
+        except SinkFault as fault:
+            if fault.blame is Blame.MISCONFIGURED:  # perhaps by what the file contained
+                self.__dict__.pop("_built", None)
+            raise
 
     def test(self, message: Message) -> str:
         """Try a sample if the sink can be built now. Raises `SinkFault`."""
         return self._built.test(message)
 
     def cancel(self) -> None:
-        """A request in flight ends by itself, at its time limit at the latest."""
+        """End a `send` in another thread early, where that is possible."""
+        if (built := self.__dict__.get("_built")) is not None:
+            built.cancel()
 
     @cached_property
     def _built(self) -> Sink:

@@ -236,3 +236,26 @@ def test_a_message_is_not_sent_again_while_its_outcome_cannot_be_stored(
         assert not sending.done()
     sending.result(120)
     assert len(receiver.seen) == 1
+
+
+def test_a_message_waits_for_a_secret_that_cannot_be_read_and_is_sent_when_it_can(
+    channels: Channels, receiver: Receiver
+) -> None:
+    said: list[str] = []
+    engine, secret = channels.engine, channels.engine.library.parent / "token"
+    with serving(receiver.answer) as address:
+        channels.use(hook={"webhook": address, "token_file": str(secret)})
+        running = RunningSenders(engine.ledger, said.append)
+        try:
+            running.check(engine.settings())
+            [line] = said
+            assert f"The channel hook sends no notifications: notify.hook.token_file: {secret} cannot be read" in line
+            channels.fail("bad.txt")
+            engine.wait_until("select 1 from notifications where reason like '%cannot be read%'")
+            secret.write_text("secret-1", encoding="utf-8")
+            channels.end_waits()
+            channels.fail("worse.txt")  # wakes the sender
+            engine.wait_until("select 1 from notifications where state = 'sent'")
+        finally:
+            running.stop()
+    assert receiver.got[0].headers["authorization"] == "Bearer secret-1"
