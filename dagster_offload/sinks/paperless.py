@@ -123,10 +123,7 @@ class Paperless:
         return int(found[0]["id"])
 
     def _has_path(self, number: int, document: str) -> bool:
-        try:
-            stored = str(self._get(f"documents/{number}/metadata/").get("media_filename", ""))
-        except _NoAccess:  # this user may not change it, so it is not the one
-            return False
+        stored = str(self._get(f"documents/{number}/metadata/").get("media_filename", ""))
         return stored == document or document.endswith(f"/{stored}") or stored.endswith(f"/{document}")
 
     def _custom_fields(self) -> dict[str, dict[str, Any]]:
