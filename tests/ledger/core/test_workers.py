@@ -247,7 +247,11 @@ def test_a_worker_whose_ledger_cannot_be_revived_because_of_an_error_becomes_los
 
 
 def end_heartbeat_connection(bench: Bench, worker: Worker) -> None:
-    bench.sql("select pg_terminate_backend(pid) from pg_locks where objid = %s and objsubid = 2", worker.id)
+    bench.sql(
+        "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objid = %s and objsubid = 2 "
+        "and database = (select oid from pg_database where datname = current_database())",
+        worker.id,
+    )
 
 
 def test_a_worker_survives_the_loss_of_its_connection(bench: Bench, change_timing: ChangeTiming) -> None:
