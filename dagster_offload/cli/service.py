@@ -69,9 +69,9 @@ def install(*, port: int, host: str, run_as: str | None, is_only_shown: bool, as
         )
     up, state = running_up(home), manager.state(boot.name)
     if up is not None and state.pid is None:
-        place = "" if up.is_here else f" of {up.host}"
+        place, there = ("", "") if up.is_here else (f" of {up.host}", " there")
         raise Refusal(
-            f"`up` already runs on {home} (process {up.pid}{place}), and is not the service: stop it there with "
+            f"`up` already runs on {home} (process {up.pid}{place}), and is not the service: stop it{there} with "
             "dagster-offload stop, then install the service"
         )
     installed = boot_manager.install(manager, boot)

@@ -30,7 +30,7 @@ MOST_READINGS = 20
 LEAST_BUDGET = 10_000_000  # a tenth of a second
 LINE_COUNTING = 10
 NESTED_TOO_DEEP_CHARACTERS = 40_000
-# What reads the values calls itself for each level, and Python 3.11 then counts two of its 1,000 calls. The decoder's own limit
+# Code that reads the values recurses once a level, which Python 3.11 counts as two of its 1,000 calls. The decoder's own limit
 # differs between versions of Python: 1,000 or more.
 MOST_LEVELS = 420
 EACH_OBJECT_CHARACTERS = 200  # what an object costs besides its characters: a text may hold a million empty ones
