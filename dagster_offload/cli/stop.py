@@ -47,12 +47,15 @@ def command(*, as_json: bool) -> None:
     started_at = time.monotonic()
     ended = []
 
-    def has_ended() -> bool:
-        return running_up(settings.home) is None
-
     up = running_up(settings.home) if settings.home.is_dir() else None
     if up is not None and not up.is_here:
         raise Refusal(f"the `up` of {settings.home} runs on {up.host}, or in a container: stop it there")
+    process = None if up is None else _find_process(up.pid)
+
+    def has_ended() -> bool:
+        # It gives its lock back before its process ends.
+        return running_up(settings.home) is None and (process is None or not _is_alive(process))
+
     if up is not None:
         _send_signal(up.pid, signal.SIGTERM)
         _wait(has_ended, started_at + CHILDREN_SECONDS)
@@ -116,6 +119,12 @@ def _find_workers(settings: "Settings", found: list[psutil.Process]) -> None:
                 # workers: a command and its drain.
                 if process.create_time() <= worker.started_at.timestamp() and process not in found:
                     found.append(process)
+
+
+def _find_process(pid: int) -> psutil.Process | None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid)
+    return None
 
 
 def _send_signal(pid: int, signum: signal.Signals) -> None:

@@ -14,7 +14,7 @@ from tests.support.redis_server import REDIS_PASSWORD
 from tests.support.searching import files_with
 
 pytestmark = [pytest.mark.redis, pytest.mark.root]
-DOCUMENTS = 120
+DOCUMENTS = 600  # so many that a host works for seconds, and a test sees it at work
 # So this host takes the steps of the others for unconfirmed as soon as it sees them, and repeats them.
 TEN_MINUTES_AHEAD = ("faketime", "-f", "+10m")
 
