@@ -85,7 +85,7 @@ def _backlog(settings: Settings, slot: SlotConfig) -> Check | None:
     if row is not None and row.breaker is not BreakerState.CLOSED:
         found.append(f"{slot.name} was {row.breaker} before this check: {row.reason_text}")
     for hold in held:
-        found.append(f"{slot.name} held the stage {hold.stage} before this check: {hold.reason_text}; {hold.left_text}")
+        found.append(f"{slot.name} holds the stage {hold.stage}: {hold.reason_text}; {hold.left_text}")
         advice.append(_advice_about(hold))
     if problems:
         found.append(", ".join(f"{counted(count, 'document')} {state}" for state, count in problems.items()))
@@ -99,7 +99,8 @@ def _advice_about(hold: Hold) -> str:
     document = "DOCUMENT" if hold.document is None else quote(hold.document)
     return (
         f"document after document failed in the stage {hold.stage}: dagster-offload explain {document} shows why for one of "
-        "them, and with --answer also what the model wrote, if it wrote anything. Correct the stage, or use another model"
+        "them, and with --answer also what the model wrote, if it wrote anything. This check does not end the hold: "
+        f"{hold.next_step}"
     )
 
 
@@ -168,7 +169,7 @@ async def _answers(settings: Settings, slot: SlotConfig) -> list[Check]:
         with open_ledger(settings) as ledger:
             # These findings are newer than those of the workers.
             ledger.run(dialects.remember, slot, client.dialects_of(slot).findings)
-            ledger.run(ledger_slots.try_again, slot.name, "doctor got an answer: the next check runs a trial")
+            ledger.run(ledger_slots.check_again, slot.name, "doctor got an answer: the next check runs a trial")
     return found
 
 
