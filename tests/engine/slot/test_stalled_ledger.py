@@ -20,7 +20,9 @@ def test_a_step_that_waits_for_postgres_at_one_slot_does_not_keep_the_tick_from_
     with engine.ledger.connect() as other, other.transaction():
         other.execute("lock table availability in exclusive mode")  # `deep` rests, and noting that waits
         tick: Future[Decision] = engine.beside(decide_drain, engine.settings(), engine.ledger)
-        engine.wait_until("select pid from pg_stat_activity where wait_event_type = 'Lock' and query like '%availability%'")
+        engine.wait_until(
+            "select pid from pg_stat_activity where wait_event_type = 'Lock' and query like '%availability%'"
+        )
         _wait_for_another_look(several, len(looks), engine)
     assert tick.result().launch
 
