@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_SCHEMA = "offload"
 CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 1.0
 # The pool's back-off grows. Without this limit the pool would sleep for minutes after a long recovery.
 RECONNECT_SECONDS = 2.0
 # Errors of a lost connection. Any other error is a bug or bad data and is raised at once. The last two: Postgres ended a
@@ -243,8 +244,8 @@ class Ledger:
             return receipts.is_left(cursor, self._author)
 
     def close(self) -> None:
-        """Close the pool's connections."""
-        self._pool.close()
+        """Close the pool's connections. A thread that waits for a silent Postgres is left to itself after a second."""
+        self._pool.close(CLOSE_SECONDS)
 
     def __enter__(self) -> "Ledger":
         return self
