@@ -69,6 +69,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
             "slot_hours_left": None,
             "done_at": None,
             "note": "speed not known: the slot answered no call in the last two weeks",
+            "held_hours": None,
         },
         "last_drain": None,
         "long_documents": [],
