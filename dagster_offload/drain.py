@@ -17,7 +17,7 @@ from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import usage
 from dagster_offload.ledger.reports.estimate import estimate
-from dagster_offload.ledger.slots import slots
+from dagster_offload.ledger.slots import holds, slots
 from dagster_offload.ledger.work import claims, left
 from dagster_offload.postgres.room import refuse_without_room, shortage_of
 from dagster_offload.settings import Settings, load_settings
@@ -151,7 +151,8 @@ async def _drain(
         for slot in used_slots
         if (warning := usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id, slot.name), slot.name))
     ]
-    pace = await ledger.run(estimate, *(slot.name for slot in used_slots))
+    held = holds.held_everywhere(await ledger.run(holds.list_holds), used_slots, by_slot)
+    pace = await ledger.run(estimate, *(slot.name for slot in used_slots), held=held)
     rows = {slot.name: await ledger.run(slots.get, slot.name) for slot in used_slots}
     waited_for = await at_work.slots_waited_for(rows)
     # A document may be done in one stage and wait for another, or for another slot.

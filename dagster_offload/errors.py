@@ -27,6 +27,7 @@ OffloadError
 ├── NoSuchDocument           no document of the library has this key
 ├── BackupError              a backup cannot be written, read or restored, or a ledger cannot be moved
 ├── LedgerUnavailable        Postgres cannot be reached, started or used
+├── StoppedWaiting           a stop was requested before Postgres had answered
 └── NoRoom                   the disk has too little free space to start work
 """
 
@@ -160,6 +161,10 @@ class BackupError(OffloadError):
 
 class LedgerUnavailable(OffloadError):
     """Postgres cannot be reached, started or used. The message says what to do."""
+
+
+class StoppedWaiting(OffloadError):
+    """A stop was requested before Postgres had answered. The message names the Postgres."""
 
 
 class NoRoom(OffloadError):

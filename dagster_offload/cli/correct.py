@@ -52,7 +52,7 @@ def command(
     dagster-offload correct letters/rent.pdf --clear payment.amount
     dagster-offload correct --list
     """
-    from dagster_offload.ledger.core.opening import open_existing_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger, open_ledger_to_read
     from dagster_offload.settings import load_settings
 
     ways = [bool(written), bool(cleared), keep, wants_list]
@@ -61,7 +61,7 @@ def command(
     if note is not None and not written:
         raise click.UsageError("--note goes with --set")
     settings = load_settings()
-    with open_existing_ledger(settings) as ledger:
+    with (open_ledger_to_read if wants_list else open_existing_ledger)(settings) as ledger:
         key = None if document is None else find_document(settings, ledger, document)
         if wants_list or key is None:
             _list(settings, ledger, key, as_json=as_json)

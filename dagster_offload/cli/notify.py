@@ -39,7 +39,7 @@ def list_(*, as_json: bool) -> None:
     dagster-offload notify list --json
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_ledger_to_read
     from dagster_offload.ledger.sinks import notifications
     from dagster_offload.settings import load_settings
     from dagster_offload.settings.sections.notify import channel_kind
@@ -47,7 +47,7 @@ def list_(*, as_json: bool) -> None:
 
     settings = load_settings()
     unset = {name: variable.missing for name, variable in unset_in(settings.channels).items()}
-    with open_ledger(settings) as ledger:
+    with open_ledger_to_read(settings) as ledger:
         rows = ledger.run(notifications.list_channels, list(settings.channels))
     if as_json:
         print_json({"channels": [asdict(row) | {"unset": unset.get(row.name)} for row in rows]})
@@ -122,22 +122,24 @@ def send(*, as_json: bool) -> None:
 
 
 def _send(settings: "Settings", ledger: "Ledger", name: str) -> str | None:
-    """Send what is due through a channel. Returns why it cannot be used; other channels are not held up by that."""
+    """Send what is due through a channel. Returns why it cannot be used: its messages wait with that reason."""
     from dagster_offload.errors import SettingsError
-    from dagster_offload.notify.build import build
+    from dagster_offload.notify.build import Channel, Unbuilt, build
     from dagster_offload.notify.sender import NotifyJob
     from dagster_offload.sinks.sender import only_sender
 
+    fault = None
     try:
-        job = NotifyJob(settings, ledger, name, build(settings, name))
+        channel: Channel = build(settings, name)
     except SettingsError as error:
-        return str(error)
+        channel, fault = Unbuilt(settings, name), str(error)
+    job = NotifyJob(settings, ledger, name, channel)
     with only_sender(ledger, job.lock) as is_only_sender:
         if is_only_sender:
             job.run(lambda: False)
         else:
             click.echo(f"{name}: the running `up` notifies", err=True)
-    return None
+    return fault
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:

@@ -118,19 +118,19 @@ def show_if_large(settings: "Settings", say: "Callable[[str], None]") -> None:
 def _measured_pace(settings: "Settings") -> float | None:
     """The slot's pace in tokens per second, from the ledger of a running `up`; None if it is not known."""
     from dagster_offload.cli.status_report import slot_name
-    from dagster_offload.errors import LedgerUnavailable
+    from dagster_offload.errors import LedgerUnavailable, SettingsError
     from dagster_offload.service.home import running_up
 
     if running_up(settings.home) is None:
         return None
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_ledger_to_read
     from dagster_offload.ledger.reports.estimate import recent_rate
 
     try:
-        with open_ledger(settings) as ledger:
+        with open_ledger_to_read(settings) as ledger:
             slots = [slot.name for slot in settings.slots.of_drains]
             rate = ledger.run(recent_rate, *(slots or [slot_name(settings)]))
-    except LedgerUnavailable:  # `up` starts or stops
+    except (LedgerUnavailable, SettingsError):  # `up` starts or stops
         return None
     return None if rate is None else rate.tokens_per_second
 

@@ -47,7 +47,7 @@ def list_(*, as_json: bool) -> None:
     dagster-offload sink list --json
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_ledger_to_read
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.settings import load_settings
     from dagster_offload.settings.sections.sinks import kind_of
@@ -56,7 +56,7 @@ def list_(*, as_json: bool) -> None:
 
     settings = load_settings()
     unset = {name: variable.missing for name, variable in unset_in(settings.sinks).items()}
-    with open_ledger(settings) as ledger:
+    with open_ledger_to_read(settings) as ledger:
         rows = ledger.run(sinks.list_sinks)
         waiting = ledger.run(sinks.count_waiting_for_stages)
     if as_json:
@@ -113,13 +113,15 @@ def test(name: str, *, as_json: bool) -> None:
 def send(names: tuple[str, ...], *, as_json: bool) -> None:
     """Send the records that are due, to all sinks or to these. For homes without a running `up`.
 
-    Exits with 75 if a sink is unavailable. Run it again later: nothing is lost.
+    Exits with 75 if a sink is unavailable: run it again later. Exits with 2 if a setting of a sink is wrong here, and with 78
+    if the sink does not accept it, such as a token. Nothing is lost.
 
     \b
     dagster-offload sink send
     dagster-offload sink send paperless --json
     """
     from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.errors import SettingsError
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.service.home import running_up
@@ -134,32 +136,43 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
                 ledger.run(sinks.try_now, name)
             click.echo("The running `up` sends them.", err=True)
             done: dict[str, Sent] = {}
+            faults: list[str] = []
         else:
-            done = _send_all(settings, ledger, names or tuple(settings.sinks))
+            done, faults = _send_all(settings, ledger, names or tuple(settings.sinks))
         rows = {row.name: row for row in ledger.run(sinks.list_sinks)}
-    if as_json:
-        print_json({"sinks": {name: asdict(sent) | {"left": rows[name].waiting} for name, sent in done.items()}})
     for name, sent in done.items() if not as_json else ():
         say(f"{name}: {sent.sent} sent, {describe(rows[name])}")
+    if faults:
+        raise SettingsError(*faults)
+    if as_json:
+        print_json({"sinks": {name: asdict(sent) | {"left": rows[name].waiting} for name, sent in done.items()}})
+    if any(sent.is_misconfigured for sent in done.values()):
+        raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
     if any(sent.waits is not None for sent in done.values()):
         raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
 
 
-def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "dict[str, Sent]":
-    from dagster_offload.sinks.build import Unbuilt
+def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "tuple[dict[str, Sent], list[str]]":
+    """Send what is due. Returns what was sent, by sink, and which settings are wrong."""
+    from dagster_offload.errors import SettingsError
+    from dagster_offload.sinks.build import Sink, Unbuilt, build
     from dagster_offload.sinks.planning import register
     from dagster_offload.sinks.sender import only_sender, send_due
 
     register(settings, ledger)
-    done = {}
+    done, faults = {}, []
     for name in names:
+        try:
+            sink: Sink = build(settings, name)
+        except SettingsError as error:  # its records wait with that reason, and the other sinks get theirs
+            faults.append(str(error))
+            sink = Unbuilt(settings, name)
         with only_sender(ledger, name) as is_only_sender:
             if is_only_sender:
-                # A sink with wrong settings waits with that reason, and the others get their records.
-                done[name] = send_due(settings, ledger, name, Unbuilt(settings, name))
+                done[name] = send_due(settings, ledger, name, sink)
             else:
                 click.echo(f"{name}: another process sends its records now", err=True)
-    return done
+    return done, faults
 
 
 @command.command("pause")

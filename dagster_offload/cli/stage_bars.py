@@ -10,13 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from dagster_offload.cli.formatting import duration
 from dagster_offload.engine.progress import describe_parts_read
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.reports.estimate import Estimate, estimate
+from dagster_offload.ledger.slots import holds
 from dagster_offload.ledger.work import ocr_pages
 from dagster_offload.settings import Settings
-from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.catalog import llm_stages, recipes, stages_by_slot
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
 
@@ -41,6 +42,7 @@ class StageBars:
         self._ledger = ledger
         self._progress = progress
         self._slots = [slot.name for slot in settings.slots.of_drains or settings.slots]
+        self._by_slot = stages_by_slot(settings, llm_stages(settings))
         self._bars: dict[str, TaskID] = {stage: progress.add_task(stage, total=None, more="") for stage in stages}
         self._pace = ""
         self._updates = 0
@@ -55,7 +57,7 @@ class StageBars:
         """Show what the ledger has now. Raises `LedgerUnavailable`."""
         counts = self._ledger.run(status.stage_counts, recipes(self._settings))
         if self._slots and self._updates % UPDATES_PER_PACE == 0:
-            self._pace = _describe_pace(self._ledger.run(estimate, *self._slots))
+            self._pace = _describe_pace(self._ledger.run(self._estimate))
         self._updates += 1
         parts = self._parts_in_work()
         last = next(reversed(self._bars), None)
@@ -66,6 +68,10 @@ class StageBars:
             notes += [parts[stage]] if stage in parts else []
             notes += [self._pace] if self._pace and stage == last else []
             self._progress.update(bar, total=total, completed=count.done + count.failed, more=", ".join(notes))
+
+    def _estimate(self, cur: Cursor) -> Estimate:
+        held = holds.held_everywhere(holds.list_holds(cur), self._settings.slots.of_drains, self._by_slot)
+        return estimate(cur, *self._slots, held=held)
 
     def _parts_in_work(self) -> dict[str, str]:
         """By stage, what was read of the first long document in work."""

@@ -149,18 +149,10 @@ def _first_scan(report: Report) -> str:
 
 
 def _held_everywhere(settings: "Settings", report: Report) -> set[str]:
-    """The stages that no slot of drains takes, because each one that may answer them holds them."""
-    from dagster_offload.ledger.slots.holds import by_slot
+    from dagster_offload.ledger.slots.holds import held_everywhere
     from dagster_offload.stages.catalog import stages_by_slot
 
-    held, of_slots = by_slot(report.holds), stages_by_slot(settings, report.stages)
-    may_answer = {
-        stage: [each.config.name for each in report.slots if stage in of_slots[each.config.name]]
-        for stage in report.stages
-    }
-    return {
-        stage for stage, slots in may_answer.items() if slots and all(stage in held.get(name, ()) for name in slots)
-    }
+    return held_everywhere(report.holds, settings.slots.of_drains, stages_by_slot(settings, report.stages))
 
 
 def _what_several_wait_for(settings: "Settings", report: Report) -> str:

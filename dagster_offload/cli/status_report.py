@@ -89,14 +89,14 @@ class Report:
 def load_report(settings: "Settings") -> Report:
     """Probe the slot, then read everything else in one transaction, so that the numbers are consistent."""
     from dagster_offload.cli.quick_probe import quick_probe
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_ledger_to_read
     from dagster_offload.service.home import running_up
 
     slots = settings.slots.of_drains
     with ThreadPoolExecutor(max(len(slots), 1)) as threads:  # side by side: a probe takes seconds if a slot is away
         probes = dict(zip((slot.name for slot in slots), threads.map(quick_probe, slots), strict=True))
     up = running_up(settings.home)
-    with open_ledger(settings) as ledger:
+    with open_ledger_to_read(settings) as ledger:
         return ledger.run(_read, settings, probes, up)
 
 
@@ -111,7 +111,7 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
     from dagster_offload.ledger.work import corrections, ocr_pages
     from dagster_offload.postgres.room import room_of
     from dagster_offload.slot.config import DEEP
-    from dagster_offload.stages.catalog import llm_stages, recipes
+    from dagster_offload.stages.catalog import llm_stages, recipes, stages_by_slot
     from dagster_offload.stages.pipeline import difference, pipeline_of
     from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 
@@ -123,6 +123,7 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
         for row in (slots.get(cur, each.name),)
     }
     held = holds.list_holds(cur)
+    stuck = holds.held_everywhere(held, settings.slots.of_drains, stages_by_slot(settings, llm_stages(settings)))
     shown = _shown_slots(settings, states, {rest.slot for rest in resting}, holds.by_slot(held))
     slot = shown[0].row if shown else slots.get(cur, DEEP)
     context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
@@ -140,7 +141,7 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
         problems=status.problems(cur, PROBLEMS_SHOWN),
         unusable_names=status.unusable_names(cur),
         events_pending=outbox.count_pending(cur),
-        estimate=estimate(cur, *(probes or (slot_name(settings),))),
+        estimate=estimate(cur, *(probes or (slot_name(settings),)), held=stuck),
         last_drain=usage.of_last_drain(cur),
         long_documents=status.in_parts(cur),
         long_documents_ahead=long_documents_ahead(

@@ -147,6 +147,8 @@ def _pace(report: Report) -> list[str]:
         end = f"; done by {pace.done_at.astimezone():%a %d %b %H:%M} at its usual hours" if pace.done_at else ""
         why = f" ({pace.note})" if pace.note else ""
         lines.append(f"left     {duration(pace.slot_hours_left * 3600)} of the slot's time{end}{why}")
+    if pace.held_hours:
+        lines.append(f"held     {duration(pace.held_hours * 3600)} of the slot's time more, for stages that are held")
     if report.slot is not None and (found := describe_concurrency(report.slot)) is not None:
         lines.append(f"calls    {found}")
     if report.last_drain is not None and (tokens := _tokens(report.last_drain)) is not None:

@@ -1,12 +1,13 @@
 """`dagster-offload up`: run everything until a signal stops it. `service/processes.py` defines the processes."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
+from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import deep_options, home_option, library_option, typed_settings, ui_options
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def command(*, port: int | None, host: str) -> None:
         console.print(f"{datetime.now().astimezone():%H:%M:%S}  {line}", style=style_of(line))
 
     with ExitStack() as until_the_end:
+        until_the_end.enter_context(_ending_at_a_stop(console))
         until_the_end.enter_context(stop_on_signals(stop))
         lock = until_the_end.enter_context(hold_up_lock(settings.home))
         loaded = keep_in_home(loaded, typed_settings(), console.print)
@@ -78,6 +80,18 @@ def command(*, port: int | None, host: str) -> None:
     if event_lines.left is not None:
         console.print(event_lines.left)
     console.print("Stopped. Nothing is lost; `dagster-offload up` continues where it stopped.")
+
+
+@contextmanager
+def _ending_at_a_stop(console: "Console") -> "Iterator[None]":
+    """Exit with code 0, as at every requested stop, if it was requested while `up` waited for Postgres."""
+    from dagster_offload.errors import StoppedWaiting
+
+    try:
+        yield
+    except StoppedWaiting as stopped:
+        console.print(f"{stopped}. Nothing was started.")
+        raise click.exceptions.Exit(ExitCode.OK) from stopped
 
 
 def addresses(settings: "Settings", access: "Access", host: str, port: int) -> dict[str, str]:

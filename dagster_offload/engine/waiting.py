@@ -68,12 +68,17 @@ def wait_for_work(
         while True:
             try:
                 ledger = ledger or stack.enter_context(open_ledger())
+                began = time.monotonic()
                 with ledger.connect() as connection:
+                    ledger.outage.end(began)
                     for channel in (ledger.channel, f"{ledger.channel}{outbox.RECORDED_CHANNEL_SUFFIX}"):
                         connection.execute(f"listen {channel}".encode())
                     return _watch(connection, run_id, deadline, is_stopped)
             except (*CONNECTION_LOST, OffloadError) as error:
-                logger.warning("run %s is waiting and cannot use the ledger, will reconnect: %s", run_id, error)
+                if ledger is not None and isinstance(error, CONNECTION_LOST):
+                    ledger.report_outage(error)
+                else:
+                    logger.warning("run %s is waiting and cannot use the ledger, will reconnect: %s", run_id, error)
             if (end := _sleep(min(time.monotonic() + RECONNECT_SECONDS, deadline), is_stopped)) is not None:
                 return end
             if time.monotonic() >= deadline:

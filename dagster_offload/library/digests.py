@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dagster_offload.errors import ChangedWhileRead
-from dagster_offload.library.files import FileStat, seen_as
+from dagster_offload.library.files import FileStat, has_one_spelling, seen_as
 from dagster_offload.library.handles import open_file, open_folder, open_root, resolve
 
 _PART_BYTES = 1024 * 1024
@@ -58,7 +58,7 @@ def locate(library: Path, key: str) -> Path | None:
         with open_root(library) as root:
             if _is_file(root, library, key):
                 return library / key
-            if key.isascii():
+            if has_one_spelling(key):
                 return None
             names = [name for name in _matching(root, parts) if _is_file(root, library, name)]
     except OSError:

@@ -104,6 +104,14 @@ def normal_form(path: str) -> str:
     return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 
+def has_one_spelling(key: str) -> bool:
+    """Whether no other name has this key as its normal form: that is true of ASCII, except for three characters.
+
+    The Kelvin sign becomes `K`, the Greek question mark `;`, and the Greek varia a backtick.
+    """
+    return key.isascii() and "K" not in key and ";" not in key and "`" not in key
+
+
 def printable(name: str) -> str:
     """Escape `name` so that it can be printed and stored. Unique for each name, with at most 700 characters."""
     escaped = "".join(_escape(character) for character in name)

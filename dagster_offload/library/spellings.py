@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
-from dagster_offload.library.files import FileStat
+from dagster_offload.library.files import FileStat, has_one_spelling
 from dagster_offload.library.new_files import NewFiles
 
 
@@ -20,7 +20,7 @@ class Spelling(NamedTuple):
 
 
 class Spellings:
-    """The files of one folder whose names are not ASCII. A name that is its own normal form comes before all others.
+    """The files of one folder whose keys other names may have, too. A name that is its own normal form comes before all others.
 
     Of a key in normal form only a hash of 64 bits is kept, because a folder may hold 100,000 of them.
     """
@@ -31,7 +31,8 @@ class Spellings:
 
     def add_in_normal_form(self, key: str) -> None:
         """Note a document whose name is its key."""
-        self._in_normal_form.append(hash(key))
+        if not has_one_spelling(key):
+            self._in_normal_form.append(hash(key))
 
     def add(self, file: FileStat) -> None:
         """Add a file whose name is not its key."""

@@ -225,8 +225,7 @@ class _Walker:
                 self._add_document(raw, now)
                 return
             self.found.unchanged += 1
-            if not raw.isascii():
-                self.spellings.add_in_normal_form(key)
+            self.spellings.add_in_normal_form(key)
         elif (left := why_type_left_out(entry.name)) is not None:
             self.found.left_out[key] = left
         elif entry.is_symlink():
@@ -273,8 +272,7 @@ class _Walker:
         if key != raw:
             self.spellings.add(file)
             return
-        if not key.isascii():
-            self.spellings.add_in_normal_form(key)
+        self.spellings.add_in_normal_form(key)
         self._add(file)
 
     def _add(self, file: FileStat) -> None:

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.postgres.outages import describe_outage
 from dagster_offload.postgres.pooler import refuse_pooler
-from dagster_offload.postgres.urls import libpq_url
+from dagster_offload.postgres.urls import libpq_url, shown_address, without_password
 from dagster_offload.slot.addresses import is_loopback
 
 CONNECT_SECONDS = 10
@@ -35,7 +35,8 @@ def ensure_external(url: str) -> str:
             refuse_pooler(conn)
     except psycopg.Error as error:
         raise LedgerUnavailable(
-            f"OFFLOAD_POSTGRES_URL: cannot use the database at {_address(conninfo)}: {_message(error, conninfo)}"
+            f"OFFLOAD_POSTGRES_URL: cannot use the database at {shown_address(conninfo)}: "
+            f"{without_password(describe_outage(error), conninfo)}"
         ) from None  # the cause's text may hold the password
     return conninfo
 
@@ -82,7 +83,7 @@ def _parsed(address: str) -> dict[str, Any] | None:
 def _refuse_unusable(conn: psycopg.Connection) -> None:
     row = conn.execute("select pg_is_in_recovery(), current_setting('server_encoding')").fetchone()
     is_standby, encoding = row or (False, "")
-    where = f"OFFLOAD_POSTGRES_URL: the database at {_address(conn.info.dsn)}"
+    where = f"OFFLOAD_POSTGRES_URL: the database at {shown_address(conn.info.dsn)}"
     if is_standby:
         raise LedgerUnavailable(f"{where} is a read-only standby: use its primary")
     if encoding != "UTF8":
@@ -90,16 +91,3 @@ def _refuse_unusable(conn: psycopg.Connection) -> None:
             f"{where} stores text as {encoding}, but documents need UTF8:"
             " create a database with `create database NAME encoding 'UTF8' template template0`"
         )
-
-
-def _address(conninfo: str) -> str:
-    parts = conninfo_to_dict(conninfo)
-    host, port, database = (parts.get(name) for name in ("host", "port", "dbname"))
-    return f"{host or 'the local socket'}{f':{port}' if port else ''}{f'/{database}' if database else ''}"
-
-
-def _message(error: psycopg.Error, conninfo: str) -> str:
-    """The first line of an error and what to do about it, with the password masked."""
-    line = describe_outage(error)
-    password = conninfo_to_dict(conninfo).get("password")
-    return line.replace(str(password), "***") if password else line

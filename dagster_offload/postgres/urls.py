@@ -23,6 +23,21 @@ def shown_url(conninfo: str) -> str:
     return f"postgresql://{login}{f'[{host}]' if ':' in host else host}{port}/{database}"
 
 
+def shown_address(conninfo: str) -> str:
+    """`db.local:5432/offload`: where the database is, for a message. The folder of a socket has no port."""
+    parts = conninfo_to_dict(conninfo)
+    host, port, database = (parts.get(name) for name in ("host", "port", "dbname"))
+    if host and str(host).startswith("/"):
+        return str(host)
+    return f"{host or 'the local socket'}{f':{port}' if port else ''}{f'/{database}' if database else ''}"
+
+
+def without_password(text: str, conninfo: str) -> str:
+    """The text with the password of this address masked."""
+    password = password_of(conninfo)
+    return text.replace(password, "***") if password else text
+
+
 def password_of(conninfo: str) -> str | None:
     """The password in the URL, or None."""
     password = conninfo_to_dict(conninfo).get("password")

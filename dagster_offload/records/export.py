@@ -245,4 +245,4 @@ def _problems_of(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = "a part of its path is a link or not a folder" if error.errno in _NO_FOLDER else error.strerror
-        raise SettingsError(f"{place} cannot be written: {reason}; choose another place with --out") from error
+        raise SettingsError(f"{place} cannot be written: {reason}; choose another place") from error

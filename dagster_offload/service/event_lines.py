@@ -47,7 +47,9 @@ def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:
 def progress(now: News) -> list[str]:
     """What the living workers have done so far."""
     return [
-        f"{_name(worker)}: {worker.done} done so far, {_many(now.left)} left" for worker in now.alive if worker.done
+        f"{_name(worker)}: {_done(worker)} so far, {_many(now.left)} left"
+        for worker in now.alive
+        if worker.done or worker.answered_in_part
     ]
 
 
@@ -117,11 +119,16 @@ def _name(worker: WorkerNews) -> str:
 
 
 def _ended(worker: WorkerNews, now: News) -> str | None:
-    if not worker.done and not worker.failed and worker.kind != "drain":
+    if not (worker.done or worker.failed or worker.answered_in_part) and worker.kind != "drain":
         return None
     failed = f", {worker.failed} failed" if worker.failed else ""
     left = f"; {_many(now.left)} left" if now.left else ""
-    return f"{_name(worker)}: {worker.done} done{failed}{left}"
+    return f"{_name(worker)}: {_done(worker)}{failed}{left}"
+
+
+def _done(worker: WorkerNews) -> str:
+    """`3 done, 2 answered in part`: the latter wait for another stage."""
+    return f"{worker.done} done" + (f", {worker.answered_in_part} answered in part" if worker.answered_in_part else "")
 
 
 def _failed(now: News) -> Iterator[str]:

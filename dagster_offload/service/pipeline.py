@@ -7,11 +7,12 @@ of the file that is not valid, the copy stays in force, and `status` shows why.
 import contextlib
 import os
 import shlex
-import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import wait as wait_for
 from pathlib import Path
 
 from dagster_offload.errors import LedgerUnavailable, SettingsError
+from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import announce, refuse_other_pipeline
 from dagster_offload.ledger.core.workers import UP, Worker
@@ -63,9 +64,7 @@ class RunningPipeline:
 
     def __exit__(self, *_: object) -> None:
         # If Postgres is down, signing off takes a minute, and `up` has seconds to stop. Its row then counts as dead anyway.
-        sign_off = threading.Thread(target=self._stack.close, daemon=True)
-        sign_off.start()
-        sign_off.join(SIGN_OFF_SECONDS)
+        wait_for([start_in_daemon_thread(self._stack.close)], SIGN_OFF_SECONDS)
         if self._file is not None:
             del os.environ[CONFIG_SNAPSHOT]
             for copy in (self._copy, *self._copies(self._schemas)):

@@ -32,6 +32,7 @@ from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_library
 from dagster_offload.service.ports import address_of, port_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
+from dagster_offload.service.postgres_wait import PostgresWait
 from dagster_offload.service.prefork import prefork_command, runs_socket
 from dagster_offload.service.prepare import preparing
 from dagster_offload.service.senders import RunningSenders
@@ -136,23 +137,23 @@ def running_services(
     """Run all processes during the block. Entering returns when the UI answers or a stop is requested.
 
     `listener` listens on `host` for the UI. Leaving ends all processes. It waits at most 10 s for other workers to
-    disconnect before it stops an embedded Postgres.
+    disconnect before it stops an embedded Postgres. Raises `StoppedWaiting` if a stop is requested before Postgres answers.
     """
     settings = loaded.settings
     logs = log_folder(settings.home)
     address = address_of(host, port_of(listener), settings.ui.path_prefix)
     access = decide_access(settings.ui, settings.home, host)
-    postgres = None
+    postgres, wait = None, PostgresWait(settings, stop, say)
     try:
-        with open_ledger(settings) as ledger, _code_socket(settings.home) as socket_file:
+        with wait.entered(open_ledger(settings)) as ledger, _code_socket(settings.home) as socket_file:
             postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
-            refuse_mistyped_library(settings, ledger)
+            wait.run(refuse_mistyped_library, settings, ledger)
             with (
-                RunningPipeline(ledger, loaded, say) as pipeline,
+                wait.entered(RunningPipeline(ledger, loaded, say)) as pipeline,
                 Supervisor(say) as supervisor,
                 contextlib.ExitStack() as stops,
             ):
-                _register_slots(settings, ledger, say)
+                wait.run(_register_slots, settings, ledger, say)
                 backups, senders = ScheduledBackups(ledger, say), RunningSenders(ledger, say)
                 # Also after an error: the last one is called first.
                 stops.callback(supervisor.stop, is_impatient=lambda: stop.is_impatient)

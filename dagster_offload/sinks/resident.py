@@ -76,7 +76,10 @@ class SenderThread:
                     with self._ledger.connect() as connection:
                         connection.execute(f"listen {self._job.notified_on}".encode())
                         self._send_while_connected(connection)
-                except (*CONNECTION_LOST, OffloadError) as error:
+                except CONNECTION_LOST as error:
+                    if not self._stopped.is_set():
+                        self._ledger.report_outage(error)
+                except OffloadError as error:
                     if not self._stopped.is_set():
                         logger.warning("%s cannot use the ledger, will reconnect: %s", self._job.title, error)
                 except Exception:  # a bug must not end the sender for good

@@ -16,7 +16,7 @@ from dagster_offload.ledger.sinks import deliveries, sinks
 from dagster_offload.ledger.sinks.deliveries import Delivery
 from dagster_offload.settings import Settings
 from dagster_offload.sinks.build import Sink
-from dagster_offload.sinks.faults import SinkFault
+from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.sinks.message import message_of
 from dagster_offload.sinks.next_try import NextTry, SinkState, after_failure
 from dagster_offload.sinks.planning import plan
@@ -31,11 +31,15 @@ STORE_AGAIN_SECONDS = 1.0  # between two tries, each of which waits for Postgres
 
 @dataclass
 class Sent:
-    """What a sender did: records that arrived, that were refused, and why the sink waits, if it does."""
+    """What a sender did: records that arrived, that were refused, and why the sink waits, if it does.
+
+    `is_misconfigured`: it waits because it does not accept a setting, such as a token.
+    """
 
     sent: int = 0
     refused: int = 0
     waits: str | None = None
+    is_misconfigured: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ def _send(ledger: Ledger, sink: Sink, delivery: Delivery, done: Sent, is_stopped
         logger.info("sink %s: %s", delivery.sink, decided.reason)
         done.refused += decided.is_refusal
         done.waits = decided.reason if decided.sink_wait is not None else None
+        done.is_misconfigured = fault.blame is Blame.MISCONFIGURED
         return
     store_outcome(ledger, is_stopped, _store_success, delivery, written)
     done.sent += 1

@@ -81,5 +81,6 @@ def test_a_secret_that_is_not_set_holds_up_no_other_channel_and_is_named(
     assert [request.headers["title"][-8:] for request in receiver.got] == ["all done"]
     assert "TOPIC_TOKEN" in json.loads(call("notify", "send", "--json").stdout)["error"], "one object"
     phone, tablet = json.loads(call("notify", "list", "--json").output)["channels"]
+    assert (phone["waiting"], "TOPIC_TOKEN" in phone["reason"]) == (1, True)
     assert ("TOPIC_TOKEN" in phone["unset"], tablet["unset"]) == (True, None)
     assert "here, the variable TOPIC_TOKEN is not set" in " ".join(call("notify", "list").output.split())

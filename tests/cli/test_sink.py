@@ -110,7 +110,10 @@ def test_a_secret_that_is_not_set_stops_only_what_sends_and_is_named(
     assert f"here, {missing}" in " ".join(call("sink", "list").output.split())
     tested = call("sink", "test", "hook")
     assert (tested.exit_code, missing in " ".join(tested.output.split())) == (2, True)
-    assert call("sink", "send").exit_code == 75
+    for _ in range(2):  # the second time, nothing is due before the next try
+        sent = call("sink", "send")
+        assert (sent.exit_code, missing in " ".join(sent.output.split())) == (2, True)
+    assert missing in json.loads(call("sink", "send", "--json").stdout)["error"], "one object"
     assert receiver.seen == []
     [state] = json.loads(call("sink", "list", "--json").output)["sinks"]
     assert (state["waiting"], missing in state["reason"], missing in state["unset"]) == (2, True, True)
@@ -120,6 +123,16 @@ def test_a_secret_that_is_not_set_stops_only_what_sends_and_is_named(
     monkeypatch.setenv("HOOK_SECRET", "whsec_c2VjcmV0")
     call("sink", "resume", "hook")
     assert "hook: 2 sent" in call("sink", "send").output
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [(503, 75), (401, 78)])
+def test_a_send_exits_by_whether_the_sink_is_away_or_does_not_accept_a_setting(
+    call: Call, hook: str, receiver: Receiver, status: int, exit_code: int
+) -> None:
+    receiver.refuses = lambda _request: status
+    sent = call("sink", "send", "--json")
+    assert sent.exit_code == exit_code
+    assert json.loads(sent.stdout)["sinks"]["hook"]["is_misconfigured"] is (status == 401)
 
 
 def test_a_refused_record_is_listed_with_its_reason_and_its_next_try(call: Call, hook: str, receiver: Receiver) -> None:

@@ -152,6 +152,15 @@ def test_a_field_called_like_a_column_of_the_page_is_shown_beside_it(call: Call,
     assert '<tr class="done">' in page.read_text()
 
 
+def test_a_page_that_cannot_be_written_names_its_place_and_no_option_of_another_command(
+    call: Call, own: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "missing" / "sample.html"
+    refused = call("stage", "sample", "price", "-n", "1", "--html", str(page))
+    assert (refused.exit_code, "--out" in refused.output) == (2, False)
+    assert f"{page} cannot be written: " in " ".join(refused.output.split())
+
+
 def test_a_check_gives_the_share_of_right_values_and_an_exit_code(call: Call, own: Path, tmp_path: Path) -> None:
     expected = tmp_path / "expected.jsonl"
     expected.write_text('{"document": "minutes.md", "amount": 300}\n\n{"document": "letter.txt", "amount": 1}\n')

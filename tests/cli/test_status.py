@@ -69,6 +69,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
             "slot_hours_left": None,
             "done_at": None,
             "note": "speed not known: the slot answered no call in the last two weeks",
+            "held_hours": None,
         },
         "last_drain": None,
         "long_documents": [],
@@ -91,6 +92,7 @@ def test_status_and_doctor_name_the_disk_that_is_too_full(
 ) -> None:
     # An embedded Postgres in every respect but one: it is the session's server.
     monkeypatch.setattr("dagster_offload.ledger.core.opening.ensure_postgres", lambda _settings: ledger_url)
+    monkeypatch.setattr("dagster_offload.ledger.core.opening.has_embedded", lambda _home: True)
     assert json.loads(call("status", "--json").stdout)["disk"]["problem"] is None
     assert "OFFLOAD_MIN_FREE_DISK" not in call("status").stdout
     os.environ["OFFLOAD_MIN_FREE_DISK"] = "1EiB"

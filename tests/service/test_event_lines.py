@@ -104,6 +104,12 @@ def test_the_start_and_the_end_of_a_drain_are_reported() -> None:
     ]
 
 
+def test_answers_for_some_of_the_stages_of_documents_are_counted_apart() -> None:
+    drain = WorkerNews("drain", ["classify"], answered_in_part=5)
+    assert lines(News(left=5), News(ended=[drain], left=5)) == ["drain: 0 done, 5 answered in part; 5 documents left"]
+    assert progress(News(alive=[drain], left=5)) == ["drain: 0 done, 5 answered in part so far, 5 documents left"]
+
+
 def test_the_walk_of_a_scan_is_no_second_line() -> None:
     walk, text = WorkerNews("scan", []), WorkerNews("scan", ["extract"], done=3)
     assert lines(News(), News(ended=[walk, text], left=3)) == ["text: 3 done; 3 documents left"]
@@ -154,7 +160,8 @@ def test_the_lines_of_a_scan_and_a_drain_come_from_the_notifications_of_the_ledg
             with Worker(ledger, "scan", ["extract"]) as extracting:
                 bench.finish(extracting.id, bench.hold(extracting.id, ["extract"]))
             lines.wait_for("text: 1 done; 1 document left")
-            with Worker(ledger, "drain"):
+            with Worker(ledger, "drain") as drain:
                 lines.wait_for("drain: started, 1 document left")
-            lines.wait_for("drain: 0 done; 1 document left")
+                bench.finish(drain.id, bench.hold(drain.id, ["classify"]))
+            lines.wait_for("drain: 0 done, 1 answered in part; 1 document left")
         assert event_lines.left == "Left: 1 document"

@@ -18,9 +18,10 @@ from dagster_offload.ledger.events import last_reports
 from dagster_offload.ledger.reports import activity, overview, records, status
 from dagster_offload.ledger.reports.estimate import estimate
 from dagster_offload.ledger.reports.overview import SlotUse
+from dagster_offload.ledger.slots import holds
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import DEEP
-from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.catalog import llm_stages, recipes, stages_by_slot
 
 GROUP = "overview"
 BACKLOG, SLOT, RECORDS = "backlog", "deep_slot", "records"
@@ -124,10 +125,13 @@ def _position_to_report(cur: Cursor, least_seconds: float) -> str | None:
 
 
 def _read(cur: Cursor, settings: Settings) -> Overview:
+    by_slot = stages_by_slot(settings, llm_stages(settings))
+    held = holds.held_everywhere(holds.list_holds(cur), settings.slots.of_drains, by_slot)
+    names = [slot.name for slot in settings.slots.of_drains] or [DEEP]
     return Overview(
         counts=status.stage_counts(cur, recipes(settings)),
         not_applicable=activity.not_applicable(cur),
-        hours_left=estimate(cur, *([slot.name for slot in settings.slots.of_drains] or [DEEP])).slot_hours_left,
+        hours_left=estimate(cur, *names, held=held).slot_hours_left,
         uses={slot: overview.last_hour(cur, slot) for slot in (DEEP, *settings.slots_section.further)},
         newest=list(records.read(cur, overview.newest_records(cur, RECORDS_SHOWN))),
     )

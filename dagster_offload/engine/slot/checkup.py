@@ -6,17 +6,19 @@ The steps are in `dagster_offload.client.checkup`.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from shlex import quote
 
 from dagster_offload.client import checkup as checks
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.checkup import Check
 from dagster_offload.client.prompt_cache import DOCUMENTS_TO_ASK, ask_prompt_cache_size, calls_needed
+from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.extraction.ocr.tesseract import find_reader
 from dagster_offload.extraction.self_test import why_documents_wait
 from dagster_offload.ledger.archive import outcomes
-from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.opening import open_ledger_to_read
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import status
@@ -42,22 +44,42 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     """
     yield _extractor(settings)
     yield _ocr(settings)
-    yield from _backups(settings)
+    with ExitStack() as stack:
+        ledger = None
+        # Without a running Postgres no other worker shares the slot, and no finding can be stored.
+        if settings.postgres_url is not None or is_running(settings.home):
+            try:
+                ledger = stack.enter_context(open_ledger_to_read(settings))
+            except (LedgerUnavailable, SettingsError) as error:
+                yield Check("ledger", False, "it is not used for these checks", str(error), is_about_slot=False)
+        yield from _checks(settings, slot, ledger, on_wait)
+
+
+def _checks(
+    settings: Settings, slot: SlotConfig, ledger: Ledger | None, on_wait: Callable[[float], None]
+) -> Iterator[Check]:
+    if ledger is not None:
+        yield from _backups(ledger)
     if (room := room_of(settings)) is not None:
         yield Check("disk", room.shortage is None, room.found, room.shortage, is_about_slot=False)
     yield from _exposed(settings)
     yield from _incomplete(settings)
-    yield from _own_postgres(settings)
+    if ledger is not None and settings.postgres_url is not None:
+        yield from _own_postgres(ledger)
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
     if (key := checks.check_key(slot)) is not None:
         yield key
-    backlog = _backlog(settings, slot)  # before the checks, because an answer clears the reason of an open breaker
-    yield from _server(settings, slot, on_wait)
+    backlog = (
+        None if ledger is None else _backlog(ledger, slot)
+    )  # before the checks, because an answer clears the reason of an open breaker
+    yield from _server(settings, slot, ledger, on_wait)
     if backlog is not None:
         yield backlog
 
 
-def _server(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], None]) -> Iterator[Check]:
+def _server(
+    settings: Settings, slot: SlotConfig, ledger: Ledger | None, on_wait: Callable[[float], None]
+) -> Iterator[Check]:
     """The checks of the slot's server."""
     for step in (checks.check_name, checks.check_connection):
         found = step(slot)
@@ -67,25 +89,22 @@ def _server(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     yield asyncio.run(checks.check_health(slot))
     yield asyncio.run(checks.check_context(slot))
     on_wait(checks.wait_seconds(slot))
-    answered = asyncio.run(_answers(settings, slot))
+    answered = asyncio.run(_answers(settings, slot, ledger))
     yield from answered
     if all(check.ok for check in answered):
-        yield from _prompt_cache(settings, slot)
+        yield from _prompt_cache(settings, slot, ledger)
 
 
-def _backlog(settings: Settings, slot: SlotConfig) -> Check | None:
-    """What the ledger knows that the server's answers cannot show; None if there is nothing, or no running ledger."""
-    if not _is_ledger_up(settings):
-        return None
-    with open_ledger(settings) as ledger:
-        row = ledger.run(ledger_slots.get, slot.name)
-        problems = ledger.run(status.problem_counts)
-        held = [hold for hold in ledger.run(holds.list_holds) if hold.slot == slot.name]
+def _backlog(ledger: Ledger, slot: SlotConfig) -> Check | None:
+    """What the ledger knows that the server's answers cannot show; None if there is nothing."""
+    row = ledger.run(ledger_slots.get, slot.name)
+    problems = ledger.run(status.problem_counts)
+    held = [hold for hold in ledger.run(holds.list_holds) if hold.slot == slot.name]
     found, advice = [], []
     if row is not None and row.breaker is not BreakerState.CLOSED:
         found.append(f"{slot.name} was {row.breaker} before this check: {row.reason_text}")
     for hold in held:
-        found.append(f"{slot.name} held the stage {hold.stage} before this check: {hold.reason_text}; {hold.left_text}")
+        found.append(f"{slot.name} holds the stage {hold.stage}: {hold.reason_text}; {hold.left_text}")
         advice.append(_advice_about(hold))
     if problems:
         found.append(", ".join(f"{counted(count, 'document')} {state}" for state, count in problems.items()))
@@ -99,7 +118,8 @@ def _advice_about(hold: Hold) -> str:
     document = "DOCUMENT" if hold.document is None else quote(hold.document)
     return (
         f"document after document failed in the stage {hold.stage}: dagster-offload explain {document} shows why for one of "
-        "them, and with --answer also what the model wrote, if it wrote anything. Correct the stage, or use another model"
+        "them, and with --answer also what the model wrote, if it wrote anything. This check does not end the hold: "
+        f"{hold.next_step}"
     )
 
 
@@ -119,15 +139,12 @@ def _ocr(settings: Settings) -> Check:
     return Check("ocr", not reader.advice, found, reader.advice or None, is_about_slot=False)
 
 
-def _backups(settings: Settings) -> Iterator[Check]:
+def _backups(ledger: Ledger) -> Iterator[Check]:
     """Whether the scheduled backups succeed. It does not affect the exit code, which is about the slot."""
-    if not _is_ledger_up(settings):
-        return
-    with open_ledger(settings) as ledger:
-        for outcome in ledger.run(outcomes.outcomes):
-            reason = outcomes.failure(outcome)
-            found = f"{outcome.folder}: {outcome.file or 'none yet'}"
-            yield Check("backup", reason is None, found, reason, is_about_slot=False)
+    for outcome in ledger.run(outcomes.outcomes):
+        reason = outcomes.failure(outcome)
+        found = f"{outcome.folder}: {outcome.file or 'none yet'}"
+        yield Check("backup", reason is None, found, reason, is_about_slot=False)
 
 
 def _exposed(settings: Settings) -> Iterator[Check]:
@@ -142,18 +159,16 @@ def _incomplete(settings: Settings) -> Iterator[Check]:
         yield Check(each.noun, False, f"{each.name}: it can send nothing here", str(each.variable), is_about_slot=False)
 
 
-def _own_postgres(settings: Settings) -> Iterator[Check]:
+def _own_postgres(ledger: Ledger) -> Iterator[Check]:
     """A warning if the user's own Postgres is reached unencrypted. The exit code is about the slot only."""
-    if settings.postgres_url is None:
-        return
-    with open_ledger(settings) as ledger, ledger.connect() as connection:
+    with ledger.connect() as connection:
         found = why_exposed(connection)
     if found is not None:
         yield Check("Postgres", True, found, ADVICE_IF_EXPOSED, is_about_slot=False)
 
 
-async def _answers(settings: Settings, slot: SlotConfig) -> list[Check]:
-    async with _permit(settings, slot) as refused, AIClient(settings.slots) as client:
+async def _answers(settings: Settings, slot: SlotConfig, ledger: Ledger | None) -> list[Check]:
+    async with _permit(ledger, slot) as refused, AIClient(settings.slots) as client:
         if refused:
             return [
                 Check(
@@ -164,15 +179,14 @@ async def _answers(settings: Settings, slot: SlotConfig) -> list[Check]:
                 )
             ]
         found = await checks.check_answers(client, slot)
-    if all(check.ok for check in found) and _is_ledger_up(settings):
-        with open_ledger(settings) as ledger:
-            # These findings are newer than those of the workers.
-            ledger.run(dialects.remember, slot, client.dialects_of(slot).findings)
-            ledger.run(ledger_slots.try_again, slot.name, "doctor got an answer: the next check runs a trial")
+    if all(check.ok for check in found) and ledger is not None:
+        # These findings are newer than those of the workers.
+        ledger.run(dialects.remember, slot, client.dialects_of(slot).findings)
+        ledger.run(ledger_slots.check_again, slot.name, "doctor got an answer: the next check runs a trial")
     return found
 
 
-def _prompt_cache(settings: Settings, slot: SlotConfig) -> Iterator[Check]:
+def _prompt_cache(settings: Settings, slot: SlotConfig, ledger: Ledger | None) -> Iterator[Check]:
     """How many documents may be in flight so that the server reads each once: as it reports, and as measured."""
     wanted = DOCUMENTS_TO_ASK if slot.concurrency == "auto" else slot.concurrency
     documents = min(max(2, wanted), 2 * DOCUMENTS_TO_ASK)
@@ -186,34 +200,26 @@ def _prompt_cache(settings: Settings, slot: SlotConfig) -> Iterator[Check]:
         documents = min(documents, max(2, size.prompt_cache_size))
     calls = f"{documents} made-up documents, each sent twice: {calls_needed(documents)} calls of one token"
     yield Check("prompt cache", True, calls if size.prompt_cache_size else f"the server does not report it; {calls}")
-    yield asyncio.run(_reuse(settings, slot, documents))
+    yield asyncio.run(_reuse(settings, slot, ledger, documents))
 
 
-async def _reuse(settings: Settings, slot: SlotConfig, documents: int) -> Check:
-    async with _permit(settings, slot) as refused, AIClient(settings.slots) as client:
+async def _reuse(settings: Settings, slot: SlotConfig, ledger: Ledger | None, documents: int) -> Check:
+    async with _permit(ledger, slot) as refused, AIClient(settings.slots) as client:
         return Check("cache", True, refused) if refused else await checks.check_reuse(client, slot, documents)
 
 
-def _is_ledger_up(settings: Settings) -> bool:
-    """Without a running Postgres no other worker shares the slot, and no finding can be stored."""
-    return settings.postgres_url is not None or is_running(settings.home)
-
-
 @asynccontextmanager
-async def _permit(settings: Settings, slot: SlotConfig) -> AsyncIterator[str | None]:
+async def _permit(ledger: Ledger | None, slot: SlotConfig) -> AsyncIterator[str | None]:
     """Hold one of the slot's permits for the block. Yields None, or the reason if all permits are in use."""
-    if not _is_ledger_up(settings):
+    # A slot that is not in the ledger was never used yet, so no other worker uses it.
+    if ledger is None or ledger.run(ledger_slots.get, slot.name) is None:
         yield None
         return
-    with open_ledger(settings) as ledger:
-        if ledger.run(ledger_slots.get, slot.name) is None:  # never used yet, so no other worker uses it
-            yield None
-            return
-        with Worker(ledger, kind="doctor") as worker:
-            deadline = time.monotonic() + LONGEST_WAIT_FOR_A_PERMIT_SECONDS
-            while not ledger.run(permits.acquire, slot.name, worker.id, is_person=True):
-                if time.monotonic() > deadline:
-                    yield f"all permits of {slot.name} are in use; no call was made"
-                    return
-                await asyncio.sleep(0.5)
-            yield None
+    with Worker(ledger, kind="doctor") as worker:
+        deadline = time.monotonic() + LONGEST_WAIT_FOR_A_PERMIT_SECONDS
+        while not ledger.run(permits.acquire, slot.name, worker.id, is_person=True):
+            if time.monotonic() > deadline:
+                yield f"all permits of {slot.name} are in use; no call was made"
+                return
+            await asyncio.sleep(0.5)
+        yield None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from dagster_offload import timing
@@ -117,21 +118,23 @@ def decide_drain(settings: Settings, ledger: Ledger, free_work: FreeWork | None 
     All slots are looked at side by side. As soon as one of them is worth a drain, the others are not waited for: the drain
     looks at them itself. `free_work`: that of earlier ticks, if there were any.
     """
-    return run_stoppable(_decide_drain(settings, ledger, free_work or FreeWork()))
+    with ExitStack() as workers:  # of trials; they sign off after the event loop has ended
+        return run_stoppable(_decide_drain(settings, AsyncLedger(ledger), free_work or FreeWork(), workers))
 
 
-async def _decide_drain(settings: Settings, ledger: Ledger, free_work: FreeWork) -> Decision:
+async def _decide_drain(settings: Settings, ledger: AsyncLedger, free_work: FreeWork, workers: ExitStack) -> Decision:
     configured = settings.slots.of_drains
     if not configured:
-        ledger.run(slots.refuse_lost_slot, settings.slots)
+        await ledger.run(slots.refuse_lost_slot, settings.slots)
         nothing = Facts(backlog=0, waiting=0, live_drains=0, probe=None, slot=None, is_configured=False)
         return should_drain(nothing)
     pipeline, by_slot = pipeline_of(settings), stages_by_slot(settings, stage_graph(settings).drain_stages)
-    ledger.run(refuse_other_pipeline, pipeline)
-    rows = [ledger.run(slots.register, slot, pipeline.recipes) for slot in configured]
-    ledger.run(stages.fill, pipeline.recipes)  # one batch, if a stage was added
-    live = len(ledger.run(live_workers, ledger.schema, "drain"))
-    tick = _Tick(settings, ledger, live, free_work, [slot.name for slot in configured])
+    await ledger.run(refuse_other_pipeline, pipeline)
+    rows = [await ledger.run(slots.register, slot, pipeline.recipes) for slot in configured]
+    await ledger.run(stages.fill, pipeline.recipes)  # one batch, if a stage was added
+    live = len(await ledger.run(live_workers, ledger.ledger.schema, "drain"))
+    held = await ledger.run(holds.list_holds)
+    tick = _Tick(settings, ledger, live, held, free_work, workers, [slot.name for slot in configured])
     looks = [
         asyncio.create_task(tick.decide(slot, row, preferred_to(slot, configured, by_slot)), name=slot.name)
         for slot, row in zip(configured, rows, strict=True)
@@ -154,12 +157,19 @@ class _Tick:
     """One look at all slots. Each is probed at most once, though others may be in reserve for it."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, live_drains: int, free_work: FreeWork, names: Sequence[str]
+        self,
+        settings: Settings,
+        ledger: AsyncLedger,
+        live_drains: int,
+        held: Sequence[Hold],
+        free_work: FreeWork,
+        workers: ExitStack,
+        names: Sequence[str],
     ) -> None:
-        """`names`: of all slots that are looked at. Needs a running event loop."""
+        """`workers`: what ends the workers of trials. `names`: of all slots that are looked at. Needs a running event loop."""
         self._settings, self._ledger = settings, ledger
-        self._live_drains, self._free_work = live_drains, free_work
-        self._shortage, self._holds = shortage_of(settings), ledger.run(holds.list_holds)
+        self._live_drains, self._free_work, self._workers = live_drains, free_work, workers
+        self._shortage, self._holds = shortage_of(settings), held
         self._probes: dict[str, asyncio.Task[ProbeResult]] = {}
         # Whether a machine was woken a short time ago, so that those of a lower priority can sleep on.
         self._is_awaited = {name: asyncio.get_running_loop().create_future() for name in names}
@@ -177,24 +187,24 @@ class _Tick:
         held = [hold for hold in self._holds if hold.slot == slot.name and hold.stage in preferred and hold.waiting]
         preferred = without_held(slot.name, preferred, holds.by_slot(self._holds))
         its_stages = list(preferred)
-        backlog = run(claims.backlog, its_stages, slot.name)
+        backlog = await run(claims.backlog, its_stages, slot.name)
         health, needs_patience, woken, is_free = None, False, None, True
         in_reserve_for: list[str] = []
         may_launch = bool(backlog.due + backlog.waiting) and not self._live_drains
-        rest = run(rests.read_rest, slot) if may_launch else None
+        rest = await run(rests.read_rest, slot) if may_launch else None
         if rest is not None:
-            run(availability.note, slot.name, is_available=False)
+            await run(availability.note, slot.name, is_available=False)
         elif may_launch and self._shortage is None:
             available = await self._available(preferred)
             in_reserve_for, its_stages = reserve_for(preferred, available), stages_left(preferred, available)
             if its_stages:
                 health, row, needs_patience = await self._check(slot, row)
                 # A server that answers is on, and one with open calls may answer no health request.
-                if not health.answered and not run(permits.count_held, slot.name):
+                if not health.answered and not await run(permits.count_held, slot.name):
                     woken = await self._wake(slot, {stage: preferred[stage] for stage in its_stages})
-                backlog = run(claims.backlog, its_stages, slot.name)
+                backlog = await run(claims.backlog, its_stages, slot.name)
                 if health.healthy and row.breaker is BreakerState.CLOSED and backlog.due:
-                    is_free = self._free_work.is_any(self._ledger, its_stages, slot.name)
+                    is_free = await self._is_any_free(its_stages, slot.name)
         return Facts(
             backlog=backlog.due,
             waiting=backlog.waiting,
@@ -217,12 +227,12 @@ class _Tick:
             return None
         run = self._ledger.run
         better = [each.name for each in all_preferred(preferred) if await self._is_awaited[each.name]]
-        backlog = run(claims.backlog, stages_left(preferred, better), slot.name)
+        backlog = await run(claims.backlog, stages_left(preferred, better), slot.name)
         if not backlog.due + backlog.waiting:
             return f"it is woken only if {' and '.join(better)} {'does' if len(better) == 1 else 'do'} not answer"
         woken = await wake_if_due(self._ledger, slot)
-        if (absence := run(availability.absence, slot.name)) is not None:
-            self._is_awaited[slot.name].set_result(run(rests.is_awaited, slot, absence.since))
+        if (absence := await run(availability.absence, slot.name)) is not None:
+            self._is_awaited[slot.name].set_result(await run(rests.is_awaited, slot, absence.since))
         return woken
 
     async def _check(self, slot: SlotConfig, row: SlotRow) -> tuple[ProbeResult, SlotRow, bool]:
@@ -230,9 +240,9 @@ class _Tick:
         short."""
         if row.breaker is BreakerState.CLOSED:
             health = await self._probe(slot)
-            self._ledger.run(availability.note, slot.name, is_available=health.healthy)
+            await self._ledger.run(availability.note, slot.name, is_available=health.healthy)
             return health, row, False
-        health, row = await probe_slot(AsyncLedger(self._ledger), slot)
+        health, row = await probe_slot(self._ledger, slot)
         if health.healthy and row.is_retry_due:
             try:
                 row = await self._try_closing(slot)
@@ -253,17 +263,20 @@ class _Tick:
         """
         run, found = self._ledger.run, []
         for slot in all_preferred(preferred):
-            if run(availability.available, [slot]):
+            if await run(availability.available, [slot]):
                 health = await self._probe(slot)
-                is_busy = not health.answered and run(permits.count_held, slot.name) > 0
+                is_busy = not health.answered and await run(permits.count_held, slot.name) > 0
                 shared = [stage for stage, slots in preferred.items() if slot in slots]
-                if health.healthy or is_busy or not self._free_work.is_any(self._ledger, shared, slot.name):
+                if health.healthy or is_busy or not await self._is_any_free(shared, slot.name):
                     found.append(slot.name)
         return found
 
     async def _try_closing(self, slot: SlotConfig) -> SlotRow:
         """Run a short trial in the sensor, so that a healthy slot that refuses work costs no run. Raises `NeedsPatience`."""
-        with Worker(self._ledger, "sensor") as worker:
-            ledger = AsyncLedger(self._ledger)
-            async with open_client(self._settings.slots, ledger) as client:
-                return await check_breaker(ledger, client, slot, worker, timing.current().sensor_trial)
+        ledger = self._ledger
+        worker = await asyncio.to_thread(self._workers.enter_context, Worker(ledger.ledger, "sensor"))
+        async with open_client(self._settings.slots, ledger) as client:
+            return await check_breaker(ledger, client, slot, worker, timing.current().sensor_trial)
+
+    async def _is_any_free(self, its_stages: Sequence[str], slot: str) -> bool:
+        return await asyncio.to_thread(self._free_work.is_any, self._ledger.ledger, its_stages, slot)

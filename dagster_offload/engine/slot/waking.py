@@ -8,10 +8,12 @@ import asyncio
 import logging
 import socket
 import subprocess
+from concurrent.futures import Future
 
 from dagster_offload import timing
 from dagster_offload.host.programs import WatchedProgram
 from dagster_offload.host.threads import start_in_daemon_thread
+from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import rests
 from dagster_offload.slot.config import SlotConfig
@@ -20,23 +22,31 @@ from dagster_offload.slot.waking import WakeConfig, magic_packet
 logger = logging.getLogger(__name__)
 
 
-async def wake_if_due(ledger: Ledger, slot: SlotConfig) -> str | None:
+async def wake_if_due(ledger: AsyncLedger, slot: SlotConfig) -> str | None:
     """Start to wake the slot if a wake is due. Returns what was done, or how the last wake of the day failed, in words.
 
     Waits at most for `Timing.wake_shown`. None if there is nothing to show.
     """
     if slot.wake is None:
         return None
-    wake_id = ledger.run(rests.begin_wake, slot)
-    if wake_id is None:
-        return ledger.run(rests.describe_last, slot)
-    ended = start_in_daemon_thread(_wake, ledger.conninfo, ledger.schema, slot.wake, wake_id)
+    # One step, because a wake counts when it begins: a caller that is cancelled meanwhile must not leave it out.
+    ended = await asyncio.to_thread(_begin, ledger.ledger, slot, slot.wake)
+    if ended is None:
+        return await ledger.run(rests.describe_last, slot)
     try:
         async with asyncio.timeout(timing.current().wake_shown):
             problem = await asyncio.wrap_future(ended)
     except TimeoutError:
         return rests.UNDER_WAY
     return "it was woken" if problem is None else f"waking it failed: {problem}"
+
+
+def _begin(ledger: Ledger, slot: SlotConfig, config: WakeConfig) -> Future[str | None] | None:
+    """Start to wake the slot; None if no wake is due. Returns the reason of a failure in the future."""
+    wake_id = ledger.run(rests.begin_wake, slot)
+    if wake_id is None:
+        return None
+    return start_in_daemon_thread(_wake, ledger.conninfo, ledger.schema, config, wake_id)
 
 
 def _wake(conninfo: str, schema: str, config: WakeConfig, wake_id: int) -> str | None:

@@ -72,7 +72,7 @@ class PictureText:
 
 
 def find_reader(mode: str, requested_languages: str) -> Reader:
-    """Find out which of the requested languages are installed. Runs Tesseract twice. `mode`: `auto` or `off`.
+    """Find out which of the requested languages are installed. Runs Tesseract once. `mode`: `auto` or `off`.
 
     `requested_languages` are in Tesseract's notation, such as kor+eng.
     """
@@ -83,10 +83,11 @@ def find_reader(mode: str, requested_languages: str) -> Reader:
     if command is None:
         return _no_reader(f"Tesseract is not installed: {HOW_TO_INSTALL}", tuple(requested))
     try:
-        version = _query(command, "--version").partition("\n")[0].removeprefix("tesseract").strip()
-        installed = set(_query(command, "--list-langs").split("\n")[1:])
+        about, _, languages = _query(command, "--version", "--list-langs").partition("List of available languages")
     except (OSError, subprocess.SubprocessError) as error:
         return _no_reader(f"{command} does not run ({type(error).__name__}): reinstall it", tuple(requested))
+    version = about.partition("\n")[0].removeprefix("tesseract").strip()
+    installed = set(languages.split("\n")[1:])
     usable = [language for language in requested if language in installed]
     missing = tuple(language for language in requested if language not in installed)
     advice = _language_advice(missing) if missing else ""
@@ -102,9 +103,9 @@ def _language_advice(missing: tuple[str, ...]) -> str:
     )
 
 
-def _query(command: str, argument: str) -> str:
+def _query(command: str, *arguments: str) -> str:
     completed = subprocess.run(  # noqa: S603 - the program found on the PATH
-        [command, argument], capture_output=True, timeout=QUERY_LIMIT_SECONDS, check=True
+        [command, *arguments], capture_output=True, timeout=QUERY_LIMIT_SECONDS, check=True
     )
     return completed.stdout.decode(errors="replace").strip()
 

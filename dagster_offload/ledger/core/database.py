@@ -17,7 +17,9 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from dagster_offload import timing
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import receipts
+from dagster_offload.ledger.core.outage import Outage
 from dagster_offload.postgres.outages import describe_outage, is_outage
+from dagster_offload.postgres.urls import shown_address, without_password
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,10 +30,9 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_SCHEMA = "offload"
 CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 1.0
 # The pool's back-off grows. Without this limit the pool would sleep for minutes after a long recovery.
 RECONNECT_SECONDS = 2.0
-# At least this long between two warnings about one outage, once it lasts.
-WARN_EVERY_SECONDS = 60.0
 # Errors of a lost connection. Any other error is a bug or bad data and is raised at once. The last two: Postgres ended a
 # transaction because our process was frozen in it.
 CONNECTION_LOST = (
@@ -57,6 +58,7 @@ class Ledger:
         self._author = receipts.Author()
         self._revive = revive
         self._reviving = threading.Lock()
+        self.outage = Outage()
         self._not_revived = ""  # why the last restart failed
         self._answers_in_hand = 0  # changed only by the thread of the event loop
         self._keeps_answers = False
@@ -132,10 +134,13 @@ class Ledger:
         Postgres starts or recovers does not count. While an answer is in hand (see `answer_in_hand`), there is no limit.
         """
         deadline = math.inf
-        pause, warn_at, warn_after, is_second_attempt = 0.1, 0.0, 1.0, False
+        pause, is_second_attempt = 0.1, False
         while True:
+            began = time.monotonic()
             try:
-                return attempt()
+                returned = attempt()
+                self.outage.end(began)
+                return returned
             except psycopg.errors.DeadlockDetected:  # Postgres is available, and the other transaction proceeds
                 deadline = min(deadline, time.monotonic() + timing.current().ledger_patience)
                 if time.monotonic() > deadline:
@@ -153,10 +158,7 @@ class Ledger:
                 deadline = min(deadline, time.monotonic() + timing.current().ledger_patience)
                 if time.monotonic() > deadline and not (self._keeps_answers and self._answers_in_hand):
                     raise LedgerUnavailable(f"Postgres stays unavailable: {self._cause(error)}") from error
-                if time.monotonic() >= warn_at:
-                    self._warn(error)
-                    warn_at = time.monotonic() + warn_after
-                    warn_after = min(warn_after * 2, WARN_EVERY_SECONDS)
+                self.report_outage(error)
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
                 revive_began = time.monotonic()
@@ -185,12 +187,17 @@ class Ledger:
         finally:
             self._answers_in_hand -= 1
 
-    def _warn(self, error: Exception) -> None:
+    def report_outage(self, error: Exception) -> None:
+        """Log that Postgres is unavailable, once for each outage and for all threads that use this ledger."""
         kept = f"; {self._answers_in_hand} calls are open or wait to be stored" if self._answers_in_hand else ""
-        logger.warning("Postgres is unavailable (%s)%s; retrying", self._cause(error), kept)
+        self.outage.report(shown_address(self.conninfo), lambda: self._cause(error), f"{kept}; retrying")
 
     def _cause(self, error: Exception) -> str:
-        """Why Postgres is unavailable. The pool only reports that it got no connection, so one is opened here."""
+        """Why Postgres is unavailable, without the password."""
+        return without_password(self._found_cause(error), self.conninfo)
+
+    def _found_cause(self, error: Exception) -> str:
+        # The pool only reports that it got no connection, so one is opened here.
         if self._not_revived:
             return self._not_revived
         if isinstance(error, PoolTimeout):
@@ -237,8 +244,8 @@ class Ledger:
             return receipts.is_left(cursor, self._author)
 
     def close(self) -> None:
-        """Close the pool's connections."""
-        self._pool.close()
+        """Close the pool's connections. A thread that waits for a silent Postgres is left to itself after a second."""
+        self._pool.close(CLOSE_SECONDS)
 
     def __enter__(self) -> "Ledger":
         return self

@@ -62,6 +62,40 @@ def _migrate(
     return is_in_force
 
 
+def refuse_unreadable(cur: Cursor, schema: str) -> None:
+    """Raise `LedgerUnavailable` unless this version can read the ledger as it is. Changes nothing.
+
+    Functions and views of another version are accepted: most of them are the same. See `has_other_sql`.
+    """
+    refuse_foreign_objects(cur, schema)
+    step = current_step(cur, schema)
+    if step is None:
+        raise LedgerUnavailable(
+            "there is no ledger in this Postgres: start `dagster-offload up`, or correct OFFLOAD_POSTGRES_URL or OFFLOAD_HOME"
+        )
+    if step > newest_step():
+        raise _newer(step)
+    if identity.is_stored(cur):
+        identity.refuse_moved(cur)
+    if is_older(cur, schema):
+        _refuse_under_up(cur, schema)
+        raise LedgerUnavailable(older(f"schema step {step}; this version has {newest_step()}"))
+
+
+def older(what: str) -> str:
+    """The message for a ledger that a command would have to change before it can read it."""
+    return (
+        f"an older dagster_offload wrote this ledger ({what}), and this command only reads. Nothing was changed: start "
+        "`dagster-offload up` with this version, which makes a backup and then brings the ledger up to date"
+    )
+
+
+def has_other_sql(cur: Cursor) -> bool:
+    """Whether the functions and views of the ledger are those of another version."""
+    cur.execute("select from applied_sql where digest = %s", [_digest(_sql_texts())])
+    return not cur.rowcount
+
+
 def _refuse_under_up(cur: Cursor, schema: str) -> None:
     """Raise `LedgerUnavailable` while an `up` works with this older ledger: its version does not know the new tables."""
     if (found := workers.connected(cur, schema, workers.UP)) is not None:
@@ -113,15 +147,19 @@ def make_steps(cur: Cursor, up_to: int | None = None) -> None:
     )
     done = {row["number"] for row in cur.execute("select number from migrations")}
     if done and max(done) > newest:
-        raise LedgerUnavailable(
-            f"a newer dagster_offload wrote this ledger (schema step {max(done)}; this version supports up to {newest}): "
-            "upgrade dagster_offload"
-        )
+        raise _newer(max(done))
     for step in steps:
         number = _number(step)
         if number not in done and number <= (newest if up_to is None else up_to):
             cur.execute(step.read_text(encoding="utf-8").encode())
             cur.execute("insert into migrations (number, name) values (%s, %s)", [number, step.name])
+
+
+def _newer(step: int) -> LedgerUnavailable:
+    return LedgerUnavailable(
+        f"a newer dagster_offload wrote this ledger (schema step {step}; this version supports up to {newest_step()}): "
+        "upgrade dagster_offload"
+    )
 
 
 def complete(cur: Cursor, graph: StageGraph) -> None:
@@ -137,15 +175,21 @@ def _number(step: Traversable) -> int:
 
 def _apply_sql(cur: Cursor) -> None:
     """Apply the files only if they changed: replacing a trigger waits for every open transaction that writes."""
-    files = [entry.read_text(encoding="utf-8") for entry in _sql_files("sql")]
-    digest = hashlib.sha256("\0".join(files).encode()).hexdigest()
-    cur.execute("select from applied_sql where digest = %s", [digest])
-    if cur.rowcount:
+    if not has_other_sql(cur):
         return
-    for text in files:
+    texts = _sql_texts()
+    for text in texts:
         cur.execute(text.encode())
     cur.execute("delete from applied_sql")
-    cur.execute("insert into applied_sql (digest) values (%s)", [digest])
+    cur.execute("insert into applied_sql (digest) values (%s)", [_digest(texts)])
+
+
+def _sql_texts() -> list[str]:
+    return [entry.read_text(encoding="utf-8") for entry in _sql_files("sql")]
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def _sql_files(folder: str) -> list[Traversable]:

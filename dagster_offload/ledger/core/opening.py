@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from psycopg.errors import UndefinedColumn, UndefinedFunction, UndefinedTable
 from pydantic import SecretStr
 
-from dagster_offload.errors import SettingsError
+from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.ledger.archive.before_migration import back_up_before_migration
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Cursor, Ledger
-from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.core.migrate import has_other_sql, migrate, older, refuse_unreadable
 from dagster_offload.ledger.reports import views
 from dagster_offload.postgres import ensure_postgres, has_embedded
 from dagster_offload.postgres.external import normalised
@@ -41,12 +42,33 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
 def open_existing_ledger(settings: Settings) -> Iterator[Ledger]:
     """`open_ledger` for what makes no sense without records. Raises `SettingsError` if the home has no ledger: a mistyped
     OFFLOAD_HOME would look like an empty one."""
+    _refuse_empty_home(settings)
+    with open_ledger(settings) as ledger:
+        yield ledger
+
+
+@contextmanager
+def open_ledger_to_read(settings: Settings) -> Iterator[Ledger]:
+    """The ledger as it is, for a command that only reads: no backup, no migration, no change of its stages.
+
+    Raises `SettingsError` if the home has no ledger, and `LedgerUnavailable` if this version cannot read it.
+    """
+    _refuse_empty_home(settings)
+    with _reviving_ledger(settings, DEFAULT_SCHEMA) as ledger:
+        ledger.run(refuse_unreadable, ledger.schema)
+        try:
+            yield ledger
+        except (UndefinedColumn, UndefinedFunction, UndefinedTable) as error:
+            if not ledger.run(has_other_sql):
+                raise
+            raise LedgerUnavailable(older("its functions or views are others")) from error
+
+
+def _refuse_empty_home(settings: Settings) -> None:
     if settings.postgres_url is None and not has_embedded(settings.home):
         raise SettingsError(
             f"there is no ledger in {settings.home}: correct OFFLOAD_HOME, or start `dagster-offload up` with this home"
         )
-    with open_ledger(settings) as ledger:
-        yield ledger
 
 
 def _migrate(ledger: Ledger, settings: Settings) -> bool:

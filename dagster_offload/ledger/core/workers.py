@@ -22,7 +22,6 @@ from dagster_offload.host.machine import boot_id, host_name
 from dagster_offload.ledger.core import identity, receipts
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cursor, Ledger, fetch_one, notify
 from dagster_offload.ledger.core.transitions import record_transition
-from dagster_offload.postgres.outages import describe_outage
 
 logger = logging.getLogger(__name__)
 
@@ -122,20 +121,18 @@ class Worker:
             self._notify_listeners("lost")
 
     def _beat_through_outages(self) -> None:
-        is_reported = False  # one warning for each outage
         while True:
+            began = time.monotonic()
             try:
                 if self._connection is None:
                     self._connection = self._hold()
                     self._notify_listeners("reconnected")
                 self._beat(self._connection)
-                is_reported = False
+                self.ledger.outage.end(began)
                 if self._listen_until_next_beat(self._connection):
                     return
             except CONNECTION_LOST as error:
-                if not is_reported:
-                    logger.warning("heartbeat: Postgres is unavailable (%s); reconnecting", describe_outage(error))
-                    is_reported = True
+                self.ledger.report_outage(error)
                 if self._connection is not None:
                     with contextlib.suppress(*CONNECTION_LOST):
                         self._connection.close()

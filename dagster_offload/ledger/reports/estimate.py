@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import IS_ANSWERED
+from dagster_offload.stages.graph import StageNode
 from dagster_offload.text.tokens import estimated_tokens
 
 RECENT_CALLS = 2000  # the rate is measured over this many calls: hours of use, at a bounded cost
@@ -50,38 +51,57 @@ class Rate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """None = not known; `note` then gives the reason. `slot_hours_left` counts only hours in which the slot is available."""
+    """None = not known; `note` then gives the reason. `slot_hours_left` counts only hours in which the slot is available.
+
+    `held_hours` is apart from them: what waits for stages that are held, and for the stages after those.
+    """
 
     tokens_per_second: float | None = None
     documents_per_hour: float | None = None
     slot_hours_left: float | None = None
     done_at: datetime | None = None
     note: str | None = None
+    held_hours: float | None = None
 
 
-def estimate(cur: Cursor, *slots: str) -> Estimate:
+def estimate(cur: Cursor, *slots: str, held: Collection[str] = ()) -> Estimate:
     """The speed of these slots together, and when the backlog may be done given the hours at which any is usually
-    available."""
+    available. `held`: the stages that no slot takes until a person has looked."""
     rate = recent_rate(cur, *slots)
     if rate is None:
         return Estimate(note="speed not known: the slot answered no call in the last two weeks")
     per_item = rate.seconds_per_item
     any_stage = sum(per_item.values()) / len(per_item)
-    llm_stages = [node.name for node in stages.graph(cur) if node.upstream is not None]
-    seconds_left = sum(n * per_item.get(stage, any_stage) for stage, n in _backlog(cur).items())
-    hours_left = (seconds_left + _parts_left(cur) * rate.seconds_per_part) / 3600
+    graph = [node for node in stages.graph(cur) if node.upstream is not None]
+    hours: dict[bool, float] = {True: 0.0, False: 0.0}  # by whether a stage is held
+    stuck = _with_those_after(held, graph)
+    parts = _parts_left(cur)
+    for stage, n in _backlog(cur).items():
+        seconds = n * per_item.get(stage, any_stage) + parts.get(stage, 0.0) * rate.seconds_per_part
+        hours[stage in stuck] += seconds / 3600
+    hours_left = hours[False]
     done_at, note = None, None
     if hours_left:
         now = fetch_one(cur, "select clock_timestamp() as now")["now"]
-        since, hours = hours_of_use(cur, *slots)
-        done_at, note = expected_end(now, hours_left, since, hours)
+        since, used = hours_of_use(cur, *slots)
+        done_at, note = expected_end(now, hours_left, since, used)
     return Estimate(
         tokens_per_second=rate.tokens_per_second,
-        documents_per_hour=3600 / sum(per_item.get(stage, any_stage) for stage in llm_stages),
+        documents_per_hour=3600 / sum(per_item.get(stage, any_stage) for stage in (node.name for node in graph)),
         slot_hours_left=hours_left,
         done_at=done_at,
         note=note,
+        held_hours=hours[True],
     )
+
+
+def _with_those_after(held: Collection[str], graph: Sequence[StageNode]) -> set[str]:
+    """These stages, and those that need their answers. `graph` is in an order in which each stage follows those it needs."""
+    stuck = set(held)
+    for node in graph:
+        if not stuck.isdisjoint(node.needs):
+            stuck.add(node.name)
+    return stuck
 
 
 def _backlog(cur: Cursor) -> dict[str, int]:
@@ -103,15 +123,14 @@ def _backlog(cur: Cursor) -> dict[str, int]:
     }
 
 
-def _parts_left(cur: Cursor) -> float:
-    """Remaining parts of the long documents that were begun, and the merges after them: about one per three parts."""
-    row = fetch_one(
-        cur,
-        "select coalesce(sum(parts_total - parts_done + parts_total / 3.0), 0)::double precision as n from work_items "
+def _parts_left(cur: Cursor) -> dict[str, float]:
+    """By stage, remaining parts of the long documents that were begun, and the merges after them: about one per three parts."""
+    cur.execute(
+        "select stage, sum(parts_total - parts_done + parts_total / 3.0)::double precision as n from work_items "
         "where parts_total is not null and state in ('pending', 'claimed', 'deferred') "
-        "and stage <> (select first_stage())",
+        "and stage <> (select first_stage()) group by stage"
     )
-    return float(row["n"])
+    return {row["stage"]: row["n"] for row in cur.fetchall()}
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,16 @@ class ScanEnd:
 
 @dataclass(frozen=True)
 class WorkerNews:
-    """A worker and what it has done since the first look at it, in documents. A scan that only walks has no stages."""
+    """A worker and what it has done since the first look at it, in documents. A scan that only walks has no stages.
+
+    `answered_in_part`: those with an answer for a stage, and with another stage that is left. They are not `done`.
+    """
 
     kind: str
     stages: list[str]
     done: int = 0
     failed: int = 0
+    answered_in_part: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
 
 
 def _done(cur: Cursor, worker_id: int, kind: str, mark: int) -> dict[str, int]:
-    """How many documents a worker has done and failed since a transition.
+    """How many documents a worker has done, failed and answered in part since a transition.
 
     A drain or a run has done a document if nothing of it is left; a scan or an extraction if its text is there.
     """
@@ -145,14 +149,16 @@ def _done(cur: Cursor, worker_id: int, kind: str, mark: int) -> dict[str, int]:
         cur,
         "with worked as (select document_id, bool_or(to_state = 'done') as is_done, "
         "    bool_or(to_state in ('failed', 'quarantined')) as has_failed "
-        "  from transitions where transition_id > %(mark)s and worker_id = %(worker)s group by document_id) "
-        "select count(*) filter (where is_done and not has_failed and (%(reads_texts)s or not exists ("
+        "  from transitions where transition_id > %(mark)s and worker_id = %(worker)s group by document_id), "
+        "counted as (select has_failed, is_done and not has_failed as is_answered, not %(reads_texts)s and exists ("
         "    select from work_items i where i.document_id = w.document_id "
-        "    and i.state in ('pending', 'deferred', 'claimed')))) as done, "
-        "  count(*) filter (where has_failed) as failed from worked w",
+        "    and i.state in ('pending', 'deferred', 'claimed')) as is_left from worked w) "
+        "select count(*) filter (where is_answered and not is_left) as done, "
+        "  count(*) filter (where has_failed) as failed, "
+        "  count(*) filter (where is_answered and is_left) as answered_in_part from counted",
         {"mark": mark, "worker": worker_id, "reads_texts": kind in ("scan", "extract")},
     )
-    return {"done": int(row["done"]), "failed": int(row["failed"])}
+    return {name: int(row[name]) for name in ("done", "failed", "answered_in_part")}
 
 
 def failed_transitions(cur: Cursor, mark: int) -> list[int]:

@@ -193,8 +193,8 @@ def note_success(cur: Cursor, slot: str, stage: str) -> None:
 
 
 def count_document_fault(cur: Cursor, slot: str, stage: str, code: str, recipe: str, item_id: int) -> list[int]:
-    """Count a document fault. After enough different documents in a row with the same fault, and no success of the stage in
-    between, the slot holds the stage: see `holds.py`.
+    """Count a document fault. After enough different documents in a row that fail, and no success of the stage in between, the
+    slot holds the stage: see `holds.py`.
 
     The count spans epochs: the trial before each of these calls was answered and raised the epoch.
     Returns the work items whose attempts must be given back (one entry per attempt); empty if the fault is the document's.
@@ -203,10 +203,8 @@ def count_document_fault(cur: Cursor, slot: str, stage: str, code: str, recipe: 
     found = holds.add_fault(cur, slot, stage, code, recipe, item_id)
     if found.is_held:
         return [item_id]  # its call was open when the hold began
-    if found.documents < holds.DOCUMENTS_TO_HOLD:
-        return []
-    if found.documents < holds.needed_to_hold(cur, slot, stage, recipe):
-        return []
-    holds.hold(cur, slot, stage)
-    notify(cur, f"{BREAKER_MESSAGE}{slot}")
-    return found.items
+    items = holds.items_to_hold_for(cur, slot, stage, code, recipe, found)
+    if items:
+        holds.hold(cur, slot, stage, items, found)
+        notify(cur, f"{BREAKER_MESSAGE}{slot}")
+    return items

@@ -1,16 +1,17 @@
-"""Stages that a slot holds: it takes no document of them, because document after document ended in the same fault there.
+"""Stages that a slot holds: it takes no document of them, because document after document failed there.
 
 The fault is assumed to be that of the stage's recipe, or of the model: not of the documents, and not of the slot, which goes
-on with its other stages. `documents_to_hold` has the rule; `breaker.py` counts the faults.
+on with its other stages. `items_to_hold_for` has the rule; `breaker.py` counts the faults.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.slot.config import SlotConfig
 from dagster_offload.text.counts import counted
 from dagster_offload.text.times import shown_moment
 
@@ -19,6 +20,10 @@ STAGE_HELD = "stage_held"
 DOCUMENTS_TO_HOLD = 5
 # A stage that was answered before may meet a folder of documents that do not suit it.
 DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE = 20
+# If their faults differ. Documents that are at fault themselves come among others that are not.
+DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS = 20
+DIFFERENT_FAULTS = "different_faults"  # the code of such a hold
+SEPARATOR = 0  # in the items of a row: the fault before it has another code than the one after it. No item has this id
 COUNTED_FAULTS = 100  # of a row: at the end of a backlog of unsuitable documents it may be long
 # When a held stage is tried again with the same recipe, the documents that it failed wait so long while there are others.
 OTHERS_FIRST_SECONDS = 60.0
@@ -26,8 +31,9 @@ OTHERS_FIRST_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Hold:
-    """A stage that a slot holds. `code` is the fault, `documents` how many ended in it, `document` the name of one of them (None
-    if all are removed). `waiting` is how many lack an answer of the stage; another slot may be answering them."""
+    """A stage that a slot holds. `code` is the fault, or `DIFFERENT_FAULTS`. `documents` is how many ended so, `document` the
+    name of one of them (None if all are removed). `waiting` is how many lack an answer of the stage; another slot may be
+    answering them."""
 
     slot: str
     stage: str
@@ -40,7 +46,8 @@ class Hold:
     @property
     def reason_text(self) -> str:
         """`5 documents in a row ended in no_json, since 14:02`, in this machine's time zone."""
-        found = f"{counted(self.documents, 'document')} in a row ended in {self.code}"
+        faults = "different faults" if self.code == DIFFERENT_FAULTS else self.code
+        found = f"{counted(self.documents, 'document')} in a row ended in {faults}"
         return f"{found}, since {shown_moment(self.since)}"
 
     @property
@@ -89,6 +96,18 @@ def by_slot(found: Iterable[Hold]) -> dict[str, set[str]]:
     return stages
 
 
+def held_everywhere(
+    found: Iterable[Hold], slots: Iterable[SlotConfig], stages: Mapping[str, Collection[str]]
+) -> set[str]:
+    """The stages that none of these slots takes, because each one that may answer them holds them.
+
+    `stages`: by slot, those that it may answer.
+    """
+    held, names = by_slot(found), [slot.name for slot in slots]
+    taken = {stage for name in names for stage in stages.get(name, ()) if stage not in held.get(name, ())}
+    return {stage for name in names for stage in stages.get(name, ())} - taken
+
+
 def end_all(cur: Cursor, slot: str) -> None:
     """End the slot's holds, because a person wants another try or the slot's settings changed.
 
@@ -115,44 +134,89 @@ def end_outdated(cur: Cursor, slot: str, recipes: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class FaultsInARow:
-    """Equal document faults of one stage at one slot. `items` has a work item once for each attempt.
-
-    `documents` leaves out those that failed in this way before the stage's last answer there: most likely they are at fault
-    themselves. Of a long row, the newest faults are counted.
-    """
+    """Document faults of one stage at one slot, without an answer of the stage between. `items` has a work item once for each
+    attempt, and `SEPARATOR` between two faults of different codes."""
 
     items: list[int]
-    documents: int
     is_held: bool
+
+    @property
+    def equal(self) -> list[int]:
+        """The items of the last faults, which have one code."""
+        return (
+            self.items[len(self.items) - self.items[::-1].index(SEPARATOR) :] if SEPARATOR in self.items else self.items
+        )
+
+    @property
+    def every(self) -> list[int]:
+        """The items of all faults."""
+        return [item for item in self.items if item != SEPARATOR]
 
 
 def add_fault(cur: Cursor, slot: str, stage: str, code: str, recipe: str, item_id: int) -> FaultsInARow:
-    """Add a document fault to those in a row. Another fault or another recipe begins a new row, unless the stage is held."""
+    """Add a document fault to those in a row. Another recipe begins a new row, unless the stage is held."""
     row = fetch_one(
         cur,
         "insert into stage_faults as f (slot, stage, code, recipe, items) "
         "values (%(slot)s, %(stage)s, %(code)s, %(recipe)s, array[%(item)s::bigint]) "
         "on conflict (slot, stage) do update set "
-        f"  items = case when {_IS_SAME} then f.items || excluded.items else excluded.items end, "
-        f"  began_at = case when {_IS_SAME} then f.began_at else excluded.began_at end, "
+        f"  items = case when {_IS_EQUAL} then f.items || excluded.items "
+        f"    when f.recipe = excluded.recipe then f.items || {SEPARATOR}::bigint || excluded.items else excluded.items end, "
+        f"  began_at = case when {_IS_EQUAL} then f.began_at else excluded.began_at end, "
         "  code = case when f.held_since is null then excluded.code else f.code end, "
         "  recipe = case when f.held_since is null then excluded.recipe else f.recipe end "
-        "returning items, held_since is not null as is_held, "
-        f"  (select count(distinct id) from unnest(f.items[cardinality(f.items) - {COUNTED_FAULTS - 1}:]) as id "
-        f"  where not {_FAILED_BEFORE}) as documents",
+        "returning items, held_since is not null as is_held",
         {"slot": slot, "stage": stage, "code": code, "recipe": recipe, "item": item_id},
     )
     return FaultsInARow(**row)
 
 
-# The document of the item `id` failed in this way before the slot's last answer of the stage.
-_FAILED_BEFORE = (
-    "exists (select from calls c where c.item_id = id and c.slot = f.slot and c.outcome = f.code "
-    "and exists (select from calls a where a.slot = f.slot and a.stage = f.stage and a.outcome = 'ok' "
-    "  and a.ended_at > c.ended_at))"
+# It is the same fault of the same recipe, or the stage is held already.
+_IS_EQUAL = "f.held_since is not null or (f.code, f.recipe) = (excluded.code, excluded.recipe)"
+
+
+def items_to_hold_for(cur: Cursor, slot: str, stage: str, code: str, recipe: str, row: FaultsInARow) -> list[int]:
+    """Decide whether these faults make the slot hold the stage. Returns the items of those that do; none if the documents pay."""
+    if len(set(row.equal)) >= DOCUMENTS_TO_HOLD:
+        documents = _documents(cur, slot, stage, row.equal, "= %(code)s", code)
+        if documents >= DOCUMENTS_TO_HOLD and documents >= needed_to_hold(cur, slot, stage, recipe):
+            return row.equal
+    if len(set(row.every)) >= DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS:
+        documents = _documents(cur, slot, stage, row.every, f"in ({_CODES_OF_ROW})", code)
+        if documents >= DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS:
+            return row.every
+    return []
+
+
+def _documents(cur: Cursor, slot: str, stage: str, items: list[int], is_code: str, code: str) -> int:
+    """How many documents these work items have. `is_code`: a condition in SQL on the outcome of a call.
+
+    Left out are those that failed in such a way before the stage's last answer at the slot: most likely they are at fault
+    themselves. Of a long row, the newest faults are counted.
+    """
+    row = fetch_one(
+        cur,
+        "select count(*) as n from (select distinct unnest(%(items)s::bigint[]) as id) i "
+        f"where not exists (select from calls c where c.item_id = i.id and c.slot = %(slot)s and c.outcome {is_code} "
+        f"  and {_answered_after('c')})",
+        {"slot": slot, "stage": stage, "items": items[-COUNTED_FAULTS:], "code": code},
+    )
+    return int(row["n"])
+
+
+def _answered_after(call: str) -> str:
+    """A condition in SQL: the slot answered the stage after this call."""
+    return (
+        "exists (select from calls a where a.slot = %(slot)s and a.stage = %(stage)s and a.outcome = 'ok' "
+        f"and a.ended_at > {call}.ended_at)"
+    )
+
+
+# The outcomes of the calls for these items since the stage's last answer.
+_CODES_OF_ROW = (
+    "select k.outcome from calls k where k.item_id = any(%(items)s) and k.slot = %(slot)s and k.outcome <> 'ok' "
+    f"and not {_answered_after('k')}"
 )
-# The row goes on: it is the same fault of the same recipe, or the stage is held already.
-_IS_SAME = "f.held_since is not null or (f.code, f.recipe) = (excluded.code, excluded.recipe)"
 
 
 def needed_to_hold(cur: Cursor, slot: str, stage: str, recipe: str) -> int:
@@ -170,6 +234,10 @@ def needed_to_hold(cur: Cursor, slot: str, stage: str, recipe: str) -> int:
     return documents_to_hold(**facts)
 
 
-def hold(cur: Cursor, slot: str, stage: str) -> None:
-    """Make the slot hold the stage from now on."""
-    cur.execute("update stage_faults set held_since = clock_timestamp() where slot = %s and stage = %s", [slot, stage])
+def hold(cur: Cursor, slot: str, stage: str, items: list[int], row: FaultsInARow) -> None:
+    """Make the slot hold the stage from now on, because of the faults of these items of the row."""
+    cur.execute(
+        "update stage_faults set held_since = clock_timestamp(), items = %s, code = case when %s then code else %s end "
+        "where slot = %s and stage = %s",
+        [items, items == row.equal, DIFFERENT_FAULTS, slot, stage],
+    )

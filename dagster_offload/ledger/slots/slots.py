@@ -110,13 +110,18 @@ def _store(cur: Cursor, slot: SlotConfig, url: str, n: Mapping[str, object]) -> 
 
 def try_again(cur: Cursor, name: str, reason: str) -> None:
     """Make a trial due now at an open or misconfigured slot, and end the slot's holds."""
+    check_again(cur, name, reason)
+    holds.end_all(cur, name)
+
+
+def check_again(cur: Cursor, name: str, reason: str) -> None:
+    """Make a trial due now at an open or misconfigured slot. Holds stay: a slot that answers trials holds stages, too."""
     lock(cur, name)
     cur.execute(
         "update slots set breaker = 'open', retry_at = clock_timestamp(), reason = %s, reason_since = clock_timestamp(), "
         "backoff_seconds = 15 where name = %s and breaker <> 'closed'",
         [reason, name],
     )
-    holds.end_all(cur, name)
     notify(cur, f"{BREAKER_MESSAGE}{name}")
 
 

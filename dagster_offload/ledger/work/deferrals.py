@@ -133,7 +133,7 @@ def fail(
     """Count a document fault, which costs one attempt: it retries after 1 and 10 minutes, then fails (at once if
     `is_final`).
 
-    The same fault in document after document is that of the stage: the slot holds the stage (see `ledger/slots/holds.py`), and
+    A fault in document after document is that of the stage: the slot holds the stage (see `ledger/slots/holds.py`), and
     the attempts are given back. Returns the item's new state; `CLAIMED` if this claim no longer holds it.
     """
     if call is not None:

@@ -1,9 +1,11 @@
 """OCR: which pictures are read, which results are worthless, and how long a page may take."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -155,6 +157,18 @@ def test_a_missing_language_is_reported_and_the_others_are_used() -> None:
     reader = find_reader("auto", "eng+tlh+chi_sim")
     assert (reader.languages, reader.missing) == ("eng", ("tlh", "chi_sim"))
     assert "languages tlh and chi_sim: apt-get install tesseract-ocr-tlh tesseract-ocr-chi-sim" in reader.advice
+
+
+@pytest.mark.tesseract
+def test_tesseract_is_run_once_to_find_its_version_and_its_languages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = find_reader("auto", "eng")
+    script(tmp_path, f'echo run >> "{tmp_path}/runs"\nexec {real.command} "$@"')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert find_reader("auto", "eng") == replace(real, command=str(tmp_path / "tesseract"))
+    assert re.fullmatch(r"\d+\.\S+", real.version)
+    assert (tmp_path / "runs").read_text() == "run\n"
 
 
 def test_ocr_can_be_switched_off() -> None:

@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.reports.estimate import Estimate, estimate, expected_end
 from dagster_offload.slot.config import DEEP
-from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE, StageGraph, StageNode
 from tests.support.ledger import Bench
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
@@ -93,6 +94,27 @@ def test_one_stage_left_counts_as_that_stage(bench: Bench) -> None:
     assert looked(bench).slot_hours_left == pytest.approx(9 * 10 / 3600, rel=0.05)
     bench.sql("update work_items set state = 'failed' where stage = %s", CLASSIFY)
     assert looked(bench).slot_hours_left == 0
+
+
+def test_what_waits_for_a_held_stage_is_no_work_that_will_be_done(bench: Bench) -> None:
+    drained(bench, 40)
+    backlog(bench, 9)
+    found = bench.ledger.run(estimate, DEEP, held={CLASSIFY})
+    assert found.slot_hours_left == pytest.approx(9 * 30 / 3600, rel=0.05)
+    assert found.held_hours == pytest.approx(9 * 10 / 3600, rel=0.05)
+
+
+def test_a_stage_that_needs_the_answers_of_a_held_stage_waits_with_it(bench: Bench) -> None:
+    drained(bench, 40)
+    reads_class = StageNode("summarize", "extract", {CLASSIFY: {"category": ["letter"]}})
+    bench.ledger.run(
+        stages.replace, StageGraph((StageNode("extract", None), StageNode(CLASSIFY, "extract"), reads_class))
+    )
+    for n in range(9):
+        bench.put(f"{n}.txt")
+    found = bench.ledger.run(estimate, DEEP, held={CLASSIFY})
+    assert (found.slot_hours_left, found.done_at, found.note) == (0, None, None)
+    assert found.held_hours == pytest.approx(9 * 40 / 3600, rel=0.05)
 
 
 def test_a_begun_long_document_counts_by_its_parts_and_does_not_slow_the_estimate_of_others(bench: Bench) -> None:

@@ -1,0 +1,107 @@
+"""Commands that only read leave a ledger of another version, and the stages of one, as they are."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.ledger.core import stages
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.migrate import current_step, make_steps
+from dagster_offload.ledger.core.workers import UP, Worker
+from tests.support.cli import Call
+
+OLD_STEP = 30
+READING = (
+    ("status",),
+    ("status", "--json"),
+    ("explain", "letter.txt"),
+    ("records",),
+    ("correct", "--list"),
+    ("psql", "--", "-c", "select 1"),
+    ("slot", "show"),
+    ("sink", "list"),
+    ("notify", "list"),
+)
+
+
+@pytest.fixture
+def old_ledger(empty_url: str) -> str:
+    """The address of a ledger of an older version; OFFLOAD_POSTGRES_URL names it."""
+    with Ledger(empty_url) as ledger, ledger.transaction() as cur:
+        cur.execute(f"create schema {ledger.schema}".encode())
+        make_steps(cur, up_to=OLD_STEP)
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    return empty_url
+
+
+def step_of(url: str) -> int | None:
+    with Ledger(url) as ledger, ledger.transaction() as cur:
+        return current_step(cur, ledger.schema)
+
+
+@pytest.mark.rule("hosts-5")
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_a_command_that_only_reads_names_the_command_that_brings_an_older_ledger_up_to_date(
+    call: Call, old_ledger: str, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    result = call(*command)
+    assert result.exit_code == 2
+    message = " ".join(result.stderr.split())
+    assert f"an older dagster_offload wrote this ledger (schema step {OLD_STEP}; this version has " in message
+    assert "Nothing was changed: start `dagster-offload up` with this version" in message
+    assert step_of(old_ledger) == OLD_STEP
+    assert not (tmp_path / "home" / "backups").exists()
+
+
+@pytest.mark.rule("hosts-5")
+def test_status_of_a_newer_version_names_the_running_up_of_the_older_one(call: Call, old_ledger: str) -> None:
+    with Ledger(old_ledger) as ledger, Worker(ledger, UP):
+        result = call("status")
+    assert result.exit_code == 2
+    assert "the `up` of an older version works with it" in " ".join(result.stderr.split())
+    assert step_of(old_ledger) == OLD_STEP
+
+
+def test_doctor_tests_the_slot_beside_an_older_ledger_and_leaves_it_alone(
+    call: Call, old_ledger: str, router: object
+) -> None:
+    os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert "an older dagster_offload wrote this ledger" in " ".join(result.stdout.split())
+    assert step_of(old_ledger) == OLD_STEP
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_a_command_that_only_reads_makes_no_ledger(call: Call, empty_url: str, command: tuple[str, ...]) -> None:
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    result = call(*command)
+    assert result.exit_code == 2
+    assert "there is no ledger in this Postgres" in result.stderr
+    assert step_of(empty_url) is None
+
+
+def test_a_command_that_only_reads_leaves_the_stages_of_the_ledger_as_they_are(
+    call: Call, scanned: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "other.yaml"
+    file.write_text(json.dumps({"stages": {"sender": {"prompt": "Who?", "answer": {"name": "string"}}}}))
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
+        before = ledger.run(stages.graph)
+        for command in READING[:5]:
+            assert call(*command, "--config", str(file)).exit_code == 0, command
+        assert ledger.run(stages.graph) == before
+
+
+def test_status_reads_a_ledger_whose_functions_are_of_another_version(call: Call, scanned: Path) -> None:
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        cur.execute("update applied_sql set digest = 'of another version'")
+    assert call("status").exit_code == 0
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        assert cur.execute("select digest from applied_sql").fetchone() == {"digest": "of another version"}
+        cur.execute("drop function corrected_fields cascade")
+    result = call("records")
+    assert result.exit_code == 2
+    assert "an older dagster_offload wrote this ledger (its functions or views are others)" in result.stderr

@@ -1,0 +1,73 @@
+"""Held stages: document after document fails in one stage, and not always in the same way."""
+
+from itertools import cycle
+
+import pytest
+
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.slots.holds import DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS
+from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from tests.support.held_stages import answer, attempts, held, refuse, the_hold
+from tests.support.ledger import Bench
+
+MANY = [f"{n:02}.txt" for n in range(DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS)]
+CODES = ("no_json", "answer_does_not_fit")
+
+
+@pytest.mark.rule("breaker-6")
+@pytest.mark.parametrize("was_answered", [False, True])
+def test_twenty_documents_in_a_row_that_fail_in_alternating_ways_hold_the_stage(
+    bench: Bench, was_answered: bool
+) -> None:
+    bench.extracted("good.txt", *MANY)
+    worker = bench.worker()
+    if was_answered:
+        answer(bench, worker, "good.txt", CLASSIFY)
+    for key, code in zip(MANY, cycle(CODES)):
+        assert held(bench) == {}
+        refuse(bench, worker, key, code)
+        answer(bench, worker, key, SUMMARIZE)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+    assert attempts(bench, *MANY) == [0] * len(MANY)
+    assert {bench.state(key, CLASSIFY) for key in MANY} == {State.PENDING}
+    assert (the_hold(bench).code, the_hold(bench).documents) == ("different_faults", len(MANY))
+    assert "20 documents in a row ended in different faults, since " in str(the_hold(bench))
+
+
+@pytest.mark.rule("breaker-6")
+def test_an_answer_of_the_stage_begins_a_new_row_of_different_faults(bench: Bench) -> None:
+    bench.extracted("good.txt", *MANY)
+    worker = bench.worker()
+    for key, code in zip(MANY[:-1], cycle(CODES)):
+        refuse(bench, worker, key, code)
+    answer(bench, worker, "good.txt", CLASSIFY)
+    refuse(bench, worker, MANY[-1], CODES[0])
+    assert held(bench) == {}
+
+
+@pytest.mark.rule("breaker-6")
+def test_retries_of_documents_that_failed_in_different_ways_before_the_last_answer_do_not_hold_the_stage(
+    bench: Bench,
+) -> None:
+    bench.extracted("good.txt", *MANY)
+    worker = bench.worker()
+    for key, code in zip(MANY[:-1], cycle(CODES)):
+        refuse(bench, worker, key, code)
+    answer(bench, worker, "good.txt", CLASSIFY)
+    bench.make_due()
+    for key, code in zip(reversed(MANY), cycle(CODES)):
+        refuse(bench, worker, key, code)
+    assert held(bench) == {}
+
+
+@pytest.mark.rule("breaker-6")
+def test_five_equal_faults_after_a_different_one_hold_the_stage_and_give_back_only_their_attempts(bench: Bench) -> None:
+    bench.extracted(*MANY[:6])
+    worker = bench.worker()
+    refuse(bench, worker, MANY[0], "http_413")
+    for key in MANY[1:6]:
+        refuse(bench, worker, key)
+    assert held(bench) == {DEEP: {CLASSIFY}}
+    assert attempts(bench, *MANY[:6]) == [1, 0, 0, 0, 0, 0]
+    assert (the_hold(bench).code, the_hold(bench).documents) == ("http_400", 5)

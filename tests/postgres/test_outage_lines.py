@@ -1,0 +1,68 @@
+"""What a process says about an outage of Postgres: one line of ours, and none of the driver's."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.postgres import stop_postgres
+from dagster_offload.stages.graph import BUILT_IN
+from dagster_offload.testing import ChangeTiming
+from tests.postgres.test_outages import wait_for
+from tests.support.ports import held_port
+
+
+def one(cur: Cursor) -> object:
+    return cur.execute("select 1 as n").fetchone()
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_all_threads_together_say_one_line_about_an_outage_and_one_about_the_next(
+    home: Path,
+    start: Callable[[Path], str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dagster_offload.ledger.core.database.CONNECT_SECONDS", 0.2)
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(start(home)))
+        migrate(ledger, BUILT_IN)
+        stack.enter_context(Worker(ledger, "drain"))
+        threads = stack.enter_context(ThreadPoolExecutor(4))
+        for outage in (1, 2):
+            ledger.run(one)
+            stop_postgres(home)
+            tried = [threads.submit(ledger.run, one) for _ in range(4)]
+            wait_for(lambda: lines(caplog))
+            assert not any(each.done() for each in tried)
+            start(home)
+            assert [each.result(60) for each in tried] == [{"n": 1}] * 4
+            [line] = lines(caplog)
+            assert line.startswith("Postgres is unavailable at "), f"outage {outage}"
+            assert line.endswith("; retrying")
+            caplog.clear()
+
+
+def test_the_line_has_the_address_and_no_password(
+    caplog: pytest.LogCaptureFixture, change_timing: ChangeTiming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_timing(ledger_patience=0.5)
+    monkeypatch.setattr("dagster_offload.ledger.core.database.CONNECT_SECONDS", 0.2)
+    with held_port() as port, Ledger(f"postgresql://ada:refused@127.0.0.1:{port}/offload") as ledger:
+        with pytest.raises(LedgerUnavailable) as raised:
+            ledger.run(one)
+        [line] = lines(caplog)
+        assert line.startswith(f"Postgres is unavailable at 127.0.0.1:{port}/offload (")
+        assert "ada:" not in line
+        assert "Connection ***" in line, "the password is masked wherever it stands"
+        assert "refused" not in str(raised.value)
