@@ -1,6 +1,7 @@
 """`dagster-offload sink list|test|send|pause|resume`: where finished records are sent."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -146,8 +147,9 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
 
 
 def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "dict[str, Sent]":
-    from dagster_offload.sinks.build import Unbuilt
+    from dagster_offload.sinks.build import build
     from dagster_offload.sinks.planning import register
+    from dagster_offload.sinks.recipient import Unbuilt
     from dagster_offload.sinks.sender import only_sender, send_due
 
     register(settings, ledger)
@@ -156,7 +158,7 @@ def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") ->
         with only_sender(ledger, name) as is_only_sender:
             if is_only_sender:
                 # A sink with wrong settings waits with that reason, and the others get their records.
-                done[name] = send_due(settings, ledger, name, Unbuilt(settings, name))
+                done[name] = send_due(settings, ledger, name, Unbuilt(partial(build, settings, name)))
             else:
                 click.echo(f"{name}: another process sends its records now", err=True)
     return done

@@ -15,7 +15,7 @@ from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cu
 from dagster_offload.ledger.sinks import deliveries, sinks
 from dagster_offload.ledger.sinks.deliveries import Delivery
 from dagster_offload.settings import Settings
-from dagster_offload.sinks.build import Sink
+from dagster_offload.sinks.build import RecordRecipient
 from dagster_offload.sinks.faults import SinkFault
 from dagster_offload.sinks.message import message_of
 from dagster_offload.sinks.next_try import NextTry, SinkState, after_failure
@@ -45,7 +45,7 @@ class SinkJob:
     settings: Settings
     ledger: Ledger
     name: str
-    sink: Sink
+    sink: RecordRecipient
     pause: float = 0.0
 
     @property
@@ -98,7 +98,7 @@ def only_sender(ledger: Ledger, name: str) -> Iterator[bool]:
 
 
 def send_due(
-    settings: Settings, ledger: Ledger, name: str, sink: Sink, is_stopped: Callable[[], bool] = lambda: False
+    settings: Settings, ledger: Ledger, name: str, sink: RecordRecipient, is_stopped: Callable[[], bool] = lambda: False
 ) -> Sent:
     """Send what is due at this sink. The caller must be its only sender. Raises `LedgerUnavailable`."""
     done = Sent()
@@ -139,7 +139,9 @@ def store_outcome(
             time.sleep(STORE_AGAIN_SECONDS)
 
 
-def _send(ledger: Ledger, sink: Sink, delivery: Delivery, done: Sent, is_stopped: Callable[[], bool]) -> None:
+def _send(
+    ledger: Ledger, sink: RecordRecipient, delivery: Delivery, done: Sent, is_stopped: Callable[[], bool]
+) -> None:
     try:
         written = sink.send(message_of(delivery))
     except SinkFault as fault:
