@@ -44,7 +44,7 @@ def _about_waiting(settings: "Settings", report: Report) -> "Iterator[str]":
     if report.room is not None and report.room.shortage is not None:
         yield f"\n{report.room.shortage}"
     for hold in report.holds:
-        if hold.waiting:
+        if hold.left:
             yield f"\n{hold}"
     held = _held_everywhere(settings, report)
     waiting = sum(

@@ -58,7 +58,7 @@ def what_is_left(now: News) -> str:
         return f"Left: nothing, {_documents(now.documents)} in all" + (f"; {needs}" if now.need_you else "")
     away = [_paused(pause) for name, pause in now.pauses.items() if name in now.slots]
     away += [_reason(slot) for slot in now.slots.values() if slot.breaker is not BreakerState.CLOSED]
-    away += [_held(hold) for hold in now.holds if hold.waiting]
+    away += [_held(hold) for hold in now.holds if hold.left]
     why = f" ({'; '.join(away)})" if away else ""
     return f"Left: {_many(now.left)}{why}" + (f"; {needs}" if now.need_you else "")
 

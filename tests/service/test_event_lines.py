@@ -69,7 +69,7 @@ def test_a_held_stage_is_told_once_with_the_next_step() -> None:
     (line,) = lines(before, now)
     assert line.startswith("deep: the stage payment is held: 5 documents in a row ended in answer_does_not_fit, since ")
     assert "12 documents are left in this stage; correct the stage" in line
-    assert lines(now, replace(now, holds=[replace(HOLD, waiting=13)])) == []
+    assert lines(now, replace(now, holds=[replace(HOLD, left=13)])) == []
     assert "the stage payment is held" in what_is_left(now)
 
 

@@ -27,14 +27,14 @@ OTHERS_FIRST_SECONDS = 60.0
 @dataclass(frozen=True)
 class Hold:
     """A stage that a slot holds. `code` is the fault, `documents` how many ended in it, `document` the name of one of them (None
-    if all are removed). `waiting` is how many lack an answer of the stage; another slot may be answering them."""
+    if all are removed). `left` is how many lack an answer of the stage; another slot may be answering them."""
 
     slot: str
     stage: str
     code: str
     documents: int
     document: str | None
-    waiting: int
+    left: int
     since: datetime
 
     @property
@@ -46,7 +46,7 @@ class Hold:
     @property
     def left_text(self) -> str:
         """`12 documents are left in this stage`. True also while another slot takes the stage."""
-        return f"{counted(self.waiting, 'document')} {'is' if self.waiting == 1 else 'are'} left in this stage"
+        return f"{counted(self.left, 'document')} {'is' if self.left == 1 else 'are'} left in this stage"
 
     @property
     def next_step(self) -> str:
@@ -72,7 +72,7 @@ def list_holds(cur: Cursor) -> list[Hold]:
     cur.execute(
         "select f.slot, f.stage, f.code, f.held_since as since, failed.documents, failed.document, "
         "(select coalesce(sum(c.n), 0)::bigint from item_counts c where c.stage = f.stage "
-        "  and c.state in ('pending', 'claimed', 'deferred')) as waiting "
+        "  and c.state in ('pending', 'claimed', 'deferred')) as left "
         "from stage_faults f join stages s on s.name = f.stage cross join lateral ("
         "  select count(distinct d.document_id) as documents, min(d.key) as document from work_items i "
         "  join documents d using (document_id) where i.item_id = any(f.items)) failed "
