@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.sinks.notifications import ChannelRow
     from dagster_offload.settings import Settings
 
+HOW_TO_ADD = "add one under notify in the pipeline file (docs/running-for-years.md)"
+
 
 @click.group("notify")
 def command() -> None:
@@ -56,7 +58,7 @@ def list_(*, as_json: bool) -> None:
         channel, here = settings.channels[row.name], f"; here, {unset[row.name]}" if row.name in unset else ""
         say(f"{row.name:<16} {channel_kind(channel):<8} {describe(row)}; events: {', '.join(channel.events)}{here}")
     if not rows:
-        click.echo("no channels: add one under notify in the pipeline file (docs/running-for-years.md)")
+        click.echo(f"no channels: {HOW_TO_ADD}")
 
 
 @command.command("test")
@@ -141,13 +143,10 @@ def _send(settings: "Settings", ledger: "Ledger", name: str) -> str | None:
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:
-    from dagster_offload.text.suggestions import nearest
+    from dagster_offload.text.suggestions import no_such
 
     if name not in settings.channels:
-        near = nearest(name, settings.channels)
-        known = ", ".join(settings.channels) or "none; add one under notify in the pipeline file"
-        hint = f"did you mean {near}?" if near else f"the channels are {known}"
-        raise Refusal(f"there is no channel {name!r}: {hint}")
+        raise Refusal(no_such("channel", name, settings.channels, HOW_TO_ADD))
 
 
 def describe(row: "ChannelRow") -> str:

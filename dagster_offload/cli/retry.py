@@ -9,7 +9,7 @@ from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_documents
 from dagster_offload.cli.options import home_option, json_option, stage_names
 from dagster_offload.text.counts import counted
-from dagster_offload.text.suggestions import nearest
+from dagster_offload.text.suggestions import suggestion
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
@@ -97,7 +97,5 @@ def _known_reason(ledger: "Ledger", reason: str) -> str:
     code, known = reason.split(":")[0].strip(), ledger.run(redo.reasons)
     if code in known or not known:
         return code
-    near = nearest(code, known)
-    hint = f" (did you mean {near}?)" if near else ""
     reasons = ", ".join(f"{name} ({count})" for name, count in known.items())
-    raise Refusal(f"no work failed for the reason {code!r}{hint}: the reasons are {reasons}")
+    raise Refusal(f"no work failed for the reason {code!r}{suggestion(code, known)}: the reasons are {reasons}")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dagster_offload.settings import Settings
     from dagster_offload.sinks.sender import Sent
 
+HOW_TO_ADD = "add one under on_record in the pipeline file (docs/sinks.md)"
+
 
 @click.group("sink")
 def command() -> None:
@@ -74,7 +76,7 @@ def list_(*, as_json: bool) -> None:
     if waiting and settings.sinks:
         say(f"{counted(waiting, 'record')} {agreeing('wait', waiting)} until all stages of the document are done")
     if not rows and not settings.sinks:
-        click.echo("no sinks: add one under on_record in the pipeline file (docs/sinks.md)")
+        click.echo(f"no sinks: {HOW_TO_ADD}")
 
 
 @command.command("test")
@@ -231,12 +233,10 @@ def retry_dead(settings: "Settings", ledger: "Ledger", name: str, documents: "Se
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:
-    from dagster_offload.text.suggestions import nearest
+    from dagster_offload.text.suggestions import no_such
 
     if name not in settings.sinks:
-        near = nearest(name, settings.sinks)
-        known = ", ".join(settings.sinks) or "none; add one under on_record in the pipeline file (docs/sinks.md)"
-        raise Refusal(f"there is no sink {name!r}: " + (f"did you mean {near}?" if near else f"the sinks are {known}"))
+        raise Refusal(no_such("sink", name, settings.sinks, HOW_TO_ADD))
 
 
 def describe(row: "SinkRow") -> str:

@@ -20,7 +20,7 @@ _KEPT_BYTES = 100  # of the name of the file: a name has a limit in bytes, and t
 
 
 @contextmanager
-def replacing(folder: int, name: str) -> Iterator[BinaryIO]:
+def draft_of(folder: int, name: str) -> Iterator[BinaryIO]:
     """A file that takes the place of `name` in an open folder at the end of the block, and disappears if the block raises.
 
     It is written by its descriptor only: a person who may write to the folder cannot redirect it by a link.

@@ -6,7 +6,7 @@ worker is alive. If nothing happens, it costs nothing.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
@@ -14,6 +14,7 @@ from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import MOST_COUNTED, NAMED, Marks, News, ScanEnd, WorkerNews
 from dagster_offload.ledger.slots.holds import Hold
+from dagster_offload.service.say import Say
 from dagster_offload.slot.rest import Pause
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
@@ -21,8 +22,6 @@ from dagster_offload.text.plain_text import escaped
 LOOK_EVERY_SECONDS = 2.0
 PROGRESS_EVERY_SECONDS = 600.0
 LAST_LOOK_SECONDS = 3.0  # `up` has seconds to stop, and Postgres may be down
-
-Say = Callable[[str], None]
 
 
 def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.sinks import notifications
+from dagster_offload.service.say import Say
 from dagster_offload.settings import Settings
 from dagster_offload.sinks.planning import register
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 MessageT = TypeVar("MessageT")
 WrittenT = TypeVar("WrittenT")
-
-Say = Callable[[str], None]
 
 
 class RunningSenders:

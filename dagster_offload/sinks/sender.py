@@ -6,12 +6,13 @@ One sender per sink at a time, over all processes: it holds a lock of Postgres, 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cursor, Ledger
+from dagster_offload.ledger.core.database import Connection, Cursor, Ledger
+from dagster_offload.ledger.core.locks import only_one
 from dagster_offload.ledger.sinks import deliveries, sinks
 from dagster_offload.ledger.sinks.deliveries import Delivery
 from dagster_offload.settings import Settings
@@ -73,18 +74,9 @@ class SinkJob:
         self.sink.cancel()
 
 
-@contextmanager
-def sending_to(connection: Connection, schema: str, name: str) -> Iterator[bool]:
-    """Become the only sender of a sink; yields False if another one runs."""
-    key = f"{schema} {name}"
-    row = connection.execute("select pg_try_advisory_lock(hashtext('sink'), hashtext(%s)) as got", [key]).fetchone()
-    got = bool(row and row["got"])
-    try:
-        yield got
-    finally:
-        if got and not connection.closed:
-            with suppress(*CONNECTION_LOST):  # the lock is gone with the connection
-                connection.execute("select pg_advisory_unlock(hashtext('sink'), hashtext(%s))", [key])
+def sending_to(connection: Connection, schema: str, name: str) -> AbstractContextManager[bool]:
+    """Become the only sender of a sink in the block; yields False if another one runs."""
+    return only_one(connection, "sink", f"{schema} {name}")
 
 
 @contextmanager

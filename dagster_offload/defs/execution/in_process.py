@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_offload.defs.names import LAUNCHED_BY_TAG, LOCATION, REPOSITORY_TAG, TERMINAL
+from dagster_offload.defs.location import LOCATION
+from dagster_offload.defs.names import LAUNCHED_BY_TAG, REPOSITORY_TAG, TERMINAL
 from dagster_offload.defs.runs import run_tags
 from dagster_offload.errors import OffloadError
 
