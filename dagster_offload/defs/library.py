@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
@@ -19,6 +20,7 @@ from dagster_offload.defs.shown.overview import SECONDS_BETWEEN_TICKS, needs_rep
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.partitions import why_to_scan
+from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import ScanReport, library_differs, scan
 from dagster_offload.errors import OffloadError, ScanRefused
 from dagster_offload.ledger.core import workers
@@ -65,53 +67,8 @@ def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefi
             settings = deep_slot.settings()
             tag_run(context)
             with deep_slot.ledger() as ledger:
-                for slot in settings.slots:
-                    ledger.run(slots.register, slot)
-
-                def scan_files(accept_vanished: bool) -> ScanReport:
-                    found = scan(settings, ledger, accept_vanished=accept_vanished, run_id=context.run.run_id)
-                    changes = update_partitions(
-                        context.instance, ledger, names, partitions_name, settings.partition_rule
-                    )
-                    _log(context, found, changes)
-                    return found
-
-                def look_for_files() -> None:
-                    """Add new files while OCR reads pages, which may take days."""
-                    try:
-                        if library_differs(settings, ledger) is not None:
-                            scan_files(accept_vanished=False)
-                    except ScanRefused as refused:
-                        context.log.warning(f"new files are not added: {escaped(str(refused))}")
-
-                report = scan_files(config.accept_vanished)
-                reporter = EventReporter.in_step(context, settings, ledger, names)
-                with reporting(reporter):
-                    extracted = run_extraction(
-                        settings,
-                        ledger,
-                        run_id=context.run.run_id,
-                        on_progress=progress(context),
-                        look_for_files=look_for_files,
-                    )
-                reporter.report_all()
-                waiting = ledger.run(documents.waiting_for_text, WAITING_NAMED)
-                found = ledger.run(status.problems_of_run, context.run.run_id)
-                evaluate_problems(context.instance, ledger, names.keys)
-                report_overview(context.instance, ledger, names.keys, settings)
-                keep_small(settings, ledger, lambda: context.instance, SCAN_UPKEEP_SECONDS)
-                if extracted.machine_fault is not None:
-                    context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
-        summary = {
-            **asdict(report),
-            "extracted": extracted.done,
-            "extraction_failed": extracted.failed,
-            "extraction_waiting": waiting.count,
-            "extraction_to_retry": waiting.reasons,
-            "machine_fault": extracted.machine_fault or "",
-        }
-        context.add_output_metadata({**name_problems(context.log, found), **summary})
-        return summary
+                run = _ScanRun(context, settings, ledger, names, partitions_name)
+                return run.work(accept_vanished=config.accept_vanished)
 
     @dg.job(
         name=names.scan_job,
@@ -123,6 +80,72 @@ def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefi
         scan_library()
 
     return scan_job
+
+
+@dataclass(frozen=True)
+class _ScanRun:
+    """One run of the job `scan`."""
+
+    context: dg.OpExecutionContext
+    settings: Settings
+    ledger: Ledger
+    names: Names
+    partitions_name: str
+
+    def work(self, *, accept_vanished: bool) -> dict[str, Any]:
+        """Scan, extract, show the result in Dagster, and return the summary."""
+        for slot in self.settings.slots:
+            self.ledger.run(slots.register, slot)
+        report = self._scan(accept_vanished=accept_vanished)
+        extracted = self._extract()
+        if extracted.machine_fault is not None:
+            self.context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
+        waiting = self.ledger.run(documents.waiting_for_text, WAITING_NAMED)
+        summary = {
+            **asdict(report),
+            "extracted": extracted.done,
+            "extraction_failed": extracted.failed,
+            "extraction_waiting": waiting.count,
+            "extraction_to_retry": waiting.reasons,
+            "machine_fault": extracted.machine_fault or "",
+        }
+        self._show(summary)
+        keep_small(self.settings, self.ledger, lambda: self.context.instance, SCAN_UPKEEP_SECONDS)
+        return summary
+
+    def _scan(self, *, accept_vanished: bool) -> ScanReport:
+        found = scan(self.settings, self.ledger, accept_vanished=accept_vanished, run_id=self.context.run.run_id)
+        rule = self.settings.partition_rule
+        changes = update_partitions(self.context.instance, self.ledger, self.names, self.partitions_name, rule)
+        _log(self.context, found, changes)
+        return found
+
+    def _extract(self) -> ProgressCounts:
+        reporter = EventReporter.in_step(self.context, self.settings, self.ledger, self.names)
+        with reporting(reporter):
+            extracted = run_extraction(
+                self.settings,
+                self.ledger,
+                run_id=self.context.run.run_id,
+                on_progress=progress(self.context),
+                look_for_files=self._look_for_files,
+            )
+        reporter.report_all()
+        return extracted
+
+    def _look_for_files(self) -> None:
+        """Add new files while OCR reads pages, which may take days."""
+        try:
+            if library_differs(self.settings, self.ledger) is not None:
+                self._scan(accept_vanished=False)
+        except ScanRefused as refused:
+            self.context.log.warning(f"new files are not added: {escaped(str(refused))}")
+
+    def _show(self, summary: Mapping[str, Any]) -> None:
+        found = self.ledger.run(status.problems_of_run, self.context.run.run_id)
+        evaluate_problems(self.context.instance, self.ledger, self.names.keys)
+        report_overview(self.context.instance, self.ledger, self.names.keys, self.settings)
+        self.context.add_output_metadata({**name_problems(self.context.log, found), **summary})
 
 
 def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionChanges) -> None:
