@@ -7,7 +7,6 @@ asset job without a partition key stores planned materializations without a part
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import dagster as dg
 
@@ -47,12 +46,12 @@ def build_drain_job(names: Names, resource: dg.ResourceDefinition) -> dg.JobDefi
 
     @dg.op(
         name=names.of(DRAIN_STEP),
-        out=dg.Out(dict, description="Summary: numbers of documents.", io_manager_key="summaries"),
+        out=dg.Out(DrainSummary, description="Summary: numbers of documents.", io_manager_key="summaries"),
         description="Processes due documents on the deep slot, at most `limit`. Ends when the slot becomes unavailable.",
     )
     def drain_backlog(
         context: dg.OpExecutionContext, config: DrainConfig, deep_slot: dg.ResourceParam[DeepSlot]
-    ) -> dict[str, Any]:
+    ) -> DrainSummary:
         with failures_as_messages():
             tag_run(context)
             with deep_slot.ledger() as ledger:
@@ -65,7 +64,7 @@ def build_drain_job(names: Names, resource: dg.ResourceDefinition) -> dg.JobDefi
                 evaluate_problems(context.instance, ledger, names.keys)
                 report_overview(context.instance, ledger, names.keys, settings)
         _show(context, summary, found)
-        return asdict(summary)
+        return summary
 
     @dg.job(
         name=names.drain_job,

@@ -3,9 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import dagster as dg
 
@@ -21,7 +19,8 @@ from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.partitions import why_to_scan
 from dagster_offload.engine.progress import ProgressCounts
-from dagster_offload.engine.scan import ScanReport, library_differs, scan
+from dagster_offload.engine.scan import library_differs, scan
+from dagster_offload.engine.scan_report import ScanReport, ScanSummary
 from dagster_offload.errors import OffloadError, ScanRefused
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
@@ -57,12 +56,12 @@ def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefi
 
     @dg.op(
         name=names.of(SCAN_STEP),
-        out=dg.Out(dict, description="Summary: numbers of documents.", io_manager_key="summaries"),
+        out=dg.Out(ScanSummary, description="Summary: numbers of documents.", io_manager_key="summaries"),
         description="Compares the library with the ledger, updates the partitions, extracts the text of new documents.",
     )
     def scan_library(
         context: dg.OpExecutionContext, config: ScanConfig, deep_slot: dg.ResourceParam[DeepSlot]
-    ) -> dict[str, Any]:
+    ) -> ScanSummary:
         with failures_as_messages():
             settings = deep_slot.settings()
             tag_run(context)
@@ -92,7 +91,7 @@ class _ScanRun:
     names: Names
     partitions_name: str
 
-    def work(self, *, accept_vanished: bool) -> dict[str, Any]:
+    def work(self, *, accept_vanished: bool) -> ScanSummary:
         """Scan, extract, show the result in Dagster, and return the summary."""
         for slot in self.settings.slots:
             self.ledger.run(slots.register, slot)
@@ -101,14 +100,14 @@ class _ScanRun:
         if extracted.machine_fault is not None:
             self.context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
         waiting = self.ledger.run(documents.waiting_for_text, WAITING_NAMED)
-        summary = {
-            **asdict(report),
-            "extracted": extracted.done,
-            "extraction_failed": extracted.failed,
-            "extraction_waiting": waiting.count,
-            "extraction_to_retry": waiting.reasons,
-            "machine_fault": extracted.machine_fault or "",
-        }
+        summary = ScanSummary(
+            **vars(report),
+            extracted=extracted.done,
+            extraction_failed=extracted.failed,
+            extraction_waiting=waiting.count,
+            extraction_to_retry=waiting.reasons,
+            machine_fault=extracted.machine_fault or "",
+        )
         self._show(summary)
         keep_small(self.settings, self.ledger, lambda: self.context.instance, SCAN_UPKEEP_SECONDS)
         return summary
@@ -141,11 +140,11 @@ class _ScanRun:
         except ScanRefused as refused:
             self.context.log.warning(f"new files are not added: {escaped(str(refused))}")
 
-    def _show(self, summary: Mapping[str, Any]) -> None:
+    def _show(self, summary: ScanSummary) -> None:
         found = self.ledger.run(status.problems_of_run, self.context.run.run_id)
         evaluate_problems(self.context.instance, self.ledger, self.names.keys)
         report_overview(self.context.instance, self.ledger, self.names.keys, self.settings)
-        self.context.add_output_metadata({**name_problems(self.context.log, found), **summary})
+        self.context.add_output_metadata({**name_problems(self.context.log, found), **asdict(summary)})
 
 
 def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionChanges) -> None:
