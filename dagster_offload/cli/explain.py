@@ -105,7 +105,7 @@ def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":
         return None
     try:
         return why_left_out(settings.library, key, walk_rules(settings))
-    except ScanRefused:  # the library is not there, and what the ledger knows is shown all the same
+    except ScanRefused:  # the library is not there, but what the ledger knows is shown
         return None
 
 
@@ -120,7 +120,7 @@ def _print(found: "Explanation", stages: "Collection[str]", *, is_left_out: bool
     for item in found.items:
         counts = (str(item.attempts), str(item.deferrals))
         state = styled(_state(item), state_style(item.state))
-        due = _due(item) if item.stage in stages else "not in the pipeline any more"
+        due = _due(item) if item.stage in stages else "no longer in the pipeline"
         items.add_row(item.stage, state, *counts, due, _why(found, item))
     to_terminal(items)
     click.echo()

@@ -253,7 +253,7 @@ def describe(row: "SinkRow") -> str:
         next_try = f", next try {describe_time(row.refused_next)}" if row.refused_next else ""
         parts.append(f"{row.refused} of them refused ({row.refused_reason}{next_try})")
     if not row.is_configured:
-        parts.append("not in the pipeline file any more")
+        parts.append("no longer in the pipeline file")
     if row.paused_at is not None:
         parts.append(f"paused: dagster-offload sink resume {row.name}")
     if row.dead:

@@ -242,7 +242,7 @@ def _refuse_lost_library(library: str) -> None:
             next(entries, None)  # the folder itself may still be in the cache
     except OSError as lost:
         raise LibraryMissing(
-            f"the library {library} cannot be read any more ({lost.strerror}). What was found until then is stored. Is it "
+            f"the library {library} can no longer be read ({lost.strerror}). What was found until then is stored. Is it "
             "mounted? Scan again when it is"
         ) from None
 

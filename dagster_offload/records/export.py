@@ -200,7 +200,7 @@ def _folder_of_note(top: int, name: str) -> Iterator[tuple[int, str]]:
 
 
 def _remove_note(top: int, name: str) -> None:
-    """Remove a note, and the folders that are empty then. One that is gone, or behind a link, is none of ours any more."""
+    """Remove a note, and the folders that are empty then. One that is gone, or behind a link, is no longer ours."""
     try:
         folder, last = split(name)
         with open_folder(top, folder) as place:

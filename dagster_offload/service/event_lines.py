@@ -31,11 +31,7 @@ def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:
         *(line for name, slot in now.slots.items() if (line := _slot(before.slots.get(name), slot, now)) is not None),
         *(f"{hold.slot}: {_held(hold)}; {hold.next_step}" for hold in _new_holds(before, now)),
         *(f"{name}: {_paused(pause)}" for name, pause in _new_pauses(before, now)),
-        *(
-            f"{name}: not paused any more; {_many(now.left)} left"
-            for name in now.slots
-            if _is_resumed(name, before, now)
-        ),
+        *(f"{name}: no longer paused; {_many(now.left)} left" for name in now.slots if _is_resumed(name, before, now)),
         *(f"drain: started, {_many(now.left)} left" for worker in now.started if worker.kind == "drain"),
         *(line for worker in now.ended if (line := _ended(worker, now)) is not None),
         *_failed(now),

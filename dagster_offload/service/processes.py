@@ -49,7 +49,7 @@ START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
 CODE_SERVER = "code server"
 UI_PROGRAM = "dagster-webserver"  # ours, with the access control (service/ui/server.py)
-# `up` itself does not import Dagster, so this names the module by its text.
+# As text, because `up` itself does not import Dagster.
 DAGSTER_PROGRAM = "from dagster_offload.service.dagster_process import main; main()"
 SCAN_PROGRAM = "from dagster_offload.cli import main; main(['scan'], prog_name='dagster-offload')"
 # Variables of glibc's malloc: without them, each of a dozen threads keeps free memory of its own.

@@ -51,7 +51,7 @@ def test_a_pause_is_reported_once_and_so_is_its_end() -> None:
     assert what_is_left(paused) == "Left: 3 documents (paused)"
     longer = replace(paused, pauses={DEEP: Pause(since, since)})
     assert lines(paused, longer) == [f"deep: paused until {since.astimezone():%a %d %b %H:%M}"]
-    assert lines(longer, at(AWAKE, 3)) == ["deep: not paused any more; 3 documents left"]
+    assert lines(longer, at(AWAKE, 3)) == ["deep: no longer paused; 3 documents left"]
 
 
 def test_a_slot_that_slept_between_two_looks_is_reported() -> None:

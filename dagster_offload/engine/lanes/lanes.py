@@ -213,7 +213,7 @@ class Lanes:
         self._is_listening, loop = True, asyncio.get_running_loop()
 
         def on_notify(message: str) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: no lane runs any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and no lane runs
                 loop.call_soon_threadsafe(self._notified, message)
 
         self._runner.worker.on_notify(on_notify)

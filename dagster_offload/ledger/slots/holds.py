@@ -20,7 +20,7 @@ DOCUMENTS_TO_HOLD = 5
 # A stage that was answered before may meet a folder of documents that do not suit it.
 DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE = 20
 COUNTED_FAULTS = 100  # of a row: at the end of a backlog of unsuitable documents it may be long
-# When a held stage is tried again with the same recipe, the documents that it failed wait so long while there are others.
+# When a held stage is tried again with the same recipe, others go first for this long: the documents that failed wait.
 OTHERS_FIRST_SECONDS = 60.0
 
 
