@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
-from dagster_offload.text.counts import counted
+from dagster_offload.text.counts import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,8 +193,8 @@ def _who_drains(report: Report) -> str:
 
 
 def _describe_reviews(documents: int) -> str:
-    files = "1 file has" if documents == 1 else f"{documents} files have"
-    return f"{files} changed since you corrected the record; review the corrections: dagster-offload correct --list"
+    have = f"{counted(documents, 'file')} {agreeing('have', documents)}"
+    return f"{have} changed since you corrected the record; review the corrections: dagster-offload correct --list"
 
 
 def _describe_ahead(ahead: "LongAhead") -> str:

@@ -32,7 +32,7 @@ from dagster_offload.library.partition_keys import MOST_PARTITIONS, By
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
-from dagster_offload.text.counts import counted
+from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
 
 # After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
@@ -230,11 +230,7 @@ def _check(
         return dg.SkipReason("the library is unchanged; 0 documents are due for extraction")
     if (shortage := shortage_of(settings)) is not None:
         return dg.SkipReason(escaped(shortage))
-    waiting = (
-        "1 document is due for extraction"
-        if due == 1
-        else f"{claims.shown_count(due)} documents are due for extraction"
-    )
+    waiting = f"{counted(due, 'document', claims.MOST_COUNTED)} {agreeing('are', due)} due for extraction"
     why = "; ".join(filter(None, [differs, rearranged, waiting if due else None]))
     if ledger.run(workers.live_workers, ledger.schema, "scan"):
         return dg.SkipReason(f"a scan is running; {why}")

@@ -146,7 +146,7 @@ def _documents(count: int) -> str:
 
 
 def _many(count: int) -> str:
-    return f"{count:,} or more documents" if count >= MOST_COUNTED else _documents(count)
+    return counted(count, "document", MOST_COUNTED)
 
 
 class EventLines:

@@ -11,7 +11,7 @@ from datetime import datetime
 from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
-from dagster_offload.text.counts import counted
+from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.times import shown_moment
 
 # The first word of the reason of work items whose attempts were given back.
@@ -46,7 +46,7 @@ class Hold:
     @property
     def left_text(self) -> str:
         """`12 documents are left in this stage`. True also while another slot takes the stage."""
-        return f"{counted(self.left, 'document')} {'is' if self.left == 1 else 'are'} left in this stage"
+        return f"{counted(self.left, 'document')} {agreeing('are', self.left)} left in this stage"
 
     @property
     def next_step(self) -> str:
