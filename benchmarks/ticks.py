@@ -58,7 +58,8 @@ def _ticking(home: Home) -> Iterator[tuple[int, Callable[[str], str]]]:
     from dagster._serdes import deserialize_value
 
     from dagster_offload.defs.instance import open_instance
-    from dagster_offload.service.processes import LOCATION, MEMORY
+    from dagster_offload.defs.location import LOCATION
+    from dagster_offload.service.processes import MEMORY
 
     with open_instance(home.settings) as instance:
         socket_file, reference = home.folder / "code.sock", instance.get_ref()

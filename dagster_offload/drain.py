@@ -26,6 +26,7 @@ from dagster_offload.stages.catalog import recipes, stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
 
 ALL = "all"
+SUPERSEDED = "the running `up` took over an edited pipeline: the next drain works with it"
 
 
 @dataclass(frozen=True)
@@ -104,34 +105,39 @@ def run_drain(
     agree_with_up(ledger, pipeline)
     for slot in configured:
         ledger.run(slots.register, slot, pipeline.recipes)
-    with Worker(ledger, "drain", names, run_id) as worker, ledger_executor(ledger) as pool:
-        return run_stoppable(
-            _drain(settings, AsyncLedger(ledger, pool), worker, configured, names, Totals(limit, on_progress))
-        )
-
-
-async def _fill(ledger: AsyncLedger, current: Mapping[str, str]) -> None:
-    """Create the items of stages that were added, batch by batch, beside the calls."""
-    while await ledger.run(stages.fill, current):
-        pass
-
-
-async def _drain(
-    settings: Settings,
-    ledger: AsyncLedger,
-    worker: Worker,
-    configured: Sequence[SlotConfig],
-    names: Sequence[str],
-    totals: Totals,
-) -> DrainSummary:
-    refuse_without_room(settings)
     by_slot = stages_by_slot(settings, names)
-    used_slots = [slot for slot in configured if by_slot[slot.name]]
-    async with open_client(settings.slots, ledger) as client:
-        at_work = SeveralSlots(document_runner(settings, ledger, client, worker), used_slots, by_slot, totals)
-        may_fill_more = await ledger.run(stages.fill, recipes(settings))
+    used = [slot for slot in configured if by_slot[slot.name]]
+    with Worker(ledger, "drain", names, run_id) as worker, ledger_executor(ledger) as pool:
+        totals = Totals(limit, on_progress)
+        return run_stoppable(_Drain(settings, AsyncLedger(ledger, pool), worker, names, by_slot, used, totals).run())
+
+
+@dataclass(frozen=True)
+class _Drain:
+    """One drain, from its first call to its summary. `slots` are those that may answer one of its stages."""
+
+    settings: Settings
+    ledger: AsyncLedger
+    worker: Worker
+    stages: Sequence[str]
+    by_slot: Mapping[str, Sequence[str]]
+    slots: Sequence[SlotConfig]
+    totals: Totals
+
+    async def run(self) -> DrainSummary:
+        """Work until nothing is due, then read what was done and what is left. Raises `NoRoom`."""
+        refuse_without_room(self.settings)
+        async with open_client(self.settings.slots, self.ledger) as client:
+            runner = document_runner(self.settings, self.ledger, client, self.worker)
+            at_work = SeveralSlots(runner, self.slots, self.by_slot, self.totals)
+            await self._work(at_work)
+        return await self._summary(at_work)
+
+    async def _work(self, at_work: SeveralSlots) -> None:
+        """Work at all slots until nothing is due. Creates the items of stages that were added, beside the calls."""
+        may_fill_more = await self.ledger.run(stages.fill, recipes(self.settings))
         await at_work.make_trials_due()
-        filling = asyncio.create_task(_fill(ledger, recipes(settings))) if may_fill_more else None
+        filling = asyncio.create_task(self._fill()) if may_fill_more else None
         try:
             await at_work.work()
             if filling is not None:
@@ -140,49 +146,57 @@ async def _drain(
         finally:
             if filling is not None:
                 filling.cancel()
-    in_back_off = await ledger.run(left.count_in_back_off, names)
-    due = await ledger.run(claims.count_due, names)
-    if due and (shortage := shortage_of(settings)) is not None:
-        raise NoRoom(f"{shortage}. Documents: {totals.counts.done} done, {due} left")
-    deferred = await ledger.run(left.count_waiting, names)
-    used = await ledger.run(usage.of_worker, worker.id)
-    warnings = [
-        warning
-        for slot in used_slots
-        if (warning := usage.warning_of(await ledger.run(usage.second_stage_reuse, worker.id, slot.name), slot.name))
-    ]
-    held = holds.held_everywhere(await ledger.run(holds.list_holds), used_slots, by_slot)
-    pace = await ledger.run(estimate, *(slot.name for slot in used_slots), held=held)
-    rows = {slot.name: await ledger.run(slots.get, slot.name) for slot in used_slots}
-    waited_for = await at_work.slots_waited_for(rows)
-    # A document may be done in one stage and wait for another, or for another slot.
-    done = await ledger.run(left.count_finished, sorted(totals.done), names)
-    answered_in_part = 0 if done else await ledger.run(usage.documents_answered, worker.id)
-    reasons = [slot.reason for slot in waited_for if slot.reason is not None]
-    next_checks = [slot.next_check for slot in waited_for if slot.next_check is not None]
-    registered = [row for row in rows.values() if row is not None]
-    return DrainSummary(
-        done=done,
-        failed=totals.counts.failed,
-        deferred=deferred,
-        left=due + in_back_off,
-        held_elsewhere=await ledger.run(left.count_claimed_elsewhere, names, worker.id),
-        in_back_off=in_back_off,
-        answered_in_part=answered_in_part or None,
-        waits_for=await ledger.run(left.count_waiting_for_others, stage_graph(settings), names),
-        reason=SUPERSEDED if at_work.is_superseded else "; ".join(reasons) or None,
-        next_check_at=min(next_checks).isoformat(timespec="seconds") if next_checks else None,
-        is_slot_unavailable=any(slot.is_unavailable for slot in waited_for),
-        is_misconfigured=any(slot.is_misconfigured for slot in waited_for),
-        tokens_read=used.read,
-        tokens_cached=used.cached,
-        tokens_written=used.written,
-        concurrency=sum(row.concurrency for row in registered) if registered else None,
-        warning="; ".join(warnings) or None,
-        tokens_per_second=pace.tokens_per_second,
-        documents_per_hour=pace.documents_per_hour,
-        slot_hours_left=pace.slot_hours_left,
-    )
 
+    async def _fill(self) -> None:
+        """Create the items of stages that were added, batch by batch."""
+        while await self.ledger.run(stages.fill, recipes(self.settings)):
+            pass
 
-SUPERSEDED = "the running `up` took over an edited pipeline: the next drain works with it"
+    async def _summary(self, at_work: SeveralSlots) -> DrainSummary:
+        """What was done and what is left. Raises `NoRoom` if work is left and the disk is full."""
+        run, names, worker = self.ledger.run, self.stages, self.worker.id
+        in_back_off = await run(left.count_in_back_off, names)
+        due = await run(claims.count_due, names)
+        if due and (shortage := shortage_of(self.settings)) is not None:
+            raise NoRoom(f"{shortage}. Documents: {self.totals.counts.done} done, {due} left")
+        used = await run(usage.of_worker, worker)
+        held = holds.held_everywhere(await run(holds.list_holds), self.slots, self.by_slot)
+        pace = await run(estimate, *(slot.name for slot in self.slots), held=held)
+        rows = {slot.name: await run(slots.get, slot.name) for slot in self.slots}
+        registered = [row for row in rows.values() if row is not None]
+        waited_for = await at_work.slots_waited_for(rows)
+        reasons = [slot.reason for slot in waited_for if slot.reason is not None]
+        next_checks = [slot.next_check for slot in waited_for if slot.next_check is not None]
+        # A document may be done in one stage and wait for another, or for another slot.
+        done = await run(left.count_finished, sorted(self.totals.done), names)
+        answered_in_part = 0 if done else await run(usage.documents_answered, worker)
+        return DrainSummary(
+            done=done,
+            failed=self.totals.counts.failed,
+            deferred=await run(left.count_waiting, names),
+            left=due + in_back_off,
+            held_elsewhere=await run(left.count_claimed_elsewhere, names, worker),
+            in_back_off=in_back_off,
+            answered_in_part=answered_in_part or None,
+            waits_for=await run(left.count_waiting_for_others, stage_graph(self.settings), names),
+            reason=SUPERSEDED if at_work.is_superseded else "; ".join(reasons) or None,
+            next_check_at=min(next_checks).isoformat(timespec="seconds") if next_checks else None,
+            is_slot_unavailable=any(slot.is_unavailable for slot in waited_for),
+            is_misconfigured=any(slot.is_misconfigured for slot in waited_for),
+            tokens_read=used.read,
+            tokens_cached=used.cached,
+            tokens_written=used.written,
+            concurrency=sum(row.concurrency for row in registered) if registered else None,
+            warning=await self._warning(),
+            tokens_per_second=pace.tokens_per_second,
+            documents_per_hour=pace.documents_per_hour,
+            slot_hours_left=pace.slot_hours_left,
+        )
+
+    async def _warning(self) -> str | None:
+        """Name the servers that read documents twice; None if none does."""
+        of_slots = [
+            usage.warning_of(await self.ledger.run(usage.second_stage_reuse, self.worker.id, slot.name), slot.name)
+            for slot in self.slots
+        ]
+        return "; ".join(filter(None, of_slots)) or None

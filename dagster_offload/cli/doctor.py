@@ -27,7 +27,7 @@ def command(slot: str | None, *, as_json: bool) -> None:
     dagster-offload doctor studio
     dagster-offload doctor --deep-url http://macbook.local:8890 --deep-model qwen-macbook
     """
-    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.formatting import print_check, print_json
     from dagster_offload.client.checkup import advice_of
     from dagster_offload.engine.slot.checkup import checkup
     from dagster_offload.errors import SettingsError
@@ -47,8 +47,7 @@ def command(slot: str | None, *, as_json: bool) -> None:
     for check in checkup(settings, chosen, on_wait=_ignore_wait if as_json else _print_wait):
         checks.append(check)
         if not as_json:
-            mark = click.style("ok  ", fg="green") if check.ok else click.style("no  ", fg="red")
-            click.echo(f"{mark}{check.name:<12} {escaped(check.found)}")
+            print_check(check.name, check.found, is_ok=check.ok, width=12)
     advice = advice_of(checks)
     *_, last = (check for check in checks if check.is_about_slot)  # the first that failed ends those of the slot
     if as_json:

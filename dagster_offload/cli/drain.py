@@ -12,6 +12,8 @@ from dagster_offload.cli.options import deep_options, home_option, json_option
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dagster_offload.drain import DrainSummary
+
 # Counts of the summary, with their names in the output.
 COUNTS = {
     "done": "done",
@@ -45,41 +47,50 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     dagster-offload drain --json || echo "try again later"
     """
     from dagster_offload.cli.console import progress_console
-    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.drain import check_drain
     from dagster_offload.settings import load_settings
-    from dagster_offload.stages.graph import EXTRACT
 
     settings = load_settings()
     _, stages = check_drain(settings, stage)  # raises before Postgres, the library or Dagster is used
     from dagster_offload.cli.run_job import run_job
 
-    summary = run_job(settings, "drain", stages, progress_console(), stage=stage, limit=limit)
+    summary: DrainSummary = run_job(settings, "drain", stages, progress_console(), stage=stage, limit=limit)
     if as_json:
         print_json(
-            {name: summary[name] for name in (*COUNTS, "waits_for", "reason", "next_check_at", *TOKENS, "warning")}
+            {
+                name: getattr(summary, name)
+                for name in (*COUNTS, "waits_for", "reason", "next_check_at", *TOKENS, "warning")
+            }
         )
     else:
-        counts = ", ".join(
-            f"{summary[name]} {label}" for name, label in COUNTS.items() if summary[name] or name == "done"
-        )
-        waits_for_a_person = summary["is_misconfigured"] and summary["next_check_at"] is None
-        next_check = "" if waits_for_a_person else _next_check(settings.home, summary["next_check_at"])
-        stopped = f"; stopped: {summary['reason']}{next_check}"
-        say(counts + (stopped if summary["reason"] else ""))
-        for stage, count in summary["waits_for"].items():
-            command = "scan" if stage == EXTRACT else f"drain {stage}"
-            say(f"{count} more cannot start before their {stage} is done: dagster-offload {command}")
-        if summary["tokens_written"]:
-            cached = summary["tokens_cached"]
-            reused = "" if cached is None else f", {cached:,} more from the server's cache"
-            click.echo(f"tokens: {summary['tokens_read']:,} read{reused}, {summary['tokens_written']:,} written")
-        if summary["warning"]:
-            say(summary["warning"], err=True)
-    if summary["is_misconfigured"]:
+        _print(summary, settings.home)
+    if summary.is_misconfigured:
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
-    if summary["is_slot_unavailable"]:
+    if summary.is_slot_unavailable:
         raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
+
+
+def _print(summary: "DrainSummary", home: "Path") -> None:
+    from dagster_offload.cli.formatting import say
+    from dagster_offload.stages.graph import EXTRACT
+
+    counts = ", ".join(
+        f"{count} {label}" for name, label in COUNTS.items() if (count := getattr(summary, name)) or name == "done"
+    )
+    waits_for_a_person = summary.is_misconfigured and summary.next_check_at is None
+    next_check = "" if waits_for_a_person else _next_check(home, summary.next_check_at)
+    stopped = f"; stopped: {summary.reason}{next_check}"
+    say(counts + (stopped if summary.reason else ""))
+    for stage, count in summary.waits_for.items():
+        command = "scan" if stage == EXTRACT else f"drain {stage}"
+        say(f"{count} more cannot start before their {stage} is done: dagster-offload {command}")
+    if summary.tokens_written:
+        cached = summary.tokens_cached
+        reused = "" if cached is None else f", {cached:,} more from the server's cache"
+        click.echo(f"tokens: {summary.tokens_read:,} read{reused}, {summary.tokens_written:,} written")
+    if summary.warning:
+        say(summary.warning, err=True)
 
 
 def _next_check(home: "Path", next_check_at: str | None) -> str:

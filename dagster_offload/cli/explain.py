@@ -12,7 +12,7 @@ from dagster_offload.cli.options import document_key, home_option, json_option
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from dagster_offload.ledger.reports.status import Explanation
+    from dagster_offload.ledger.reports.explanation import ExplainedItem, Explanation
     from dagster_offload.ledger.sinks.deliveries import DeliveryState
     from dagster_offload.ledger.work.corrections import Correction
     from dagster_offload.ledger.work.refused_answers import RefusedAnswer
@@ -42,7 +42,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     """
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger_to_read
-    from dagster_offload.ledger.reports import status
+    from dagster_offload.ledger.reports.explanation import explain
     from dagster_offload.ledger.sinks import deliveries
     from dagster_offload.ledger.work import corrections, refused_answers
     from dagster_offload.library.placeholders import downloaded_path
@@ -53,11 +53,11 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     key = document_key(settings.library, document)
     key = downloaded_path(key) or key
     with open_ledger_to_read(settings) as ledger:
-        found = ledger.run(status.explain, key)
+        found = ledger.run(explain, key)
         left_out = None if found is not None and found.is_present else _why_left_out(settings, key)
         if found is None and left_out is None:
             key = find_document(settings, ledger, document)
-            found = ledger.run(status.explain, key)
+            found = ledger.run(explain, key)
         refused = ledger.run(refused_answers.of_document, key)
         corrected = ledger.run(corrections.list_corrections, key)
         sent = ledger.run(deliveries.of_document, key)
@@ -105,7 +105,7 @@ def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":
         return None
     try:
         return why_left_out(settings.library, key, walk_rules(settings))
-    except ScanRefused:  # the library is not there, and what the ledger knows is shown all the same
+    except ScanRefused:  # the library is not there, but what the ledger knows is shown
         return None
 
 
@@ -118,22 +118,22 @@ def _print(found: "Explanation", stages: "Collection[str]", *, is_left_out: bool
     click.echo(f"SHA-256 {found.digest or 'not read yet'}\n")
     items = table("stage", "state", "attempts", "deferrals", "due", "why")
     for item in found.items:
-        counts = (str(item["attempts"]), str(item["deferrals"]))
-        state = styled(_state(item), state_style(item["state"]))
-        due = _due(item) if item["stage"] in stages else "not in the pipeline any more"
-        items.add_row(item["stage"], state, *counts, due, _why(found, item))
+        counts = (str(item.attempts), str(item.deferrals))
+        state = styled(_state(item), state_style(item.state))
+        due = _due(item) if item.stage in stages else "no longer in the pipeline"
+        items.add_row(item.stage, state, *counts, due, _why(found, item))
     to_terminal(items)
     click.echo()
     history = table("when", "stage", "from", "to", "by", "why")
     for step in found.transitions:
-        by = f"{step['worker_kind']} {step['worker_id']} on {step['host']}" if step["worker_id"] else ""
+        by = f"{step.worker_kind} {step.worker_id} on {step.host}" if step.worker_id else ""
         history.add_row(
-            f"{step['at'].astimezone():%Y-%m-%d %H:%M:%S}",
-            step["stage"],
-            step["from_state"] or "",
-            step["to_state"],
+            f"{step.at.astimezone():%Y-%m-%d %H:%M:%S}",
+            step.stage,
+            step.from_state or "",
+            step.to_state,
             by,
-            step["reason"] or "",
+            step.reason or "",
         )
     to_terminal(history)
     if found.calls:
@@ -151,37 +151,33 @@ def _print_answers(refused: "list[RefusedAnswer]") -> None:
         say(answer.answer or "(empty)")
 
 
-def _state(item: dict[str, Any]) -> str:
+def _state(item: "ExplainedItem") -> str:
     """The state, with the outcome unless it is ok, and with the progress of a long document."""
-    state = item["state"] if item["outcome"] in (None, "ok") else f"{item['state']} ({item['outcome']})"
-    unit = "pages" if item["stage"] == "extract" else "parts"
-    return f"{state}, {item['parts_done']} of {item['parts_total']} {unit}" if item["parts_total"] else str(state)
+    state = item.state if item.outcome in (None, "ok") else f"{item.state} ({item.outcome})"
+    unit = "pages" if item.stage == "extract" else "parts"
+    return f"{state}, {item.parts_done} of {item.parts_total} {unit}" if item.parts_total else str(state)
 
 
-def _due(item: dict[str, Any]) -> str:
+def _due(item: "ExplainedItem") -> str:
     """When the item is taken: `not_before` is only the latest time for work that waits for a slot."""
     from dagster_offload.cli.formatting import describe_time
 
-    if item["state"] not in ("pending", "deferred"):
+    if item.state not in ("pending", "deferred"):
         return ""
-    if item["held_by"]:
-        return f"not at {item['held_by']}: the stage is held"
-    if item["is_due"]:
+    if item.held_by:
+        return f"not at {item.held_by}: the stage is held"
+    if item.is_due:
         return "now"
-    return f"when {item['waits_for']} answers" if item["waits_for"] else describe_time(item["not_before"])
+    return f"when {item.waits_for} answers" if item.waits_for else describe_time(item.not_before)
 
 
-def _why(found: "Explanation", item: dict[str, Any]) -> str:
-    if item["outcome"] == "not_applicable":
+def _why(found: "Explanation", item: "ExplainedItem") -> str:
+    if item.outcome == "not_applicable":
         return "its condition (`when`) is not met"
-    if item["state"] == "done" and item["first_document"] not in (None, found.document):
-        return f"same content as {item['first_document']}: no call was needed"
-    why = (
-        item["reason"]
-        or item["extract_reason"]
-        or (f"answered by {item['served_model']}" if item["served_model"] else "")
-    )
-    return f"{why}; doubtful: {', '.join(item['doubtful'])}" if item["doubtful"] else why
+    if item.state == "done" and item.first_document not in (None, found.document):
+        return f"same content as {item.first_document}: no call was needed"
+    why = item.reason or item.extract_reason or (f"answered by {item.served_model}" if item.served_model else "")
+    return f"{why}; doubtful: {', '.join(item.doubtful)}" if item.doubtful else why
 
 
 def _calls(found: "Explanation") -> Any:
@@ -189,17 +185,17 @@ def _calls(found: "Explanation") -> Any:
 
     calls = table("call ended", "stage", "slot", "model", "tokens in", "cached", "out", "seconds", "outcome")
     for call in found.calls:
-        model = call["served_model"] or call["asked_model"]
+        model = call.served_model or call.asked_model
         tokens = (
-            "" if call[name] is None else str(call[name]) for name in ("tokens_in", "tokens_cached", "tokens_out")
+            "" if count is None else str(count) for count in (call.tokens_in, call.tokens_cached, call.tokens_out)
         )
         calls.add_row(
-            f"{call['ended_at'].astimezone():%Y-%m-%d %H:%M:%S}",
-            f"{call['stage']}, {call['part']}" if call["part"] else call["stage"] or "trial",
-            call["slot"],
-            f"{model} ({call['model_evidence']})" if call["model_evidence"] else model,
+            f"{call.ended_at.astimezone():%Y-%m-%d %H:%M:%S}",
+            f"{call.stage}, {call.part}" if call.part else call.stage or "trial",
+            call.slot,
+            f"{model} ({call.model_evidence})" if call.model_evidence else model,
             *tokens,
-            f"{call['seconds']:.1f}",
-            call["outcome"],
+            f"{call.seconds:.1f}",
+            call.outcome,
         )
     return calls

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dagster_offload.text.durations import duration as duration
-from dagster_offload.text.plain_text import escaped_json, escaped_lines
+from dagster_offload.text.plain_text import escaped, escaped_json, escaped_lines
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -22,6 +22,12 @@ def as_json(value: Any, indent: int | None = None) -> str:
 
     is_ascii = not is_utf8(sys.stdout)
     return escaped_json(json.dumps(value, ensure_ascii=is_ascii, indent=indent, default=_plain))
+
+
+def print_check(name: str, found: str, *, is_ok: bool, width: int) -> None:
+    """Print the line of one check: `ok  health      HTTP 200`. `width`: columns of the name."""
+    mark = click.style("ok  ", fg="green") if is_ok else click.style("no  ", fg="red")
+    click.echo(f"{mark}{name:<{width}} {escaped(found)}")
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -1,11 +1,11 @@
 """`dagster-offload gc`: remove documents that have been gone for long, and results that no document uses."""
 
 import re
-import sys
 from dataclasses import asdict
 
 import click
 
+from dagster_offload.cli.confirmation import confirm, yes_option
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import home_option, json_option
 from dagster_offload.text.counts import counted
@@ -21,7 +21,7 @@ def _days(ctx: click.Context, param: click.Parameter, value: str) -> int:
 
 @click.command("gc")
 @click.option("--older-than", required=True, callback=_days, metavar="DAYS", help="Gone for more than this: 90d.")
-@click.option("--yes", is_flag=True, help="Start without asking for confirmation.")
+@yes_option
 @home_option
 @json_option
 def command(*, older_than: int, yes: bool, as_json: bool) -> None:
@@ -56,14 +56,7 @@ def command(*, older_than: int, yes: bool, as_json: bool) -> None:
             f"{counted(found.documents, 'document')} gone for more than {older_than} days, and "
             f"{counted(found.results, 'result')} that no other document uses ({found.bytes / 1e6:,.1f} MB)"
         )
-        _confirm(yes=yes)
+        if not yes:
+            confirm("Remove them?")
         gone.remove(ledger, older_than)
     click.echo("removed")
-
-
-def _confirm(*, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise Refusal("gc asks for confirmation, and standard input is not a terminal: add --yes")
-    click.confirm("Remove them?", abort=True)

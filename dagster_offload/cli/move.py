@@ -85,7 +85,7 @@ def _move(settings: "Settings", target: "Settings", *, replace: bool, as_json: b
         return
     say(f"moved {counted(documents, 'document')}, {counted(results, 'result')} and Dagster's storages to {place}")
     say(f"Now {setting}, in the environment or in .env. Then run `dagster-offload up`.")
-    say("The old copy is kept, and no command uses it any more.")
+    say("The old copy is kept, but commands no longer use it.")
 
 
 def _undo(settings: "Settings", *, as_json: bool) -> None:
@@ -103,7 +103,7 @@ def _undo(settings: "Settings", *, as_json: bool) -> None:
     if as_json:
         print_json({"undone": True})
     else:
-        click.echo("This copy is in use again. Do not use the other copy any more.")
+        click.echo("This copy is in use again. From now on, do not use the other copy.")
 
 
 def _target(settings: "Settings", to: str) -> "Settings":

@@ -1,6 +1,7 @@
 """`dagster-offload notify list|test|send`: who is notified of what."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
     from dagster_offload.ledger.sinks.notifications import ChannelRow
     from dagster_offload.settings import Settings
+
+HOW_TO_ADD = "add one under notify in the pipeline file (docs/running-for-years.md)"
 
 
 @click.group("notify")
@@ -56,7 +59,7 @@ def list_(*, as_json: bool) -> None:
         channel, here = settings.channels[row.name], f"; here, {unset[row.name]}" if row.name in unset else ""
         say(f"{row.name:<16} {channel_kind(channel):<8} {describe(row)}; events: {', '.join(channel.events)}{here}")
     if not rows:
-        click.echo("no channels: add one under notify in the pipeline file (docs/running-for-years.md)")
+        click.echo(f"no channels: {HOW_TO_ADD}")
 
 
 @command.command("test")
@@ -124,15 +127,16 @@ def send(*, as_json: bool) -> None:
 def _send(settings: "Settings", ledger: "Ledger", name: str) -> str | None:
     """Send what is due through a channel. Returns why it cannot be used: its messages wait with that reason."""
     from dagster_offload.errors import SettingsError
-    from dagster_offload.notify.build import Channel, Unbuilt, build
+    from dagster_offload.notify.build import Channel, build
     from dagster_offload.notify.sender import NotifyJob
+    from dagster_offload.sinks.recipient import Unbuilt
     from dagster_offload.sinks.sender import only_sender
 
     fault = None
     try:
         channel: Channel = build(settings, name)
     except SettingsError as error:
-        channel, fault = Unbuilt(settings, name), str(error)
+        channel, fault = Unbuilt(partial(build, settings, name)), str(error)
     job = NotifyJob(settings, ledger, name, channel)
     with only_sender(ledger, job.lock) as is_only_sender:
         if is_only_sender:
@@ -143,13 +147,10 @@ def _send(settings: "Settings", ledger: "Ledger", name: str) -> str | None:
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:
-    from dagster_offload.text.suggestions import nearest
+    from dagster_offload.text.suggestions import no_such
 
     if name not in settings.channels:
-        near = nearest(name, settings.channels)
-        known = ", ".join(settings.channels) or "none; add one under notify in the pipeline file"
-        hint = f"did you mean {near}?" if near else f"the channels are {known}"
-        raise Refusal(f"there is no channel {name!r}: {hint}")
+        raise Refusal(no_such("channel", name, settings.channels, HOW_TO_ADD))
 
 
 def describe(row: "ChannelRow") -> str:

@@ -111,7 +111,7 @@ def show_if_large(settings: "Settings", say: "Callable[[str], None]") -> None:
             return
         say(f"The library is new and has {count:,} documents. What they are, from a sample:")
         print_preview(preview(settings, most_seconds=SECONDS_BEFORE_UP), None, say)
-    except OffloadError as error:  # `up` starts all the same, and its scan reports what is wrong with the library
+    except OffloadError as error:  # `up` starts anyway, and its scan reports what is wrong with the library
         say(f"No preview: {error}")
 
 

@@ -1,12 +1,12 @@
 """`dagster-offload redo`: redo documents, work whose recipe has changed, or what OCR can now read. Shows the cost first."""
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from dagster_offload.cli.completion import complete_document, complete_stage
+from dagster_offload.cli.confirmation import confirm, yes_option
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_documents
 from dagster_offload.cli.options import deep_options, home_option, stage_names
@@ -39,7 +39,7 @@ OCR_SECONDS_A_PAGE = 4.0
     help="Redo only documents whose records have this value, as in `records --where`. Repeatable.",
 )
 @click.option("--needs-ocr", is_flag=True, help="Read scans that were not read, or that were read in other languages.")
-@click.option("--yes", is_flag=True, help="Start without asking for confirmation.")
+@yes_option
 @home_option
 @deep_options
 def command(
@@ -107,7 +107,8 @@ def _redo(
         return
     for line in describe_estimates(estimates):
         click.echo(line)
-    _confirm(yes=yes)
+    if not yes:
+        confirm("Redo them?")
     count = ledger.run(redo.redo, chosen)
     click.echo(
         f"{count} marked as pending. A running `up` processes them; to start now, run `dagster-offload scan` and `drain`."
@@ -132,16 +133,9 @@ def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
     else:
         cost = f"about {duration(estimate.pages / pace * 60)} at {pace:.1f} pages a minute"
     click.echo(f"{'extract':<10} {counted(estimate.documents, 'document')}, {counted(estimate.pages, 'page')}: {cost}")
-    _confirm(yes=yes)
+    if not yes:
+        confirm("Redo them?")
     count = ledger.run(redo.redo_ocr, reader.languages)
     click.echo(
         f"{count} marked as pending. A running `up` reads them; to start now, run `dagster-offload scan`, then `drain`."
     )
-
-
-def _confirm(*, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise Refusal("redo asks for confirmation, and standard input is not a terminal: add --yes")
-    click.confirm("Redo them?", abort=True)

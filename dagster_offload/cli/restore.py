@@ -71,7 +71,7 @@ def command(*, file: Path, replace: bool, as_json: bool) -> None:
         print_json({"file": str(file), "with_dagster": manifest.has_dagster, **contents(manifest)})
     else:
         say(f"restored {describe(manifest)} (as of {manifest.created_at:%Y-%m-%d %H:%M} UTC)")
-        say("`dagster-offload up` continues from there. Do not run the ledger that the backup came from any more.")
+        say("`dagster-offload up` continues from there. From now on, do not run the ledger that the backup came from.")
 
 
 def _end_runs(settings: "Settings") -> None:

@@ -32,9 +32,9 @@ def command(slot: str | None, *, as_json: bool) -> None:
     if not resumed:
         click.echo("Nothing was paused." if slot is None else f"{slot} was not paused.")
     elif slot is None:
-        click.echo("No slot is paused any more.")
+        click.echo("No slot is paused now.")
     else:
-        click.echo(f"{slot} is not paused any more.")
+        click.echo(f"{slot} is no longer paused.")
     for rest in resting:
         if rest.slot in names:
             say(str(rest))

@@ -9,10 +9,13 @@ from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_documents
 from dagster_offload.cli.options import home_option, json_option, stage_names
 from dagster_offload.text.counts import counted
-from dagster_offload.text.suggestions import nearest
+from dagster_offload.text.suggestions import suggestion
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dagster_offload.ledger.core.database import Ledger
+    from dagster_offload.settings import Settings
 
 
 @click.command("retry")
@@ -46,48 +49,61 @@ def command(
     dagster-offload retry --reason no_json       the word before the colon in `status` and `explain`
     dagster-offload retry --sink paperless
     """
-    from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.cli.sink import retry_dead
     from dagster_offload.ledger.core.opening import open_existing_ledger
-    from dagster_offload.ledger.core.rows import State
-    from dagster_offload.ledger.work import redo
     from dagster_offload.settings import load_settings
     from dagster_offload.stages.catalog import stage_graph
 
     settings = load_settings()
     stages = stage_names(settings, [stage] if stage else []) or stage_graph(settings).names
     with open_existing_ledger(settings) as ledger:
-        keys = find_documents(settings, ledger, documents)
-        if sink is not None:
-            if stage is not None or state is not None or reason is not None:
-                raise click.UsageError("--sink does not go with --stage, --state and --reason")
-            revived = retry_dead(settings, ledger, sink, keys or None)
-            if as_json:
-                print_json({"sink": sink, "retried": revived})
-            else:
-                click.echo(
-                    f"{counted(revived, 'record')} will be sent again by `up` or `dagster-offload sink send {sink}`"
-                )
-            return
-        code = None if reason is None else _known_reason(ledger, reason)
-        moved = ledger.run(
-            redo.retry,
-            stages,
-            [State(state)] if state else redo.RETRYABLE,
-            keys or None,
-            code,
-        )
+        keys = find_documents(settings, ledger, documents) or None
+        if sink is None:
+            _retry_work(ledger, stages, state, keys, reason, as_json=as_json)
+        elif stage is not None or state is not None or reason is not None:
+            raise click.UsageError("--sink does not go with --stage, --state and --reason")
+        else:
+            _send_again(settings, ledger, sink, keys, as_json=as_json)
+
+
+def _retry_work(
+    ledger: "Ledger",
+    stages: "Sequence[str]",
+    state: str | None,
+    keys: "Sequence[str] | None",
+    reason: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.ledger.core.rows import State
+    from dagster_offload.ledger.work import redo
+
+    code = None if reason is None else _known_reason(ledger, reason)
+    moved = ledger.run(redo.retry, stages, [State(state)] if state else redo.RETRYABLE, keys, code)
     if as_json:
         print_json({"retried": [{"document": document, "stage": stage} for document, stage in moved]})
         return
-    for document, moved_stage in moved:
-        say(f"{document}  {moved_stage}")
+    for document, stage in moved:
+        say(f"{document}  {stage}")
     if not moved:
         click.echo("nothing to retry: no matching work is failed or quarantined")
         return
     click.echo(
         f"\n{len(moved)} will be retried. A running `up` does this; to start now, run `dagster-offload scan` and `drain`."
     )
+
+
+def _send_again(
+    settings: "Settings", ledger: "Ledger", sink: str, keys: "Sequence[str] | None", *, as_json: bool
+) -> None:
+    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.sink import retry_dead
+
+    revived = retry_dead(settings, ledger, sink, keys)
+    if as_json:
+        print_json({"sink": sink, "retried": revived})
+    else:
+        click.echo(f"{counted(revived, 'record')} will be sent again by `up` or `dagster-offload sink send {sink}`")
 
 
 def _known_reason(ledger: "Ledger", reason: str) -> str:
@@ -97,7 +113,5 @@ def _known_reason(ledger: "Ledger", reason: str) -> str:
     code, known = reason.split(":")[0].strip(), ledger.run(redo.reasons)
     if code in known or not known:
         return code
-    near = nearest(code, known)
-    hint = f" (did you mean {near}?)" if near else ""
     reasons = ", ".join(f"{name} ({count})" for name, count in known.items())
-    raise Refusal(f"no work failed for the reason {code!r}{hint}: the reasons are {reasons}")
+    raise Refusal(f"no work failed for the reason {code!r}{suggestion(code, known)}: the reasons are {reasons}")

@@ -20,10 +20,8 @@ from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import Settings
 
 
-def run_job(
-    settings: Settings, job_name: str, stages: Sequence[str], console: Console, **config: Any
-) -> dict[str, Any]:
-    """Run a job to its end and return the summary of its step.
+def run_job(settings: Settings, job_name: str, stages: Sequence[str], console: Console, **config: Any) -> Any:
+    """Run a job to its end and return the summary of its step: a `ScanSummary` or a `DrainSummary`.
 
     Raises the `OffloadError` that ended the job, or `KeyboardInterrupt` when a signal stopped it. The job then releases
     its claims, and nothing is lost.

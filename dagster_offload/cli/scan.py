@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,7 @@ from dagster_offload.library.left_out import Kind, describe_count
 from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
+    from dagster_offload.engine.scan_report import ScanSummary
     from dagster_offload.settings import Settings
 
 NAMES_SHOWN = 20
@@ -49,9 +50,9 @@ def command(*, accept_vanished: bool, skipped: bool, as_json: bool) -> None:
             )
         _list_left_out(settings, as_json=as_json)
         return
-    summary = run_job(settings, "scan", ["extract"], progress_console(), accept_vanished=accept_vanished)
+    summary: ScanSummary = run_job(settings, "scan", ["extract"], progress_console(), accept_vanished=accept_vanished)
     if as_json:
-        print_json(summary)
+        print_json(asdict(summary))
     else:
         _print(summary)
 
@@ -75,33 +76,31 @@ def _list_left_out(settings: "Settings", *, as_json: bool) -> None:
     to_terminal(shown)
 
 
-def _print(summary: dict[str, Any]) -> None:
+def _print(summary: "ScanSummary") -> None:
     from dagster_offload.cli.formatting import say
 
     click.echo(
-        f"{counted(summary['found'], 'document')}: {summary['added']} new, {summary['changed']} changed, "
-        f"{summary['returned']} returned, {summary['vanished']} gone"
+        f"{counted(summary.found, 'document')}: {summary.added} new, {summary.changed} changed, "
+        f"{summary.returned} returned, {summary.vanished} gone"
     )
-    click.echo(f"text extracted from {summary['extracted']}, {summary['extraction_failed']} failed")
-    for label, names in (
-        ("not read yet", "extraction_to_retry"),
-        ("no longer a document, its results are kept", "no_longer_documents"),
-        ("not a document", "unusable_names"),
-        ("folder not read", "unreadable_folders"),
+    click.echo(f"text extracted from {summary.extracted}, {summary.extraction_failed} failed")
+    for label, reasons, count in (
+        ("not read yet", summary.extraction_to_retry, summary.extraction_waiting),
+        ("no longer a document, its results are kept", summary.no_longer_documents, len(summary.no_longer_documents)),
+        ("not a document", summary.unusable_names, len(summary.unusable_names)),
+        ("folder not read", summary.unreadable_folders, len(summary.unreadable_folders)),
     ):
-        reasons = list(summary[names].items())
-        for name, reason in reasons[:NAMES_SHOWN]:
+        for name, reason in list(reasons.items())[:NAMES_SHOWN]:
             say(f"{label}: {name}: {reason}")
-        count = summary["extraction_waiting"] if names == "extraction_to_retry" else len(reasons)
         if count > NAMES_SHOWN:
             click.echo(f"{label}: {count - NAMES_SHOWN} more")
-    if summary["machine_fault"]:
-        say(f"documents are waiting: {summary['machine_fault']}")
-    if summary["unreadable"]:
-        click.echo(f"{summary['unreadable']} cannot be read; `dagster-offload status` lists them")
-    for kind, left in summary["left_out"].items():
-        more = left["count"] - len(left["names"])
-        names_shown = ", ".join(left["names"]) + (f" and {more} more" if more else "")
-        say(f"left out: {describe_count(Kind(kind), left['count'])}: {names_shown}")
-    if summary["left_out"]:
+    if summary.machine_fault:
+        say(f"documents are waiting: {summary.machine_fault}")
+    if summary.unreadable:
+        click.echo(f"{summary.unreadable} cannot be read; `dagster-offload status` lists them")
+    for kind, left in summary.left_out.items():
+        more = left.count - len(left.names)
+        names_shown = ", ".join(left.names) + (f" and {more} more" if more else "")
+        say(f"left out: {describe_count(Kind(kind), left.count)}: {names_shown}")
+    if summary.left_out:
         click.echo("`dagster-offload scan --skipped` lists everything that is left out, and why")

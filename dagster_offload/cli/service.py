@@ -50,7 +50,6 @@ def install(*, port: int, host: str, run_as: str | None, is_only_shown: bool, as
     """
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.service.boot import manager as boot_manager
-    from dagster_offload.service.home import running_up
     from dagster_offload.settings import read_settings
 
     loaded = read_settings()
@@ -60,20 +59,7 @@ def install(*, port: int, host: str, run_as: str | None, is_only_shown: bool, as
         click.echo(_shown(boot), nl=False)
         return
     manager = boot_manager.find_manager(home, is_root=_is_root())
-    if not home.is_dir():
-        raise Refusal(f"the home {home} does not exist: run dagster-offload up once, or dagster-offload init")
-    if not _has_library_without_this_shell(loaded):
-        raise Refusal(
-            "the pipeline file names no library, and the service has no variables of this shell: run dagster-offload config set "
-            "library.path DIR"
-        )
-    up, state = running_up(home), manager.state(boot.name)
-    if up is not None and state.pid is None:
-        place, there = ("", "") if up.is_here else (f" of {up.host}", " there")
-        raise Refusal(
-            f"`up` already runs on {home} (process {up.pid}{place}), and is not the service: stop it{there} with "
-            "dagster-offload stop, then install the service"
-        )
+    _refuse_to_install(loaded, manager, boot.name)
     installed = boot_manager.install(manager, boot)
     if as_json:
         print_json(
@@ -94,6 +80,27 @@ def install(*, port: int, host: str, run_as: str | None, is_only_shown: bool, as
     if left_out := _not_carried():
         say(
             f"The service does not have these variables of this shell: {', '.join(left_out)}. Put them into {home / '.env'}"
+        )
+
+
+def _refuse_to_install(loaded: "Loaded", manager: "Manager", name: str) -> None:
+    """Raise `Refusal` if the service could not work with this home, or if `up` runs there without it."""
+    from dagster_offload.service.home import running_up
+
+    home = loaded.settings.home
+    if not home.is_dir():
+        raise Refusal(f"the home {home} does not exist: run dagster-offload up once, or dagster-offload init")
+    if not _has_library_without_this_shell(loaded):
+        raise Refusal(
+            "the pipeline file names no library, and the service has no variables of this shell: run dagster-offload config set "
+            "library.path DIR"
+        )
+    up = running_up(home)
+    if up is not None and manager.state(name).pid is None:
+        place, there = ("", "") if up.is_here else (f" of {up.host}", " there")
+        raise Refusal(
+            f"`up` already runs on {home} (process {up.pid}{place}), and is not the service: stop it{there} with "
+            "dagster-offload stop, then install the service"
         )
 
 

@@ -1,6 +1,7 @@
 """`dagster-offload sink list|test|send|pause|resume`: where finished records are sent."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.sinks.sinks import SinkRow
     from dagster_offload.settings import Settings
     from dagster_offload.sinks.sender import Sent
+
+HOW_TO_ADD = "add one under on_record in the pipeline file (docs/sinks.md)"
 
 
 @click.group("sink")
@@ -73,7 +76,7 @@ def list_(*, as_json: bool) -> None:
     if waiting and settings.sinks:
         say(f"{counted(waiting, 'record')} {agreeing('wait', waiting)} until all stages of the document are done")
     if not rows and not settings.sinks:
-        click.echo("no sinks: add one under on_record in the pipeline file (docs/sinks.md)")
+        click.echo(f"no sinks: {HOW_TO_ADD}")
 
 
 @command.command("test")
@@ -155,18 +158,19 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
 def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "tuple[dict[str, Sent], list[str]]":
     """Send what is due. Returns what was sent, by sink, and which settings are wrong."""
     from dagster_offload.errors import SettingsError
-    from dagster_offload.sinks.build import Sink, Unbuilt, build
+    from dagster_offload.sinks.build import RecordRecipient, build
     from dagster_offload.sinks.planning import register
+    from dagster_offload.sinks.recipient import Unbuilt
     from dagster_offload.sinks.sender import only_sender, send_due
 
     register(settings, ledger)
     done, faults = {}, []
     for name in names:
         try:
-            sink: Sink = build(settings, name)
+            sink: RecordRecipient = build(settings, name)
         except SettingsError as error:  # its records wait with that reason, and the other sinks get theirs
             faults.append(str(error))
-            sink = Unbuilt(settings, name)
+            sink = Unbuilt(partial(build, settings, name))
         with only_sender(ledger, name) as is_only_sender:
             if is_only_sender:
                 done[name] = send_due(settings, ledger, name, sink)
@@ -242,12 +246,10 @@ def retry_dead(settings: "Settings", ledger: "Ledger", name: str, documents: "Se
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:
-    from dagster_offload.text.suggestions import nearest
+    from dagster_offload.text.suggestions import no_such
 
     if name not in settings.sinks:
-        near = nearest(name, settings.sinks)
-        known = ", ".join(settings.sinks) or "none; add one under on_record in the pipeline file (docs/sinks.md)"
-        raise Refusal(f"there is no sink {name!r}: " + (f"did you mean {near}?" if near else f"the sinks are {known}"))
+        raise Refusal(no_such("sink", name, settings.sinks, HOW_TO_ADD))
 
 
 def describe(row: "SinkRow") -> str:
@@ -264,7 +266,7 @@ def describe(row: "SinkRow") -> str:
         next_try = f", next try {describe_time(row.refused_next)}" if row.refused_next else ""
         parts.append(f"{row.refused} of them refused ({row.refused_reason}{next_try})")
     if not row.is_configured:
-        parts.append("not in the pipeline file any more")
+        parts.append("no longer in the pipeline file")
     if row.paused_at is not None:
         parts.append(f"paused: dagster-offload sink resume {row.name}")
     if row.dead:

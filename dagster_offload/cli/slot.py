@@ -9,11 +9,13 @@ from dagster_offload.cli.options import deep_options, home_option, json_option
 from dagster_offload.slot.config import MAX_CONCURRENCY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from dagster_offload.ledger.core.database import Ledger
     from dagster_offload.ledger.core.rows import SlotRow
     from dagster_offload.ledger.reports.overview import SlotUse
+    from dagster_offload.ledger.slots.holds import Hold
 
 AUTO = "auto"
 HOURS_SHOWN = 24
@@ -60,8 +62,7 @@ def show(name: str | None, *, as_json: bool) -> None:
     from dataclasses import asdict
     from datetime import datetime
 
-    from dagster_offload.cli.console import table, to_terminal
-    from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.ledger.core.opening import open_ledger_to_read
     from dagster_offload.ledger.reports.overview import last_hours
     from dagster_offload.ledger.reports.status import live_kinds
@@ -69,7 +70,6 @@ def show(name: str | None, *, as_json: bool) -> None:
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.service.home import running_up
     from dagster_offload.settings import load_settings
-    from dagster_offload.slot.dialects import Dialects, dialects_in_words
 
     settings = load_settings()
     with open_ledger_to_read(settings) as ledger:
@@ -96,6 +96,19 @@ def show(name: str | None, *, as_json: bool) -> None:
             "This ledger has no slot yet: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL, then run `dagster-offload up`."
         )
         return
+    _print_slots(rows, held, findings, is_checked=is_checked)
+    if hours:
+        _print_hours(hours)
+
+
+def _print_slots(
+    rows: "Sequence[SlotRow]", held: "Sequence[Hold]", findings: "Mapping[str, Any]", *, is_checked: bool
+) -> None:
+    """A table of the slots, and what is known of each. `is_checked`: a process is alive that checks unavailable ones."""
+    from dagster_offload.cli.console import table, to_terminal
+    from dagster_offload.cli.formatting import say
+    from dagster_offload.slot.dialects import Dialects, dialects_in_words
+
     shown = table("slot", "model", "router", "concurrency", "prompt cache size", "breaker", "reason", "next check")
     for row in rows:
         shown.add_row(
@@ -117,8 +130,6 @@ def show(name: str | None, *, as_json: bool) -> None:
         if row.name in findings:
             for line in dialects_in_words(Dialects(findings[row.name])):
                 click.echo(f"{row.name}: {line}")
-    if hours:
-        _print_hours(hours)
 
 
 def _print_hours(hours: "Mapping[datetime, SlotUse]") -> None:
@@ -236,7 +247,6 @@ def set_(
     """
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.ledger.core.opening import open_ledger
-    from dagster_offload.ledger.slots import holds
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
 
@@ -247,32 +257,52 @@ def set_(
         if before is None:
             raise _no_such_slot(name)
         done = []
-        if concurrency == AUTO:
-            ledger.run(ledger_slots.set_auto, name)
-            done.append("starts with one completion at a time, and adds more while that raises the throughput.")
-        elif isinstance(concurrency, int):
-            ledger.run(ledger_slots.set_permits, name, concurrency)
-            done.append(f"at most {concurrency} open completions from now on.")
-        if prompt_cache_size == AUTO:
-            ledger.run(ledger_slots.set_prompt_cache_size, name, None)
-            done.append(
-                "the limit of documents in flight is the prompt cache size that the server reports, if it reports one."
-            )
-        elif isinstance(prompt_cache_size, int):
-            ledger.run(ledger_slots.set_prompt_cache_size, name, prompt_cache_size)
-            done.append(f"at most {prompt_cache_size} documents in flight from now on.")
+        if concurrency is not None:
+            done.append(_set_concurrency(ledger, name, concurrency))
+        if prompt_cache_size is not None:
+            done.append(_set_prompt_cache_size(ledger, name, prompt_cache_size))
         if try_again:
-            held = [hold.stage for hold in ledger.run(holds.list_holds) if hold.slot == name]
-            ledger.run(ledger_slots.try_again, name, "requested with slot set --try-again")
-            done += [f"takes the stage {stage} again." for stage in held]
-            if not held or before.breaker != "closed":
-                done.append("the next check sends a one-token test request. If the slot answers it, work resumes.")
+            done += _try_again(ledger, before)
         row = ledger.run(ledger_slots.get, name)
     if as_json:
         print_json({"slot": row and _as_json(row)})
         return
     for line in done:
         click.echo(f"{name}: {line}")
+
+
+def _set_concurrency(ledger: "Ledger", name: str, concurrency: int | str) -> str:
+    """Set it, and return what is so from now on."""
+    from dagster_offload.ledger.slots import slots
+
+    if isinstance(concurrency, int):
+        ledger.run(slots.set_permits, name, concurrency)
+        return f"at most {concurrency} open completions from now on."
+    ledger.run(slots.set_auto, name)
+    return "starts with one completion at a time, and adds more while that raises the throughput."
+
+
+def _set_prompt_cache_size(ledger: "Ledger", name: str, size: int | str) -> str:
+    """Set it, and return what is so from now on."""
+    from dagster_offload.ledger.slots import slots
+
+    if isinstance(size, int):
+        ledger.run(slots.set_prompt_cache_size, name, size)
+        return f"at most {size} documents in flight from now on."
+    ledger.run(slots.set_prompt_cache_size, name, None)
+    return "the limit of documents in flight is the prompt cache size that the server reports, if it reports one."
+
+
+def _try_again(ledger: "Ledger", slot: "SlotRow") -> list[str]:
+    """Make a trial due and end the slot's holds. Returns what follows."""
+    from dagster_offload.ledger.slots import holds, slots
+
+    held = [hold.stage for hold in ledger.run(holds.list_holds) if hold.slot == slot.name]
+    ledger.run(slots.try_again, slot.name, "requested with slot set --try-again")
+    done = [f"takes the stage {stage} again." for stage in held]
+    if not held or slot.breaker != "closed":
+        done.append("the next check sends a one-token test request. If the slot answers it, work resumes.")
+    return done
 
 
 @command.command("forget")

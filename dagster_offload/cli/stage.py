@@ -21,6 +21,7 @@ from dagster_offload.cli.stage_inputs import (
     stage_named,
     text_of,
 )
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.engine.trying import Tried
@@ -259,8 +260,7 @@ def _asked(
 def _print(tried: "Tried", stored: dict[str, Any] | None) -> None:
     from dagster_offload.cli.formatting import say
 
-    calls = "1 call" if tried.calls == 1 else f"{tried.calls} calls"
-    cost = f"{calls}, {tried.seconds:.1f} s, {tried.tokens_in:,} tokens in, {tried.tokens_out:,} out"
+    cost = f"{counted(tried.calls, 'call')}, {tried.seconds:.1f} s, {tried.tokens_in:,} tokens in, {tried.tokens_out:,} out"
     say(f"{tried.document}: {cost}")
     if tried.value is None:
         say(f"  no usable answer: {tried.fault}")

@@ -9,7 +9,7 @@ from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_document
 from dagster_offload.cli.options import document_key, no_such_document
 from dagster_offload.cli.text import extract_file
-from dagster_offload.text.suggestions import nearest, suggestion
+from dagster_offload.text.suggestions import suggestion
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
@@ -26,9 +26,7 @@ def stage_named(settings: "Settings", name: str, prompt_file: Path | None) -> "L
 
     stages = llm_stages(settings)
     if name not in stages:
-        near = nearest(name, stages)
-        hint = f" (did you mean {near}?)" if near else ""
-        raise Refusal(f"there is no stage {name!r}{hint}: use one of {', '.join(stages)}")
+        raise Refusal(f"there is no stage {name!r}{suggestion(name, stages)}: use one of {', '.join(stages)}")
     if prompt_file is None:
         return stages[name]
     if name not in settings.own_stages:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
-from dagster_offload.text.counts import counted
+from dagster_offload.text.counts import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def _about_waiting(settings: "Settings", report: Report) -> "Iterator[str]":
     if report.room is not None and report.room.shortage is not None:
         yield f"\n{report.room.shortage}"
     for hold in report.holds:
-        if hold.waiting:
+        if hold.left:
             yield f"\n{hold}"
     held = _held_everywhere(settings, report)
     waiting = sum(
@@ -185,8 +185,8 @@ def _who_drains(report: Report) -> str:
 
 
 def _describe_reviews(documents: int) -> str:
-    files = "1 file has" if documents == 1 else f"{documents} files have"
-    return f"{files} changed since you corrected the record; review the corrections: dagster-offload correct --list"
+    have = f"{counted(documents, 'file')} {agreeing('have', documents)}"
+    return f"{have} changed since you corrected the record; review the corrections: dagster-offload correct --list"
 
 
 def _describe_ahead(ahead: "LongAhead") -> str:

@@ -105,48 +105,30 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
     from dagster_offload.ledger.core.pipelines import running_pipelines
     from dagster_offload.ledger.events import outbox
     from dagster_offload.ledger.reports import activity, status, usage
-    from dagster_offload.ledger.reports.estimate import estimate, long_documents_ahead
+    from dagster_offload.ledger.reports.estimate import estimate
     from dagster_offload.ledger.sinks import notifications, sinks
-    from dagster_offload.ledger.slots import holds, permits, rests, slots
     from dagster_offload.ledger.work import corrections, ocr_pages
     from dagster_offload.postgres.room import room_of
-    from dagster_offload.slot.config import DEEP
-    from dagster_offload.stages.catalog import llm_stages, recipes, stages_by_slot
+    from dagster_offload.stages.catalog import recipes
     from dagster_offload.stages.pipeline import difference, pipeline_of
-    from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 
-    configured, probe = settings.slots.for_prompt(), probes.get(DEEP)
-    resting = [rest for each in settings.slots if (rest := rests.read_rest(cur, each)) is not None]
-    states = {
-        each.name: (_state(row, probes[each.name], permits.count_held(cur, each.name)), row)
-        for each in settings.slots.of_drains
-        for row in (slots.get(cur, each.name),)
-    }
-    held = holds.list_holds(cur)
-    stuck = holds.held_everywhere(held, settings.slots.of_drains, stages_by_slot(settings, llm_stages(settings)))
-    shown = _shown_slots(settings, states, {rest.slot for rest in resting}, holds.by_slot(held))
-    slot = shown[0].row if shown else slots.get(cur, DEEP)
-    context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
-    in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
+    found = _read_slots(cur, settings, probes)
     running = next(iter(running_pipelines(cur)), None)
-    is_available = probe is None or probe.answered
     return Report(
-        deep=shown[0].state if shown else _no_slot(slot),
-        rests=resting,
-        holds=held,
-        wakes=None if is_available else rests.describe_week(cur, DEEP),
-        slot=slot,
-        slots=shown,
+        deep=found.deep,
+        rests=found.rests,
+        holds=found.holds,
+        wakes=found.wakes,
+        slot=found.slot,
+        slots=found.shown,
         stages=status.stage_counts(cur, recipes(settings)),
         problems=status.problems(cur, PROBLEMS_SHOWN),
         unusable_names=status.unusable_names(cur),
         events_pending=outbox.count_pending(cur),
-        estimate=estimate(cur, *(probes or (slot_name(settings),)), held=stuck),
+        estimate=estimate(cur, *(probes or (slot_name(settings),)), held=found.held_everywhere),
         last_drain=usage.of_last_drain(cur),
         long_documents=status.in_parts(cur),
-        long_documents_ahead=long_documents_ahead(
-            cur, in_parts, text_tokens(context), slot_name(settings), PROBLEMS_SHOWN
-        ),
+        long_documents_ahead=_long_ahead(cur, settings),
         needs_ocr=status.count_needs_ocr(cur),
         pipeline=running,
         difference=None if running is None else difference(pipeline_of(settings), running.pipeline),
@@ -166,6 +148,51 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
         stopped_sensors=activity.stopped_sensors(cur),
         has_scanned=activity.has_scanned(cur),
     )
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """What a report says about slots, with the names of its fields; `shown` are its `slots`."""
+
+    deep: dict[str, Any]
+    slot: "SlotRow | None"
+    shown: list[ShownSlot]
+    rests: "list[Rest]"
+    holds: "list[Hold]"
+    held_everywhere: set[str]
+    wakes: str | None
+
+
+def _read_slots(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult]") -> _Slots:
+    from dagster_offload.ledger.slots import holds, permits, rests, slots
+    from dagster_offload.slot.config import DEEP
+    from dagster_offload.stages.catalog import llm_stages, stages_by_slot
+
+    resting = [rest for each in settings.slots if (rest := rests.read_rest(cur, each)) is not None]
+    states = {
+        each.name: (_state(row, probes[each.name], permits.count_held(cur, each.name)), row)
+        for each in settings.slots.of_drains
+        for row in (slots.get(cur, each.name),)
+    }
+    held = holds.list_holds(cur)
+    stuck = holds.held_everywhere(held, settings.slots.of_drains, stages_by_slot(settings, llm_stages(settings)))
+    shown = _shown_slots(settings, states, {rest.slot for rest in resting}, holds.by_slot(held))
+    slot = shown[0].row if shown else slots.get(cur, DEEP)
+    probe = probes.get(DEEP)
+    wakes = None if probe is None or probe.answered else rests.describe_week(cur, DEEP)
+    return _Slots(shown[0].state if shown else _no_slot(slot), slot, shown, resting, held, stuck, wakes)
+
+
+def _long_ahead(cur: "Cursor", settings: "Settings") -> "list[LongAhead]":
+    """The documents that are due and do not fit the context of the slot, so that they will be read in parts."""
+    from dagster_offload.ledger.reports.estimate import long_documents_ahead
+    from dagster_offload.stages.catalog import llm_stages
+    from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
+
+    configured = settings.slots.for_prompt()
+    context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
+    in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
+    return long_documents_ahead(cur, in_parts, text_tokens(context), slot_name(settings), PROBLEMS_SHOWN)
 
 
 def _shown_slots(

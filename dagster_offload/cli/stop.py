@@ -13,6 +13,7 @@ import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.settings import Settings
@@ -61,7 +62,7 @@ def command(*, as_json: bool) -> None:
         _wait(has_ended, started_at + CHILDREN_SECONDS)
         ended.append("up")
     if workers := _end_workers(settings, started_at):
-        ended.append(f"{workers} worker{'s' if workers > 1 else ''}")
+        ended.append(counted(workers, "worker"))
     if up is not None and not _wait(has_ended, started_at + WORKERS_SECONDS) and up.is_here:
         _send_signal(up.pid, signal.SIGKILL)
     if settings.home.is_dir() and stop_postgres(settings.home):

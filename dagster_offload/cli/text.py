@@ -14,6 +14,7 @@ import click
 
 from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import json_option
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from dagster_offload.extraction.extractor import Extractor
@@ -160,7 +161,7 @@ def _seconds_since(started_at: float) -> float:
 
 
 def _about(found: FileText) -> str:
-    pages = "" if found.pages is None else f", {found.pages} page{'s' if found.pages != 1 else ''}"
+    pages = "" if found.pages is None else f", {counted(found.pages, 'page')}"
     reason = f": {found.reason}" if found.reason else ""
     characters = f", {len(found.text):,} characters" if found.text else ""
     return f"{found.path}: {found.outcome}{pages}{characters}, {found.seconds:.1f} s{reason}"

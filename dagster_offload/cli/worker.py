@@ -10,7 +10,6 @@ import click
 
 from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import home_option, json_option, library_option
-from dagster_offload.text.plain_text import escaped
 
 if TYPE_CHECKING:
     from dagster_offload.engine.extraction.host import HostCheck
@@ -36,7 +35,7 @@ def command(*, only_check: bool, as_json: bool) -> None:
     dagster-offload worker --library /mnt/documents
     OFFLOAD_CELERY_BROKER=redis://box:6379/0 OFFLOAD_POSTGRES_URL=postgresql://me@box/offload dagster-offload worker
     """
-    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.formatting import print_check, print_json
     from dagster_offload.settings import load_settings
 
     if as_json and not only_check:
@@ -45,8 +44,7 @@ def command(*, only_check: bool, as_json: bool) -> None:
     for check in _check(load_settings()):
         checks.append(check)
         if not as_json:
-            mark = click.style("ok  ", fg="green") if check.ok else click.style("no  ", fg="red")
-            click.echo(f"{mark}{check.name:<10} {escaped(check.found)}")
+            print_check(check.name, check.found, is_ok=check.ok, width=10)
     is_fit = all(check.ok for check in checks)
     if as_json:
         print_json({"ok": is_fit, "checks": [asdict(check) for check in checks]})

@@ -5,8 +5,8 @@ asset job without a partition key stores planned materializations without a part
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import dagster as dg
 
@@ -22,8 +22,10 @@ from dagster_offload.engine.agreement import with_settings_in_force
 from dagster_offload.engine.slot.free_work import FreeWork
 from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.errors import OffloadError
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.settings import Settings
 from dagster_offload.text.plain_text import escaped
 
@@ -44,45 +46,25 @@ def build_drain_job(names: Names, resource: dg.ResourceDefinition) -> dg.JobDefi
 
     @dg.op(
         name=names.of(DRAIN_STEP),
-        out=dg.Out(dict, description="Summary: numbers of documents.", io_manager_key="summaries"),
+        out=dg.Out(DrainSummary, description="Summary: numbers of documents.", io_manager_key="summaries"),
         description="Processes due documents on the deep slot, at most `limit`. Ends when the slot becomes unavailable.",
     )
     def drain_backlog(
         context: dg.OpExecutionContext, config: DrainConfig, deep_slot: dg.ResourceParam[DeepSlot]
-    ) -> dict[str, Any]:
+    ) -> DrainSummary:
         with failures_as_messages():
             tag_run(context)
             with deep_slot.ledger() as ledger:
 
                 def work(settings: Settings) -> tuple[Settings, DrainSummary]:
-                    reporter = EventReporter.in_step(context, settings, ledger, names)
-                    with reporting(reporter):
-                        summary = run_drain(
-                            settings,
-                            ledger,
-                            config.stage,
-                            config.limit,
-                            run_id=context.run.run_id,
-                            on_progress=progress(context),
-                        )
-                    reporter.report_all()
-                    return settings, summary
+                    return settings, _drain(context, config, settings, ledger, names)
 
                 settings, summary = with_settings_in_force(deep_slot.settings, work)
                 found = ledger.run(status.problems_of_run, context.run.run_id)
                 evaluate_problems(context.instance, ledger, names.keys)
                 report_overview(context.instance, ledger, names.keys, settings)
-        outcome = outcome_of(summary)
-        context.log.log(logging.WARNING if outcome.startswith(NO_ANSWER) else logging.INFO, outcome)
-        if summary.is_misconfigured:
-            context.log.error(f"stopped: {summary.reason}")
-        elif summary.reason:
-            context.log.warning(f"stopped: {summary.reason}")
-        if summary.warning:
-            context.log.warning(summary.warning)
-        metadata = {name: value for name, value in asdict(summary).items() if value not in (None, {})}
-        context.add_output_metadata({"outcome": outcome, **name_problems(context.log, found), **metadata})
-        return asdict(summary)
+        _show(context, summary, found)
+        return summary
 
     @dg.job(
         name=names.drain_job,
@@ -94,6 +76,38 @@ def build_drain_job(names: Names, resource: dg.ResourceDefinition) -> dg.JobDefi
         drain_backlog()
 
     return drain
+
+
+def _drain(
+    context: dg.OpExecutionContext, config: DrainConfig, settings: Settings, ledger: Ledger, names: Names
+) -> DrainSummary:
+    """Drain, and report what is done to Dagster meanwhile."""
+    reporter = EventReporter.in_step(context, settings, ledger, names)
+    with reporting(reporter):
+        summary = run_drain(
+            settings,
+            ledger,
+            config.stage,
+            config.limit,
+            run_id=context.run.run_id,
+            on_progress=progress(context),
+        )
+    reporter.report_all()
+    return summary
+
+
+def _show(context: dg.OpExecutionContext, summary: DrainSummary, found: Sequence[Problem]) -> None:
+    """Write what the drain achieved into the log and the metadata of the step."""
+    outcome = outcome_of(summary)
+    context.log.log(logging.WARNING if outcome.startswith(NO_ANSWER) else logging.INFO, outcome)
+    if summary.is_misconfigured:
+        context.log.error(f"stopped: {summary.reason}")
+    elif summary.reason:
+        context.log.warning(f"stopped: {summary.reason}")
+    if summary.warning:
+        context.log.warning(summary.warning)
+    metadata = {name: value for name, value in asdict(summary).items() if value not in (None, {})}
+    context.add_output_metadata({"outcome": outcome, **name_problems(context.log, found), **metadata})
 
 
 def outcome_of(summary: DrainSummary) -> str:

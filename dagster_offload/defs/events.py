@@ -140,8 +140,8 @@ class EventReporter:
                 patience_ends = time.monotonic() + OTHER_FLUSHER_PATIENCE_SECONDS
             if time.monotonic() > patience_ends:
                 logger.warning(
-                    "%s events are not reported yet: another process reports them. The next run or sensor tick does so "
-                    "otherwise",
+                    "%s events are not reported yet: another process reports them. What it leaves is reported by the next run "
+                    "or sensor tick",
                     left,
                 )
                 return

@@ -44,7 +44,21 @@ def build_extract_job(
     names: Names, resource: dg.ResourceDefinition, executor: dg.ExecutorDefinition | None
 ) -> dg.JobDefinition:
     """The job that extracts on several hosts. `executor` None: that of the code location."""
+    begin, extract, end = _begin_op(names), _extract_op(names), _end_op(names)
 
+    @dg.job(
+        name=names.extract_job,
+        description="Extracts the texts that are due with several steps, on the hosts of its executor. `scan` finds the files.",
+        executor_def=executor,
+        resource_defs={"deep_slot": resource},
+    )
+    def extract_job() -> None:
+        end(begin().map(extract).collect())
+
+    return extract_job
+
+
+def _begin_op(names: Names) -> dg.OpDefinition:
     @dg.op(
         name=names.of(EXTRACT_BEGIN),
         out=dg.DynamicOut(dg.Nothing),
@@ -63,6 +77,10 @@ def build_extract_job(
         for number in range(1, config.steps + 1):
             yield dg.DynamicOutput(None, mapping_key=str(number))
 
+    return begin_extraction
+
+
+def _extract_op(names: Names) -> dg.OpDefinition:
     @dg.op(
         name=names.of(EXTRACT_STEP),
         ins={"begun": dg.In(dg.Nothing)},
@@ -91,6 +109,10 @@ def build_extract_job(
         context.log.info(f"{host_name()}: {counts.done} done, {counts.failed} failed")
         context.add_output_metadata({"host": host_name(), "done": counts.done, "failed": counts.failed})
 
+    return extract_texts
+
+
+def _end_op(names: Names) -> dg.OpDefinition:
     @dg.op(
         name=names.of(EXTRACT_END),
         ins={"ended": dg.In(dg.Nothing)},
@@ -117,16 +139,7 @@ def build_extract_job(
             }
         )
 
-    @dg.job(
-        name=names.extract_job,
-        description="Extracts the texts that are due with several steps, on the hosts of its executor. `scan` finds the files.",
-        executor_def=executor,
-        resource_defs={"deep_slot": resource},
-    )
-    def extract_job() -> None:
-        end_extraction(begin_extraction().map(extract_texts).collect())
-
-    return extract_job
+    return end_extraction
 
 
 @contextlib.contextmanager

@@ -3,8 +3,7 @@
 import json
 import math
 import time
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import dagster as dg
 
@@ -19,7 +18,9 @@ from dagster_offload.defs.shown.overview import SECONDS_BETWEEN_TICKS, needs_rep
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.partitions import why_to_scan
-from dagster_offload.engine.scan import ScanReport, library_differs, scan
+from dagster_offload.engine.progress import ProgressCounts
+from dagster_offload.engine.scan import library_differs, scan
+from dagster_offload.engine.scan_report import ScanReport, ScanSummary
 from dagster_offload.errors import OffloadError, ScanRefused
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
@@ -31,7 +32,7 @@ from dagster_offload.library.partition_keys import MOST_PARTITIONS, By
 from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.stages.graph import EXTRACT
-from dagster_offload.text.counts import counted
+from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
 
 # After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
@@ -55,63 +56,18 @@ def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefi
 
     @dg.op(
         name=names.of(SCAN_STEP),
-        out=dg.Out(dict, description="Summary: numbers of documents.", io_manager_key="summaries"),
+        out=dg.Out(ScanSummary, description="Summary: numbers of documents.", io_manager_key="summaries"),
         description="Compares the library with the ledger, updates the partitions, extracts the text of new documents.",
     )
     def scan_library(
         context: dg.OpExecutionContext, config: ScanConfig, deep_slot: dg.ResourceParam[DeepSlot]
-    ) -> dict[str, Any]:
+    ) -> ScanSummary:
         with failures_as_messages():
             settings = deep_slot.settings()
             tag_run(context)
             with deep_slot.ledger() as ledger:
-                for slot in settings.slots:
-                    ledger.run(slots.register, slot)
-
-                def scan_files(accept_vanished: bool) -> ScanReport:
-                    found = scan(settings, ledger, accept_vanished=accept_vanished, run_id=context.run.run_id)
-                    changes = update_partitions(
-                        context.instance, ledger, names, partitions_name, settings.partition_rule
-                    )
-                    _log(context, found, changes)
-                    return found
-
-                def look_for_files() -> None:
-                    """Add new files while OCR reads pages, which may take days."""
-                    try:
-                        if library_differs(settings, ledger) is not None:
-                            scan_files(accept_vanished=False)
-                    except ScanRefused as refused:
-                        context.log.warning(f"new files are not added: {escaped(str(refused))}")
-
-                report = scan_files(config.accept_vanished)
-                reporter = EventReporter.in_step(context, settings, ledger, names)
-                with reporting(reporter):
-                    extracted = run_extraction(
-                        settings,
-                        ledger,
-                        run_id=context.run.run_id,
-                        on_progress=progress(context),
-                        look_for_files=look_for_files,
-                    )
-                reporter.report_all()
-                waiting = ledger.run(documents.waiting_for_text, WAITING_NAMED)
-                found = ledger.run(status.problems_of_run, context.run.run_id)
-                evaluate_problems(context.instance, ledger, names.keys)
-                report_overview(context.instance, ledger, names.keys, settings)
-                keep_small(settings, ledger, lambda: context.instance, SCAN_UPKEEP_SECONDS)
-                if extracted.machine_fault is not None:
-                    context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
-        summary = {
-            **asdict(report),
-            "extracted": extracted.done,
-            "extraction_failed": extracted.failed,
-            "extraction_waiting": waiting.count,
-            "extraction_to_retry": waiting.reasons,
-            "machine_fault": extracted.machine_fault or "",
-        }
-        context.add_output_metadata({**name_problems(context.log, found), **summary})
-        return summary
+                run = _ScanRun(context, settings, ledger, names, partitions_name)
+                return run.work(accept_vanished=config.accept_vanished)
 
     @dg.job(
         name=names.scan_job,
@@ -123,6 +79,72 @@ def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefi
         scan_library()
 
     return scan_job
+
+
+@dataclass(frozen=True)
+class _ScanRun:
+    """One run of the job `scan`."""
+
+    context: dg.OpExecutionContext
+    settings: Settings
+    ledger: Ledger
+    names: Names
+    partitions_name: str
+
+    def work(self, *, accept_vanished: bool) -> ScanSummary:
+        """Scan, extract, show the result in Dagster, and return the summary."""
+        for slot in self.settings.slots:
+            self.ledger.run(slots.register, slot)
+        report = self._scan(accept_vanished=accept_vanished)
+        extracted = self._extract()
+        if extracted.machine_fault is not None:
+            self.context.log.warning(f"some documents still wait for extraction: {extracted.machine_fault}")
+        waiting = self.ledger.run(documents.waiting_for_text, WAITING_NAMED)
+        summary = ScanSummary(
+            **vars(report),
+            extracted=extracted.done,
+            extraction_failed=extracted.failed,
+            extraction_waiting=waiting.count,
+            extraction_to_retry=waiting.reasons,
+            machine_fault=extracted.machine_fault or "",
+        )
+        self._show(summary)
+        keep_small(self.settings, self.ledger, lambda: self.context.instance, SCAN_UPKEEP_SECONDS)
+        return summary
+
+    def _scan(self, *, accept_vanished: bool) -> ScanReport:
+        found = scan(self.settings, self.ledger, accept_vanished=accept_vanished, run_id=self.context.run.run_id)
+        rule = self.settings.partition_rule
+        changes = update_partitions(self.context.instance, self.ledger, self.names, self.partitions_name, rule)
+        _log(self.context, found, changes)
+        return found
+
+    def _extract(self) -> ProgressCounts:
+        reporter = EventReporter.in_step(self.context, self.settings, self.ledger, self.names)
+        with reporting(reporter):
+            extracted = run_extraction(
+                self.settings,
+                self.ledger,
+                run_id=self.context.run.run_id,
+                on_progress=progress(self.context),
+                look_for_files=self._look_for_files,
+            )
+        reporter.report_all()
+        return extracted
+
+    def _look_for_files(self) -> None:
+        """Add new files while OCR reads pages, which may take days."""
+        try:
+            if library_differs(self.settings, self.ledger) is not None:
+                self._scan(accept_vanished=False)
+        except ScanRefused as refused:
+            self.context.log.warning(f"new files are not added: {escaped(str(refused))}")
+
+    def _show(self, summary: ScanSummary) -> None:
+        found = self.ledger.run(status.problems_of_run, self.context.run.run_id)
+        evaluate_problems(self.context.instance, self.ledger, self.names.keys)
+        report_overview(self.context.instance, self.ledger, self.names.keys, self.settings)
+        self.context.add_output_metadata({**name_problems(self.context.log, found), **asdict(summary)})
 
 
 def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionChanges) -> None:
@@ -208,11 +230,7 @@ def _check(
         return dg.SkipReason("the library is unchanged; 0 documents are due for extraction")
     if (shortage := shortage_of(settings)) is not None:
         return dg.SkipReason(escaped(shortage))
-    waiting = (
-        "1 document is due for extraction"
-        if due == 1
-        else f"{claims.shown_count(due)} documents are due for extraction"
-    )
+    waiting = f"{counted(due, 'document', claims.MOST_COUNTED)} {agreeing('are', due)} due for extraction"
     why = "; ".join(filter(None, [differs, rearranged, waiting if due else None]))
     if ledger.run(workers.live_workers, ledger.schema, "scan"):
         return dg.SkipReason(f"a scan is running; {why}")

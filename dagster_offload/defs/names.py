@@ -21,8 +21,6 @@ STAGES_STEP = "document_stages"  # the step of every run that a person or a back
 WAITING_EXECUTOR = "waiting_multiprocess"
 CELERY_EXECUTOR = "celery"
 
-LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
-
 REDO_TAG = "dagster_offload/redo"  # a person sets it on a run, to one of `REDO_VALUES`
 RETRY = "failed"
 REDO_VALUES = ("outdated", "all", RETRY)

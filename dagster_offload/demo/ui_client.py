@@ -5,8 +5,8 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
+from dagster_offload.defs.location import LOCATION
 from dagster_offload.errors import OffloadError
-from dagster_offload.service.processes import LOCATION
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE, asset_name
 
 LAUNCH = """

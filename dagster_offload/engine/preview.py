@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from dagster_offload.engine.scan import KindLeftOut, by_kind, walk_rules
+from dagster_offload.engine.scan import by_kind, walk_rules
+from dagster_offload.engine.scan_report import KindLeftOut
 from dagster_offload.errors import ExtractionFailed, LibraryMissing
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.library.files import FileStat, extension

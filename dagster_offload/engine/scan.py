@@ -16,6 +16,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from dagster_offload.engine.scan_report import KindLeftOut, ScanReport
 from dagster_offload.errors import ChangedWhileRead, LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.pipelines import refuse_other_library
@@ -55,36 +56,6 @@ _LOST_MOUNT = {
 TOO_LARGE = "too_large"  # the reason of such a document starts with this
 
 Progress = Callable[[int, int], None]  # done, total
-
-
-@dataclass(frozen=True)
-class KindLeftOut:
-    """Files and folders that were left out for one kind of reason: how many, and the names of the first few."""
-
-    count: int
-    names: list[str]
-
-
-@dataclass(frozen=True)
-class ScanReport:
-    """What a scan found, in documents.
-
-    `left_out` is by kind of reason (`library.left_out.Kind`). `no_longer_documents` are documents of the ledger that
-    are left out now, with the reason; they count as vanished, and their results are kept.
-    """
-
-    found: int
-    added: int
-    changed: int
-    returned: int
-    vanished: int
-    unreadable: int
-    left_for_next_scan: int
-    unusable_names: dict[str, str]
-    unreadable_folders: dict[str, str]
-    left_out: dict[str, KindLeftOut]
-    no_longer_documents: dict[str, str]
-    seconds: float
 
 
 def scan(
@@ -271,7 +242,7 @@ def _refuse_lost_library(library: str) -> None:
             next(entries, None)  # the folder itself may still be in the cache
     except OSError as lost:
         raise LibraryMissing(
-            f"the library {library} cannot be read any more ({lost.strerror}). What was found until then is stored. Is it "
+            f"the library {library} can no longer be read ({lost.strerror}). What was found until then is stored. Is it "
             "mounted? Scan again when it is"
         ) from None
 

@@ -42,19 +42,20 @@ def belongs_to_other(status: os.stat_result, user: Me) -> str | None:
 
 def others_may_write(status: os.stat_result, user: Me) -> str | None:
     """Describe who other than the owner may write the file; None if no one may."""
-    if status.st_mode & stat.S_IWOTH:
-        return "can be written by everybody"
-    if status.st_mode & stat.S_IWGRP and not _is_group_private(status, user):
-        return f"can be written by the group {_group_name(status.st_gid)}"
-    return None
+    return _others_with(status, user, stat.S_IWOTH, stat.S_IWGRP, "can be written")
 
 
 def others_may_read(status: os.stat_result, user: Me) -> str | None:
     """Describe who other than the owner may read the file; None if no one may."""
-    if status.st_mode & stat.S_IROTH:
-        return "can be read by everybody"
-    if status.st_mode & stat.S_IRGRP and not _is_group_private(status, user):
-        return f"can be read by the group {_group_name(status.st_gid)}"
+    return _others_with(status, user, stat.S_IROTH, stat.S_IRGRP, "can be read")
+
+
+def _others_with(status: os.stat_result, user: Me, everybody: int, group: int, what: str) -> str | None:
+    """Describe who has a permission, given by its bits for everybody and for the group; None if only the owner has it."""
+    if status.st_mode & everybody:
+        return f"{what} by everybody"
+    if status.st_mode & group and not _is_group_private(status, user):
+        return f"{what} by the group {_group_name(status.st_gid)}"
     return None
 
 

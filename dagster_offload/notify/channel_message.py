@@ -1,10 +1,10 @@
 """What a channel is sent: one message with its key. Pure."""
 
 import json
-import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from dagster_offload.host.machine import host_name
 from dagster_offload.ledger.sinks.notifications import DueNotification
 
 SAMPLE = "sample"
@@ -47,10 +47,10 @@ class ChannelMessage:
 
 def message_of(channel: str, due: DueNotification) -> ChannelMessage:
     """The message of a notification that is due."""
-    return ChannelMessage(due.key, channel, due.event, due.title, due.message, socket.gethostname(), due.created_at)
+    return ChannelMessage(due.key, channel, due.event, due.title, due.message, host_name(), due.created_at)
 
 
 def sample(channel: str) -> ChannelMessage:
     """A message that shows a receiver the form of the real ones."""
     message = "This is a test of dagster-offload. Real messages look like this one."
-    return ChannelMessage(SAMPLE, channel, SAMPLE, "a test", message, socket.gethostname(), datetime.now(UTC))
+    return ChannelMessage(SAMPLE, channel, SAMPLE, "a test", message, host_name(), datetime.now(UTC))

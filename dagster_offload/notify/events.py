@@ -14,7 +14,7 @@ from dagster_offload.settings.sections.notify import ChannelSettings, Event
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
 
-# Failures are reported together: after a notification, the next one waits so long unless the work ends before.
+# Failures are reported together: the next notification waits this long, unless the work ends before.
 GROUPED_SECONDS = 3600.0
 NAMED = 10
 LONGEST_REASON = 200  # characters
@@ -26,7 +26,7 @@ class Facts:
 
     `failures` are those that no notification named, by the transitions `failed`. `was_done`: something was done since the last
     notification that all is done. `is_working`: a scan, drain or run is alive. `seconds_for_others`: new failures were not read,
-    because others may follow for so long; None: they were.
+    because others may follow within this time; None: they were read.
     """
 
     latest: int

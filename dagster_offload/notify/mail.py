@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.utils import format_datetime
 
+from dagster_offload.host.machine import host_name
 from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.notify.channel_message import ChannelMessage
 from dagster_offload.settings.sections.notify import EmailChannel
@@ -125,7 +126,7 @@ def _connect_to(server: smtplib.SMTP, address: str, port: int) -> None:
 
 def _own_name() -> str:
     """What we greet a server with. The default of smtplib may wait for a name server."""
-    name = socket.gethostname()
+    name = host_name()
     return name if "." in name else "[127.0.0.1]"
 
 

@@ -20,7 +20,7 @@ _KEPT_BYTES = 100  # of the name of the file: a name has a limit in bytes, and t
 
 
 @contextmanager
-def replacing(folder: int, name: str) -> Iterator[BinaryIO]:
+def draft_of(folder: int, name: str) -> Iterator[BinaryIO]:
     """A file that takes the place of `name` in an open folder at the end of the block, and disappears if the block raises.
 
     It is written by its descriptor only: a person who may write to the folder cannot redirect it by a link.
@@ -58,7 +58,7 @@ def remove_leftovers(folder: Path, is_ours: Callable[[str], bool]) -> None:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:  # a folder that cannot be read is not ours
         found = [entry for entry in entries if (left := _LEFT.fullmatch(entry.name)) is not None and is_ours(left[1])]
     for entry in found:
-        with contextlib.suppress(OSError):  # of another user, in use, or not there any more
+        with contextlib.suppress(OSError):  # of another user, in use, or already removed
             if entry.is_file(follow_symlinks=False):
                 _remove_unlocked(entry.path)
 

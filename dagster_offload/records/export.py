@@ -14,7 +14,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.library.handles import open_folder, open_in, open_root, read_in, split
 from dagster_offload.records import as_csv, as_html, as_jsonl, as_markdown, as_parquet
 from dagster_offload.records.columns import Column
-from dagster_offload.records.drafts import is_cut, is_named, remove_leftovers, replacing
+from dagster_offload.records.drafts import draft_of, is_cut, is_named, remove_leftovers
 
 FORMATS = ("jsonl", "csv", "parquet", "html", "md")
 # The names of the notes in a folder that are ours. Only these are ever removed.
@@ -51,7 +51,7 @@ def write_text(records: Records, columns: tuple[Column, ...], form: str, out: Te
 def write_file(records: Records, columns: tuple[Column, ...], form: str, file: Path) -> Exported:
     """Write records to one file. Raises `SettingsError` if it cannot be written; an older file then stays as it is."""
     remove_leftovers(file.parent, is_named(file.name))
-    with _problems_of(file), open_root(file.parent) as folder, replacing(folder, file.name) as draft:
+    with _problems_of(file), open_root(file.parent) as folder, draft_of(folder, file.name) as draft:
         if form == "parquet":
             return Exported(as_parquet.write(records, columns, draft))
         with open(draft.fileno(), "w", encoding="utf-8", newline="", closefd=False) as out:
@@ -139,7 +139,7 @@ def _manifest(folder: Path, top: int) -> list[str]:
 
 
 def _write_manifest(folder: Path, top: int, notes: Iterable[str]) -> None:
-    with _problems_of(folder / MANIFEST), replacing(top, MANIFEST) as draft:
+    with _problems_of(folder / MANIFEST), draft_of(top, MANIFEST) as draft:
         draft.write(json.dumps({"notes": list(notes)}, ensure_ascii=False).encode())
 
 
@@ -168,7 +168,7 @@ def _write_if_changed(folder: Path, top: int, name: str, text: str, *, is_listed
             return False
         if not is_listed and not _is_note_of_ours(found, content) and _exists(place, last):
             return None
-        with replacing(place, last) as draft:
+        with draft_of(place, last) as draft:
             draft.write(content)
     return True
 
@@ -200,7 +200,7 @@ def _folder_of_note(top: int, name: str) -> Iterator[tuple[int, str]]:
 
 
 def _remove_note(top: int, name: str) -> None:
-    """Remove a note, and the folders that are empty then. One that is gone, or behind a link, is none of ours any more."""
+    """Remove a note, and the folders that are empty then. One that is gone, or behind a link, is no longer ours."""
     try:
         folder, last = split(name)
         with open_folder(top, folder) as place:

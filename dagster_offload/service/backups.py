@@ -4,7 +4,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dagster_offload.ledger.archive.backup import cancelled_by, write_backup
 from dagster_offload.ledger.archive.folder import Owner
 from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.service.say import Say
 from dagster_offload.settings import Settings
 from dagster_offload.text.lines import first_line
 
@@ -25,8 +26,6 @@ RETRY_AFTER_SECONDS = 600.0
 STOP_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
-
-Say = Callable[[str], None]
 
 
 def is_due(names: Iterable[str], owner: Owner, every: timedelta, now: datetime) -> bool:

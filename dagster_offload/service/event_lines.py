@@ -6,7 +6,7 @@ worker is alive. If nothing happens, it costs nothing.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
@@ -14,6 +14,7 @@ from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import MOST_COUNTED, NAMED, Marks, News, ScanEnd, WorkerNews
 from dagster_offload.ledger.slots.holds import Hold
+from dagster_offload.service.say import Say
 from dagster_offload.slot.rest import Pause
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
@@ -21,8 +22,6 @@ from dagster_offload.text.plain_text import escaped
 LOOK_EVERY_SECONDS = 2.0
 PROGRESS_EVERY_SECONDS = 600.0
 LAST_LOOK_SECONDS = 3.0  # `up` has seconds to stop, and Postgres may be down
-
-Say = Callable[[str], None]
 
 
 def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:
@@ -32,11 +31,7 @@ def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:
         *(line for name, slot in now.slots.items() if (line := _slot(before.slots.get(name), slot, now)) is not None),
         *(f"{hold.slot}: {_held(hold)}; {hold.next_step}" for hold in _new_holds(before, now)),
         *(f"{name}: {_paused(pause)}" for name, pause in _new_pauses(before, now)),
-        *(
-            f"{name}: not paused any more; {_many(now.left)} left"
-            for name in now.slots
-            if _is_resumed(name, before, now)
-        ),
+        *(f"{name}: no longer paused; {_many(now.left)} left" for name in now.slots if _is_resumed(name, before, now)),
         *(f"drain: started, {_many(now.left)} left" for worker in now.started if worker.kind == "drain"),
         *(line for worker in now.ended if (line := _ended(worker, now)) is not None),
         *_failed(now),
@@ -60,7 +55,7 @@ def what_is_left(now: News) -> str:
         return f"Left: nothing, {_documents(now.documents)} in all" + (f"; {needs}" if now.need_you else "")
     away = [_paused(pause) for name, pause in now.pauses.items() if name in now.slots]
     away += [_reason(slot) for slot in now.slots.values() if slot.breaker is not BreakerState.CLOSED]
-    away += [_held(hold) for hold in now.holds if hold.waiting]
+    away += [_held(hold) for hold in now.holds if hold.left]
     why = f" ({'; '.join(away)})" if away else ""
     return f"Left: {_many(now.left)}{why}" + (f"; {needs}" if now.need_you else "")
 
@@ -158,7 +153,7 @@ def _documents(count: int) -> str:
 
 
 def _many(count: int) -> str:
-    return f"{count:,} or more documents" if count >= MOST_COUNTED else _documents(count)
+    return counted(count, "document", MOST_COUNTED)
 
 
 class EventLines:

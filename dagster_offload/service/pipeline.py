@@ -18,6 +18,7 @@ from dagster_offload.ledger.core.pipelines import announce, refuse_other_pipelin
 from dagster_offload.ledger.core.workers import UP, Worker
 from dagster_offload.ledger.work.documents import has_documents
 from dagster_offload.service.home import running_up
+from dagster_offload.service.say import Say
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
 from dagster_offload.settings.files import FILE_NAME, copy_of_schema, read_pipeline
 from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT
@@ -25,12 +26,10 @@ from dagster_offload.settings.loading import find_home, find_pipeline
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
-from dagster_offload.text.suggestions import nearest
+from dagster_offload.text.suggestions import did_you_mean, nearest
 
 SIGN_OFF_SECONDS = 3.0
 COPY_NAME = "running-offload.yaml"
-
-Say = Callable[[str], None]
 
 
 class RunningPipeline:
@@ -232,9 +231,8 @@ def refuse_mistyped_library(settings: Settings, ledger: Ledger) -> None:
 def missing_library(library: Path) -> SettingsError:
     """The error for a library that does not exist, with the nearest folder beside it."""
     meant = nearest(library.name, _folders(library.parent))
-    hint = (
-        f"did you mean {library.parent / meant}?" if meant else "set OFFLOAD_LIBRARY (--library) to an existing folder"
-    )
+    beside = None if meant is None else str(library.parent / meant)
+    hint = did_you_mean(beside, "set OFFLOAD_LIBRARY (--library) to an existing folder")
     return SettingsError(f"the library {library} does not exist: {hint}")
 
 

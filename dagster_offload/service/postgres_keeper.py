@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dagster_offload.postgres import is_running, stop_postgres
 from dagster_offload.service.home import keep_log_small
+from dagster_offload.service.say import Say
 
 CHECK_EVERY_SECONDS = 2.0
 
@@ -39,7 +40,7 @@ class KeptPostgres:
     `revive` starts Postgres and returns when it answers. It runs in a thread, because a recovery can take minutes.
     """
 
-    def __init__(self, home: Path, revive: Callable[[], None], say: Callable[[str], None]) -> None:
+    def __init__(self, home: Path, revive: Callable[[], None], say: Say) -> None:
         self._home = home
         self._log = home / "postgres" / "server.log"
         self._revive = revive

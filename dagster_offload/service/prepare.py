@@ -4,20 +4,19 @@ import contextlib
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.host import watchdog
 from dagster_offload.host.python_process import python_command, python_environment
+from dagster_offload.service.say import Say
 from dagster_offload.service.supervisor import StopRequest
 from dagster_offload.text.lines import last_line
 
 CHECK_EVERY_SECONDS = 0.05
 STOP_SECONDS = 2.0  # for it to end after SIGTERM
-
-Say = Callable[[str], None]
 
 
 class Preparation:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import psutil  # type: ignore[import-untyped]
 
+from dagster_offload.defs.location import LOCATION
 from dagster_offload.errors import LedgerUnavailable, SlotLost
 from dagster_offload.host.machine import host_name
 from dagster_offload.host.python_process import python_command
@@ -35,6 +36,7 @@ from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.postgres_wait import PostgresWait
 from dagster_offload.service.prefork import prefork_command, runs_socket
 from dagster_offload.service.prepare import preparing
+from dagster_offload.service.say import Say
 from dagster_offload.service.senders import RunningSenders
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
 from dagster_offload.service.ui.access import HEALTH_PATH, Access, decide_access
@@ -46,16 +48,13 @@ OTHER_WORKERS_SECONDS = 10.0
 ERRAND_SECONDS = 0.5  # for the errand to end at a stop; it takes longer only while Postgres is unavailable
 START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
-LOCATION = "dagster-offload"  # the name of the code location, as in workspace.yaml
-# `up` itself does not import Dagster, so this names the module by its text.
 CODE_SERVER = "code server"
 UI_PROGRAM = "dagster-webserver"  # ours, with the access control (service/ui/server.py)
+# As text, because `up` itself does not import Dagster.
 DAGSTER_PROGRAM = "from dagster_offload.service.dagster_process import main; main()"
 SCAN_PROGRAM = "from dagster_offload.cli import main; main(['scan'], prog_name='dagster-offload')"
 # Variables of glibc's malloc: without them, each of a dozen threads keeps free memory of its own.
 MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
-
-Say = Callable[[str], None]
 
 
 @dataclass(kw_only=True)

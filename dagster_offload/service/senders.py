@@ -2,18 +2,22 @@
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.sinks import notifications
+from dagster_offload.service.say import Say
 from dagster_offload.settings import Settings
 from dagster_offload.sinks.planning import register
 
 if TYPE_CHECKING:
+    from dagster_offload.sinks.recipient import Recipient
     from dagster_offload.sinks.resident import Job, SenderThread
 
-Say = Callable[[str], None]
+MessageT = TypeVar("MessageT")
+WrittenT = TypeVar("WrittenT")
 
 
 class RunningSenders:
@@ -75,23 +79,27 @@ class RunningSenders:
         self._threads.append(SenderThread(self._ledger, job))
 
     def _sink_job(self, settings: Settings, name: str) -> "Job":
-        from dagster_offload.sinks.build import Unbuilt, build
+        from dagster_offload.sinks.build import build
         from dagster_offload.sinks.sender import SinkJob
 
-        try:
-            sink = build(settings, name)
-        except SettingsError as error:
-            self._say(f"Nothing is sent to the sink {name}: {error}")
-            sink = Unbuilt(settings, name)
+        sink = self._built(partial(build, settings, name), f"Nothing is sent to the sink {name}")
         return SinkJob(settings, self._ledger, name, sink)
 
     def _notify_job(self, settings: Settings, name: str) -> "Job":
-        from dagster_offload.notify.build import Unbuilt, build
+        from dagster_offload.notify.build import build
         from dagster_offload.notify.sender import NotifyJob
 
-        try:
-            channel = build(settings, name)
-        except SettingsError as error:
-            self._say(f"The channel {name} sends no notifications: {error}")
-            channel = Unbuilt(settings, name)
+        channel = self._built(partial(build, settings, name), f"The channel {name} sends no notifications")
         return NotifyJob(settings, self._ledger, name, channel)
+
+    def _built(
+        self, build: Callable[[], "Recipient[MessageT, WrittenT]"], what_fails: str
+    ) -> "Recipient[MessageT, WrittenT]":
+        """The recipient, or a stand-in if it cannot be built yet. Then says `what_fails`, and why."""
+        from dagster_offload.sinks.recipient import Unbuilt
+
+        try:
+            return build()
+        except SettingsError as error:
+            self._say(f"{what_fails}: {error}")
+            return Unbuilt(build)

@@ -19,6 +19,7 @@ from pathlib import Path
 from dagster_offload.host import watchdog
 from dagster_offload.host.python_process import python_environment
 from dagster_offload.service.home import keep_log_small
+from dagster_offload.service.say import Say
 
 MAX_BACKOFF_SECONDS = 30.0
 STABLE_AFTER_SECONDS = 30.0  # the back-off starts over for a child that ran this long
@@ -103,7 +104,7 @@ class Supervisor:
     Use it as a context manager: leaving it ends everything it started.
     """
 
-    def __init__(self, say: Callable[[str], None], *, grace_seconds: float = 4.0) -> None:
+    def __init__(self, say: Say, *, grace_seconds: float = 4.0) -> None:
         self._say = say
         self._grace_seconds = grace_seconds
         self._running: dict[str, _Running] = {}

@@ -25,12 +25,11 @@ from dagster_offload.settings.leaves import (
 )
 from dagster_offload.settings.model import Settings, default_home
 from dagster_offload.settings.sections.section import absolute
-from dagster_offload.settings.sections.slots import no_such_slot
 from dagster_offload.settings.sources import Given, Origin, Tree, read_keys, read_tree, read_values, read_variables
 from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, PRIMARY
 from dagster_offload.stage_spec.slots import named_slots
 from dagster_offload.stage_spec.stage import name_problem
-from dagster_offload.text.suggestions import nearest
+from dagster_offload.text.suggestions import did_you_mean, nearest, no_such
 from dagster_offload.text.validation import fault_in_words, path_of
 
 # What names a home and its Postgres.
@@ -200,7 +199,7 @@ def _names_in_stages(tree: Tree) -> Iterator[tuple[tuple[str, ...], str]]:
             named = named_slots(stage.get("slots")) if isinstance(stage, dict) else ()
             for slot in named if isinstance(named, tuple) else ():
                 if slot not in slots:
-                    yield ("stages", name, "slots"), no_such_slot(slot, slots)
+                    yield ("stages", name, "slots"), no_such("slot", slot, slots)
 
 
 def _without_union_tags(location: tuple[int | str, ...], tree: Tree) -> tuple[int | str, ...]:
@@ -228,7 +227,7 @@ def _is_misplaced(path: tuple[int | str, ...], tree: Tree) -> bool:
 
 def _missing_in_stage(stage: str, key: str) -> str:
     meant = nearest(stage, keys_below(("stages",)))
-    hint = f" (did you mean the built-in stage {meant}?)" if meant else ""
+    hint = "" if meant is None else f" ({did_you_mean(f'the built-in stage {meant}')})"
     return f"a stage of your own needs the key {key!r}{hint}"
 
 
@@ -262,5 +261,5 @@ def leaf_of(word: str) -> Leaf:
         return leaf
     with_last_part = [dotted for dotted in by_word if dotted.endswith(f".{word}")]
     meant = with_last_part[0] if with_last_part else nearest(word, [*by_word, *by_variable])
-    hint = f"did you mean {meant}?" if meant else "`dagster-offload config show` lists the keys"
+    hint = did_you_mean(meant, "`dagster-offload config show` lists the keys")
     raise SettingsError(f"there is no setting {word!r}: {hint}")

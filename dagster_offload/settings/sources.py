@@ -27,7 +27,7 @@ from dagster_offload.settings.sections.sinks import SECTION as ON_RECORD
 from dagster_offload.settings.sections.unset import UnsetVariable
 from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
 from dagster_offload.slot.config import without_password
-from dagster_offload.text.suggestions import nearest
+from dagster_offload.text.suggestions import did_you_mean, nearest, no_such
 
 _PREFIX = "OFFLOAD_"
 # `${NAME}`, or `$${` for the text `${`.
@@ -89,8 +89,7 @@ def _ours(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _unknown_variable(name: str, kind: Kind) -> str:
     where = " in .env" if kind == ".env" else ""
-    meant = nearest(name, VARIABLES)
-    hint = f"did you mean {meant}?" if meant else "`dagster-offload config show` lists the variables"
+    hint = did_you_mean(nearest(name, VARIABLES), "`dagster-offload config show` lists the variables")
     return f"{name}{where} is not a setting: {hint}"
 
 
@@ -199,11 +198,7 @@ def _set_any_stages(tree: Tree, given: Given) -> None:
     names = [name.strip() for name in str(given.value).split(",") if name.strip()]
     for name in names:
         if name not in known:
-            meant = nearest(name, known)
-            raise SettingsError(
-                f"{ANY_STAGES}: there is no stage {name!r}: "
-                + (f"did you mean {meant}?" if meant else f"the stages are {', '.join(known)}")
-            )
+            raise SettingsError(f"{ANY_STAGES}: {no_such('stage', name, known)}")
     for name in known:
         if name not in names and isinstance(_at(in_file, (name, "slots")), list):
             continue

@@ -6,16 +6,17 @@ One sender per sink at a time, over all processes: it holds a lock of Postgres, 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cursor, Ledger
+from dagster_offload.ledger.core.database import Connection, Cursor, Ledger
+from dagster_offload.ledger.core.locks import only_one
 from dagster_offload.ledger.sinks import deliveries, sinks
 from dagster_offload.ledger.sinks.deliveries import Delivery
 from dagster_offload.settings import Settings
-from dagster_offload.sinks.build import Sink
+from dagster_offload.sinks.build import RecordRecipient
 from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.sinks.message import message_of
 from dagster_offload.sinks.next_try import NextTry, SinkState, after_failure
@@ -49,7 +50,7 @@ class SinkJob:
     settings: Settings
     ledger: Ledger
     name: str
-    sink: Sink
+    sink: RecordRecipient
     pause: float = 0.0
 
     @property
@@ -77,18 +78,9 @@ class SinkJob:
         self.sink.cancel()
 
 
-@contextmanager
-def sending_to(connection: Connection, schema: str, name: str) -> Iterator[bool]:
-    """Become the only sender of a sink; yields False if another one runs."""
-    key = f"{schema} {name}"
-    row = connection.execute("select pg_try_advisory_lock(hashtext('sink'), hashtext(%s)) as got", [key]).fetchone()
-    got = bool(row and row["got"])
-    try:
-        yield got
-    finally:
-        if got and not connection.closed:
-            with suppress(*CONNECTION_LOST):  # the lock is gone with the connection
-                connection.execute("select pg_advisory_unlock(hashtext('sink'), hashtext(%s))", [key])
+def sending_to(connection: Connection, schema: str, name: str) -> AbstractContextManager[bool]:
+    """Become the only sender of a sink in the block; yields False if another one runs."""
+    return only_one(connection, "sink", f"{schema} {name}")
 
 
 @contextmanager
@@ -102,7 +94,7 @@ def only_sender(ledger: Ledger, name: str) -> Iterator[bool]:
 
 
 def send_due(
-    settings: Settings, ledger: Ledger, name: str, sink: Sink, is_stopped: Callable[[], bool] = lambda: False
+    settings: Settings, ledger: Ledger, name: str, sink: RecordRecipient, is_stopped: Callable[[], bool] = lambda: False
 ) -> Sent:
     """Send what is due at this sink. The caller must be its only sender. Raises `LedgerUnavailable`."""
     done = Sent()
@@ -143,7 +135,9 @@ def store_outcome(
             time.sleep(STORE_AGAIN_SECONDS)
 
 
-def _send(ledger: Ledger, sink: Sink, delivery: Delivery, done: Sent, is_stopped: Callable[[], bool]) -> None:
+def _send(
+    ledger: Ledger, sink: RecordRecipient, delivery: Delivery, done: Sent, is_stopped: Callable[[], bool]
+) -> None:
     try:
         written = sink.send(message_of(delivery))
     except SinkFault as fault:

@@ -8,6 +8,7 @@ take it.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.text.counts import agreeing
 
 # By stage that a slot may answer, the slots of a higher priority that may answer it, too.
 Preferred = Mapping[str, Sequence[SlotConfig]]
@@ -52,4 +53,4 @@ def reserve_for(preferred: Preferred, available: Collection[str]) -> list[str]:
 
 def describe_reserve(names: Sequence[str]) -> str:
     """`in reserve while studio is available`."""
-    return f"in reserve while {' and '.join(names)} {'is' if len(names) == 1 else 'are'} available"
+    return f"in reserve while {' and '.join(names)} {agreeing('are', len(names))} available"

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
 
+from dagster_offload.text.counts import counted
+
 PORT = 9
 BROADCAST = "255.255.255.255"
 # A machine takes minutes to start, and to load a model. The pause doubles with each wake of the day.
@@ -55,8 +57,7 @@ def describe_wakes(week: Sequence[Wake], beginning_of_day: datetime) -> str | No
     today = sum(wake.at >= beginning_of_day for wake in week)
     last = week[-1]
     if last.problem is None:
-        times = f"{today} time{'s' if today != 1 else ''} today"
-        return f"woken {times}, last {last.at.astimezone():%a %H:%M}"
+        return f"woken {counted(today, 'time')} today, last {last.at.astimezone():%a %H:%M}"
     failures = list(takewhile(lambda wake: wake.problem is not None, reversed(week)))
     often = "once, " if len(failures) == 1 else f"{len(failures)} times since "
     return f"waking failed {often}{failures[-1].at.astimezone():%a %d %b %H:%M}: {last.problem}"

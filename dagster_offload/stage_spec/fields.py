@@ -183,8 +183,8 @@ def _check_details(form: Mapping[str, Any], known: frozenset[str], path: tuple[s
     for key in form:
         if key not in known:
             hint = " (a field called `type`, `enum` or `fields` of an object is written below `fields:`)"
-            nearest = suggestion(str(key), sorted(known))
-            raise FieldError((*path, str(key)), f"{key!r} is not a detail of a field{nearest}{'' if nearest else hint}")
+            problem = f"{key!r} is not a detail of a field{suggestion(str(key), sorted(known)) or hint}"
+            raise FieldError((*path, str(key)), problem)
 
 
 def _check_limits(field: Field, path: tuple[str, ...]) -> None:

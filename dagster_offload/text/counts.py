@@ -1,11 +1,18 @@
 """Counts in sentences: `1 document waits`, `2 documents wait`."""
 
+_SINGULAR = {"are": "is", "do": "does", "have": "has"}
 
-def counted(count: int, noun: str) -> str:
-    """The count with its noun, in the singular or with an s."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+def counted(count: int, noun: str, most: int | None = None) -> str:
+    """The count with its noun, in the singular or with an s. `most`: see `shown_count`."""
+    return f"{shown_count(count, most)} {noun}{'' if count == 1 else 's'}"
+
+
+def shown_count(count: int, most: int | None = None) -> str:
+    """The count. `most` is where counting stopped: such a count is `1,000 or more`."""
+    return f"{count:,}" if most is None or count < most else f"{most:,} or more"
 
 
 def agreeing(verb: str, count: int) -> str:
-    """The verb for a count: `waits` for 1, `wait` for others."""
-    return f"{verb}s" if count == 1 else verb
+    """The verb for a count: `waits` and `is` for 1, `wait` and `are` for others."""
+    return _SINGULAR.get(verb, f"{verb}s") if count == 1 else verb

@@ -40,7 +40,7 @@ def test_a_changed_file_is_up_for_review_in_status_and_explain(call: Call, answe
     ("arguments", "message"),
     [
         (["letter.txt", "--set", "category=novel"], "is no class"),
-        (["letter.txt", "--set", "kategory=letter"], "did you mean 'category'?"),
+        (["letter.txt", "--set", "kategory=letter"], "did you mean category?"),
         (["letter.txt", "--clear", "category"], "has no correction of category"),
         (["nowhere.txt", "--set", "category=letter"], "no such document: nowhere.txt"),
         (["letter.txt"], "name a DOCUMENT and one of"),

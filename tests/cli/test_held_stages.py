@@ -46,7 +46,7 @@ def test_status_names_the_held_stage_and_offers_no_drain_for_it(call: Call, held
         "code": "no_json",
         "documents": 2,
         "document": "letter.txt",
-        "waiting": 2,
+        "left": 2,
     }
 
 

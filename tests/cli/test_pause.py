@@ -65,7 +65,7 @@ def test_a_paused_slot_is_shown_and_used_again_after_resume(call: Call, scanned:
     assert refused.exit_code == 75
     assert "paused since" in json.loads(refused.stdout)["reason"]
     assert router.completions() == []
-    assert call("resume").output.startswith("No slot is paused any more.\n")
+    assert call("resume").output.startswith("No slot is paused now.\n")
     assert call("resume").output == "Nothing was paused.\n"
     assert json.loads(call("status", "--json").stdout)["rests"] == []
     assert call("drain").exit_code == 0

@@ -194,7 +194,7 @@ def test_an_expected_field_that_the_stage_does_not_have_is_refused_with_the_near
     (tmp_path / "expected.jsonl").write_text('{"document": "letter.txt", "amonut": 1}\n')
     refused = call("stage", "check", "price", "--expected", str(tmp_path / "expected.jsonl"))
     assert refused.exit_code == 2
-    assert "expected.jsonl:1: the answer of price has no field 'amonut' (did you mean 'amount'?)" in refused.output
+    assert "expected.jsonl:1: the answer of price has no field 'amonut' (did you mean amount?)" in refused.output
 
 
 def test_an_expected_value_that_no_answer_can_have_is_refused(call: Call, own: Path, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_an_expected_value_that_no_answer_can_have_is_refused(call: Call, own: P
     file.write_text('{"document": "letter.txt", "category": "Letter"}\n{"document": "b", "category": "invoices"}\n')
     refused = call("stage", "check", "classify", "--expected", str(file), "--stored")
     assert refused.exit_code == 2
-    said = "expected.jsonl:2: no answer can have this value: category: 'invoices' is no class (did you mean 'invoice'?)"
+    said = "expected.jsonl:2: no answer can have this value: category: 'invoices' is no class (did you mean invoice?)"
     assert said in " ".join(refused.output.split())
     file.write_text('{"document": "letter.txt", "amount": "much"}\n')
     refused = call("stage", "check", "price", "--expected", str(file), "--stored")

@@ -130,7 +130,7 @@ def test_documents_that_a_drain_finished_during_a_wait_are_recorded_under_the_ru
         drained = three.run_job("drain")
         is_drained.set()
         result = waiting.result()
-    assert drained.output_for_node("drain_backlog")["done"] == 3
+    assert drained.output_for_node("drain_backlog").done == 3
     assert result.success
     log = [record.event_log_entry.user_message for record in three.instance.get_records_for_run(run_id).records]
     assert [line for line in log if "0 of 3 documents are done; waiting: deep is unavailable: upstream_cold" in line]

@@ -69,7 +69,7 @@ def test_a_failed_probe_is_reported_with_the_backlog(two: Edge) -> None:
 
 def test_a_healthy_slot_that_refuses_calls_launches_no_run(two: Edge) -> None:
     two.router.set(mode="busy")
-    assert two.run_job("drain").output_for_node("drain_backlog")["reason"]
+    assert two.run_job("drain").output_for_node("drain_backlog").reason
     two.router.set(health="green")
     reason = str(tick(two))
     assert "editor_busy" in reason
@@ -137,7 +137,7 @@ def test_the_sensor_reports_events_that_no_run_reported(two: Edge) -> None:
 
 def test_a_drain_records_each_document_under_its_run(two: Edge) -> None:
     result = two.run_job("drain")
-    assert result.output_for_node("drain_backlog")["done"] == 2
+    assert result.output_for_node("drain_backlog").done == 2
     for stage in ("classify", "summarize"):
         assert {(m.run_id, m.partition_key) for m in two.materializations(stage)} == {
             (result.run_id, "a.txt"),
@@ -156,16 +156,16 @@ def test_a_drain_ends_when_its_slot_becomes_unavailable_and_keeps_the_deferral(t
     result = two.run_job("drain")
     assert result.success
     summary = result.output_for_node("drain_backlog")
-    assert (summary["done"], summary["failed"], summary["is_slot_unavailable"]) == (0, 0, True)
+    assert (summary.done, summary.failed, summary.is_slot_unavailable) == (0, 0, True)
     # The call for the second document was sent at the same moment, or not at all. Both documents have a stage left.
-    assert summary["deferred"] in (1, 2)
-    assert summary["left"] == 2
-    assert "upstream_cold" in summary["reason"]
+    assert summary.deferred in (1, 2)
+    assert summary.left == 2
+    assert "upstream_cold" in summary.reason
 
 
 def test_a_drain_in_this_process_appears_in_the_ui_and_returns_its_summary(two: Edge) -> None:
     summary = run_in_process(two.defs, two.instance, "drain", stage="classify")
-    assert summary["done"] == 2
+    assert summary.done == 2
     [run] = two.instance.get_runs(dg.RunsFilter(job_name="drain"))
     assert run.status is dg.DagsterRunStatus.SUCCESS
     assert (RanOn.of(run.tags) or RanOn("", "")).pid == os.getpid()

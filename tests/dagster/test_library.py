@@ -39,11 +39,8 @@ def test_after_a_scan_each_document_has_one_partition(edge: Edge) -> None:
     edge.write(d="Four.")
     result = edge.scan()
     assert edge.instance.get_dynamic_partitions("documents") == ["a.txt", "c.txt", "d.txt"]
-    assert {name: result.output_for_node("scan_library")[name] for name in ("found", "added", "vanished")} == {
-        "found": 3,
-        "added": 1,
-        "vanished": 1,
-    }
+    summary = result.output_for_node("scan_library")
+    assert (summary.found, summary.added, summary.vanished) == (3, 1, 1)
 
 
 @pytest.mark.rule("library-4")
@@ -117,7 +114,7 @@ def test_an_emptied_library_is_refused_until_a_person_accepts_it(edge: Edge) -> 
     with pytest.raises(ScanRefused):
         run_in_process(edge.defs, edge.instance, "scan")
     assert edge.instance.get_dynamic_partitions("documents") == ["a.txt"]
-    assert run_in_process(edge.defs, edge.instance, "scan", accept_vanished=True)["vanished"] == 1
+    assert run_in_process(edge.defs, edge.instance, "scan", accept_vanished=True).vanished == 1
     assert edge.instance.get_dynamic_partitions("documents") == []
 
 

@@ -160,7 +160,7 @@ def test_a_run_that_died_while_waiting_is_cancelled_with_a_message(edge: Edge, d
         "this machine was restarted while it ran. The ledger keeps finished work; a drain or another run finishes the rest. "
         "It was waiting: deep is unavailable: upstream_cold."
     )
-    assert edge.run_job("drain").output_for_node("drain_backlog")["done"] == 1
+    assert edge.run_job("drain").output_for_node("drain_backlog").done == 1
 
 
 def test_a_run_that_died_while_waiting_succeeds_if_its_documents_are_done(edge: Edge, dead_waiting_run: str) -> None:

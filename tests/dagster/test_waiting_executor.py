@@ -209,7 +209,7 @@ def test_a_stopped_waiting_run_is_cancelled_with_a_message_and_its_document_stay
     assert waiting_executor.STOPPED_WAITING in runs.messages
     assert runs.stack_traces() == []
     runs.close_breaker()
-    assert runs.edge.run_job("drain").output_for_node("drain_backlog")["done"] == 1
+    assert runs.edge.run_job("drain").output_for_node("drain_backlog").done == 1
 
 
 def test_a_stopped_waiting_run_whose_documents_are_done_succeeds(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

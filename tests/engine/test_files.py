@@ -169,7 +169,7 @@ def test_a_library_that_gets_lost_during_a_scan_accuses_no_document(
         raise OSError(errno.ESTALE, "Stale file handle")
 
     monkeypatch.setattr(scanning, "digest", read_after_the_loss)
-    with pytest.raises(LibraryMissing, match="cannot be read any more"):
+    with pytest.raises(LibraryMissing, match="can no longer be read"):
         scan(engine.settings(), engine.ledger)
     assert engine.state("a.txt", EXTRACT) == "done"
 

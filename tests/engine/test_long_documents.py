@@ -7,6 +7,7 @@ import pytest
 from dagster_offload.drain import run_drain
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.reports.explanation import explain
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.answers import LONG_DOCUMENT_WORDS, MERGE, PART
 from dagster_offload.simulator.request_log import fingerprint
@@ -218,11 +219,11 @@ def test_a_split_is_remembered_so_that_a_changed_setting_loses_no_part(engine: E
 def test_explain_shows_the_parts_of_items_and_calls(engine: Engine) -> None:
     prepared(engine)
     done = interrupted(engine)
-    found = engine.ledger.run(status.explain, "book.txt")
+    found = engine.ledger.run(explain, "book.txt")
     assert found is not None
-    (item,) = [item for item in found.items if item["stage"] == SUMMARIZE]
-    assert (item["parts_done"], item["parts_total"]) == (done, 6)
-    assert [call["part"] for call in found.calls if call["outcome"] == "ok"][:2] == ["part 1 of 6", "part 2 of 6"]
+    (item,) = [item for item in found.items if item.stage == SUMMARIZE]
+    assert (item.parts_done, item.parts_total) == (done, 6)
+    assert [call.part for call in found.calls if call.outcome == "ok"][:2] == ["part 1 of 6", "part 2 of 6"]
 
 
 def test_status_names_the_long_documents_in_progress(engine: Engine) -> None:

@@ -17,6 +17,7 @@ from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem
 from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.reports.explanation import explain
 from dagster_offload.ledger.work import ocr_pages, redo
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
@@ -225,9 +226,9 @@ def test_tesseract_installed_later_is_used_after_a_redo(
     engine.scan()
     assert engine.item("korean.png", EXTRACT)["outcome"] == "needs_ocr"
     assert engine.item("korean.png", SUMMARIZE)["outcome"] == "needs_ocr"
-    explained = engine.ledger.run(status.explain, "korean.png")
+    explained = engine.ledger.run(explain, "korean.png")
     assert explained is not None
-    assert "apt-get install tesseract-ocr tesseract-ocr-kor" in explained.items[0]["extract_reason"]
+    assert "apt-get install tesseract-ocr tesseract-ocr-kor" in (explained.items[0].extract_reason or "")
     assert engine.drain().done == 2  # the note and the typed document
 
     install()

@@ -203,7 +203,7 @@ def test_parts_of_an_object_are_changed_one_by_one(filled: Engine) -> None:
     ("written", "message"),
     [
         ("payment.unsupported=[]", "correct the field itself"),
-        ("titel=x", "did you mean 'title'?"),
+        ("titel=x", "did you mean title?"),
         ("category", "write FIELD=VALUE"),
     ],
 )
@@ -217,7 +217,7 @@ def test_a_wrong_name_of_a_field_is_answered_with_the_fields_of_its_stage(filled
     with pytest.raises(SettingsError) as caught:
         new_values(filled.settings(), filled.ledger, "c.txt", ["payment.amuont=1"])
     message = str(caught.value)
-    assert "did you mean 'payment.amount'?" in message
+    assert "did you mean payment.amount?" in message
     assert "payment.due" in message
     assert "key_points" not in message
     with pytest.raises(SettingsError, match=r"key_points.*STAGE\.FIELD \(the stages are payment\)"):

@@ -12,7 +12,7 @@ import pytest
 from dagster_offload.library.handles import open_root
 from dagster_offload.records import export
 from dagster_offload.records.columns import columns
-from dagster_offload.records.drafts import is_named, remove_leftovers, replacing
+from dagster_offload.records.drafts import draft_of, is_named, remove_leftovers
 from dagster_offload.settings import load_settings
 
 DOCUMENT = columns(load_settings())[:1]
@@ -55,7 +55,7 @@ def test_the_draft_of_a_killed_note_is_removed_by_the_next_export_of_notes(tmp_p
 
 def test_a_draft_that_is_written_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "records.csv"
-    with open_root(tmp_path) as folder, replacing(folder, file.name) as draft:
+    with open_root(tmp_path) as folder, draft_of(folder, file.name) as draft:
         draft.write(b"first")
         [name] = drafts_in(tmp_path)
         export.write_file([{"document": "a.txt", "state": "done"}], DOCUMENT, "csv", file)
@@ -95,7 +95,7 @@ def test_a_draft_that_was_taken_for_a_leftover_is_made_again(tmp_path: Path, mon
         lock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", remove_first)
-    with open_root(tmp_path) as folder, replacing(folder, "records.csv") as draft:
+    with open_root(tmp_path) as folder, draft_of(folder, "records.csv") as draft:
         draft.write(b"whole")
     assert made
     assert (tmp_path / "records.csv").read_text() == "whole"

@@ -51,7 +51,7 @@ def test_a_pause_is_reported_once_and_so_is_its_end() -> None:
     assert what_is_left(paused) == "Left: 3 documents (paused)"
     longer = replace(paused, pauses={DEEP: Pause(since, since)})
     assert lines(paused, longer) == [f"deep: paused until {since.astimezone():%a %d %b %H:%M}"]
-    assert lines(longer, at(AWAKE, 3)) == ["deep: not paused any more; 3 documents left"]
+    assert lines(longer, at(AWAKE, 3)) == ["deep: no longer paused; 3 documents left"]
 
 
 def test_a_slot_that_slept_between_two_looks_is_reported() -> None:
@@ -69,7 +69,7 @@ def test_a_held_stage_is_told_once_with_the_next_step() -> None:
     (line,) = lines(before, now)
     assert line.startswith("deep: the stage payment is held: 5 documents in a row ended in answer_does_not_fit, since ")
     assert "12 documents are left in this stage; correct the stage" in line
-    assert lines(now, replace(now, holds=[replace(HOLD, waiting=13)])) == []
+    assert lines(now, replace(now, holds=[replace(HOLD, left=13)])) == []
     assert "the stage payment is held" in what_is_left(now)
 
 

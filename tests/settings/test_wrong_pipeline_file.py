@@ -98,7 +98,7 @@ stages:
 """
     )
     for fault in (
-        "5:17: stages.pay.answer.a: 'dat' is not a type (did you mean 'date'?)",
+        "5:17: stages.pay.answer.a: 'dat' is not a type (did you mean date?)",
         "5:25: stages.pay.answer.b: a list has exactly one type",
         "5:36: stages.pay.answer.c.d: must be a type",
         "5:47: stages.pay.answer.e=f: a field's name must not contain '='",

@@ -15,7 +15,8 @@ from dagster_offload.drain import DrainSummary, run_drain
 from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.runs import RunSummary, run_documents
-from dagster_offload.engine.scan import ScanReport, scan
+from dagster_offload.engine.scan import scan
+from dagster_offload.engine.scan_report import ScanReport
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.core.rows import StageCounts

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dagster_offload.engine.scan import ScanReport, library_differs, scan
+from dagster_offload.engine.scan import library_differs, scan
+from dagster_offload.engine.scan_report import ScanReport
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.ledger import Bench, record_result

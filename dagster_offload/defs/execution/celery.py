@@ -17,7 +17,7 @@ from dagster_offload.settings import Settings
 from dagster_offload.settings.sections.exposed import exposed_broker
 
 NOT_INSTALLED = "Celery is not installed here: pip install 'dagster-offload[celery]'"
-# Redis gives a message to another worker if the first has not confirmed it for so long. A step confirms at its end, so the
+# Redis gives a message to another worker if the first has not confirmed it within this time. A step confirms at its end, so the
 # step of a host that died is repeated after this time. A repeated step that is still running finds other documents, or none. It
 # is far longer than clocks differ, because each worker measures it with its own clock.
 REDELIVERY_SECONDS = 3600

@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_offload.defs.names import LAUNCHED_BY_TAG, LOCATION, REPOSITORY_TAG, TERMINAL
+from dagster_offload.defs.location import LOCATION
+from dagster_offload.defs.names import LAUNCHED_BY_TAG, REPOSITORY_TAG, TERMINAL
 from dagster_offload.defs.runs import run_tags
 from dagster_offload.errors import OffloadError
 
@@ -18,11 +19,11 @@ def run_in_process(
     log_level: str = "ERROR",
     launched_by: str = TERMINAL,
     **config: Any,
-) -> dict[str, Any]:
+) -> Any:
     """Run the job `scan` or `drain` in this process. The UI shows its run and events like any other.
 
-    Returns the summary of its step: documents by outcome. Raises the `OffloadError` that failed the step, or `dg.Failure` for
-    any other failure. stderr shows Dagster's log lines from `log_level` upwards; the run keeps all of them.
+    Returns the summary of its step: a `ScanSummary` or a `DrainSummary`. Raises the `OffloadError` that failed the step, or
+    `dg.Failure` for any other failure. stderr shows Dagster's log lines from `log_level` upwards; the run keeps all of them.
     """
     job = definitions.resolve_job_def(job_name)
     (step,) = (node.name for node in job.nodes)
@@ -44,5 +45,4 @@ def run_in_process(
         if isinstance(failure.__cause__, OffloadError):
             raise failure.__cause__ from failure
         raise
-    summary: dict[str, Any] = result.output_for_node(step)
-    return summary
+    return result.output_for_node(step)

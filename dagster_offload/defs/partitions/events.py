@@ -92,7 +92,7 @@ def _runs(found: Pending, stages: Sequence[str]) -> dict[tuple[str, str], list[R
 
 
 def _note_intent(reporter: "EventReporter", known: Sequence[Facts]) -> None:
-    """Note which partitions Dagster may show from now on. If this process dies, they can be withdrawn all the same."""
+    """Note which partitions Dagster may show from now on. They can then be withdrawn even if this process dies."""
     begun = [(facts.partition, facts.stage, "", None) for facts in known if facts.is_complete and facts.version is None]
     if begun:
         reporter.ledger.run(events.mark_reported, begun, [], [])

@@ -235,10 +235,10 @@ class LibraryWatch:
         self._folder = self._identity()
 
     def refuse_if_lost(self) -> None:
-        """Raise `HostRefused` if the folder cannot be reached any more, or is another one than at the start."""
+        """Raise `HostRefused` if the folder can no longer be reached, or is another one than at the start."""
         if self._folder is None or self._identity() != self._folder:
             raise HostRefused(
-                f"the library {self._library} is not reachable any more: this host takes no more documents. Is it mounted?"
+                f"the library {self._library} can no longer be reached: this host takes no more documents. Is it mounted?"
             )
 
     def _identity(self) -> int | None:

@@ -198,7 +198,7 @@ class _ResultWriter:
         return self.ledger.run(ocr_pages.known, [claim.items[0].input_digest for claim in taken], self.reader.languages)
 
     def _fetch(self, lanes: TextLanes, enough: int) -> list[Ended]:
-        """Wait for `enough` documents to end, or for those that end soon. [] if the lanes hold none any more."""
+        """Wait for `enough` documents to end, or for those that end soon. [] if the lanes hold none."""
         while (first := lanes.fetch(timing.current().extraction_idle)) is None:
             if self.watch is not None:
                 self.watch()

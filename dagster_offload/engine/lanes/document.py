@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -35,7 +34,7 @@ from dagster_offload.engine.lanes.next_step import (
     next_step,
 )
 from dagster_offload.engine.progress import DocumentEnd, PartsRead
-from dagster_offload.errors import DocumentFault, SlotForgotten
+from dagster_offload.errors import DocumentFault
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.core.workers import Worker
@@ -98,41 +97,27 @@ class DocumentRunner:
         return shortage_of(self.settings)
 
     async def run_stages(
-        self, claim: Claim, stages: Sequence[str], freeze_watch: FreezeWatch, epochs: AsyncIterator[int]
-    ) -> DocumentEnd:
-        """Run the LLM stages of a claimed document, one after the other, and those of `stages` that become due by them.
+        self, claim: Claim, sizes: Sizes | None, freeze_watch: FreezeWatch, epochs: AsyncIterator[int]
+    ) -> tuple[DocumentEnd, Sizes | None]:
+        """Run the stages of a claim, one after the other. Releases the rest of the claim if one of them is not done.
 
-        `epochs` yields the slot's epoch for each call, and ends when no new call may be started.
+        `sizes` is how the stage before split the document; returned is how the last one did. `epochs` yields the slot's epoch
+        for each call, and ends when no new call may be started. Raises `SlotForgotten`: then the caller releases the claim.
         """
         if claim.is_alone:
             # A suspect gets a new connection: a kept one may have ended since, and that would count against the suspect.
             await self.client.close_connections_to(freeze_watch.slot)
-        sizes: Sizes | None = None  # how the previous stage split the document
-        following: Claim | None = claim
-        while following is not None:
-            claim = following
-            for item in claim.items:
-                async with self._released_if_forgotten(claim):
-                    reading = await self._begin(claim, item, sizes, freeze_watch.slot)
-                    end = await self._read(claim, item, reading, freeze_watch, epochs)
-                if end is not DocumentEnd.DONE:
-                    await self.ledger.run(claims.release, self.worker.id, claim, _why_released(item, reading, end))
-                    return end
-                sizes = reading.sizes if item.record is None else sizes
-            following = await self._take_following(claim, stages, freeze_watch.slot)
-        return DocumentEnd.DONE
+        for item in claim.items:
+            reading = await self._begin(claim, item, sizes, freeze_watch.slot)
+            end = await self._read(claim, item, reading, freeze_watch, epochs)
+            if end is not DocumentEnd.DONE:
+                await self.ledger.run(claims.release, self.worker.id, claim, _why_released(item, reading, end))
+                return end, sizes
+            sizes = reading.sizes if item.record is None else sizes
+        return DocumentEnd.DONE, sizes
 
-    @asynccontextmanager
-    async def _released_if_forgotten(self, claim: Claim) -> AsyncIterator[None]:
-        """In the block, release the claim if its slot is forgotten, so that another slot can take the document."""
-        try:
-            yield
-        except SlotForgotten:
-            await self.ledger.run(claims.release, self.worker.id, claim, "not answered: the slot was forgotten")
-            raise
-
-    async def _take_following(self, claim: Claim, stages: Sequence[str], slot: SlotConfig) -> Claim | None:
-        """Claim the stages of this document that its new answers made due. The server still has the document in its cache."""
+    async def take_following(self, claim: Claim, stages: Sequence[str], slot: SlotConfig) -> Claim | None:
+        """Claim those of `stages` that the document's new answers made due. The server still has it in its prompt cache."""
         if not self.graph.has_followers([item.stage for item in claim.items]):
             return None
         taken = await self.ledger.run(

@@ -6,10 +6,10 @@ The lanes of one worker share a `Shared`. Two pure functions of the slot's row d
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, ParamSpec
+from typing import Any
 
 from dagster_offload import timing
 from dagster_offload.client.freeze_watch import FreezeWatch
@@ -26,8 +26,7 @@ from dagster_offload.ledger.work import claims
 from dagster_offload.ledger.work.groups import Taken, Want
 from dagster_offload.slot.config import MAX_CONCURRENCY
 from dagster_offload.slot.rest import Rest
-
-P = ParamSpec("P")
+from dagster_offload.stages.prompts.splitting import Sizes
 
 
 @dataclass
@@ -111,10 +110,11 @@ class Shared:
         """Whether another document may be started: the limit is not reached, the slot takes a stage, and calls may start."""
         return bool(self.scope.stages) and not (self.totals.is_full or self.must_end)
 
-    async def until_forgotten(self, work: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Await `work`. If the slot was forgotten meanwhile, all lanes end after their open calls."""
+    @contextlib.contextmanager
+    def ending_if_forgotten(self) -> Iterator[None]:
+        """If the slot is forgotten in the block, leave the block, and let all lanes end after their open calls."""
         try:
-            await work(*args, **kwargs)
+            yield
         except SlotForgotten:
             self.is_forgotten = True
             self.notified.set()  # for lanes that wait
@@ -157,23 +157,22 @@ class Lane:
         self._runner, self._slot = shared.runner, freeze_watch.slot
         # The last change this lane handled. Each lane has its own number: the first lane would reset a shared flag.
         self._handled = 0
+        self._in_work: Claim | None = None  # the claim whose stages run now
         # The claim of the next document, made in the transaction of the previous result.
         self._ahead: asyncio.Task[tuple[int, Taken]] | None = None
 
     async def work(self) -> None:
-        """Work until no document can be claimed, or no new one may be started. Raises `SlotForgotten`.
+        """Work until no document can be claimed, or no new one may be started.
 
-        After another error the permit is returned when the worker ends: without Postgres each lane would wait for it here.
+        After an error the permit is returned when the worker ends: without Postgres each lane would wait for it here.
         """
-        try:
+        with self._shared.ending_if_forgotten():
             while await self._wait_for_permit():
                 if not await self._work_while_permitted():  # else a person has the permit already
                     await self._shared.permit_releases.submit(self._slot.name)
                     return
-        except SlotForgotten:
-            with contextlib.suppress(SlotForgotten):
-                await self._release_claimed_ahead()
-            raise
+        if self._shared.is_forgotten:
+            await self._release_held()
 
     async def _wait_for_permit(self) -> bool:
         """Wait for a permit while there is work for this lane. False if there is none."""
@@ -203,9 +202,7 @@ class Lane:
                 shared.count(claim, DocumentEnd.DONE)
                 continue
             with self._claiming_ahead(claim):
-                epochs = self._epochs(row.epoch, before)
-                end = await self._runner.run_stages(claim, shared.scope.stages, self._freeze_watch, epochs)
-                shared.count(claim, end)
+                shared.count(claim, await self._run_document(claim, self._epochs(row.epoch, before)))
             if not self._alone and shared.has_too_many_lanes:
                 shared.is_reduced = True
                 shared.lanes.discard(asyncio.current_task())  # before the next await, or another lane would end too
@@ -217,6 +214,17 @@ class Lane:
                     await self._release_claimed_ahead()
                     return True
         return False
+
+    async def _run_document(self, claim: Claim, epochs: AsyncIterator[int]) -> DocumentEnd:
+        """Run the stages of a claim, then those of the document that become due by its answers."""
+        runner, stages = self._runner, self._shared.scope.stages
+        sizes: Sizes | None = None  # how the previous stage split the document
+        self._in_work, end = claim, DocumentEnd.DONE
+        while self._in_work is not None:
+            end, sizes = await runner.run_stages(self._in_work, sizes, self._freeze_watch, epochs)
+            is_done = end is DocumentEnd.DONE
+            self._in_work = await runner.take_following(self._in_work, stages, self._slot) if is_done else None
+        return end
 
     async def _next_claim(self) -> tuple[int, Taken]:
         """The number of changes before the claim, the slot's row, and the claim if one was made."""
@@ -251,6 +259,14 @@ class Lane:
             raise
         self._shared.totals.note_claim(taken[1])
         return before, taken
+
+    async def _release_held(self) -> None:
+        """Release what this lane had claimed when the slot was forgotten, so that another slot can take it."""
+        if self._in_work is not None:
+            claim, reason = self._in_work, "not answered: the slot was forgotten"
+            await self._runner.ledger.run(claims.release, self._runner.worker.id, claim, reason)
+        with contextlib.suppress(SlotForgotten):
+            await self._release_claimed_ahead()
 
     async def _release_claimed_ahead(self) -> None:
         """Release a document that was claimed ahead and not started."""

@@ -68,7 +68,7 @@ class Lanes:
                 if due:
                     await self._run_lanes(freeze_watch)
                 # Documents that must run alone come last, so that they do not delay the others.
-                await self._shared.until_forgotten(Lane(self._shared, freeze_watch, alone=True).work)
+                await Lane(self._shared, freeze_watch, alone=True).work()
                 watch.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
@@ -153,7 +153,7 @@ class Lanes:
             try:
                 async with asyncio.TaskGroup() as group:
                     self._open_lane(group, freeze_watch)
-                    self._opener = group.create_task(shared.until_forgotten(self._open_lanes, group, freeze_watch))
+                    self._opener = group.create_task(self._open_lanes(group, freeze_watch))
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from errors
             # The last lane may have found nothing just before the one that ended made more work due.
@@ -163,19 +163,20 @@ class Lanes:
     async def _open_lanes(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
         """Open lanes as the slot's concurrency and the work allow. Steers the concurrency if it is automatic."""
         slot, ledger, loop = freeze_watch.slot, self._runner.ledger, asyncio.get_running_loop()
-        await self._learn_prompt_cache_size(slot)
-        highest, check_at = 0, loop.time()
-        while True:
-            self._steer_now.clear()
-            row = await ledger.run(concurrency.steer, slot.name, slot.max_call_seconds)
-            # Only on a rise or at intervals: counting due work after every released permit would find the same work, which
-            # may not be claimable yet.
-            if row.concurrency > highest or loop.time() >= check_at:
-                highest, check_at = row.concurrency, loop.time() + timing.current().recheck
-                for _ in range(await self._count_missing(row)):
-                    self._open_lane(group, freeze_watch)
-            waits = timing.current()
-            await wait_until_set(self._steer_now, waits.steer if row.is_auto else waits.recheck)
+        with self._shared.ending_if_forgotten():
+            await self._learn_prompt_cache_size(slot)
+            highest, check_at = 0, loop.time()
+            while True:
+                self._steer_now.clear()
+                row = await ledger.run(concurrency.steer, slot.name, slot.max_call_seconds)
+                # Only on a rise or at intervals: counting due work after every released permit would find the same work,
+                # which may not be claimable yet.
+                if row.concurrency > highest or loop.time() >= check_at:
+                    highest, check_at = row.concurrency, loop.time() + timing.current().recheck
+                    for _ in range(await self._count_missing(row)):
+                        self._open_lane(group, freeze_watch)
+                waits = timing.current()
+                await wait_until_set(self._steer_now, waits.steer if row.is_auto else waits.recheck)
 
     async def _count_missing(self, row: SlotRow) -> int:
         """How many more lanes the slot has room for and the scope has work for."""
@@ -187,7 +188,7 @@ class Lanes:
         return await self._runner.ledger.run(claims.due_beside, stages, documents, slot=row.name, at_most=room)
 
     def _open_lane(self, group: asyncio.TaskGroup, freeze_watch: FreezeWatch) -> None:
-        lane = group.create_task(self._shared.until_forgotten(Lane(self._shared, freeze_watch).work))
+        lane = group.create_task(Lane(self._shared, freeze_watch).work())
         self._shared.lanes.add(lane)
         lane.add_done_callback(self._lane_ended)
 
@@ -212,7 +213,7 @@ class Lanes:
         self._is_listening, loop = True, asyncio.get_running_loop()
 
         def on_notify(message: str) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: no lane runs any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and no lane runs
                 loop.call_soon_threadsafe(self._notified, message)
 
         self._runner.worker.on_notify(on_notify)

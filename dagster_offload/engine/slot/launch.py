@@ -184,7 +184,7 @@ class _Tick:
 
     async def _read_facts(self, slot: SlotConfig, row: SlotRow, preferred: Preferred) -> Facts:
         run = self._ledger.run
-        held = [hold for hold in self._holds if hold.slot == slot.name and hold.stage in preferred and hold.waiting]
+        held = [hold for hold in self._holds if hold.slot == slot.name and hold.stage in preferred and hold.left]
         preferred = without_held(slot.name, preferred, holds.by_slot(self._holds))
         its_stages = list(preferred)
         backlog = await run(claims.backlog, its_stages, slot.name)

@@ -8,6 +8,7 @@ from dagster_offload.extraction.file_types.detection import detect_type
 from dagster_offload.extraction.file_types.images import HEIC, is_whole_image, size_of_image
 from dagster_offload.extraction.formats.office97.metafile import is_metafile, metafile_text
 from dagster_offload.extraction.ocr.scans import PictureReader
+from dagster_offload.text.counts import counted
 
 # Smaller pictures are icons, bullets and lines.
 _MIN_WIDTH, _MIN_HEIGHT, _MIN_PIXELS = 150, 30, 20_000
@@ -35,19 +36,15 @@ def words_of_pictures(inside: Mapping[str, bytes], pictures: PictureReader) -> W
         return Words(found)
     reader = pictures.reader
     if not reader.can_read:
-        reason = f"{_count(len(to_read))} inside the document not read. {reader.advice}"
+        reason = f"{counted(len(to_read), 'picture')} inside the document not read. {reader.advice}"
         return Words(found, len(to_read), {"reason": reason, "pages_to_ocr": len(to_read)})
     read = dict(zip(to_read, pictures.read_inside(list(to_read.values())), strict=True))
     metadata: dict[str, Any] = {"ocr_languages": reader.languages, "ocr_pages": len(to_read)}
     if any(read.values()):
         metadata["reason"] = (
-            f"{_count(len(list(filter(None, read.values()))))} inside the document read by OCR ({reader.languages})"
+            f"{counted(len(list(filter(None, read.values()))), 'picture')} inside the document read by OCR ({reader.languages})"
         )
     return Words(found | read, 0, metadata)
-
-
-def _count(number: int) -> str:
-    return "1 picture" if number == 1 else f"{number} pictures"
 
 
 def _may_hold_words(data: bytes) -> bool:

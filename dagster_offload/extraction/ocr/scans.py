@@ -79,7 +79,7 @@ class PictureReader:
         try:
             pages = PdfPages(data)
             to_read = [number for number, why in enumerate(whys, 1) if why and _shows_letters(pages, number, texts)]
-        except pypdfium2.PdfiumError:  # the pages' own texts may be readable all the same
+        except pypdfium2.PdfiumError:  # the pages' own texts may still be readable
             if any(texts):
                 return None
             reason = "the pages have no text and cannot be drawn for OCR: print the file to a new PDF"

@@ -10,7 +10,7 @@ from contextlib import closing
 from dagster_offload.errors import BackupError
 from dagster_offload.ledger.archive import tables
 from dagster_offload.ledger.archive.file import DAGSTER, LEDGER, Counted, Part, Progress
-from dagster_offload.ledger.archive.restore import Incoming, look_at, put_in, why_refused
+from dagster_offload.ledger.archive.restore import Incoming, put_in, why_unfit
 from dagster_offload.ledger.archive.tables import Table
 from dagster_offload.ledger.core import identity, migrate, workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
@@ -41,13 +41,7 @@ def move(
             schemas: dict[Part, str] = {LEDGER: source.schema, DAGSTER: dagster_schema}
             found = {part: tables.tables_of(read, schema) for part, schema in schemas.items()}
             incoming = Incoming(migrate.newest_step(), bool(found[DAGSTER]), None if own is None else own.ledger_id)
-            reason = why_refused(
-                look_at(written, target.schema, dagster_schema),
-                incoming,
-                newest_step=migrate.newest_step(),
-                may_replace=may_replace,
-            )
-            if reason is not None:
+            if reason := why_unfit(written, target.schema, dagster_schema, incoming, may_replace=may_replace):
                 raise BackupError(f"cannot move the ledger: {reason}")
             tables.set_text_format(read)
             rows = (

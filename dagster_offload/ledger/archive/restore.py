@@ -68,7 +68,13 @@ def why_too_new(step: int, newest_step: int) -> str | None:
     )
 
 
-def look_at(cur: Cursor, schema: str, dagster_schema: str) -> Target:
+def why_unfit(cur: Cursor, schema: str, dagster_schema: str, incoming: Incoming, *, may_replace: bool) -> str | None:
+    """Why the copy must not be put into the database of `cur`; None if it may."""
+    target = _look_at(cur, schema, dagster_schema)
+    return why_refused(target, incoming, newest_step=migrate.newest_step(), may_replace=may_replace)
+
+
+def _look_at(cur: Cursor, schema: str, dagster_schema: str) -> Target:
     """Read the facts about the database that `why_refused` needs."""
     step = migrate.current_step(cur, schema)
     live: Sequence[workers.WorkerRow] = ()
@@ -94,7 +100,7 @@ def put_in(
     sequences: Mapping[Part, Mapping[str, int]],
     graph: StageGraph,
 ) -> None:
-    """Replace the ledger, and Dagster's rows, by copied rows. `why_refused` has allowed it. Raises `BackupError`.
+    """Replace the ledger, and Dagster's rows, by copied rows. `why_unfit` has allowed it. Raises `BackupError`.
 
     Dagster's tables must exist if the copy has rows for them.
     """
@@ -147,13 +153,7 @@ def restore(
     manifest = archive.manifest
     incoming = Incoming(manifest.step, manifest.has_dagster)
     with tables.connection_expected(), ledger.transaction() as cur:
-        reason = why_refused(
-            look_at(cur, ledger.schema, dagster_schema),
-            incoming,
-            newest_step=migrate.newest_step(),
-            may_replace=may_replace,
-        )
-        if reason is not None:
+        if reason := why_unfit(cur, ledger.schema, dagster_schema, incoming, may_replace=may_replace):
             raise BackupError(f"cannot restore {archive.file}: {reason}")
         schemas: dict[Part, str] = {LEDGER: ledger.schema}
         if manifest.has_dagster:

@@ -32,9 +32,8 @@ def replace(cur: Cursor, wanted: StageGraph) -> None:
         old = before.get(node.name)
         is_same = old is not None and (old["upstream"], old["condition"]) == (node.upstream, node.condition)
         # A new ledger has no documents, and the stage that reads the file gets its items from the scan.
-        filled_to = (
-            old["filled_to"] if old is not None and is_same else 0 if before and node.upstream is not None else None
-        )
+        needs_fill = bool(before) and node.upstream is not None
+        filled_to = old["filled_to"] if old is not None and is_same else (0 if needs_fill else None)
         cur.execute(
             "insert into stages (name, upstream, condition, position, filled_to) values (%s, %s, %s::jsonb, %s, %s)",
             [

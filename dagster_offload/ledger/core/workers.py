@@ -199,7 +199,7 @@ def _register(cur: Cursor, kind: str, stages: Sequence[str], run_id: str | None)
 
 
 def deregister_all(cur: Cursor, reason: str) -> None:
-    """Deregister every worker: those of a restored ledger do not exist any more."""
+    """Deregister every worker: those of a restored ledger no longer exist."""
     cur.execute("select worker_id from workers where ended_at is null order by worker_id")
     for row in cur.fetchall():
         _deregister(cur, row["worker_id"], reason)

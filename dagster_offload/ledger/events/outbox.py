@@ -6,11 +6,12 @@ stored. If it is set after a crash, the event is in doubt, and the flusher queri
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
-from dagster_offload.ledger.core.database import CONNECTION_LOST, Cursor, Ledger, fetch_one
+from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
+from dagster_offload.ledger.core.locks import only_one
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation, State
 from dagster_offload.ledger.core.transitions import OBSERVED
 from dagster_offload.ledger.partitions import events
@@ -24,18 +25,9 @@ RECORDED_CHANNEL_SUFFIX = "_recorded"
 
 @contextmanager
 def flushing(ledger: Ledger) -> Iterator[bool]:
-    """Become the only flusher; yields False if another one runs. The lock is released when the process dies."""
-    with ledger.session() as connection:
-        row = connection.execute(
-            "select pg_try_advisory_lock(hashtext('outbox'), hashtext(%s)) as got", [ledger.schema]
-        ).fetchone()
-        has_lock = bool(row and row["got"])
-        try:
-            yield has_lock
-        finally:
-            if has_lock:
-                with suppress(*CONNECTION_LOST):  # then the lock is released, too
-                    connection.execute("select pg_advisory_unlock(hashtext('outbox'), hashtext(%s))", [ledger.schema])
+    """Become the only flusher; yields False if another one runs."""
+    with ledger.session() as connection, only_one(connection, "outbox", ledger.schema) as is_only_flusher:
+        yield is_only_flusher
 
 
 @contextmanager

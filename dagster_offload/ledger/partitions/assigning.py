@@ -184,7 +184,7 @@ def documents_of(cur: Cursor, partitions: Sequence[str]) -> Selected:
 
 
 def forget_reports(cur: Cursor, partitions: Sequence[str]) -> None:
-    """Dagster shows none of these partitions as materialized any more: what is done in them must be reported again."""
+    """Dagster no longer shows these partitions as materialized: what is done in them must be reported again."""
     cur.execute("delete from partition_reports where partition = any(%s)", [list(partitions)])
     note_changes(cur, partitions)
 

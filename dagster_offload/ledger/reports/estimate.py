@@ -12,6 +12,7 @@ from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import IS_ANSWERED
 from dagster_offload.stages.graph import StageNode
+from dagster_offload.text.counts import counted
 from dagster_offload.text.tokens import estimated_tokens
 
 RECENT_CALLS = 2000  # the rate is measured over this many calls: hours of use, at a bounded cost
@@ -244,8 +245,8 @@ def expected_end(
     Each hour of the week is weighted by how often it was used: an hour used on two Mondays of four counts half.
     """
     if since is None or now - since < timedelta(days=DAYS_TO_KNOW_USUAL_HOURS):
-        days = len({hour.date() for hour in hours})
-        return None, f"used on {days} day{'s' if days != 1 else ''} so far: too few to know its usual hours"
+        days = counted(len({hour.date() for hour in hours}), "day")
+        return None, f"used on {days} so far: too few to know its usual hours"
     weeks = (now - since) / timedelta(weeks=1)
     usual: dict[int, float] = {}
     for hour in hours:

@@ -94,6 +94,44 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
     `with_progress`: also count what the living workers have done, which costs a tenth of a second an hour of their work.
     """
     last = int(fetch_one(cur, "select coalesce(max(transition_id), 0) as n from transitions")["n"])
+    looked = _read_workers(cur, since, with_progress=with_progress)
+    failures = still_failed(cur, failed_transitions(cur, since.transition))
+    cur.execute(
+        "select scan_id, found, added, changed, returned, vanished from scans "
+        "where scan_id > %s and ended_at is not null order by scan_id",
+        [since.scan],
+    )
+    scans = cur.fetchall()
+    left = count_left(cur)
+    now = News(
+        slots={row.name: row for row in slots.list_slots(cur)},
+        holds=holds.list_holds(cur),
+        pauses=rests.pauses(cur),
+        scans=[ScanEnd(**{name: row[name] for name in row if name != "scan_id"}) for row in scans],
+        started=looked.started,
+        ended=looked.ended,
+        alive=looked.alive,
+        failures=len(failures),
+        failed=failures[:NAMED],
+        left=left,
+        need_you=count_failed(cur),
+        documents=0 if left else counts.count_documents(cur),
+    )
+    return now, Marks(looked.newest, max([since.scan, *(row["scan_id"] for row in scans)]), last, looked.marks)
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """The workers that began, ended or live. `marks` are those of the living ones for the next look."""
+
+    started: list[WorkerNews]
+    ended: list[WorkerNews]
+    alive: list[WorkerNews]
+    marks: dict[int, int]
+    newest: int
+
+
+def _read_workers(cur: Cursor, since: Marks, *, with_progress: bool) -> _Workers:
     cur.execute(
         "select worker_id, kind, stages, ended_at is not null as has_ended from workers "
         "where kind = any(%s) and (worker_id > %s or worker_id = any(%s)) order by worker_id",
@@ -114,30 +152,7 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
             started.append(worker)
         if not has_ended:
             marks[worker_id] = mark
-    failures = still_failed(cur, failed_transitions(cur, since.transition))
-    cur.execute(
-        "select scan_id, found, added, changed, returned, vanished from scans "
-        "where scan_id > %s and ended_at is not null order by scan_id",
-        [since.scan],
-    )
-    scans = cur.fetchall()
-    left = count_left(cur)
-    now = News(
-        slots={row.name: row for row in slots.list_slots(cur)},
-        holds=holds.list_holds(cur),
-        pauses=rests.pauses(cur),
-        scans=[ScanEnd(**{name: row[name] for name in row if name != "scan_id"}) for row in scans],
-        started=started,
-        ended=ended,
-        alive=alive,
-        failures=len(failures),
-        failed=failures[:NAMED],
-        left=left,
-        need_you=count_failed(cur),
-        documents=0 if left else counts.count_documents(cur),
-    )
-    newest = max([since.worker, *(row["worker_id"] for row in found)])
-    return now, Marks(newest, max([since.scan, *(row["scan_id"] for row in scans)]), last, marks)
+    return _Workers(started, ended, alive, marks, max([since.worker, *(row["worker_id"] for row in found)]))
 
 
 def _done(cur: Cursor, worker_id: int, kind: str, mark: int) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Reports for people: counts by state, problems and their reasons, the history of a document, the records."""
+"""Reports for people: counts by state, problems and their reasons, the records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from dagster_offload import timing
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import StageCounts, State
-from dagster_offload.ledger.work.claims import DUE
 from dagster_offload.ledger.work.redo import OUTDATED
 
 
@@ -179,52 +178,6 @@ def count_needs_ocr(cur: Cursor) -> int:
 def unusable_names(cur: Cursor) -> dict[str, str]:
     """File names that cannot be document keys, each with the reason."""
     return {row["name"]: row["reason"] for row in cur.execute("select name, reason from unusable_names order by name")}
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The full history of one document: its work items, their transitions, and their calls."""
-
-    document: str
-    is_present: bool
-    digest: str | None
-    items: list[dict[str, Any]]
-    transitions: list[dict[str, Any]]
-    calls: list[dict[str, Any]]
-
-
-def explain(cur: Cursor, document: str) -> Explanation | None:
-    """The history of one document, oldest first; None if the ledger has no such document."""
-    row = cur.execute("select document_id, is_present, digest from documents where key = %s", [document]).fetchone()
-    if row is None:
-        return None
-
-    def rows(query: str) -> list[dict[str, Any]]:
-        return cur.execute(query, [row["document_id"]]).fetchall()
-
-    return Explanation(
-        document=document,
-        is_present=row["is_present"],
-        digest=row["digest"],
-        items=rows(
-            "select i.stage, i.state, i.outcome, i.reason, i.attempts, i.deferrals, i.reclaims, i.not_before, "
-            "i.must_run_alone, i.changed_at, i.parts_done, i.parts_total, r.served_model, r.first_document, "
-            "case when i.stage = first_stage() then r.value->>'reason' end as extract_reason, r.value -> 'doubtful' as doubtful, "
-            f"({DUE}) as is_due, case when s.breaker <> 'closed' then i.deferred_slot end as waits_for, "
-            "(select string_agg(f.slot, ' and ' order by f.slot) from stage_faults f "
-            "  where f.stage = i.stage and f.held_since is not null) as held_by from work_items i "
-            "left join results r using (result_id) left join slots s on s.name = i.deferred_slot "
-            "where i.document_id = %s order by i.item_id"
-        ),
-        transitions=rows(
-            "select t.at, t.stage, t.from_state, t.to_state, t.worker_id, w.kind as worker_kind, w.host, t.reason "
-            "from transitions t left join workers w using (worker_id) where t.document_id = %s order by t.transition_id"
-        ),
-        calls=rows(
-            "select ended_at, stage, slot, epoch, asked_model, served_model, model_evidence, tokens_in, tokens_out, "
-            "tokens_cached, seconds, outcome, part from calls where document_id = %s order by call_id"
-        ),
-    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Removes documents that have been gone for long, and the results that no document uses any more.
+"""Removes documents that have been gone for long, and the results that no document uses now.
 
 It is off unless OFFLOAD_KEEP_GONE_DAYS is set or a person runs `gc`: a file that comes back is then processed again.
 
@@ -21,7 +21,7 @@ POSITION = "gone"  # in `upkeep_positions`
 _CUTOFF = "now() - make_interval(days => %(days)s)"
 _IS_GONE = f"gone_at < {_CUTOFF}"
 _IS_KEPT = f"(d.gone_at < {_CUTOFF}) is not true"
-# A result is unused if a redo replaced it, or if its input belongs to no document (of those that are kept) any more: they are
+# A result is unused if a redo replaced it, or if its input no longer belongs to a document that is kept: such documents are
 # gone, or have other content by now. A result of another recipe is kept, because its recipe may come back. `in_doubt` are
 # those whose input no finished document has; `_USED` selects those of them whose input an unfinished document has.
 # `limit 1` makes Postgres search an index for each row instead of joining whole tables.

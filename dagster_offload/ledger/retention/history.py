@@ -63,7 +63,7 @@ TABLES = (
     _Table(
         "workers",
         "worker_id",
-        # A worker that ended has no claims, permits or trial any more. The rest refers to it in words only.
+        # A worker that ended has no claims, permits or trial. The rest refers to it in words only.
         "t.ended_at < {cutoff} and not exists (select from work_items i where i.worker_id = t.worker_id and i.state = 'claimed') "
         "and not exists (select from slots s where s.trial_worker = t.worker_id) "
         "and not exists (select from permits p where p.worker_id = t.worker_id) "

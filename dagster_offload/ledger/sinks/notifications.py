@@ -11,7 +11,7 @@ from typing import Any
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 
-# A message that could not be sent for so long is no news any more.
+# A message that could not be sent within this time is outdated.
 TOO_OLD = "interval '7 days'"
 # Transactions commit in another order than their transitions are numbered, so the last minute is looked at again.
 _LATEST_SETTLED = (

@@ -1,4 +1,4 @@
-"""How much of the time a slot was available, as far as work was due: the slot is not asked while there is none.
+"""How much of the time a slot was available, as far as work was due: the slot is not probed while there is none.
 
 A trigger on `slots` notes each change of the breaker. `note` adds what a probe shows while the breaker is closed.
 """

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.text.counts import counted
+from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.times import shown_moment
 
 # The first word of the reason of work items whose attempts were given back.
@@ -25,14 +25,14 @@ DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS = 20
 DIFFERENT_FAULTS = "different_faults"  # the code of such a hold
 SEPARATOR = 0  # in the items of a row: the fault before it has another code than the one after it. No item has this id
 COUNTED_FAULTS = 100  # of a row: at the end of a backlog of unsuitable documents it may be long
-# When a held stage is tried again with the same recipe, the documents that it failed wait so long while there are others.
+# When a held stage is tried again with the same recipe, others go first for this long: the documents that failed wait.
 OTHERS_FIRST_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Hold:
     """A stage that a slot holds. `code` is the fault, or `DIFFERENT_FAULTS`. `documents` is how many ended so, `document` the
-    name of one of them (None if all are removed). `waiting` is how many lack an answer of the stage; another slot may be
+    name of one of them (None if all are removed). `left` is how many lack an answer of the stage; another slot may be
     answering them."""
 
     slot: str
@@ -40,7 +40,7 @@ class Hold:
     code: str
     documents: int
     document: str | None
-    waiting: int
+    left: int
     since: datetime
 
     @property
@@ -53,7 +53,7 @@ class Hold:
     @property
     def left_text(self) -> str:
         """`12 documents are left in this stage`. True also while another slot takes the stage."""
-        return f"{counted(self.waiting, 'document')} {'is' if self.waiting == 1 else 'are'} left in this stage"
+        return f"{counted(self.left, 'document')} {agreeing('are', self.left)} left in this stage"
 
     @property
     def next_step(self) -> str:
@@ -79,7 +79,7 @@ def list_holds(cur: Cursor) -> list[Hold]:
     cur.execute(
         "select f.slot, f.stage, f.code, f.held_since as since, failed.documents, failed.document, "
         "(select coalesce(sum(c.n), 0)::bigint from item_counts c where c.stage = f.stage "
-        "  and c.state in ('pending', 'claimed', 'deferred')) as waiting "
+        "  and c.state in ('pending', 'claimed', 'deferred')) as left "
         "from stage_faults f join stages s on s.name = f.stage cross join lateral ("
         "  select count(distinct d.document_id) as documents, min(d.key) as document from work_items i "
         "  join documents d using (document_id) where i.item_id = any(f.items)) failed "

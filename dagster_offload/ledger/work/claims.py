@@ -8,6 +8,7 @@ from typing import Any
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import Claim, ClaimedItem, State
 from dagster_offload.ledger.core.transitions import record_transition
+from dagster_offload.text.counts import counted, shown_count
 
 # Conditions on a work item `i` (`is_due` and `epochs` are in `sql/claims.sql`). The states are outside `is_due` so that the
 # index is used.
@@ -129,16 +130,11 @@ class Backlog:
     waiting: int
 
     def __str__(self) -> str:
-        documents = "document" if self.due == 1 else "documents"
-        return f"{shown_count(self.due)} {documents} due, {shown_count(self.waiting)} deferred"
+        due = counted(self.due, "document", MOST_COUNTED)
+        return f"{due} due, {shown_count(self.waiting, MOST_COUNTED)} deferred"
 
 
 MOST_COUNTED = 1_000
-
-
-def shown_count(count: int) -> str:
-    """A count that stops at `MOST_COUNTED`, for people."""
-    return str(count) if count < MOST_COUNTED else f"{MOST_COUNTED:,} or more"
 
 
 def backlog(cur: Cursor, stages: Sequence[str], slot: str | None = None) -> Backlog:

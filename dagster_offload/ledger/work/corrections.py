@@ -139,7 +139,7 @@ def _document(cur: Cursor, key: str) -> dict[str, Any] | None:
 
 
 def _end_review(cur: Cursor, document_id: int, digest: str, stage: str, field: str) -> int:
-    """A person has decided about the field: an earlier correction of it, for other bytes, needs no review any more."""
+    """A person has decided about the field: an earlier correction of it, for other bytes, no longer needs a review."""
     cur.execute(
         "update corrections set document_id = null where document_id = %s and digest <> %s and (stage, field) = (%s, %s)",
         [document_id, digest, stage, field],

@@ -19,7 +19,7 @@ class Turn(Enum):
 
     NOW = auto()
     LATER = auto()  # its claim was released
-    LOST = auto()  # the claim does not hold it any more
+    LOST = auto()  # the claim no longer holds it
 
 
 @dataclass(frozen=True)

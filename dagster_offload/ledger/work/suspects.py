@@ -15,6 +15,7 @@ from dagster_offload.ledger.slots.breaker import LONGEST_BACKOFF_SECONDS, open_b
 from dagster_offload.ledger.slots.slots import locked
 from dagster_offload.ledger.work.deferrals import LONGEST_WAIT_SECONDS, defer, run_alone_next
 from dagster_offload.ledger.work.finish import lock_held, record_call
+from dagster_offload.text.counts import counted
 
 SUSPICIONS_TO_QUARANTINE = 3
 # Otherwise a slot that drops every tenth call would by chance drop one document in a thousand three times in a row.
@@ -260,5 +261,5 @@ def _failure_history(cur: Cursor, claim: Claim) -> str:
     failures = []
     for row in cur.fetchall():
         trial = "answered" if row["trial"] == "ok" else row["trial"] or "none"
-        failures.append(f"{row['n']} times {row['reason']} (trial: {trial})")
+        failures.append(f"{counted(row['n'], 'time')} {row['reason']} (trial: {trial})")
     return f"{', '.join(failures)}, while the slot answered others: check the file, then `retry`"

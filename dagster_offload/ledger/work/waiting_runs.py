@@ -36,7 +36,7 @@ def put(
 ) -> None:
     """Store that the run waits for these stages of these documents (keys). Replaces the run's earlier row.
 
-    It continues when the breaker of `slot` closes, when `rest` ends, or when `slot` does not hold `held_stage` any more.
+    It continues when the breaker of `slot` closes, when `rest` ends, or when `slot` no longer holds `held_stage`.
     """
     cur.execute(
         "insert into waiting_runs (run_id, documents, stages, slot, reason, paused_slot, rest_until, held_stage) "

@@ -8,7 +8,6 @@ last start. A home that was moved by copying cannot be distinguished from a copy
 import contextlib
 import os
 import re
-import socket
 import subprocess
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -17,6 +16,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.host.machine import host_name
 from dagster_offload.postgres.embedded.paths import Paths
 from dagster_offload.postgres.embedded.sockets import forget_socket_folder
 
@@ -109,7 +109,7 @@ def _place(home: Path) -> Place | None:
 
 def _host() -> str:
     """An identifier of this machine that survives reboots."""
-    return _machine_id() or _platform_uuid() or socket.gethostname()
+    return _machine_id() or _platform_uuid() or host_name()
 
 
 def _machine_id() -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.host.machine import host_name
 from dagster_offload.service.ui.origins import Origin, parse_origin
 from dagster_offload.service.ui.passwords import read_password_file
 from dagster_offload.service.ui.sessions import Sessions, load_secret
@@ -116,7 +117,7 @@ def _names(ui: UISection, host: str, proxy: Origin | None, *, is_local: bool) ->
     if proxy is not None:
         names.add(proxy.host.name)
     if not is_local:
-        machine = socket.gethostname().lower()
+        machine = host_name().lower()
         names |= {machine, machine.partition(".")[0], f"{machine.partition('.')[0]}.local"}
     return frozenset(names)
 

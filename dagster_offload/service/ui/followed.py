@@ -16,7 +16,7 @@ _MISSING = "missing"
 
 
 class FollowedAccess:
-    """Gives the access that is in force now. A file that cannot be used lets no one in by what it should hold."""
+    """Gives the access that is in force now. While a file cannot be used, its log-in is off."""
 
     def __init__(self, access: Access) -> None:
         self._access = access

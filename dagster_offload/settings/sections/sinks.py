@@ -15,7 +15,7 @@ from dagster_offload.settings.sections.secrets import secret_from
 from dagster_offload.settings.sections.section import AbsolutePath, Section
 from dagster_offload.settings.sections.unset import Unset, needed
 from dagster_offload.slot.addresses import is_allowed_in_header
-from dagster_offload.text.suggestions import nearest
+from dagster_offload.text.suggestions import did_you_mean, nearest, suggestion
 
 SECTION = "on_record"
 SECRET_KEYS = ("secret", "token", "password")
@@ -125,8 +125,8 @@ def by_kind(written: Any, kinds: Mapping[str, type[Section]], noun: str) -> Sect
         raise mistake(f"must be a section with one of the keys {', '.join(kinds)}")
     found = [kind for kind in kinds if written.get(kind) is not None]
     if len(found) != 1:
-        near = [kind for key in written if (kind := nearest(str(key), kinds)) is not None]
-        hint = f" (did you mean {near[0]}?)" if near and not found else ""
+        hints = [hint for key in written if (hint := suggestion(str(key), kinds))]
+        hint = hints[0] if hints and not found else ""
         raise mistake(f"must have exactly one of the keys {', '.join(kinds)}{hint}")
     model = kinds[found[0]]
     try:
@@ -136,8 +136,7 @@ def by_kind(written: Any, kinds: Mapping[str, type[Section]], noun: str) -> Sect
         key = str(fault["loc"][0]) if fault["loc"] else found[0]
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            meant = nearest(key, model.model_fields)
-            hint = f"did you mean {meant}?" if meant else f"use one of {', '.join(model.model_fields)}"
+            hint = did_you_mean(nearest(key, model.model_fields), f"use one of {', '.join(model.model_fields)}")
             message = f"a {found[0]} {noun} has no key {key!r}: {hint}"
         raise mistake(message, *fault["loc"]) from None
 

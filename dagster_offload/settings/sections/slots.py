@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, MAX_CONCURRENCY, P
 from dagster_offload.slot.hours import parse_hours
 from dagster_offload.slot.waking import BROADCAST, PORT, WakeConfig
 from dagster_offload.stage_spec.slots import WORDS, AllowedSlots
-from dagster_offload.text.suggestions import nearest
+from dagster_offload.text.suggestions import no_such, suggestion
 
 # Keys that `extra_body` cannot change: the model has its own setting, this program writes the messages, and nothing
 # is streamed.
@@ -216,12 +216,6 @@ class SlotsSection(Section):
         return known.get(name, SlotSettings())
 
 
-def no_such_slot(name: str, known: Sequence[str]) -> str:
-    """What is wrong with the name of a slot that is not among `known`."""
-    meant = nearest(name, known)
-    return f"there is no slot {name!r}: " + (f"did you mean {meant}?" if meant else f"the slots are {', '.join(known)}")
-
-
 def slot_mistakes(slots: SlotsSection, stages: Mapping[str, AllowedSlots]) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield the mistakes between the slots and the stages that name them, each with the key it is about.
 
@@ -233,7 +227,7 @@ def slot_mistakes(slots: SlotsSection, stages: Mapping[str, AllowedSlots]) -> It
             continue
         for name in allowed:
             if name not in known:
-                yield ("stages", stage, "slots"), no_such_slot(name, known)
+                yield ("stages", stage, "slots"), no_such("slot", name, known)
         if set(allowed) == {PRIMARY}:
             yield ("stages", stage, "slots"), f"a drain never works at {PRIMARY}: name another slot too"
     named = {name for allowed in stages.values() if isinstance(allowed, tuple) for name in allowed}
@@ -244,9 +238,7 @@ def slot_mistakes(slots: SlotsSection, stages: Mapping[str, AllowedSlots]) -> It
 
 
 def _problems_of(name: str, slots: SlotsSection, named: Collection[str], is_any_named: bool) -> Iterator[str]:
-    meant = nearest(name, BUILT_IN_SLOTS)
-    hint = f" (did you mean {meant}?)" if meant else ""
-    slot = slots.further[name]
+    hint, slot = suggestion(name, BUILT_IN_SLOTS), slots.further[name]
     if not _NAME.fullmatch(name):
         yield f"{name!r} is not a slot's name: use at most 40 lower-case letters, digits and _, and begin with a letter"
     if name in (*WORDS, "all") or hasattr(SlotsSection, name):

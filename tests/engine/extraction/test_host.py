@@ -93,11 +93,11 @@ def test_a_library_that_vanishes_is_noticed(tmp_path: Path) -> None:
     watch = LibraryWatch(library)
     watch.refuse_if_lost()
     library.rename(tmp_path / "elsewhere")
-    with pytest.raises(HostRefused, match="not reachable any more"):
+    with pytest.raises(HostRefused, match="can no longer be reached"):
         watch.refuse_if_lost()
     (tmp_path / "under the mount").mkdir()
     (tmp_path / "under the mount").rename(library)
-    with pytest.raises(HostRefused, match="not reachable any more"):
+    with pytest.raises(HostRefused, match="can no longer be reached"):
         watch.refuse_if_lost()
 
 

@@ -124,7 +124,7 @@ def test_a_host_that_loses_the_library_stops_and_postpones_nothing(
         assert blocking.is_reached.wait(60)
         engine.library.rename(elsewhere)
         blocking.is_open.set()
-        with pytest.raises(HostRefused, match="not reachable any more"):
+        with pytest.raises(HostRefused, match="can no longer be reached"):
             step.result(120)
     assert states(engine)["pending"] > 0
     assert engine.sql("select 1 from work_items where attempts > 0 or not_before is not null") == []

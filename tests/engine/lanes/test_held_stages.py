@@ -55,7 +55,7 @@ def test_a_stage_that_no_answer_fits_is_held_and_every_other_stage_is_done(
     assert engine.counts(PAYMENT).pending == len(INVOICES)
     assert engine.slot().breaker is BreakerState.CLOSED
     hold = the_hold(engine)
-    assert (hold.slot, hold.stage, hold.code, hold.waiting) == (DEEP, PAYMENT, "answer_does_not_fit", len(INVOICES))
+    assert (hold.slot, hold.stage, hold.code, hold.left) == (DEEP, PAYMENT, "answer_does_not_fit", len(INVOICES))
     assert summary.reason == str(hold)
     assert (summary.is_misconfigured, summary.is_slot_unavailable) == (True, False)
     assert DOCUMENTS_TO_HOLD <= len(set(asked_about(engine, PAYMENT))) < DOCUMENTS_TO_HOLD + concurrency

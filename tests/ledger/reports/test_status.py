@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.reports.explanation import explain
 from dagster_offload.ledger.work import documents
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, Outcome
 from tests.support.ledger import RECIPES, Bench, record_result
@@ -54,9 +55,9 @@ def test_explain_shows_every_transition_with_worker_and_reason_and_every_call(be
     bench.defer(worker, bench.hold(worker, [CLASSIFY]))
     bench.close_breaker()
     bench.finish(worker, bench.hold(worker, [CLASSIFY]), result=record_result("words", epoch=2))
-    explained = bench.ledger.run(status.explain, "a.txt")
+    explained = bench.ledger.run(explain, "a.txt")
     assert explained is not None
-    moves = [(t["from_state"], t["to_state"], t["reason"]) for t in explained.transitions if t["stage"] == CLASSIFY]
+    moves = [(t.from_state, t.to_state, t.reason) for t in explained.transitions if t.stage == CLASSIFY]
     assert moves == [
         (None, "pending", "extract is done"),
         ("pending", "claimed", None),
@@ -64,10 +65,10 @@ def test_explain_shows_every_transition_with_worker_and_reason_and_every_call(be
         ("deferred", "claimed", None),
         ("claimed", "done", None),
     ]
-    assert {t["worker_kind"] for t in explained.transitions if t["worker_id"]} == {"scan", "drain"}
-    assert [(c["outcome"], c["epoch"]) for c in explained.calls] == [("HTTPStatusError", 1), ("ok", 2)]
-    assert [item["stage"] for item in explained.items] == [EXTRACT, CLASSIFY, SUMMARIZE]
-    assert bench.ledger.run(status.explain, "nowhere.txt") is None
+    assert {t.worker_kind for t in explained.transitions if t.worker_id} == {"scan", "drain"}
+    assert [(c.outcome, c.epoch) for c in explained.calls] == [("HTTPStatusError", 1), ("ok", 2)]
+    assert [item.stage for item in explained.items] == [EXTRACT, CLASSIFY, SUMMARIZE]
+    assert bench.ledger.run(explain, "nowhere.txt") is None
 
 
 def test_records_are_a_view_that_any_client_can_query(bench: Bench) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from dagster_offload.ledger.core import workers
-from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.reports.explanation import explain
 from dagster_offload.ledger.retention import history
 from dagster_offload.ledger.retention.history import Kept, purge_history
 from dagster_offload.ledger.slots import slots
@@ -58,7 +58,7 @@ def test_old_history_is_removed_and_work_and_results_stay(bench: Bench) -> None:
     assert bench.sql("select * from work_items order by item_id") == before
     assert bench.sql("select * from results order by result_id") == results
     assert bench.sql("select worker_id from workers") == [{"worker_id": worker}]
-    explained = bench.ledger.run(status.explain, "a.txt")
+    explained = bench.ledger.run(explain, "a.txt")
     assert explained is not None
     assert explained.transitions == []
 

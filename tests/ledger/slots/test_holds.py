@@ -39,7 +39,7 @@ def test_the_same_fault_in_five_documents_in_a_row_holds_the_stage_and_gives_att
     assert (hold.slot, hold.stage, hold.code, hold.documents, hold.document) == (
         DEEP, CLASSIFY, "http_400", 5, "00.txt",
     )  # fmt: skip
-    assert hold.waiting == 5
+    assert hold.left == 5
     assert bench.slot().breaker is BreakerState.CLOSED
     assert attempts(bench, *KEYS) == [0] * 5
     assert {bench.item(key, CLASSIFY)["reason"] for key in KEYS} == {"stage_held: http_400"}

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from dagster_offload.engine.extraction.run import run_extraction
-from dagster_offload.engine.scan import KindLeftOut, scan
+from dagster_offload.engine.scan import scan
+from dagster_offload.engine.scan_report import KindLeftOut
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status

@@ -78,7 +78,7 @@ def test_a_part_is_changed_in_the_value_there_is(
         ("payment", "items.7", "x", "write a place from 0 to 1"),
         ("payment", "items.1.what", "gas", "1.price: "),
         ("payment", "amount.cents", "3", "has no parts"),
-        ("classify", "category", "invoise", "did you mean 'invoice'?"),
+        ("classify", "category", "invoise", "did you mean invoice?"),
         ("summarize", "language", "the language", "no value for it"),
         ("summarize", "summary", "", "summary: "),
     ],

@@ -22,7 +22,7 @@ from dagster_offload.extraction.refusals import broken, protected
 
 _STREAMS = ("Workbook", "WORKBOOK", "Book", "BOOK")
 _OBJECT, _TEXT_BOX, _CONTINUE, _CHART_TEXT = 0x005D, 0x01B6, 0x003C, 0x100D
-# xlrd reads these records in vain, and damage in them would cost the whole workbook: names, comments, drawn objects, links.
+# Our text uses none of these records, and damage in them would cost the whole workbook: names, comments, drawn objects, links.
 _NO_CELLS = frozenset({0x0018, 0x001C, _OBJECT, _TEXT_BOX, 0x01B8, 0x0800})
 _IGNORED = 0x00FF  # an index of the shared strings, which xlrd skips
 _NOTE = 0x19  # type of object: the frame of a comment on a cell

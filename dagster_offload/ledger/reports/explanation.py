@@ -1,0 +1,125 @@
+"""The full history of one document, for `explain`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.work.claims import DUE
+
+
+@dataclass(frozen=True)
+class ExplainedItem:
+    """A work item of the document, with what its result says.
+
+    `waits_for` is the unavailable slot that deferred it; `held_by` are the slots that hold its stage. `first_document` had the
+    same content before: its result is used.
+    """
+
+    stage: str
+    state: str
+    outcome: str | None
+    reason: str | None
+    attempts: int
+    deferrals: int
+    reclaims: int
+    not_before: datetime | None
+    must_run_alone: bool
+    changed_at: datetime
+    parts_done: int | None
+    parts_total: int | None
+    served_model: str | None
+    first_document: str | None
+    extract_reason: str | None
+    doubtful: list[str] | None
+    is_due: bool
+    waits_for: str | None
+    held_by: str | None
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A change of a work item's state. The worker is None if no worker made it."""
+
+    at: datetime
+    stage: str
+    from_state: str | None
+    to_state: str
+    worker_id: int | None
+    worker_kind: str | None
+    host: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class ExplainedCall:
+    """A completion request about the document. `stage` is None for a trial; `part` is for a document that is read in parts."""
+
+    ended_at: datetime
+    stage: str | None
+    slot: str
+    epoch: int
+    asked_model: str
+    served_model: str | None
+    model_evidence: str | None
+    tokens_in: int | None
+    tokens_out: int | None
+    tokens_cached: int | None
+    seconds: float
+    outcome: str
+    part: str | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One document: its work items in the order of their creation, and its transitions and calls, oldest first."""
+
+    document: str
+    is_present: bool
+    digest: str | None
+    items: list[ExplainedItem]
+    transitions: list[Transition]
+    calls: list[ExplainedCall]
+
+
+def explain(cur: Cursor, document: str) -> Explanation | None:
+    """The history of one document; None if the ledger has no such document."""
+    row = cur.execute("select document_id, is_present, digest from documents where key = %s", [document]).fetchone()
+    if row is None:
+        return None
+    found = row["document_id"]
+    return Explanation(
+        document, row["is_present"], row["digest"], _items(cur, found), _transitions(cur, found), _calls(cur, found)
+    )
+
+
+def _items(cur: Cursor, document_id: int) -> list[ExplainedItem]:
+    cur.execute(
+        "select i.stage, i.state, i.outcome, i.reason, i.attempts, i.deferrals, i.reclaims, i.not_before, "
+        "i.must_run_alone, i.changed_at, i.parts_done, i.parts_total, r.served_model, r.first_document, "
+        "case when i.stage = first_stage() then r.value->>'reason' end as extract_reason, r.value -> 'doubtful' as doubtful, "
+        f"({DUE}) as is_due, case when s.breaker <> 'closed' then i.deferred_slot end as waits_for, "
+        "(select string_agg(f.slot, ' and ' order by f.slot) from stage_faults f "
+        "  where f.stage = i.stage and f.held_since is not null) as held_by from work_items i "
+        "left join results r using (result_id) left join slots s on s.name = i.deferred_slot "
+        "where i.document_id = %s order by i.item_id",
+        [document_id],
+    )
+    return [ExplainedItem(**row) for row in cur.fetchall()]
+
+
+def _transitions(cur: Cursor, document_id: int) -> list[Transition]:
+    cur.execute(
+        "select t.at, t.stage, t.from_state, t.to_state, t.worker_id, w.kind as worker_kind, w.host, t.reason "
+        "from transitions t left join workers w using (worker_id) where t.document_id = %s order by t.transition_id",
+        [document_id],
+    )
+    return [Transition(**row) for row in cur.fetchall()]
+
+
+def _calls(cur: Cursor, document_id: int) -> list[ExplainedCall]:
+    cur.execute(
+        "select ended_at, stage, slot, epoch, asked_model, served_model, model_evidence, tokens_in, tokens_out, "
+        "tokens_cached, seconds, outcome, part from calls where document_id = %s order by call_id",
+        [document_id],
+    )
+    return [ExplainedCall(**row) for row in cur.fetchall()]
