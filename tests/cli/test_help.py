@@ -14,6 +14,7 @@ from tests.support.cli import Call
 
 # Files of the folder that are not commands.
 HELPERS = {
+    "confirmation",
     "console",
     "exits",
     "find_document",
