@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.support.database",
     "tests.support.router",
     "tests.support.engine",
+    "tests.support.kept_extractor",
     "tests.support.several_slots",
     "tests.support.real_server",
 ]

@@ -74,7 +74,9 @@ def instance(settings: Settings, database: str) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def edge(settings: Settings, database: str, router: Router, instance: dg.DagsterInstance) -> Iterator[Edge]:
+def edge(
+    settings: Settings, database: str, router: Router, instance: dg.DagsterInstance, kept_extractor: None
+) -> Iterator[Edge]:
     with Ledger(database) as ledger:
         yield Edge(settings, ledger, instance, router, build_definitions(lambda: settings))
 
@@ -87,7 +89,12 @@ def storage() -> str:
 
 @pytest.fixture
 def project(
-    tmp_path: Path, database: str, router: Router, storage: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    database: str,
+    router: Router,
+    storage: str,
+    kept_extractor: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Project]:
     """A stranger's project without components. Nothing of it stays imported."""
     monkeypatch.syspath_prepend(str(tmp_path))
