@@ -131,7 +131,7 @@ def test_an_open_websocket_gets_nothing_after_a_new_password(ui: Web, file: Path
         additional_headers={"Cookie": cookie[1]},
         subprotocols=[Subprotocol("graphql-ws")],
         proxy=None,
-        open_timeout=60,
+        open_timeout=240,
     ) as socket:
         socket.send(json.dumps({"type": "connection_init"}))
         assert json.loads(socket.recv())["type"] == "connection_ack"
