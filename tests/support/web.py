@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 import uvicorn
+from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 
 from dagster_offload.service.ui.access import Access
@@ -99,10 +100,20 @@ class Web:
 
 @contextmanager
 def web(access: Access) -> Iterator[Web]:
-    """Serve Dagster's app with this access."""
-    with (
-        dg.instance_for_test() as instance,
-        serving_context(instance, EmptyWorkspaceTarget()) as context,
-        serving(build_app(context, access)) as port,
-    ):
-        yield Web(port, instance)
+    """Serve Dagster's app with this access, and with an instance of its own."""
+    with an_instance() as context, web_of(context, access) as ui:
+        yield ui
+
+
+@contextmanager
+def an_instance() -> Iterator[WorkspaceProcessContext]:
+    """What Dagster's app shows: an empty instance. To make its tables takes most of the start of a UI."""
+    with dg.instance_for_test() as instance, serving_context(instance, EmptyWorkspaceTarget()) as context:
+        yield context
+
+
+@contextmanager
+def web_of(context: WorkspaceProcessContext, access: Access) -> Iterator[Web]:
+    """Serve Dagster's app for this instance with this access."""
+    with serving(build_app(context, access)) as port:
+        yield Web(port, context.instance)
