@@ -5,9 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-uv = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+uv = $(BIN)/uv pip install --quiet --python $(BIN)/python
 INSTALLER ?= PIP
-# The tests start hundreds of processes. Without bytecode, each would compile all that it imports.
+# The tests start hundreds of processes. Without bytecode, each would compile all that it imports. The first one keeps it.
 unexport PYTHONDONTWRITEBYTECODE
 CONSTRAINTS ?= constraints.txt
 ARGS ?=
@@ -33,7 +33,7 @@ demo: $(INSTALLED) ## Show the product on sample documents (make demo ARGS=--exi
 	@$(BIN)/dagster-offload demo $(ARGS)
 
 test: $(INSTALLED) ## Run everything that CI checks: format, lint, types, import contracts, tests, definitions
-	@$(EVERY_PART) lint check-definitions test-together test-alone
+	@$(EVERY_PART) lint check-definitions test-alone test-together
 
 test-fast: $(INSTALLED) ## Run the fast tests (a minute): no browser, no OCR, nothing marked as slow
 	@$(BIN)/python -m pytest $(PARALLEL) $(FAST) $(ARGS)
@@ -41,7 +41,7 @@ test-fast: $(INSTALLED) ## Run the fast tests (a minute): no browser, no OCR, no
 test-together: $(INSTALLED)
 	@$(BIN)/python -m pytest $(PARALLEL) -m 'not alone' $(ARGS)
 
-test-alone: $(INSTALLED) # one after the other, because each measures
+test-alone: $(INSTALLED) # one after the other, because each measures; first, because it compiles the tests for all workers
 	@$(BIN)/python -m pytest -m alone $(ARGS)
 
 check-definitions: $(INSTALLED)
@@ -62,7 +62,7 @@ commands: $(INSTALLED) ## Write docs/commands.md from the help of the commands
 	@$(BIN)/python -m tools.commands
 
 docs: $(INSTALLED) ## Build the documentation as a site in build/site, and check its links
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@$($(INSTALLER)) --constraint constraints.txt --editable '.[docs]'
 	@$(BIN)/python -m tools.site
 
 audit: $(INSTALLED) ## Look for known vulnerabilities in constraints.txt; fails too if no index can be reached

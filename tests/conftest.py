@@ -1,12 +1,13 @@
 """What every test gets: an environment without settings, the databases and the stand-in router."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from dagster_offload.host.python_process import importing
 from tests.support.environment import without_settings
 
 pytest_plugins = [
@@ -16,6 +17,7 @@ pytest_plugins = [
     "tests.support.database",
     "tests.support.router",
     "tests.support.engine",
+    "tests.support.kept_extractor",
     "tests.support.several_slots",
     "tests.support.real_server",
 ]
@@ -27,6 +29,13 @@ settings.load_profile("any machine")
 # A shell that runs the tests in the background lets them ignore Ctrl-C, and so would every process that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without garbage collections. Later ones do not look at the modules and at the thousands of tests."""
+    with importing():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

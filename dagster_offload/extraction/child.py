@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from dagster_offload.extraction.machine import MACHINE_ERRNOS, describe
+from dagster_offload.extraction.machine import MACHINE_ERRNOS, describe, describe_missing
 from dagster_offload.extraction.ocr.scans import PictureReader
 from dagster_offload.extraction.ocr.tesseract import parent_death_signal
 from dagster_offload.extraction.protocol import (
@@ -81,6 +81,8 @@ def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
         return Refused(refused.code, refused.message, refused.is_final)
     except MemoryError:
         return Crashed(OUT_OF_MEMORY)
+    except ImportError as error:
+        return MachineFailed(describe_missing(error))
     except BaseException as error:  # noqa: BLE001 - every error, also a panic of the Rust core, is reported
         number = (error.errno or 0) if isinstance(error, OSError) else 0
         if number == errno.ENOMEM:

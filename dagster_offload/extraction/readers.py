@@ -36,11 +36,10 @@ from dagster_offload.extraction.formats.office97.xls import xls_text
 from dagster_offload.extraction.formats.office97.xlsb import xlsb_text
 from dagster_offload.extraction.formats.parts.picture_marks import filled, marked_pictures
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive, members_of
-from dagster_offload.extraction.formats.pdf import pdf_text
 from dagster_offload.extraction.formats.rtf import is_whole, rtf_text
 from dagster_offload.extraction.legibility import share_of_wrong_letters
+from dagster_offload.extraction.machine import import_pdfium
 from dagster_offload.extraction.no_text import NO_BYTES, ONLY_BLANKS, why_no_text
-from dagster_offload.extraction.ocr.photos import refuse_huge, refuse_undecodable
 from dagster_offload.extraction.ocr.pictures_inside import words_of_pictures
 from dagster_offload.extraction.ocr.scans import PictureReader
 from dagster_offload.extraction.ocr.tesseract import Unreadable
@@ -299,6 +298,9 @@ def _document(data: bytes, kind: str | None, pictures: PictureReader) -> Extract
 
 
 def _image(data: bytes, kind: str, pictures: PictureReader) -> Extracted:
+    import_pdfium()
+    from dagster_offload.extraction.ocr.photos import refuse_huge, refuse_undecodable
+
     if not is_whole_image(data, kind):
         raise broken(kind, data)
     refuse_undecodable(data, kind)
@@ -307,6 +309,9 @@ def _image(data: bytes, kind: str, pictures: PictureReader) -> Extracted:
 
 
 def _pdf(data: bytes, pictures: PictureReader) -> Extracted:
+    import_pdfium()
+    from dagster_offload.extraction.formats.pdf import pdf_text
+
     if pictures.allowed:  # the text of a thousand pages is not read again for each of them
         return _ocr(lambda: pictures.read_pages(data))
     found = pdf_text(data)

@@ -7,7 +7,7 @@ from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.private_folder import make_private_folder
 
 # A PDF with one empty page. If it cannot be read, no PDF can.
-_EMPTY_PDF = b"""%PDF-1.4
+EMPTY_PDF = b"""%PDF-1.4
 1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj
 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj
 3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj
@@ -23,7 +23,7 @@ def why_documents_wait(home: Path) -> str | None:
     try:
         with make_private_folder(home) as folder, Extractor(home=home) as extractor:
             file = Path(folder, "empty.pdf")
-            file.write_bytes(_EMPTY_PDF)
+            file.write_bytes(EMPTY_PDF)
             extractor.extract(file)
     except (ExtractorUnavailable, MachineFault, ExtractionFailed) as fault:
         return str(fault)

@@ -22,6 +22,7 @@ LONG_DOCUMENT_WORDS = {PART: "one part of a longer one", MERGE: "summaries of th
 # The delimiters are on their own lines; the rules before them may mention them in a sentence.
 _DOCUMENT = re.compile(r"^<document>\n(.*)\n</document>", re.DOTALL | re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+(?![a-z])|\n+")  # not after "Ltd." in mid-sentence
+_HANGUL = re.compile("[가-힣]")
 _WORD = re.compile(r"[a-z']{3,}|[가-힣]{2,}")
 _OFFERED = re.compile(r'^Values of "([^"]+)" in other documents: (\[.*\])$', re.MULTILINE)
 _CLASSES_IN_INSTRUCTION = re.compile(r'"category": one of ((?:"[^"]+"(?:, )?)+)')
@@ -90,9 +91,8 @@ def answer(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) ->
 
 def language_of(text: str) -> str:
     """Return `ko` if more than a fifth of the letters are Hangul, else `en`."""
-    letters = [character for character in text if character.isalpha()]
-    hangul = sum("가" <= character <= "힣" for character in letters)
-    return "ko" if letters and hangul / len(letters) > 0.2 else "en"
+    hangul = len(_HANGUL.findall(text))
+    return "ko" if hangul and hangul / sum(map(str.isalpha, text)) > 0.2 else "en"
 
 
 def classification(text: str, classes: Sequence[str]) -> dict[str, Any]:

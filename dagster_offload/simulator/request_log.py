@@ -1,7 +1,7 @@
 """The stand-in router's log: every request and their totals. It keeps fingerprints of documents, never their text."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 COMPLETIONS = "/v1/chat/completions"
@@ -14,7 +14,7 @@ def fingerprint(document: str) -> str:
 
 def count_tokens(text: str) -> int:
     """Estimate tokens: one per four ASCII characters, and one for every other character."""
-    ascii_characters = sum(character.isascii() for character in text)
+    ascii_characters = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
     return -(-ascii_characters // 4) + len(text) - ascii_characters
 
 
@@ -74,7 +74,7 @@ class RequestLog:
         read = sum(entry.document_tokens_read for entry in answered)
         once = sum(self.document_tokens[name] for name in {entry.document for entry in answered if entry.document})
         return {
-            "requests": [asdict(entry) for entry in self.entries],
+            "requests": [vars(entry) for entry in self.entries],
             "open": self.open,
             "max_open": self.max_open,
             "answers": self.answers,

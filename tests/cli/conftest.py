@@ -11,7 +11,7 @@ from tests.support.cli import Call
 
 
 @pytest.fixture(autouse=True)
-def own_settings(clean_environment: None, tmp_path: Path) -> None:
+def own_settings(clean_environment: None, kept_extractor: None, tmp_path: Path) -> None:
     os.environ["OFFLOAD_HOME"] = str(tmp_path / "home")
     os.environ["OFFLOAD_OCR"] = "off"  # the tests do not depend on the OCR that this machine has
 

@@ -27,7 +27,7 @@ def test_it_serves_until_a_signal_stops_it(stop: signal.Signals) -> None:
             assert process.stdout is not None
             address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
             assert address is not None
-            assert httpx.get(f"{address[0]}/health", trust_env=False, timeout=60).json() == {"status": "upstream_cold"}
+            assert httpx.get(f"{address[0]}/health", trust_env=False, timeout=240).json() == {"status": "upstream_cold"}
             process.send_signal(stop)
             process.wait()
         finally:

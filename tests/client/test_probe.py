@@ -305,10 +305,10 @@ def test_a_name_lookup_that_hangs_does_not_outlast_the_probe(
     slot, seen = replace(deep_slot, url=f"{scheme}://laptop.example:8890"), list[ProbeResult]()
     asking = threading.Thread(target=lambda: seen.append(ask(slot)), daemon=True)
     asking.start()
-    asking.join(60)
+    asking.join(240)
     in_time = [(result.healthy, result.reason) for result in seen]
     is_over.set()
-    asking.join(60)
+    asking.join(240)
     assert in_time == [(False, "no answer within 0.1 s")]
 
 

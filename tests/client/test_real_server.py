@@ -221,7 +221,7 @@ async def test_a_server_killed_during_an_answer_is_a_cut(model_file: Path) -> No
 def wait_until_busy(slot: SlotConfig) -> None:
     """Wait until the server reports that its only slot is busy."""
     for _ in range(2_000):
-        if any(place["is_processing"] for place in httpx.get(f"{slot.url}/slots", trust_env=False, timeout=60).json()):
+        if any(place["is_processing"] for place in httpx.get(f"{slot.url}/slots", trust_env=False, timeout=240).json()):
             return
     raise AssertionError("the server never began")
 

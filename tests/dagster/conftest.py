@@ -1,6 +1,7 @@
 """A complete edge for each test: Dagster's storages and a ledger in one real Postgres, a stand-in router, a library."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,9 +75,21 @@ def instance(settings: Settings, database: str) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def edge(settings: Settings, database: str, router: Router, instance: dg.DagsterInstance) -> Iterator[Edge]:
+def edge(
+    settings: Settings, database: str, router: Router, instance: dg.DagsterInstance, kept_extractor: None
+) -> Iterator[Edge]:
     with Ledger(database) as ledger:
         yield Edge(settings, ledger, instance, router, build_definitions(lambda: settings))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DAGSTER_HOME with Dagster's empty tables in SQLite. To make them takes as long as a whole test."""
+    home = tmp_path_factory.mktemp("sqlite")
+    (home / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\n{NO_OUTPUT_CAPTURE}")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert instance.get_runs_count() == 0
+    return home
 
 
 @pytest.fixture
@@ -87,7 +100,13 @@ def storage() -> str:
 
 @pytest.fixture
 def project(
-    tmp_path: Path, database: str, router: Router, storage: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    database: str,
+    router: Router,
+    storage: str,
+    sqlite_template: Path,
+    kept_extractor: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Project]:
     """A stranger's project without components. Nothing of it stays imported."""
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -98,9 +117,9 @@ def project(
     )
     for name in [name for name in list(sys.modules) if name.partition(".")[0] == "stranger"]:
         monkeypatch.delitem(sys.modules, name)
-    home = tmp_path / "dagster_home"
-    home.mkdir()
-    in_postgres = f"storage:\n  postgres:\n    postgres_url: {dagster_url(database)}\n" if storage == "postgres" else ""
-    (home / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\n{in_postgres}{NO_OUTPUT_CAPTURE}")
+    home = shutil.copytree(sqlite_template, tmp_path / "dagster_home")
+    if storage == "postgres":
+        with (home / "dagster.yaml").open("a") as config:
+            config.write(f"storage:\n  postgres:\n    postgres_url: {dagster_url(database)}\n")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         yield Project.create(tmp_path, instance, router)

@@ -176,4 +176,4 @@ def connections_of_dagster(url: str) -> int:
 
 def all_are_closed(url: str) -> bool:
     """Whether there is no connection. Waits for those that are ending."""
-    return wait_until(lambda: connections_of_dagster(url) == 0, 60)
+    return wait_until(lambda: connections_of_dagster(url) == 0, 240)

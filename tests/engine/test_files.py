@@ -20,6 +20,8 @@ from dagster_offload.library.seen import SeenFiles
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.engine import FILLER, Engine
 
+pytestmark = pytest.mark.usefixtures("kept_extractor")
+
 
 def write(engine: Engine, key: str, text: str) -> None:
     path = engine.library / key

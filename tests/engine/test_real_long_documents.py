@@ -41,7 +41,7 @@ def test_a_document_longer_than_the_context_ends_in_a_validated_summary(
         engine.ledger.run(slots.register, deep)
         engine.extracted("book.txt", texts={"book.txt": TEXT})
         summary = engine.drain()
-        reported = httpx.get(f"{slot.url}/v1/models", trust_env=False, timeout=60).json()["data"][0]["meta"]["n_ctx"]
+        reported = httpx.get(f"{slot.url}/v1/models", trust_env=False, timeout=240).json()["data"][0]["meta"]["n_ctx"]
     assert (summary.done, summary.failed, summary.reason) == (1, 0, None)
     assert reported == CONTEXT
     for stage in (CLASSIFY, SUMMARIZE):

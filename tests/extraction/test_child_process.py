@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.errors import ExtractorUnavailable
+from dagster_offload.errors import ExtractorUnavailable, MachineFault
 from dagster_offload.extraction import child as extraction_child
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.protocol import Extracted
+from dagster_offload.extraction.self_test import EMPTY_PDF
 from tests.support.extraction import failure
 
 SECRET = "xylophone-4711"
@@ -232,15 +233,41 @@ def test_closing_ends_an_extraction_in_another_thread(own_extractor: Extractor, 
         own_extractor.extract(tmp_path / "first.txt")
 
 
+KEYS = ("OFFLOAD_DEEP_API_KEY", "HOOK_TOKEN", "PGPASSWORD", "LD_SDK_KEY", "NIX_CONFIG", "PYTHONANYWHERE_API_TOKEN")
+
+
 @linux_only
-@pytest.mark.parametrize(
-    "name", ["OFFLOAD_DEEP_API_KEY", "HOOK_TOKEN", "PGPASSWORD", "LD_SDK_KEY", "NIX_CONFIG", "PYTHONANYWHERE_API_TOKEN"]
-)
-def test_the_child_inherits_no_key(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, SECRET)
+def test_the_child_inherits_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEYS:
+        monkeypatch.setenv(name, SECRET)
     with Extractor() as extractor:
-        pid = started(extractor, tmp_path)
-        assert SECRET.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+        environment = Path(f"/proc/{started(extractor, tmp_path)}/environ").read_bytes().split(b"\0")
+    assert [
+        entry for entry in environment if entry.startswith(tuple(map(str.encode, KEYS))) or SECRET.encode() in entry
+    ] == []
+
+
+@linux_only
+def test_only_a_file_that_needs_pdfium_loads_it(tmp_path: Path) -> None:
+    with Extractor() as extractor:
+        maps = Path(f"/proc/{started(extractor, tmp_path)}/maps")
+        assert "pdfium" not in maps.read_text()
+        extractor.extract(write(tmp_path / "a.pdf", EMPTY_PDF))
+        assert "pdfium" in maps.read_text()
+
+
+@pytest.mark.parametrize(
+    "fault", ["raise ImportError('no wheel', name=__name__)", "raise OSError('cannot map segment')"]
+)
+def test_without_pdfium_a_pdf_waits_and_a_text_file_is_read(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "pypdfium2.py", fault.encode())
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Extractor() as extractor:
+        with pytest.raises(MachineFault, match="pypdfium2 cannot be imported: install dagster-offload again"):
+            extractor.extract(write(tmp_path / "a.pdf", EMPTY_PDF))
+        assert extractor.extract(write(tmp_path / "a.txt", b"text")).text == "text"
 
 
 @linux_only

@@ -21,8 +21,12 @@ from tests.support.ledger_steps import STEPS, Step
 from tests.support.wire import Wire
 
 
-@pytest.fixture(scope="module")
-def two_ledgers(postgres_url: str, ledger_template: str) -> Iterator[tuple[Bench, Bench, Wire]]:
+@pytest.fixture
+def alike(postgres_url: str, ledger_template: str) -> Iterator[tuple[Bench, Bench, Wire]]:
+    """Two new ledgers that each hold one slot and nothing else; the second is reached through the `Wire`.
+
+    To truncate the tables of used ones takes three times as long.
+    """
     with (
         new_database(postgres_url, ledger_template) as plain_name,
         new_database(postgres_url, ledger_template) as wired_name,
@@ -31,19 +35,9 @@ def two_ledgers(postgres_url: str, ledger_template: str) -> Iterator[tuple[Bench
         Ledger(database_url(postgres_url, plain_name)) as plain,
         Ledger(wire.url) as wired,
     ):
+        for ledger in (plain, wired):
+            ledger.run(slots.register, SLOT)
         yield Bench(plain), Bench(wired), wire
-
-
-@pytest.fixture
-def alike(two_ledgers: tuple[Bench, Bench, Wire]) -> tuple[Bench, Bench, Wire]:
-    """Two ledgers that each hold one slot and nothing else; the second is reached through the `Wire`."""
-    for bench in two_ledgers[:2]:
-        tables = ", ".join(tables_of(bench))
-        bench.sql(f"truncate {tables} restart identity cascade")
-        bench.sql("alter sequence claim_tokens restart")
-        bench.ledger.run(slots.register, SLOT)
-    two_ledgers[2].lost = 0
-    return two_ledgers
 
 
 @pytest.mark.rule("ledger-9")

@@ -35,7 +35,7 @@ def kill_server(home: Path, how: signal.Signals = signal.SIGKILL) -> int:
     pid = server_pid(home)
     assert pid is not None
     psutil.Process(pid).send_signal(how)
-    assert wait_until(lambda: not is_running(home), 60)
+    assert wait_until(lambda: not is_running(home), 240)
     return pid
 
 
@@ -61,14 +61,14 @@ def test_a_worker_in_a_long_call_restarts_a_killed_server(home: Path) -> None:
     with open_ledger(load_settings(home=home)) as ledger, Worker(ledger, "drain"):
         before = kill_server(home)
 
-        assert wait_until(lambda: server_pid(home) not in (None, before), 60)  # only its heartbeat uses the database
+        assert wait_until(lambda: server_pid(home) not in (None, before), 240)  # only its heartbeat uses the database
 
 
 def test_a_terminal_job_that_only_talks_to_dagster_restarts_a_killed_server(home: Path) -> None:
     with open_ledger(load_settings(home=home)) as ledger, kept_alive(home, ledger.revive):
         before = kill_server(home)
 
-        assert wait_until(lambda: server_pid(home) not in (None, before), 60)
+        assert wait_until(lambda: server_pid(home) not in (None, before), 240)
 
 
 def test_a_start_waits_until_every_process_of_a_killed_server_has_ended(home: Path, start: Start) -> None:
@@ -89,10 +89,10 @@ def test_a_start_waits_until_every_process_of_a_killed_server_has_ended(home: Pa
         target=server.ensure_embedded, args=(home,), kwargs={"options": WITHOUT_FSYNC, "report": report}
     )
     caller.start()
-    assert reported.wait(60)
+    assert reported.wait(240)
     assert server_pid(home) is None, "two servers on one data folder"
     checkpointer.resume()
-    caller.join(60)
+    caller.join(240)
 
     assert messages[0].startswith("waiting for Postgres")
     assert server_pid(home) not in (None, pid)
@@ -177,10 +177,10 @@ def test_stop_during_a_recovery_ends_the_server_and_the_waiting_caller(home: Pat
 
     caller = threading.Thread(target=wait)
     caller.start()
-    assert reported.wait(60)
+    assert reported.wait(240)
 
     assert stop_postgres(home) is True
-    caller.join(60)
+    caller.join(240)
     assert not caller.is_alive()
     assert len(errors) == 1
 
@@ -229,7 +229,7 @@ def test_an_initdb_killed_half_way_leaves_a_home_that_works(
 ) -> None:
     process = run_process(home, "ensure()")
     postgres = home / "postgres"
-    assert wait_until(lambda: any(postgres.glob("data-new-*/data/base")), 60)
+    assert wait_until(lambda: any(postgres.glob("data-new-*/data/base")), 240)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()

@@ -184,7 +184,7 @@ def test_a_full_connection_limit_is_waited_for_and_named(
         reader.start()
         wait_for(lambda: "raise its max_connections" in caplog.text)
         others.close()
-        reader.join(60)
+        reader.join(240)
         assert found == [None]
 
 

@@ -69,7 +69,7 @@ def pool(trusting_server: Path, short_folder: Path) -> Iterator[Pool]:
         log = (short_folder / "pgbouncer.log").open("wb")
         started.append(subprocess.Popen([str(pgbouncer()), str(config)], user=user, stdout=log, stderr=log))
         log.close()
-        assert wait_until((short_folder / ".s.PGSQL.6432").exists, 60), (short_folder / "pgbouncer.log").read_text()
+        assert wait_until((short_folder / ".s.PGSQL.6432").exists, 240), (short_folder / "pgbouncer.log").read_text()
         return f"postgresql://somebody@/offload?host={short_folder}&port=6432"
 
     try:
@@ -128,4 +128,4 @@ def test_the_pooler_check_leaves_no_connection_and_no_transaction(empty_url: str
 
     with psycopg.connect(empty_url, autocommit=True) as conn:
         others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-        assert wait_until(lambda: conn.execute(others).fetchone() == (0,), 60)
+        assert wait_until(lambda: conn.execute(others).fetchone() == (0,), 240)

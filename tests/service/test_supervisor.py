@@ -277,7 +277,7 @@ def supervising(tmp_path: Path, prefix: tuple[str, ...] = ()) -> tuple[subproces
 def test_a_stop_request_ends_a_wait_at_once() -> None:
     stop = StopRequest()
     stop()
-    assert stop.wait(60)
+    assert stop.wait(240)
     assert not stop.is_impatient
     stop()
     assert stop.is_impatient

@@ -136,7 +136,7 @@ def test_a_sender_process_that_is_killed_in_a_request_repeats_that_record_with_i
         keys.append((request.json["document"], request.json["idempotency_key"]))
         if len(keys) == 2:
             arrived.set()
-            may_answer.wait(60)
+            may_answer.wait(240)
         return 200, None
 
     with serving(answer) as address:

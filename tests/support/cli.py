@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import pytest
 from click.testing import CliRunner, Result
 
 from dagster_offload.cli import main
@@ -23,8 +22,7 @@ def scan_and_extract() -> None:
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
-    with open_ledger(settings) as ledger, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.cpu_count", lambda: 1)  # one extractor: each is a process with its own imports
+    with open_ledger(settings) as ledger:
         scan(settings, ledger)
         run_extraction(settings, ledger)
 

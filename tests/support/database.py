@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
@@ -36,12 +37,14 @@ LITTLE_WAL = {"max_wal_size": "128MB"}
 def postgres_url() -> Iterator[str]:
     """The URL of a superuser of the session's server, for tests that create databases."""
     if given := os.environ.get("OFFLOAD_TEST_POSTGRES_URL"):
-        yield given
+        with _closed_at_the_end():
+            yield given
         return
     _stop_servers_of_killed_sessions()
     home = Path(tempfile.mkdtemp(prefix=f"{SESSION_HOMES}{os.getpid()}-", dir=MEMORY if _has_memory() else DISK))
     try:
-        yield ensure_embedded(home, options=WITHOUT_FSYNC | LITTLE_WAL)
+        with _closed_at_the_end():
+            yield ensure_embedded(home, options=WITHOUT_FSYNC | LITTLE_WAL)
     finally:
         stop_postgres(home)
         shutil.rmtree(home)
@@ -83,12 +86,32 @@ def new_database(postgres_url: str, template: str) -> Iterator[str]:
         *map(sql.Identifier, (name, template))
     )
     drop = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
-    with psycopg.connect(database_url(postgres_url, "postgres"), autocommit=True) as conn:
-        conn.execute(create)
-        try:
-            yield name
-        finally:
-            conn.execute(drop)
+    _administrator(postgres_url).execute(create)
+    try:
+        yield name
+    finally:
+        _administrator(postgres_url).execute(drop)
+
+
+_administrators: dict[str, psycopg.Connection[Any]] = {}
+
+
+def _administrator(postgres_url: str) -> psycopg.Connection[Any]:
+    """A connection that creates and drops databases. It stays open, because thousands of tests need it twice."""
+    known = _administrators.get(postgres_url)
+    if known is None or known.closed:
+        known = psycopg.connect(database_url(postgres_url, "postgres"), autocommit=True)
+        _administrators[postgres_url] = known
+    return known
+
+
+@contextmanager
+def _closed_at_the_end() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        while _administrators:
+            _administrators.popitem()[1].close()
 
 
 def _has_memory() -> bool:

@@ -45,7 +45,7 @@ class BlockingExtractor:
     def extract(self, path: Path, *_given: Any, **_options: Any) -> Extracted:
         if path.stem == "slow":
             self.is_reached.set()
-            assert self.is_open.wait(60)
+            assert self.is_open.wait(240)
         return Extracted(Outcome.OK, path.name)
 
     def close(self) -> None: ...

@@ -1,7 +1,7 @@
 """Commands as processes that are forked from one that has imported what they need, as `up` starts its own.
 
-The imports are most of a short command. The tests of the pages, of the demonstration, and of `scan` and `drain` without a daemon
-start commands as a person does.
+The imports are most of a short command. These tests start commands as a person does: of the demonstration, of the pages with a
+command that runs until Ctrl-C, and of `scan` and `drain` without a daemon.
 """
 
 import atexit
@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,6 +61,28 @@ def run_command(
             text=True,
             timeout=seconds,
         )
+
+
+# Stands for `dagster-offload` on the PATH of a shell.
+PROGRAM = """\
+#!%(python)s -IS
+import json, os, sys
+file = os.memfd_create("environment", 0)
+with open(file, "w", encoding="utf-8", closefd=False) as given:
+    json.dump(dict(os.environ), given)
+os.lseek(file, 0, os.SEEK_SET)
+command = [*%(command)r, str(file), *sys.argv[1:]]
+os.execv(command[0], command)
+"""
+
+
+def write_program(folder: Path) -> None:
+    """Write the program `dagster-offload` into this folder. What it runs is forked."""
+    program = folder / "dagster-offload"
+    program.write_text(
+        PROGRAM % {"python": sys.executable, "command": prefork_command(_server_socket(), COMMAND)}, encoding="utf-8"
+    )
+    program.chmod(0o755)
 
 
 @contextmanager

@@ -44,5 +44,5 @@ def checkpointer_of(home: Path) -> psutil.Process:
         found[:] = [child for child in children if "checkpointer" in " ".join(child.cmdline())]
         return bool(found)
 
-    assert wait_until(is_named, 60)
+    assert wait_until(is_named, 240)
     return found[0]

@@ -49,6 +49,7 @@ class Project:
     folder: Path
     instance: dg.DagsterInstance
     router: Router
+    _loaded: tuple[dict[Path, str], dg.Definitions] | None = None
 
     @classmethod
     def create(cls, folder: Path, instance: dg.DagsterInstance, router: Router) -> "Project":
@@ -84,7 +85,11 @@ class Project:
 
     @property
     def defs(self) -> dg.Definitions:
-        return dg.load_from_defs_folder(path_within_project=self.folder / "stranger")
+        """The definitions, loaded anew if a file has changed since."""
+        files = {file: file.read_text() for kind in ("*.py", "*.yaml") for file in self.folder.rglob(kind)}
+        if self._loaded is None or self._loaded[0] != files:
+            self._loaded = files, dg.load_from_defs_folder(path_within_project=self.folder / "stranger")
+        return self._loaded[1]
 
     def error(self) -> str:
         """What Dagster prints if the definitions cannot be loaded."""

@@ -37,7 +37,7 @@ def subscribe(ui: Web, path: str = "/graphql", **headers: str) -> str:
     uri = f"ws://localhost:{ui.port}{path}"
     protocol = Subprotocol("graphql-ws")
     with connect(
-        uri, origin=origin, additional_headers=given, subprotocols=[protocol], proxy=None, open_timeout=60
+        uri, origin=origin, additional_headers=given, subprotocols=[protocol], proxy=None, open_timeout=240
     ) as socket:
         socket.send(json.dumps({"type": "connection_init"}))
         assert json.loads(socket.recv())["type"] == "connection_ack"

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 import uvicorn
+from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 
 from dagster_offload.service.ui.access import Access
@@ -39,7 +40,7 @@ def send(
     port: int, method: str, target: str, headers: Headers = (), body: str = "", address: str = "127.0.0.1"
 ) -> Answer:
     """Send exactly these headers. Without `Host` among them, `Host: localhost:PORT` is added."""
-    connection = http.client.HTTPConnection(address, port, timeout=60)
+    connection = http.client.HTTPConnection(address, port, timeout=240)
     try:
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         if not any(name.lower() == "host" for name, _ in headers):
@@ -74,7 +75,7 @@ def serving(app: Any, address: str = "127.0.0.1") -> Iterator[int]:
         server.startup = report_startup  # type: ignore[method-assign]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        assert ready.wait(60), "the server did not start"
+        assert ready.wait(240), "the server did not start"
         try:
             yield port
         finally:
@@ -99,10 +100,20 @@ class Web:
 
 @contextmanager
 def web(access: Access) -> Iterator[Web]:
-    """Serve Dagster's app with this access."""
-    with (
-        dg.instance_for_test() as instance,
-        serving_context(instance, EmptyWorkspaceTarget()) as context,
-        serving(build_app(context, access)) as port,
-    ):
-        yield Web(port, instance)
+    """Serve Dagster's app with this access, and with an instance of its own."""
+    with an_instance() as context, web_of(context, access) as ui:
+        yield ui
+
+
+@contextmanager
+def an_instance() -> Iterator[WorkspaceProcessContext]:
+    """What Dagster's app shows: an empty instance. To make its tables takes most of the start of a UI."""
+    with dg.instance_for_test() as instance, serving_context(instance, EmptyWorkspaceTarget()) as context:
+        yield context
+
+
+@contextmanager
+def web_of(context: WorkspaceProcessContext, access: Access) -> Iterator[Web]:
+    """Serve Dagster's app for this instance with this access."""
+    with serving(build_app(context, access)) as port:
+        yield Web(port, context.instance)

@@ -10,8 +10,6 @@ import unicodedata
 from collections import Counter
 from itertools import islice, pairwise
 
-import charset_normalizer
-
 from dagster_offload.extraction.encodings.decoded import BEYOND_ASCII, Decoded, is_binary, strict
 from dagster_offload.extraction.encodings.euc_tw import decode_euc_tw
 from dagster_offload.extraction.encodings.european import european
@@ -301,6 +299,8 @@ def _thai(data: bytes) -> Decoded | None:
 
 
 def _guessed(data: bytes) -> Decoded | None:
+    import charset_normalizer  # most files need no guess
+
     best = charset_normalizer.from_bytes(data, cp_exclusion=_TRIED).best()
     if best is not None and _is_mostly_half_width(data.decode(best.encoding)):  # Cyrillic in KOI8
         best = charset_normalizer.from_bytes(data, cp_exclusion=[*_TRIED, *_SHIFT_JIS]).best()

@@ -3,25 +3,26 @@
 Runs in the extractor's child, page by page. The child reports each page before OCR, so that the parent can apply a time
 limit to it, and after OCR, so that a retry can skip it. An answer's metadata holds only what OCR adds. `reason` is for
 people.
+
+Only the functions that draw import PDFium.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import pypdfium2
+from typing import TYPE_CHECKING, Any
 
 from dagster_offload.extraction.cleaning import clean
 from dagster_offload.extraction.file_types.detection import detect_type
 from dagster_offload.extraction.file_types.images import HEIC, TIFF, tiff_pages
-from dagster_offload.extraction.formats.pdf import repaired
 from dagster_offload.extraction.legibility import is_stray, share_of_wrong_letters, why_glyph_soup, why_worthless
+from dagster_offload.extraction.machine import import_pdfium
 from dagster_offload.extraction.no_text import NO_WORDS
 from dagster_offload.extraction.ocr import tesseract
-from dagster_offload.extraction.ocr.page_images import PdfPages
-from dagster_offload.extraction.ocr.photos import HOW_TO_READ_HEIC, can_decode_heic, upright
 from dagster_offload.extraction.protocol import Extracted, PageRead
 from dagster_offload.stages.graph import Outcome
+
+if TYPE_CHECKING:
+    from dagster_offload.extraction.ocr.page_images import PdfPages
 
 # Percent. Tesseract reports 90 and more for print, and little for textures that it mistakes for letters.
 MIN_CONFIDENCE = 50.0
@@ -47,6 +48,8 @@ class PictureReader:
 
     def read_image(self, data: bytes, kind: str) -> Extracted:
         """Read an image file. Raises `tesseract.Unreadable`, and `FileRefused` if it cannot be decoded."""
+        from dagster_offload.extraction.ocr.photos import HOW_TO_READ_HEIC, can_decode_heic, upright
+
         count = tiff_pages(data) if kind == TIFF else 1
         missing = [] if self.reader.can_read else [self.reader.advice]
         if kind == HEIC and not can_decode_heic():
@@ -61,6 +64,9 @@ class PictureReader:
 
     def read_pages(self, data: bytes) -> Extracted:
         """Read the `allowed` pages of a PDF, which an earlier request named. What is returned is not its text."""
+        from dagster_offload.extraction.formats.pdf import repaired
+        from dagster_offload.extraction.ocr.page_images import PdfPages
+
         pages = PdfPages(data)
         if not all(map(pages.shows_anything, self.allowed or ())):
             pages = PdfPages(repaired(data))
@@ -73,6 +79,10 @@ class PictureReader:
 
         Returns None if no page needs it. Raises `tesseract.Unreadable`.
         """
+        import pypdfium2
+
+        from dagster_offload.extraction.ocr.page_images import PdfPages
+
         whys = [_why_to_read(text) for text in texts]
         if not any(whys):
             return None
@@ -106,6 +116,9 @@ class PictureReader:
         return [self._picture(number, len(pictures), picture) for number, picture in enumerate(pictures, 1)]
 
     def _picture(self, number: int, count: int, picture: bytes) -> str:
+        import_pdfium()
+        from dagster_offload.extraction.ocr.photos import upright
+
         try:
             return self._page(number, count, lambda _: (upright(picture, detect_type(picture) or ""), None, 0))
         except tesseract.Unreadable:  # one damaged picture does not affect its document
@@ -164,7 +177,7 @@ def _why_to_read(text: str) -> str | None:
     return "pictures of text with a few stray characters" if is_stray(text) else None
 
 
-def _shows_letters(pages: PdfPages, number: int, texts: Sequence[str]) -> bool:
+def _shows_letters(pages: "PdfPages", number: int, texts: Sequence[str]) -> bool:
     text = texts[number - 1]
     if not text:
         return pages.has_drawings(number)

@@ -224,7 +224,7 @@ def test_a_run_waits_for_the_slot_and_then_completes_its_partition(folders: Edge
     waits = folders.listen_for("STEP_UP_FOR_RETRY", run_id := "8c9ae0f4-3f0e-4a8e-9f0c-5f3d2d7f9a11")
 
     def wake() -> None:
-        waits.wait(60)
+        waits.wait(240)
         folders.router.set(mode="awake")
 
     waker = threading.Thread(target=wake)

@@ -45,11 +45,11 @@ def test_a_step_waits_for_what_another_step_of_its_run_holds_and_takes_it_over(e
                     waits.set()
 
             step = pool.submit(extract_together, settings, engine.ledger, RUN, stop_if_ended=note_rest)
-            assert waits.wait(60)
+            assert waits.wait(240)
             assert not step.done()
             for claim in held:
                 engine.ledger.run(claims.release, other.id, claim, "the test gives it back")
-            assert step.result(60).done == COUNT
+            assert step.result(240).done == COUNT
     assert states(engine) == {"done": COUNT}
 
 
@@ -99,7 +99,7 @@ def test_a_worker_that_was_reclaimed_registers_anew(engine: Engine, blocking: Bl
     written(engine, "slow.txt")
     with ThreadPoolExecutor(1) as pool:
         step = pool.submit(extract_together, engine.settings(), engine.ledger, RUN)
-        assert blocking.is_reached.wait(60)
+        assert blocking.is_reached.wait(240)
         engine.sql(
             "with lost as (update workers set ended_at = clock_timestamp(), was_reclaimed = true returning worker_id) "
             "update work_items i set state = 'pending' from lost where i.worker_id = lost.worker_id returning item_id"
@@ -121,7 +121,7 @@ def test_a_host_that_loses_the_library_stops_and_postpones_nothing(
     elsewhere: Path = engine.library.with_name("elsewhere")
     with ThreadPoolExecutor(1) as pool:
         step = pool.submit(extract_together, engine.settings(), engine.ledger, RUN)
-        assert blocking.is_reached.wait(60)
+        assert blocking.is_reached.wait(240)
         engine.library.rename(elsewhere)
         blocking.is_open.set()
         with pytest.raises(HostRefused, match="can no longer be reached"):

@@ -95,7 +95,7 @@ def test_a_worker_that_starts_during_a_move_waits_and_is_then_refused(engine: En
     add_texts(engine, ["a.txt"])
     move(engine.ledger, empty, BUILT_IN, place=PLACE, dagster_schema=DAGSTER_SCHEMA, on_progress=start_a_worker)
     with pytest.raises(LedgerUnavailable, match="moved"):
-        started[0].result(timeout=60)
+        started[0].result(timeout=240)
     with empty.transaction() as cur:
         assert cur.execute("select worker_id from workers where ended_at is null").fetchall() == []
 

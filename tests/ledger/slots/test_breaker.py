@@ -291,5 +291,5 @@ def test_opening_and_closing_notify_all_workers_at_once(bench: Bench) -> None:
         listener.execute(f"listen {bench.ledger.channel}")
         open_it(bench)
         bench.close_breaker()
-        messages = [notification.payload for notification in listener.notifies(timeout=60, stop_after=3)]
+        messages = [notification.payload for notification in listener.notifies(timeout=240, stop_after=3)]
     assert messages == ["breaker:deep", "started", "breaker:deep"]

@@ -90,7 +90,7 @@ def test_too_few_calls_change_nothing_and_a_decrease_notifies_the_holders(auto: 
         listener.execute(f"listen {auto.ledger.channel}")
         calls(auto, 1, 1, 0.01, outcome=concurrency.BUSY)
         row = steer(auto)
-        assert [note.payload for note in listener.notifies(timeout=60, stop_after=1)] == ["wanted:deep"]
+        assert [note.payload for note in listener.notifies(timeout=240, stop_after=1)] == ["wanted:deep"]
     assert row.permits == 2
     assert row.concurrency_found is None or row.concurrency_found["concurrency"] == 2
 

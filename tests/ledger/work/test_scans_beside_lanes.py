@@ -39,7 +39,7 @@ def test_rows_a_lane_adds_to_a_work_item_that_a_scan_removes_are_removed_too(
         edited(scan, "a.txt")
         lane = bench.begun(lambda cur: add_rows(cur, item))
         assert not lane.done()
-    lane.result(60)
+    lane.result(240)
     assert bench.sql("select 1 from cuts union all select 1 from refused_answers") == []
 
 
@@ -54,7 +54,7 @@ def test_a_scan_waits_for_a_lane_that_finishes_without_a_deadlock(bench: Bench) 
         assert finish.finish(
             lane, worker, [finish.Finish(claim, claim.items[0], record_result("ok"))], RECIPES, None
         ) == [True]
-    scan.result(60)
+    scan.result(240)
     assert bench.state("a.txt", EXTRACT) == "pending"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dagster._core.workspace.context import WorkspaceProcessContext
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
@@ -15,15 +16,21 @@ from dagster_offload.service.ui.passwords import hash_password, write_password_f
 from dagster_offload.service.ui.sessions import SECRET_NAME, read_secret
 from dagster_offload.testing import ChangeTiming
 from tests.support.ui_attacks import PAGE, PASSWORD, access, cookie_of, log_in
-from tests.support.web import Web, web
+from tests.support.web import Web, an_instance, web_of
 
 NEW = "another horse battery"
 
 
+@pytest.fixture(scope="module")
+def line() -> str:
+    """The line of the password's file. A hash takes 0.2 s on purpose."""
+    return hash_password(PASSWORD)
+
+
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(tmp_path: Path, line: str) -> Path:
     file = tmp_path / "password"
-    write_password_file(file, hash_password(PASSWORD))
+    write_password_file(file, line)
     return file
 
 
@@ -32,10 +39,17 @@ def guarded(file: Path, tmp_path: Path) -> Access:
     return access(tmp_path / "home", ui_token="on", ui_password_file=str(file), ui_path_prefix="/offload")
 
 
+@pytest.fixture(scope="module")
+def instance() -> Iterator[WorkspaceProcessContext]:
+    """An empty instance of Dagster, which these tests do not change."""
+    with an_instance() as context:
+        yield context
+
+
 @pytest.fixture
-def ui(guarded: Access, change_timing: ChangeTiming) -> Iterator[Web]:
+def ui(guarded: Access, instance: WorkspaceProcessContext, change_timing: ChangeTiming) -> Iterator[Web]:
     change_timing(login_pause=0)
-    with web(guarded) as ui:
+    with web_of(instance, guarded) as ui:
         yield ui
 
 
@@ -131,7 +145,7 @@ def test_an_open_websocket_gets_nothing_after_a_new_password(ui: Web, file: Path
         additional_headers={"Cookie": cookie[1]},
         subprotocols=[Subprotocol("graphql-ws")],
         proxy=None,
-        open_timeout=60,
+        open_timeout=240,
     ) as socket:
         socket.send(json.dumps({"type": "connection_init"}))
         assert json.loads(socket.recv())["type"] == "connection_ack"
