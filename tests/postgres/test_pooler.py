@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -69,7 +70,8 @@ def pool(trusting_server: Path, short_folder: Path) -> Iterator[Pool]:
         log = (short_folder / "pgbouncer.log").open("wb")
         started.append(subprocess.Popen([str(pgbouncer()), str(config)], user=user, stdout=log, stderr=log))
         log.close()
-        assert wait_until((short_folder / ".s.PGSQL.6432").exists, 240), (short_folder / "pgbouncer.log").read_text()
+        is_open = wait_until(lambda: accepts(short_folder / ".s.PGSQL.6432"), 240)
+        assert is_open, (short_folder / "pgbouncer.log").read_text()
         return f"postgresql://somebody@/offload?host={short_folder}&port=6432"
 
     try:
@@ -78,6 +80,12 @@ def pool(trusting_server: Path, short_folder: Path) -> Iterator[Pool]:
         for process in started:
             process.terminate()
             process.wait()
+
+
+def accepts(address: Path) -> bool:
+    """Whether a server accepts connections. Its socket exists shortly before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(address)) == 0
 
 
 def ensure(url: str) -> str:
