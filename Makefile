@@ -42,7 +42,7 @@ test-together: $(INSTALLED)
 	@$(BIN)/python -m pytest $(PARALLEL) -m 'not alone' $(ARGS)
 
 test-alone: $(INSTALLED) # one after the other, because each measures
-	@$(BIN)/python -m pytest -m alone $(ARGS)
+	@$(BIN)/python -m pytest -m alone tests/benchmarks $(ARGS)
 
 check-definitions: $(INSTALLED)
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
