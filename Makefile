@@ -14,7 +14,7 @@ ARGS ?=
 N ?= 100
 
 .DEFAULT_GOAL := help
-LINTERS := check-format check-code check-types check-imports
+LINTERS := check-types check-format check-code check-imports
 FAST := -m 'not slow and not chromium and not tesseract'
 # Two workers for each core, because many tests wait for processes. The order of tests/support/needs.py is kept.
 WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
@@ -24,7 +24,7 @@ PROCESSES := tests/acceptance tests/chaos
 EVERY_PART := $(MAKE) --no-print-directory --keep-going
 
 .PHONY: help demo up test test-fast test-together test-alone test-real-model real-servers pictures recording coverage faults chaos hosts bench \
-	lint $(LINTERS) check-definitions format clean licences commands docs audit test-oldest test-newest
+	lint check $(LINTERS) check-definitions check-tests format clean licences commands docs audit test-oldest test-newest
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -33,7 +33,7 @@ demo: $(INSTALLED) ## Show the product on sample documents (make demo ARGS=--exi
 	@$(BIN)/dagster-offload demo $(ARGS)
 
 test: $(INSTALLED) ## Run everything that CI checks: format, lint, types, import contracts, tests, definitions
-	@$(EVERY_PART) lint check-definitions test-alone test-together
+	@$(EVERY_PART) check test-alone test-together
 
 test-fast: $(INSTALLED) ## Run the fast tests (a minute): no browser, no OCR, nothing marked as slow
 	@$(BIN)/python -m pytest $(PARALLEL) $(FAST) $(ARGS)
@@ -41,8 +41,15 @@ test-fast: $(INSTALLED) ## Run the fast tests (a minute): no browser, no OCR, no
 test-together: $(INSTALLED)
 	@$(BIN)/python -m pytest $(PARALLEL) -m 'not alone' $(ARGS)
 
-test-alone: $(INSTALLED) # one after the other, because each measures; first, because it compiles the tests for all workers
-	@$(BIN)/python -m pytest -m alone $(ARGS)
+test-alone: $(INSTALLED) # one after the other, because each measures
+	@$(BIN)/python -m pytest -m alone tests/benchmarks $(ARGS)
+
+check: $(INSTALLED)
+	@$(EVERY_PART) --jobs 2 --output-sync $(LINTERS) check-definitions check-tests
+
+# It compiles the tests for all workers of `test-together`, which shows the errors.
+check-tests: $(INSTALLED)
+	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null
 
 check-definitions: $(INSTALLED)
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs

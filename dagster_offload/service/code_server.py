@@ -1,4 +1,4 @@
-"""The code server: Dagster's own server. Runs, the first scan, daemon and webserver are forked after its imports (`prefork.py`).
+"""The code server: Dagster's own server. Runs and the other processes of `up` are forked after its imports (`prefork.py`).
 
 `python -m dagster_offload.service.code_server` takes the arguments of the command `dagster`.
 """

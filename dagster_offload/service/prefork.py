@@ -49,6 +49,8 @@ def start_prefork_server(socket_file: Path) -> None:
     listener.listen(64)
     parent_pipe, our_end = os.pipe()
     multiprocessing.set_executable(str(client))  # also in the server: a run's process starts the process of its step
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # or each copy would write what is left in it
     if os.fork() == 0:
         os.close(our_end)
         _PreforkServer(_moved(listener), _moved_fd(parent_pipe)).serve()

@@ -10,13 +10,14 @@ from typing import IO
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.host import watchdog
-from dagster_offload.host.python_process import python_command, python_environment
+from dagster_offload.host.python_process import python_environment
+from dagster_offload.service.prefork import prefork_command
 from dagster_offload.service.say import Say
 from dagster_offload.service.supervisor import StopRequest
 from dagster_offload.text.lines import last_line
 
 CHECK_EVERY_SECONDS = 0.05
-STOP_SECONDS = 2.0  # for it to end after SIGTERM
+PROGRAM = "from dagster_offload.service.sweep import main; main()"
 
 
 class Preparation:
@@ -61,15 +62,15 @@ class Preparation:
 
 
 @contextlib.contextmanager
-def preparing(say: Say) -> Iterator[Preparation]:
+def preparing(forks: Path, say: Say) -> Iterator[Preparation]:
     """Prepare Dagster's instance during the block, in a process that imports Dagster: this one runs for weeks without it.
 
-    Leaving ends the process if it still runs.
+    The process is a copy from the prefork server behind `forks`, if one answers there. Leaving kills it if it still runs.
     """
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(  # noqa: S603 - our own command
-            python_command("-m", "dagster_offload.service.sweep"),
+            prefork_command(forks, PROGRAM),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -82,8 +83,4 @@ def preparing(say: Say) -> Iterator[Preparation]:
         try:
             yield Preparation(process, errors, say)
         finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.kill()  # what stands in for a copy ignores SIGTERM; the prefork server kills the copy when it is gone

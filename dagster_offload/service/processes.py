@@ -193,10 +193,10 @@ def _start(
     socket_file: Path,
     stop: StopRequest,
 ) -> None:
-    """Start the code server and the sweep in parallel, then the webserver, and the scan and the daemon after the sweep.
+    """Start the code server, then the sweep and the webserver, and the scan and the daemon after the sweep.
 
-    Webserver, scan and daemon are copies of the code server. An earlier daemon could start a run that the sweep takes for a
-    dead one. Starts nothing more once a stop is requested.
+    All of them are copies of the code server. An earlier daemon could start a run that the sweep takes for a dead one. Starts
+    nothing more once a stop is requested.
     """
     start = services.supervisor.start
     server = python_command("-m", "dagster_offload.service.code_server", "api", "grpc", "--socket", str(socket_file))
@@ -204,13 +204,15 @@ def _start(
     module = ("--module-name", "dagster_offload.definitions", "--empty-working-directory")
     labels = ("--location-name", LOCATION, "--log-level", "warning")
     start(Child(CODE_SERVER, (*server, *module, *labels), logs / "code_server.log", MEMORY))
-    with preparing(services.say) as preparation:
+    forks = runs_socket(socket_file)  # OFFLOAD_PREFORK=off: only the other one appears
+    _await(services, stop, lambda: forks.exists() or socket_file.exists(), logs / "code_server.log")
+    if stop:
+        return
+    with preparing(forks, services.say) as preparation:
         home = preparation.dagster_home(stop)
         if home is None:
             return
         workspace = str(_write_workspace(home, socket_file))
-        forks = runs_socket(socket_file)  # OFFLOAD_PREFORK=off: only the other one appears
-        _await(services, stop, lambda: forks.exists() or socket_file.exists(), logs / "code_server.log")
         settings = services.pipeline.settings
         ui = ("--home", str(settings.home), "--ui", settings.ui.model_dump_json(), "--host", host)
         webserver = (UI_PROGRAM, "--workspace", workspace, *ui, "--listener", str(listener.fileno()))
@@ -218,7 +220,7 @@ def _start(
         if not preparation.has_ended(stop):
             return
     # Before the daemon, so its library sensor sees a running scan and launches no other.
-    scan = prefork_command(runs_socket(socket_file), SCAN_PROGRAM)
+    scan = prefork_command(forks, SCAN_PROGRAM)
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
     daemon = ("dagster-daemon", "run", "--workspace", workspace, "--log-level", "warning")
     start(_dagster("daemon", socket_file, daemon, logs, home))

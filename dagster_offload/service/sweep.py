@@ -1,7 +1,7 @@
 """Prepares Dagster's instance and ends the runs whose process has died. `up` runs it before it starts the daemon.
 
-It is a separate process because it imports Dagster. It prints the folder for DAGSTER_HOME as soon as the folder is ready,
-then one line for each run it ended.
+It is a separate process because it uses Dagster: a copy of the code server (`prefork.py`), or Python as usual without one. It
+prints the folder for DAGSTER_HOME as soon as the folder is ready, then one line for each run it ended.
 """
 
 import sys
@@ -17,7 +17,14 @@ from dagster_offload.stages.catalog import stage_graph
 
 
 def main() -> None:
-    """Prepare the instance, then sweep. Raises `OffloadError`."""
+    """Prepare the instance, then sweep. Ends in `SystemExit` with the reason if it cannot."""
+    try:
+        _prepare()
+    except OffloadError as error:
+        sys.exit(str(error))
+
+
+def _prepare() -> None:
     settings = load_settings()
     with open_ledger(settings) as ledger:
         print(prepare_instance(settings, ledger.conninfo), flush=True)
@@ -25,10 +32,3 @@ def main() -> None:
             reporter = EventReporter(instance, ledger, names_of(stage_graph(settings)), settings)
             for line in sweep(reporter):
                 print(line)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except OffloadError as error:
-        sys.exit(str(error))

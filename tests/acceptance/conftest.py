@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from dagster_offload.simulator import Router
-from tests.support.acceptance import Home, a_home
+from tests.support.acceptance import Home, a_home, new_home
 
 
 @pytest.fixture
@@ -18,4 +18,10 @@ def router(router: Router) -> Router:
 @pytest.fixture
 def home(router: Router) -> Iterator[Home]:
     with a_home(router) as home:
+        yield home
+
+
+@pytest.fixture(name="new_home")
+def new_home_fixture(router: Router) -> Iterator[Home]:
+    with new_home(router) as home:
         yield home

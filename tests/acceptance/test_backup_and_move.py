@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from dagster_offload.ledger.archive.file import open_archive
+from dagster_offload.postgres import is_running
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.simulator import Router
 from tests.support.acceptance import Home, a_home, wait_for
@@ -107,7 +108,8 @@ def test_a_copy_of_a_home_is_refused_while_the_original_runs(home: Home) -> None
     succeeds(home.run("stop"))
     other = home.folder / "copy"
     subprocess.run(["cp", "-a", str(home.home), str(other)], check=True)
-    home.up()
+    assert home.status()["stages"]["extract"]["done"] == len(LETTERS)
+    assert is_running(home.home)
     refused = home.run("status", "--home", str(other))
     assert refused.returncode == 2
     assert f"is a copy of {home.home}" in refused.stderr

@@ -6,11 +6,11 @@ from dagster_offload.extraction.ocr.tesseract import find_reader
 from tests.support.acceptance import CLI, Home
 
 
-def test_demo_shows_deferrals_a_drain_and_every_record_and_leaves_nothing(home: Home) -> None:
-    temporary = home.folder / "tmp"  # of this test alone: another test may run a demo beside it
+def test_demo_shows_deferrals_a_drain_and_every_record_and_leaves_nothing(new_home: Home) -> None:
+    temporary = new_home.folder / "tmp"  # of this test alone: another test may run a demo beside it
     temporary.mkdir()
-    home.environment["TMPDIR"] = str(temporary)
-    demo = home.run_python(*CLI, "demo", "--exit", "--json", seconds=500)
+    new_home.environment["TMPDIR"] = str(temporary)
+    demo = new_home.run_python(*CLI, "demo", "--exit", "--json", seconds=500)
     assert demo.returncode == 0, demo.stderr
     found = json.loads(demo.stdout)
     assert found["deferrals"] > 0
@@ -22,5 +22,5 @@ def test_demo_shows_deferrals_a_drain_and_every_record_and_leaves_nothing(home: 
         assert found["stages"][stage]["done"] == extract["done"] >= 24
         assert found["stages"][stage]["failed"] == 0
     assert ("needs_ocr" in demo.stderr) != find_reader("auto", "kor+eng").can_read  # the receipt is a photograph
-    assert not home.home.exists()  # the demo does not use OFFLOAD_HOME
+    assert not new_home.home.exists()  # the demo does not use OFFLOAD_HOME
     assert list(temporary.glob("dagster-offload-demo-*")) == []

@@ -1,6 +1,6 @@
 """What the UI shows while the deep slot becomes unavailable and returns: one real `up`, one stand-in router.
 
-The tests share both and run in order: a busy slot, a sleeping slot, lost settings, a power cut, a backfill at night. The
+The tests share both and run in order: a busy slot, a sleeping slot, lost settings, a power cut, a backfill at night, a stop. The
 drain sensor is off before the night, so that it does not process the documents of launched runs.
 """
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from dagster_offload.defs.execution.waiting_executor import STOPPED_WAITING
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for
@@ -19,6 +20,7 @@ from tests.support.ui import UI, answered, configure, home_for, write_letters
 
 BACKFILLED = [f"backfill-{number}.txt" for number in (1, 2, 3)]
 SINGLE = [f"{name}.txt" for name in ("asleep", "busy", "cancelled", "cut-off", "next")]
+LATER = ["later-1.txt", "later-2.txt"]
 DOCUMENTS = [*BACKFILLED, *SINGLE, *(f"other-{n}.txt" for n in range(6))]
 RETRY_AFTER_SECONDS = 3600  # longer than any test
 
@@ -249,3 +251,24 @@ def test_every_document_was_answered_once_in_each_stage(world: World, night: Nig
     repeated = sum(times.values()) - len(times)
     assert len(times) == 2 * len(DOCUMENTS)
     assert repeated <= 1  # the call that was open at the kill
+
+
+def test_stop_cancels_waiting_runs_with_a_reason_and_the_next_start_does_their_documents(
+    world: World, night: Night
+) -> None:
+    ui, ledger = world.ui, world.ledger
+    world.router.set(mode="cold", retry_after=None)
+    write_letters(world.home, *LATER)
+    assert world.home.run("scan").returncode == 0
+    runs = [ui.materialize(document, SUMMARIZE) for document in LATER]
+    wait_for(lambda: all(ui.waits(run) for run in runs), "each run to wait")
+
+    stopped = world.home.run("stop")
+    assert stopped.returncode == 0, stopped.stderr
+    world.router.set(mode="awake")
+    world.home.up()
+
+    assert {ui.status(run) for run in runs} == {"CANCELED"}
+    assert all(STOPPED_WAITING in ui.messages(run) for run in runs)
+    wait_for(lambda: all(summarized(world, document) for document in LATER), "the drain")
+    assert [ledger.items(document)[SUMMARIZE]["attempts"] for document in LATER] == [0, 0]

@@ -1,10 +1,8 @@
 """The UI of a real `up`: refused without a log-in, opened by its token, usable in a browser, and secret where it must be."""
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -12,25 +10,9 @@ import pytest
 from dagster_offload.service.ui.sessions import SECRET_NAME
 from dagster_offload.simulator import Router
 from tests.support.acceptance import PATIENCE_SECONDS, Home, a_home, command_line, wait_for
-from tests.support.browser import Browser, browser
+from tests.support.browser import browser
+from tests.support.dagsters_pages import check_attacks_fail, check_dagsters_pages
 from tests.support.searching import files_with
-from tests.support.web import mutation
-
-# What a page of another site can do without asking: send a form, load an image, open a WebSocket.
-ATTACKS = """
-Promise.all([
-  fetch(TARGET, {method: "POST", mode: "no-cors", credentials: "include", body: ""}).catch(() => "no answer"),
-  new Promise(resolve => {
-    const image = new Image();
-    image.onload = image.onerror = resolve;
-    image.src = TARGET;
-  }),
-]).then(() => new Promise(resolve => {
-  const socket = new WebSocket(ADDRESS.replace("http", "ws") + "/graphql", "graphql-ws");
-  socket.onopen = () => resolve("opened");
-  socket.onerror = () => resolve("refused");
-}))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -103,36 +85,6 @@ def test_previews_off_keeps_texts_out_of_dagster(home: Home) -> None:
     assert "preview" not in labels()
 
 
-def check_dagsters_pages(tab: Browser, home: Home) -> None:
-    """The pages load their files, their queries are answered, and their WebSocket opens."""
-    for path, shown in [("/assets", "extracted_text"), ("/runs", "scan"), ("/deployment/daemons", "Run queue")]:
-        tab.open(f"{home.address}{path}")
-        tab.wait_for_text(shown)
-    ready = tab.run(
-        "new Promise((resolve, reject) => { const socket = new WebSocket("
-        f"{json.dumps(home.address.replace('http', 'ws') + '/graphql')}, 'graphql-ws');"
-        "socket.onopen = () => socket.send(JSON.stringify({type: 'connection_init'}));"
-        "socket.onmessage = event => resolve(JSON.parse(event.data).type); socket.onerror = reject; })"
-    )
-    assert ready == "connection_ack"
-
-
-def check_attacks_fail(tab: Browser, page: str, home: Home, **headers: str) -> None:
-    """Run `ATTACKS` in this page and check that they changed nothing. `headers` are for our own query."""
-    tab.open(page)
-    wait_for(lambda: tab.run("location.href") == page and tab.run("document.readyState") == "complete", page)
-    target = f"{home.address}/graphql?query={quote(mutation('attack'))}"
-    script = ATTACKS.replace("TARGET", json.dumps(target)).replace("ADDRESS", json.dumps(home.address))
-    assert tab.run(script) == "refused"
-    query = "{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }"
-    found = httpx.post(
-        f"{home.address}/graphql", json={"query": query}, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False
-    )
-    assets = [node["key"]["path"] for node in found.json()["data"]["assetsOrError"]["nodes"]]
-    assert ["extracted_text"] in assets
-    assert ["attack"] not in assets
-
-
 @pytest.mark.chromium
 def test_with_a_token_dagsters_pages_work_in_a_browser_after_the_log_in(home: Home, router: Router) -> None:
     with browser() as tab:
@@ -145,13 +97,3 @@ def test_with_a_token_dagsters_pages_work_in_a_browser_after_the_log_in(home: Ho
         # Another server on this machine is the same site, and the browser sends it our cookie. Its requests are refused.
         secret = (home.home / SECRET_NAME).read_text().strip()
         check_attacks_fail(tab, f"{router.url}/health", home, Authorization=f"Bearer {secret}")
-
-
-@pytest.mark.chromium
-def test_without_a_token_dagsters_pages_work_in_a_browser(router: Router) -> None:
-    with a_home(router) as home, browser() as tab:
-        home.write("letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
-        home.up()
-        check_dagsters_pages(tab, home)
-        check_attacks_fail(tab, f"{router.url}/health", home)
-        assert "Every user of this machine can open it" in home.said

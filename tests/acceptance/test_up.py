@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from dagster_offload.postgres import server_pid
+from dagster_offload.postgres import DAGSTER_SCHEMA, server_pid
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import EXTRACT
 from tests.support.acceptance import (
@@ -21,6 +22,8 @@ from tests.support.acceptance import (
     wait_for,
     wait_for_open_calls,
 )
+from tests.support.browser import browser
+from tests.support.dagsters_pages import check_attacks_fail, check_dagsters_pages
 
 
 def process_of(home: Home, text: str) -> psutil.Process:
@@ -39,15 +42,22 @@ def process_of(home: Home, text: str) -> psutil.Process:
     return first[0]
 
 
+@dataclass
+class Running:
+    """A home and its `up`. The tests share it and run in order: they use it, kill parts of it, kill it, and stop it."""
+
+    home: Home
+    up: subprocess.Popen[str]
+
+
 @pytest.fixture(scope="module")
-def running() -> Iterator[tuple[Home, subprocess.Popen[str]]]:
-    """One `up` for the tests that leave it running, and for the last one, which stops it."""
+def running() -> Iterator[Running]:
     with Router(mode="cold") as router, a_home(router) as home:
-        yield home, home.up()
+        yield Running(home, home.up())
 
 
-def test_a_second_up_on_the_same_home_is_refused_with_the_address(running: tuple[Home, subprocess.Popen[str]]) -> None:
-    home, _ = running
+def test_a_second_up_on_the_same_home_is_refused_with_the_address(running: Running) -> None:
+    home = running.home
     second = home.run("up")
     assert second.returncode == 2
     assert second.stderr.count("\n") == 1
@@ -55,8 +65,8 @@ def test_a_second_up_on_the_same_home_is_refused_with_the_address(running: tuple
     assert "dagster-offload stop" in second.stderr
 
 
-def test_the_scan_at_the_start_is_shown_as_launched_by_up(running: tuple[Home, subprocess.Popen[str]]) -> None:
-    home, _ = running
+def test_the_scan_at_the_start_is_shown_as_launched_by_up(running: Running) -> None:
+    home = running.home
     query = (
         "select value from offload_dagster.runs r join offload_dagster.run_tags t using (run_id) "
         "where r.pipeline_name = 'scan' and t.key = 'launched_by' order by r.id limit 1"
@@ -65,9 +75,17 @@ def test_the_scan_at_the_start_is_shown_as_launched_by_up(running: tuple[Home, s
     assert home.ledger(query) == [{"value": "up"}]
 
 
+@pytest.mark.chromium
+def test_without_a_token_dagsters_pages_work_in_a_browser(running: Running, router: Router) -> None:
+    with browser() as tab:
+        check_dagsters_pages(tab, running.home)
+        check_attacks_fail(tab, f"{router.url}/health", running.home)
+    assert "Every user of this machine can open it" in running.home.said
+
+
 @pytest.mark.parametrize("child", ["dagster-webserver", "dagster-daemon", "api grpc"])
-def test_a_killed_child_is_restarted(running: tuple[Home, subprocess.Popen[str]], child: str) -> None:
-    home, _ = running
+def test_a_killed_child_is_restarted(running: Running, child: str) -> None:
+    home = running.home
     before = process_of(home, child)
     before.kill()
     wait_for(lambda: not is_running(before), "the end of the killed child")
@@ -75,36 +93,36 @@ def test_a_killed_child_is_restarted(running: tuple[Home, subprocess.Popen[str]]
     assert "killed by SIGKILL); restarting it" in home.said
 
 
-def test_killed_postgres_is_restarted(running: tuple[Home, subprocess.Popen[str]]) -> None:
-    home, _ = running
+def test_killed_postgres_is_restarted(running: Running) -> None:
+    home = running.home
     before = server_pid(home.home)
     assert before is not None
     psutil.Process(before).kill()
     wait_for(lambda: server_pid(home.home) not in (None, before), "its return")  # by `up` or by a run
 
 
-def test_ctrl_c_ends_up_its_children_and_postgres(running: tuple[Home, subprocess.Popen[str]]) -> None:
-    home, up = running
-    up.send_signal(signal.SIGINT)
-    assert up.wait(timeout=PATIENCE_SECONDS) == 0
-    assert home.processes() == []
+def test_kill_9_of_up_leaves_only_postgres_and_up_can_start_again(running: Running) -> None:
+    home, up = running.home, running.up
+    up.kill()
+    up.wait()
+    wait_for(lambda: {process.info["name"] for process in home.processes()} == {"postgres"}, "the end of its children")
+    running.up = home.up()
+
+
+def test_ctrl_c_ends_up_its_children_and_postgres(running: Running) -> None:
+    running.up.send_signal(signal.SIGINT)
+    assert running.up.wait(timeout=PATIENCE_SECONDS) == 0
+    assert running.home.processes() == []
 
 
 def test_ctrl_c_while_up_prepares_dagster_is_a_stop_and_no_error(home: Home) -> None:
-    up = home.start("up", "--port", str(home.reserve_port()))
+    home.ledger("select pg_advisory_lock(hashtext(%s))", DAGSTER_SCHEMA)  # the preparation waits for it
+    up = home.start_python("up", "--port", str(home.reserve_port()))
     wait_for(lambda: any("service.sweep" in command_line(process) for process in home.processes()), "the preparation")
     os.killpg(up.pid, signal.SIGINT)  # a terminal sends it to the whole process group
     assert up.wait(timeout=PATIENCE_SECONDS) == 0, home.said
     assert "Stopped. Nothing is lost" in home.said
     assert home.processes() == []
-
-
-def test_kill_9_of_up_leaves_only_postgres_and_up_can_start_again(home: Home) -> None:
-    up = home.up()
-    up.kill()
-    up.wait()
-    wait_for(lambda: {process.info["name"] for process in home.processes()} == {"postgres"}, "the end of its children")
-    home.up()
 
 
 def test_stop_ends_up_a_drain_with_an_open_call_and_postgres(home: Home, router: Router) -> None:
@@ -139,7 +157,7 @@ main()
 
 
 def test_stop_ends_a_job_that_only_reports_to_dagster_so_that_postgres_stays_stopped(home: Home) -> None:
-    scan = home.start("scan", python=("-c", REPORTING))
+    scan = home.start_python("scan", python=("-c", REPORTING))
     wait_for((home.folder / "reporting").exists, "the end of its extraction")
     stopped = home.run("stop")
     assert (stopped.returncode, stopped.stdout) == (0, "stopped: 1 worker, Postgres\n")
@@ -147,11 +165,11 @@ def test_stop_ends_a_job_that_only_reports_to_dagster_so_that_postgres_stays_sto
     assert home.processes() == []
 
 
-def test_stop_succeeds_if_nothing_runs(home: Home) -> None:
-    stopped = home.run("stop")
+def test_stop_succeeds_if_nothing_runs(new_home: Home) -> None:
+    stopped = new_home.run("stop")
     assert stopped.returncode == 0
     assert "nothing was running" in stopped.stdout
-    assert not home.home.exists()
+    assert not new_home.home.exists()
 
 
 def test_up_imports_nothing_from_the_working_folder(home: Home) -> None:

@@ -91,9 +91,9 @@ AT_THE_END = {
 
 
 def check(world: World, promises: dict[str, str]) -> None:
-    """Raise `BrokenPromise` with the rows that break a promise. Connections of ended processes get two seconds to close."""
+    """Raise `BrokenPromise` with the rows that break a promise. Connections of ended processes get a minute to close."""
     for promise, query in promises.items():
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 60
         while rows := world.sql(REPORTED + query if " reported " in query else query):
             if promises is not AFTER_ALL_HAVE_ENDED or time.monotonic() > deadline:
                 raise BrokenPromise(promise, rows)

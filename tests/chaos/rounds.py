@@ -271,7 +271,7 @@ def _stop(world: World, up: "subprocess.Popen[str]") -> None:
     began = time.monotonic()
     stopped = world.stop()
     seconds = time.monotonic() - began
-    if stopped.returncode != 0 or world.finish(up, 30) != 0:
+    if stopped.returncode != 0 or world.finish(up, LOCK_WAIT_SECONDS) != 0:
         raise BrokenPromise(f"`stop` and the `up` that it ends exit with 0: {stopped.returncode}, {up.returncode}")
     if left := world.home.processes():
         raise BrokenPromise(

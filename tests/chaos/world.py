@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +23,10 @@ from psycopg.rows import dict_row
 
 from dagster_offload.postgres import server_pid
 from dagster_offload.postgres.embedded.server import ensure_embedded
+from dagster_offload.service.prefork_client import ASKED
 from dagster_offload.simulator import Router
 from tests.chaos.library import Library
-from tests.support.acceptance import Home
+from tests.support.acceptance import PATIENCE_SECONDS, Home
 
 PERMITS = 4
 LATENCY_SECONDS = 0.4
@@ -46,15 +47,15 @@ class Slot:
         self.url = next(word for word in self._process.stdout.readline().split() if word.startswith("http"))
 
     def set(self, **changes: Any) -> None:
-        httpx.post(f"{self.url}/admin/state", json=changes, timeout=30).raise_for_status()
+        httpx.post(f"{self.url}/admin/state", json=changes, timeout=PATIENCE_SECONDS).raise_for_status()
 
     def open_calls(self) -> int:
-        found = httpx.post(f"{self.url}/admin/wait", json={"timeout": 5}, timeout=30).json()
+        found = httpx.post(f"{self.url}/admin/wait", json={"timeout": 5}, timeout=PATIENCE_SECONDS).json()
         return int(found["open"])
 
     def answered(self) -> Counter[tuple[str, str]]:
         """How often each stage of each document (a fingerprint of its text) was answered."""
-        log = httpx.get(f"{self.url}/admin/log", timeout=60).json()["requests"]
+        log = httpx.get(f"{self.url}/admin/log", timeout=PATIENCE_SECONDS).json()["requests"]
         return Counter(
             (entry["document"], entry["stage"]) for entry in log if entry["document"] and entry["outcome"] == "answered"
         )
@@ -190,7 +191,9 @@ def a_world(seed: int, letters: int) -> Iterator[World]:
 
 
 def _named(process: subprocess.Popen[str]) -> str:
-    return " ".join(str(word) for word in list(process.args)[3:]) if isinstance(process.args, tuple) else "a process"
+    """The command that a process of `Home.start` or `Home.start_python` runs."""
+    words = [str(word) for word in cast(Sequence[str], process.args)]
+    return " ".join(words[words.index(ASKED) + 2 :] if ASKED in words else words[3:])
 
 
 def pause_until(deadline: float) -> None:

@@ -8,6 +8,7 @@ import pytest
 from dagster_offload.ledger.core.database import Ledger
 from tests.faults.played import Played
 from tests.support.database import database_url, new_database
+from tests.support.emptied import empty
 
 TABLE = pytest.StashKey[list[Played]]()
 
@@ -27,13 +28,7 @@ def shared_ledger(postgres_url: str, ledger_template: str) -> Iterator[Ledger]:
 @pytest.fixture
 def empty_ledger(shared_ledger: Ledger) -> Ledger:
     """The shared ledger without rows."""
-    with shared_ledger.transaction() as cur:
-        cur.execute(
-            "select string_agg(quote_ident(tablename), ', ') as names from pg_tables "
-            "where schemaname = current_schema() and tablename not in ('migrations', 'applied_sql', 'stages')"
-        )
-        (found,) = cur.fetchall()
-        cur.execute(f"truncate {found['names']} restart identity cascade".encode())
+    empty(shared_ledger)
     return shared_ledger
 
 

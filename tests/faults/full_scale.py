@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +29,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import BUILT_IN, CLASSIFY
+from tests.support.acceptance import PATIENCE_SECONDS, wait_for
 from tests.support.ledger import Bench
 
 _hosts = itertools.count(1)
@@ -116,8 +117,8 @@ class Asleep:
         pool = ThreadPoolExecutor(1)
         drain = pool.submit(run_drain, self.settings, self.bench.ledger, CLASSIFY)
         pool.shutdown(wait=False)
-        self.router.wait(open=1, timeout=30)
-        _until(lambda: self._answered_probes() >= probes)
+        self.router.wait(open=1, timeout=PATIENCE_SECONDS)
+        wait_for(lambda: self._answered_probes() >= probes, "probes")
         return drain
 
     def _answered_probes(self) -> int:
@@ -126,7 +127,7 @@ class Asleep:
     def assert_done_later_with_one_more_call(self) -> None:
         item = self.bench.item("a.txt", CLASSIFY)
         assert (item["state"], item["attempts"], item["must_run_alone"]) == (State.DEFERRED, 0, False)
-        _until(lambda: _can_reach(self.router))
+        wait_for(lambda: _can_reach(self.router), "the network")
         self.router.set(hold=False)
         self.bench.sql("update slots set retry_at = clock_timestamp()")
         assert decide_drain(self.settings, self.bench.ledger).launch
@@ -134,15 +135,6 @@ class Asleep:
         calls = [entry for entry in self.router.completions() if entry["document"]]
         assert len(calls) == 2
         assert len({entry["document"] for entry in calls}) == 1
-
-
-def _until(is_so: Callable[[], bool]) -> None:
-    """Poll: neither a router's probes nor a returning network offers an event to wait for."""
-    for _ in range(600):
-        if is_so():
-            return
-        time.sleep(0.05)
-    raise TimeoutError("30 s")
 
 
 def _can_reach(router: Router) -> bool:

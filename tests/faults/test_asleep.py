@@ -18,6 +18,7 @@ from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
 from dagster_offload.testing import ChangeTiming
 from tests.faults.full_scale import Asleep, OtherHost, cannot_make_hosts, simulator
+from tests.support.acceptance import PATIENCE_SECONDS
 from tests.support.needs import skip_or_fail
 
 
@@ -66,7 +67,7 @@ async def test_the_first_probe_during_a_call_is_early_so_that_an_early_freeze_is
         return ProbeResult(True, "ok", answered=True)
 
     async with FreezeWatch(SlotConfig("deep", "http://127.0.0.1:1", "m"), ask, every_seconds=3600) as watching:
-        await watching.beside(asyncio.wait_for(probed.wait(), 10))
+        await watching.beside(asyncio.wait_for(probed.wait(), PATIENCE_SECONDS))
 
 
 def test_a_slow_slot_that_answers_probes_keeps_its_call(empty_ledger: Ledger, tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.simulator import Router
-from tests.support.forked_commands import run_command
+from tests.support.forked_commands import run_command, start_command
 from tests.support.ledger_reader import LedgerReader
 from tests.support.ports import hold_port, port_of
+from tests.support.started_home import copy_started_home
 
 CLI = ("-m", "dagster_offload.cli")
 PATIENCE_SECONDS = 300.0  # for a busy machine; every wait ends as soon as its condition is true
@@ -28,8 +29,8 @@ PATIENCE_SECONDS = 300.0  # for a busy machine; every wait ends as soon as its c
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until the condition is true. Raises `AssertionError` after `seconds`.
 
-    The slower a condition is, the less often it is checked: checks take a tenth of a core, and leave the rest to what they
-    wait for.
+    The slower a condition is, the less often it is checked: checks take a twentieth of a core, and leave the rest to what
+    they wait for.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -37,7 +38,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE
         if condition():
             return
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(max(0.05, 9 * (time.monotonic() - began)))
+        time.sleep(max(0.05, 19 * (time.monotonic() - began)))
 
 
 def wait_for_open_calls(router: Router, number: int, drain: subprocess.Popen[str], home: "Home") -> None:
@@ -94,7 +95,14 @@ class Home:
             timeout=seconds,
         )
 
-    def start(self, *arguments: str, python: tuple[str, ...] = CLI) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command in a process that is forked. Its output goes to the file `said`."""
+        with (self.folder / "said").open("a") as said:
+            process = start_command(*arguments, environment=self.environment, folder=self.folder, output=said)
+        self.started.append(process)
+        return process
+
+    def start_python(self, *arguments: str, python: tuple[str, ...] = CLI) -> subprocess.Popen[str]:
         """Start a command in a session of its own. Its output goes to the file `said`."""
         with (self.folder / "said").open("a") as said:
             process = subprocess.Popen(
@@ -111,7 +119,7 @@ class Home:
 
     def up(self, *arguments: str, python: tuple[str, ...] = CLI) -> subprocess.Popen[str]:
         """Start `up` on a reserved port and wait until its own UI answers."""
-        process = self.start("up", "--port", str(self.reserve_port()), *arguments, python=python)
+        process = self.start_python("up", "--port", str(self.reserve_port()), *arguments, python=python)
         wait_for(lambda: process.poll() is not None or self._is_up(process.pid), "the UI")
         assert process.poll() is None, self.said
         return process
@@ -146,17 +154,27 @@ class Home:
         return found
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that works on this home, including Postgres and its children.
+        """Every process that works on this home, including Postgres and its children, but not the forks of `run` and `start`.
 
         What was known of a process is in its `info` (`name`, `ppid`, `cmdline`, `environ`), because it may end at any time.
         """
         found = []
-        for process in psutil.process_iter(["name", "ppid", "cmdline", "environ"]):
-            uses_home = (process.info["environ"] or {}).get("OFFLOAD_HOME") == str(self.home)
-            uses_home = uses_home or str(self.home) in command_line(process)
-            if uses_home and is_running(process):
-                found.append(process)
+        for pid in psutil.pids():
+            with contextlib.suppress(OSError, psutil.NoSuchProcess):  # it has ended
+                if not self._names_home(Path("/proc", str(pid))):
+                    continue
+                process = psutil.Process(pid)
+                process.info = process.as_dict(["name", "ppid", "cmdline", "environ"])
+                if is_running(process):
+                    found.append(process)
         return found
+
+    def _names_home(self, process: Path) -> bool:
+        """Whether the command line or the environment of a process in /proc names this home. psutil takes far longer to read both
+        of every process of the machine."""
+        home = os.fsencode(self.home)
+        is_in_environment = b"OFFLOAD_HOME=" + home in (process / "environ").read_bytes().split(b"\0")
+        return is_in_environment or home in (process / "cmdline").read_bytes()
 
     def kill_processes(self, *, but: str = "") -> None:
         """Kill -9 every process of this home at once, and wait until they have ended. `but` is the name of others."""
@@ -172,6 +190,7 @@ class Home:
 
     def end(self) -> None:
         """Kill every process of this home, stop its Postgres and give back its ports."""
+        self.ledger.close()
         self.kill_processes(but="postgres")
         stop_postgres(self.home)
         for holder in self._reserved:
@@ -180,7 +199,15 @@ class Home:
 
 @contextlib.contextmanager
 def a_home(router: Router) -> Iterator[Home]:
-    """A home in a folder with a short name, because a socket's path may have about 100 bytes."""
+    """A home that was started once and is empty."""
+    with new_home(router) as home:
+        copy_started_home(home.home)
+        yield home
+
+
+@contextlib.contextmanager
+def new_home(router: Router) -> Iterator[Home]:
+    """A home that was never started, in a folder with a short name, because a socket's path may have about 100 bytes."""
     folder = Path(tempfile.mkdtemp(prefix="offload-up-", dir="/tmp")).resolve()
     folder.chmod(0o711)  # root's Postgres runs as another user
     home = Home(folder, router)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from dagster_offload.host.python_process import python_command
 from dagster_offload.service.prefork import prefork_command
@@ -60,6 +61,24 @@ def run_command(
             capture_output=True,
             text=True,
             timeout=seconds,
+        )
+
+
+def start_command(
+    *arguments: str, environment: Mapping[str, str], folder: Path, output: IO[str]
+) -> subprocess.Popen[str]:
+    """Start a command in the same way. What is returned stands in for it: it ends as the command does, and `kill` kills both.
+
+    The command has another process id, which is the one in the ledger.
+    """
+    with _open_file_with(json.dumps(dict(environment))) as file:
+        return subprocess.Popen(
+            prefork_command(_server_socket(), COMMAND, str(file), *arguments),
+            cwd=folder,
+            pass_fds=(file,),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
 

@@ -30,6 +30,7 @@ from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.settings import Settings, load_settings
 from tests.support.acceptance import PATIENCE_SECONDS, wait_for
 from tests.support.database import WITHOUT_FSYNC
+from tests.support.held_texts import TextGate, documents_locked
 from tests.support.redis_server import RedisServer
 
 POSTGRES_PORT = 5432  # on an address that only this test has
@@ -47,22 +48,18 @@ app.worker_main(list(celery.worker_command()[4:]))
 KEPT_WHEN_KILLED = {"synchronous_commit": "on", "full_page_writes": "on"}
 CLI = ("-m", "dagster_offload.cli")
 _numbers = itertools.count()
-_LOCK_CLAIMS = """
-    select item_id from work_items i join workers w using (worker_id)
-    where i.stage = 'extract' and i.state = 'claimed' and w.host = %s for update of i skip locked
-"""
 
 
 class Host:
     """One host: its namespace, and the folder with its home and its own name for the shared library."""
 
-    def __init__(self, site: "Site", name: str, address: str, clock: Sequence[str], zone: str) -> None:
-        self.site, self.name, self.address = site, name, address
+    def __init__(self, site: "Site", name: str, number: int, clock: Sequence[str], zone: str) -> None:
+        self.site, self.name, self.address = site, f"{name}-{number}", f"{site.subnet}.{1 + number}"
         self._clock = tuple(clock)
         # A number, because the system removes a namespace's link some time after the namespace.
-        self._namespace = f"offload-{os.getpid()}-{name}-{next(_numbers)}"
+        self._namespace = f"offload-{os.getpid()}-{self.name}-{next(_numbers)}"
         self._link = f"of{os.getpid()}n{next(_numbers)}"
-        self.folder = site.folder / name
+        self.folder = site.folder / self.name
         self.folder.mkdir()
         self.library = self.folder / "mounted"
         self.library.symlink_to(site.library)
@@ -154,10 +151,13 @@ class Site:
         self.subnet = f"10.{100 + os.getpid() // 250 % 100}.{os.getpid() % 250}"
         self.address = f"{self.subnet}.1"
         self.hosts: list[Host] = []
+        # No address is used twice, because the bridge would look for the host that had it.
+        self._host_numbers = itertools.count(1)
         self.started: list[subprocess.Popen[bytes]] = []
         self.environment: dict[str, str] = {}
         self.documents = 0
         self._url = ""
+        self._gate = TextGate()
         self.redis = RedisServer(self.address, folder)
 
     def open(self) -> None:
@@ -176,18 +176,27 @@ class Site:
         }
 
     def close(self) -> None:
-        for process in self.started:
-            process.kill()
-        for host in self.hosts:
-            host.remove()
-        self.reap()
+        self.remove_hosts()
         self.redis.stop()
         stop_postgres(self.server)
         _ip("link", "delete", self.bridge)
 
+    def remove_hosts(self) -> None:
+        """Kill every process that was started, and remove the hosts."""
+        self._gate.open()
+        for process in self.started:
+            process.kill()
+        for host in self.hosts:
+            host.remove()
+        for process in self.started:
+            process.wait()
+        self.started.clear()
+        self.hosts.clear()
+
     def host(self, name: str, *, clock: Sequence[str] = (), zone: str = "UTC0") -> Host:
-        """A new host. `clock`: a command that runs another with a clock of its own. `zone`: its time zone, as POSIX has it."""
-        host = Host(self, name, f"{self.subnet}.{2 + len(self.hosts)}", clock, zone)
+        """A new host, whose name ends in its number. `clock`: a command that runs another with a clock of its own. `zone`: its
+        time zone, as POSIX has it."""
+        host = Host(self, name, next(self._host_numbers), clock, zone)
         host.connect()
         self.hosts.append(host)
         return host
@@ -255,28 +264,15 @@ class Site:
             connection.execute("set search_path to offload")
             return connection.execute(query.encode(), parameters).fetchall()
 
+    def hold_texts(self) -> None:
+        """Let no host store a text until `frozen` has found the documents that one holds. So no host is too quick for a test."""
+        self._gate.close(self._url)
+
     @contextmanager
     def frozen(self, host: Host) -> Iterator[int]:
-        """Let no step on this host store its next texts during the block. Yields how many documents it holds, at least one.
-
-        The rows of documents that it has claimed are locked. So it does not matter how quick it is, or this test.
-        """
-        with psycopg.connect(self._url) as connection:
-            connection.execute("set search_path to offload")
-            connection.commit()
-
-            def lock() -> bool:
-                locked = connection.execute(_LOCK_CLAIMS, [host.name]).fetchall()
-                if not locked:
-                    connection.rollback()
-                held.append(len(locked))
-                return bool(locked)
-
-            held: list[int] = []
-            wait_for(lock, f"documents held by {host.name}")
-            yield held[-1]
-            with suppress(psycopg.OperationalError):  # Postgres has ended
-                connection.rollback()
+        """Let no step on this host store its next texts during the block. Yields how many documents it holds, at least one."""
+        with documents_locked(self._url, host.name, self._gate) as held:
+            yield held
 
     def is_anyone_deregistering(self) -> bool:
         """Whether a worker waits for a row while it gives back what it holds."""

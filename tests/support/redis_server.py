@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from tests.support.acceptance import PATIENCE_SECONDS
+from tests.support.acceptance import PATIENCE_SECONDS, wait_for
 
 REDIS_PORT = 6379  # on an address that only this test has
 REDIS_PASSWORD = "s3cret-redis"
@@ -31,6 +31,14 @@ class RedisServer:
         """Start Redis with what it had when it was stopped."""
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(["redis-server", *self._options], stdout=log, stderr=log)
+        wait_for(self._answers, "Redis")
+
+    def _answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
 
     def stop(self) -> None:
         """Stop Redis, if it runs, and wait for its end."""
@@ -38,6 +46,11 @@ class RedisServer:
             self._process.terminate()
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
+
+    def clear(self) -> None:
+        """Forget everything, such as the step of a worker that was killed."""
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
 
     def content(self) -> str:
         """Everything that Redis holds, with the bodies of its messages decoded."""

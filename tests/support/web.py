@@ -15,6 +15,7 @@ from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 
 from dagster_offload.service.ui.access import Access
 from dagster_offload.service.ui.server import build_app, server_config, serving_context
+from tests.support.acceptance import PATIENCE_SECONDS
 
 Headers = Sequence[tuple[str, str]]
 
@@ -40,7 +41,7 @@ def send(
     port: int, method: str, target: str, headers: Headers = (), body: str = "", address: str = "127.0.0.1"
 ) -> Answer:
     """Send exactly these headers. Without `Host` among them, `Host: localhost:PORT` is added."""
-    connection = http.client.HTTPConnection(address, port, timeout=240)
+    connection = http.client.HTTPConnection(address, port, timeout=PATIENCE_SECONDS)
     try:
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         if not any(name.lower() == "host" for name, _ in headers):
@@ -75,7 +76,7 @@ def serving(app: Any, address: str = "127.0.0.1") -> Iterator[int]:
         server.startup = report_startup  # type: ignore[method-assign]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        assert ready.wait(240), "the server did not start"
+        assert ready.wait(PATIENCE_SECONDS), "the server did not start"
         try:
             yield port
         finally:
