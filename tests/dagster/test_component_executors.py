@@ -12,6 +12,7 @@ from dagster._core.execution.api import execute_run
 from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
 from dagster_offload.ledger.slots import slots
 from tests.support.acceptance import wait_for
+from tests.support.forked_commands import forked_steps
 from tests.support.project import Project
 
 EXECUTORS = pytest.mark.parametrize("job", ["summaries_in_own_process", "summaries_in_process", "summaries_by_default"])
@@ -27,7 +28,7 @@ def run(project: Project, job: str, beside: Callable[[], Any]) -> dg.DagsterRun:
     """Run the job over lease.txt, and `beside` in another thread. Returns the run as it ended."""
     build = function(job)
     created = project.instance.create_run_for_job(build(), tags={"dagster/partition": "lease.txt"})
-    with ThreadPoolExecutor(1) as pool:
+    with forked_steps(), ThreadPoolExecutor(1) as pool:
         acting = pool.submit(beside)
         execute_run(dg.reconstructable(build), created, project.instance)
         acting.result()

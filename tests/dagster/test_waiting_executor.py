@@ -1,10 +1,10 @@
-"""The waiting executor with real processes: a waiting run continues by itself and succeeds, or is cancelled."""
+"""The waiting executor with real processes, forked as `up` forks them: a waiting run continues and succeeds, or is cancelled."""
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,6 +27,7 @@ from dagster_offload.settings import load_settings
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
+from tests.support.forked_commands import forked_steps
 from tests.support.stages import DRAIN_STAGES
 
 JOB = "documents_job"
@@ -122,7 +123,7 @@ class Runs:
 
 
 @pytest.fixture
-def runs(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Runs:
+def runs(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     """One scanned document, and an unavailable slot."""
     settings = edge.settings
     assert settings.postgres_url is not None
@@ -134,7 +135,8 @@ def runs(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Runs:
     edge.write(a="Invoice for 3 chairs. Total 300 EUR.")
     edge.scan()
     edge.router.set(mode="cold")
-    return Runs(edge)
+    with forked_steps():
+        yield Runs(edge)
 
 
 @pytest.mark.rule("drain-7")

@@ -22,6 +22,7 @@ from dagster_offload.ledger.work import ocr_pages, redo
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
+from tests.support.acceptance import wait_for
 from tests.support.engine import Engine
 from tests.support.ocr import LANGUAGES, SCANS, share_kept
 
@@ -65,8 +66,8 @@ def extracted_in_order(engine: Engine) -> list[str]:
 
 
 @pytest.mark.rule("extract-1")
-@pytest.mark.usefixtures("slow_tesseract")
 def test_ordinary_files_are_read_before_the_pages_of_scans(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # a second lane could keep a page while the last letter is read
     for name in ("fax.tif", "korean.png", "letters.pdf"):
         put(engine, name)
     letters = [f"z-letter-{number}.txt" for number in range(5)]
@@ -79,7 +80,7 @@ def test_ordinary_files_are_read_before_the_pages_of_scans(engine: Engine, monke
         if counts.reading is not None:
             texts_at_first_page.append(counts.done)
 
-    settings = engine.settings(ocr_languages="eng")
+    settings = engine.settings()
     scan(settings, engine.ledger)
     counts = run_extraction(settings, engine.ledger, on_progress=watch)
     assert (counts.done, counts.failed) == (8, 0)
@@ -89,7 +90,6 @@ def test_ordinary_files_are_read_before_the_pages_of_scans(engine: Engine, monke
 
 
 @pytest.mark.rule("extract-1")
-@pytest.mark.usefixtures("slow_tesseract")
 def test_a_letter_that_arrives_during_ocr_is_read_before_the_next_pages(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
 ) -> None:
@@ -105,7 +105,18 @@ def test_a_letter_that_arrives_during_ocr_is_read_before_the_next_pages(
             scan(engine.settings(), engine.ledger)
         looked.append(True)
 
-    settings = engine.settings(scan_interval=1, ocr_languages="eng")
+    keep = ocr_pages.keep
+    letter_is_claimed = (
+        "select 1 from work_items join documents using (document_id) "
+        "where key = %s and work_items.stage = %s and state <> 'pending'"
+    )
+
+    def keep_when_the_letter_is_claimed(*given: Any) -> Any:
+        wait_for(lambda: bool(engine.sql(letter_is_claimed, "z.txt", EXTRACT)), "the claim of the letter")
+        return keep(*given)
+
+    monkeypatch.setattr(ocr_pages, "keep", keep_when_the_letter_is_claimed)
+    settings = engine.settings(scan_interval=1)
     scan(settings, engine.ledger)
     run_extraction(settings, engine.ledger, look_for_files=look_for_files)
     assert looked
@@ -115,15 +126,16 @@ def test_a_letter_that_arrives_during_ocr_is_read_before_the_next_pages(
 
 
 @pytest.mark.rule("extract-1")
-@pytest.mark.usefixtures("slow_tesseract")
 def test_the_pages_of_one_scan_are_read_by_all_lanes(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     put(engine, "letters.pdf")
     lanes: set[str] = set()
+    each_has_a_page = threading.Barrier(2)
     keep = ocr_pages.keep
 
     def both(*given: Any) -> Any:
         lanes.add(threading.current_thread().name)
+        each_has_a_page.wait(240)
         return keep(*given)
 
     monkeypatch.setattr(ocr_pages, "keep", both)

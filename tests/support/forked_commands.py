@@ -1,17 +1,19 @@
-"""Commands as processes that are forked from one that has imported what they need, as `up` starts its own.
+"""Commands and steps as processes that are forked from one that has imported what they need, as `up` starts its own.
 
 The imports are most of a short command. These tests start commands as a person does: of the demonstration, of the pages with a
-command that runs until Ctrl-C, and of `scan` and `drain` without a daemon.
+command that runs until Ctrl-C, and of `scan` and `drain` without a daemon. Dagster starts a process for each step of a run.
 """
 
 import atexit
 import functools
 import json
+import multiprocessing
+import multiprocessing.spawn
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -37,15 +39,25 @@ sys.stdin.read()
 shutil.rmtree(socket.parent)
 """
 # The environment comes through an open file, because a process list shows arguments.
-COMMAND = """
+ENVIRONMENT = """
 import json, os, sys, tempfile
 with open(int(sys.argv[2]), encoding="utf-8") as given:
     environment = json.load(given)
 os.environ.clear()
 os.environ.update(environment)
 tempfile.tempdir = None  # an import may have asked for it
+"""
+COMMAND = f"""{ENVIRONMENT}
 from dagster_offload.cli import main
 main(sys.argv[3:], prog_name="dagster-offload")
+"""
+# A server with the environment of one test, forked from the one above.
+STEP_SERVER = f"""{ENVIRONMENT}
+from pathlib import Path
+from dagster_offload.service.prefork import start_prefork_server
+start_prefork_server(Path(sys.argv[3]))
+print("ready", flush=True)
+sys.stdin.read()
 """
 
 
@@ -105,6 +117,22 @@ def write_program(folder: Path) -> None:
 
 
 @contextmanager
+def forked_steps() -> Iterator[None]:
+    """Fork the processes that `multiprocessing` starts in this block. They get the environment of its beginning."""
+    with tempfile.TemporaryDirectory(prefix="offload-steps-", dir="/tmp") as folder:
+        socket = Path(folder) / "steps.sock"
+        with _open_file_with(json.dumps(dict(os.environ))) as file:
+            server = _started(prefork_command(_server_socket(), STEP_SERVER, str(file), str(socket)), pass_fds=(file,))
+        python = multiprocessing.spawn.get_executable()
+        multiprocessing.set_executable(str(socket.with_suffix(".sh")))
+        try:
+            yield
+        finally:
+            multiprocessing.set_executable(python)
+            server.communicate()  # closes its standard input and waits for its end
+
+
+@contextmanager
 def _open_file_with(content: str) -> Iterator[int]:
     """The descriptor of a file in memory, at its beginning."""
     descriptor = os.memfd_create("environment")
@@ -121,9 +149,16 @@ def _server_socket() -> Path:
     """The socket of this process's prefork server, which is started at the first call."""
     folder = Path(tempfile.mkdtemp(prefix="offload-forks-", dir="/tmp"))
     socket = folder / "forks.sock"
-    command = python_command("-c", SERVER, str(socket))
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
+    server = _started(python_command("-c", SERVER, str(socket)))
     atexit.register(server.communicate)  # closes its standard input and waits for its end
     return socket
+
+
+def _started(command: Sequence[str], pass_fds: Sequence[int] = ()) -> "subprocess.Popen[str]":
+    """A prefork server that is ready."""
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", pass_fds=pass_fds
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    return server

@@ -58,14 +58,11 @@ sys.stdout.buffer.write(found)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def path_of_real_tesseract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Put a `tesseract` before the real one that keeps what the real one has read until this run of the tests ends.
-
-    Returns the PATH without it. A test that depends on the time that OCR takes has the fixture `slow_tesseract`.
-    """
+def remembering_tesseract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Put a `tesseract` before the real one that keeps what the real one has read until this run of the tests ends."""
     real, path = shutil.which("tesseract"), os.environ["PATH"]
     if real is None:
-        yield path
+        yield
         return
     folder, base = tmp_path_factory.mktemp("tesseract"), tmp_path_factory.getbasetemp()
     kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "read-pictures"
@@ -77,11 +74,5 @@ def path_of_real_tesseract(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     (folder / "tesseract").write_text(f'#!/bin/sh\n{reads}\nexec {shlex.quote(real)} "$@"\n')
     (folder / "tesseract").chmod(0o755)
     os.environ["PATH"] = f"{folder}{os.pathsep}{path}"
-    yield path
+    yield
     os.environ["PATH"] = path
-
-
-@pytest.fixture
-def slow_tesseract(path_of_real_tesseract: str) -> None:
-    """Use the real Tesseract, which takes seconds for each page."""
-    os.environ["PATH"] = path_of_real_tesseract
