@@ -1,5 +1,6 @@
 """Python programs that tests of the embedded server run as separate processes."""
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable
@@ -40,8 +41,11 @@ def checkpointer_of(home: Path) -> psutil.Process:
     found: list[psutil.Process] = []
 
     def is_named() -> bool:
-        children = psutil.Process(server_pid(home)).children()
-        found[:] = [child for child in children if "checkpointer" in " ".join(child.cmdline())]
+        found.clear()
+        for child in psutil.Process(server_pid(home)).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that starts the server ends soon
+                if "checkpointer" in " ".join(child.cmdline()):
+                    found.append(child)
         return bool(found)
 
     assert wait_until(is_named, 240)
