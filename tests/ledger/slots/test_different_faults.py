@@ -31,6 +31,7 @@ def test_twenty_documents_in_a_row_that_fail_in_alternating_ways_hold_the_stage(
     assert held(bench) == {DEEP: {CLASSIFY}}
     assert attempts(bench, *MANY) == [0] * len(MANY)
     assert {bench.state(key, CLASSIFY) for key in MANY} == {State.PENDING}
+    assert {bench.item(key, CLASSIFY)["reason"] for key in MANY} == {"stage_held: different_faults"}
     assert (the_hold(bench).code, the_hold(bench).documents) == ("different_faults", len(MANY))
     assert "20 documents in a row ended in different faults, since " in str(the_hold(bench))
 
@@ -39,11 +40,26 @@ def test_twenty_documents_in_a_row_that_fail_in_alternating_ways_hold_the_stage(
 def test_an_answer_of_the_stage_begins_a_new_row_of_different_faults(bench: Bench) -> None:
     bench.extracted("good.txt", *MANY)
     worker = bench.worker()
-    for key, code in zip(MANY[:-1], cycle(CODES)):
-        refuse(bench, worker, key, code)
+    _fail_in_turn(bench, worker, MANY[:10], ("http_413", "http_422"))
     answer(bench, worker, "good.txt", CLASSIFY)
-    refuse(bench, worker, MANY[-1], CODES[0])
+    _fail_in_turn(bench, worker, MANY[10:], CODES)
     assert held(bench) == {}
+
+
+def _fail_in_turn(bench: Bench, worker: int, keys: list[str], codes: tuple[str, ...]) -> None:
+    for key, code in zip(keys, cycle(codes)):
+        refuse(bench, worker, key, code)
+
+
+@pytest.mark.rule("breaker-6")
+def test_a_document_that_ends_after_different_faults_made_a_hold_gets_the_reason_of_the_hold(bench: Bench) -> None:
+    bench.extracted("late.txt", *MANY)
+    worker = bench.worker()
+    late = bench.hold(worker, [CLASSIFY], keys=["late.txt"])  # its call is open when the hold begins
+    _fail_in_turn(bench, worker, MANY, CODES)
+    bench.fail(worker, late, CODES[0])
+    assert bench.item("late.txt", CLASSIFY)["reason"] == "stage_held: different_faults"
+    assert attempts(bench, "late.txt") == [0]
 
 
 @pytest.mark.rule("breaker-6")
