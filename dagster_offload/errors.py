@@ -27,7 +27,7 @@ OffloadError
 ├── NoSuchDocument           no document of the library has this key
 ├── BackupError              a backup cannot be written, read or restored, or a ledger cannot be moved
 ├── LedgerUnavailable        Postgres cannot be reached, started or used
-├── StoppedWaiting           a stop was requested before Postgres had answered
+├── StoppedWaiting           a stop was requested while a start waited for Postgres
 └── NoRoom                   the disk has too little free space to start work
 """
 
@@ -164,7 +164,7 @@ class LedgerUnavailable(OffloadError):
 
 
 class StoppedWaiting(OffloadError):
-    """A stop was requested before Postgres had answered. The message names the Postgres."""
+    """A stop was requested while a start waited for Postgres. The message names the Postgres."""
 
 
 class NoRoom(OffloadError):

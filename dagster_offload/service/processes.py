@@ -136,7 +136,7 @@ def running_services(
     """Run all processes during the block. Entering returns when the UI answers or a stop is requested.
 
     `listener` listens on `host` for the UI. Leaving ends all processes. It waits at most 10 s for other workers to
-    disconnect before it stops an embedded Postgres. Raises `StoppedWaiting` if a stop is requested before Postgres answers.
+    disconnect before it stops an embedded Postgres. Raises `StoppedWaiting` if a stop is requested while it waits for Postgres.
     """
     settings = loaded.settings
     logs = log_folder(settings.home)
