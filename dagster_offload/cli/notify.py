@@ -42,7 +42,7 @@ def list_(*, as_json: bool) -> None:
     dagster-offload notify list --json
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.sinks import notifications
     from dagster_offload.settings import load_settings
     from dagster_offload.settings.sections.notify import channel_kind
@@ -50,7 +50,7 @@ def list_(*, as_json: bool) -> None:
 
     settings = load_settings()
     unset = {name: variable.missing for name, variable in unset_in(settings.channels).items()}
-    with open_ledger_to_read(settings) as ledger:
+    with open_ledger_as_it_is(settings) as ledger:
         rows = ledger.run(notifications.list_channels, list(settings.channels))
     if as_json:
         print_json({"channels": [asdict(row) | {"unset": unset.get(row.name)} for row in rows]})

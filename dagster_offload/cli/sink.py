@@ -50,7 +50,7 @@ def list_(*, as_json: bool) -> None:
     dagster-offload sink list --json
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.settings import load_settings
     from dagster_offload.settings.sections.sinks import kind_of
@@ -59,7 +59,7 @@ def list_(*, as_json: bool) -> None:
 
     settings = load_settings()
     unset = {name: variable.missing for name, variable in unset_in(settings.sinks).items()}
-    with open_ledger_to_read(settings) as ledger:
+    with open_ledger_as_it_is(settings) as ledger:
         rows = ledger.run(sinks.list_sinks)
         waiting = ledger.run(sinks.count_waiting_for_stages)
     if as_json:

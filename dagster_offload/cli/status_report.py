@@ -89,14 +89,14 @@ class Report:
 def load_report(settings: "Settings") -> Report:
     """Probe the slot, then read everything else in one transaction, so that the numbers are consistent."""
     from dagster_offload.cli.quick_probe import quick_probe
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.service.home import running_up
 
     slots = settings.slots.of_drains
     with ThreadPoolExecutor(max(len(slots), 1)) as threads:  # side by side: a probe takes seconds if a slot is away
         probes = dict(zip((slot.name for slot in slots), threads.map(quick_probe, slots), strict=True))
     up = running_up(settings.home)
-    with open_ledger_to_read(settings) as ledger:
+    with open_ledger_as_it_is(settings) as ledger:
         return ledger.run(_read, settings, probes, up)
 
 

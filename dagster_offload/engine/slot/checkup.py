@@ -18,7 +18,8 @@ from dagster_offload.extraction.ocr.tesseract import find_reader
 from dagster_offload.extraction.self_test import why_documents_wait
 from dagster_offload.ledger.archive import outcomes
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.opening import open_ledger_to_read
+from dagster_offload.ledger.core.migrate import refuse_other_sql
+from dagster_offload.ledger.core.opening import open_ledger_as_it_is
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import status
@@ -49,9 +50,11 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
         # Without a running Postgres no other worker shares the slot, and no finding can be stored.
         if settings.postgres_url is not None or is_running(settings.home):
             try:
-                ledger = stack.enter_context(open_ledger_to_read(settings))
+                opened = stack.enter_context(open_ledger_as_it_is(settings))
+                opened.run(refuse_other_sql)  # these checks also write, and must not end in the middle
+                ledger = opened
             except (LedgerUnavailable, SettingsError) as error:
-                yield Check("ledger", False, "it is not used for these checks", str(error), is_about_slot=False)
+                yield Check("ledger", False, f"not used: {error}", is_about_slot=False)
         yield from _checks(settings, slot, ledger, on_wait)
 
 
@@ -69,9 +72,8 @@ def _checks(
     yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
     if (key := checks.check_key(slot)) is not None:
         yield key
-    backlog = (
-        None if ledger is None else _backlog(ledger, slot)
-    )  # before the checks, because an answer clears the reason of an open breaker
+    # Before the checks, because an answer clears the reason of an open breaker.
+    backlog = None if ledger is None else _backlog(ledger, slot)
     yield from _server(settings, slot, ledger, on_wait)
     if backlog is not None:
         yield backlog

@@ -62,10 +62,10 @@ def _migrate(
     return is_in_force
 
 
-def refuse_unreadable(cur: Cursor, schema: str) -> None:
-    """Raise `LedgerUnavailable` unless this version can read the ledger as it is. Changes nothing.
+def refuse_unusable(cur: Cursor, schema: str) -> None:
+    """Raise `LedgerUnavailable` unless this version can use the ledger as it is. Changes nothing.
 
-    Functions and views of another version are accepted: most of them are the same. See `has_other_sql`.
+    Functions and views of another version are accepted: most of them are the same. See `refuse_other_sql`.
     """
     refuse_foreign_objects(cur, schema)
     step = current_step(cur, schema)
@@ -79,19 +79,23 @@ def refuse_unreadable(cur: Cursor, schema: str) -> None:
         identity.refuse_moved(cur)
     if is_older(cur, schema):
         _refuse_under_up(cur, schema)
-        raise LedgerUnavailable(older(f"schema step {step}; this version has {newest_step()}"))
+        raise LedgerUnavailable(
+            f"an older dagster_offload wrote this ledger (schema step {step}; this version has {newest_step()}), and this "
+            "command does not migrate it. Nothing was changed: start `dagster-offload up` with this version, which makes a "
+            "backup and then brings the ledger up to date"
+        )
 
 
-def older(what: str) -> str:
-    """The message for a ledger that a command would have to change before it can read it."""
-    return (
-        f"an older dagster_offload wrote this ledger ({what}), and this command only reads. Nothing was changed: start "
-        "`dagster-offload up` with this version, which makes a backup and then brings the ledger up to date"
-    )
+def refuse_other_sql(cur: Cursor) -> None:
+    """Raise `LedgerUnavailable` if the functions and views of the ledger are those of another version, older or newer."""
+    if _has_other_sql(cur):
+        raise LedgerUnavailable(
+            "the functions and views of this ledger are those of another version of dagster_offload, and this command cannot "
+            "use them. Nothing was changed: start `dagster-offload up` with the version to use"
+        )
 
 
-def has_other_sql(cur: Cursor) -> bool:
-    """Whether the functions and views of the ledger are those of another version."""
+def _has_other_sql(cur: Cursor) -> bool:
     cur.execute("select from applied_sql where digest = %s", [_digest(_sql_texts())])
     return not cur.rowcount
 
@@ -175,7 +179,7 @@ def _number(step: Traversable) -> int:
 
 def _apply_sql(cur: Cursor) -> None:
     """Apply the files only if they changed: replacing a trigger waits for every open transaction that writes."""
-    if not has_other_sql(cur):
+    if not _has_other_sql(cur):
         return
     texts = _sql_texts()
     for text in texts:
