@@ -48,7 +48,7 @@ class AnswerEvents(ClaimEvents):
         self.paid.add((item.stage, held.content, item.recipe))
         if item.stage != EXTRACT:
             place = (held.slot, item.stage)
-            self.failed_before_an_answer.setdefault(place, set()).update(self.failed.get(place, ()))
+            self.failed_before_an_answer.setdefault(place, set()).update(self.failed.get(item.stage, ()))
             if not self.is_held_at(*place):
                 self.faults_in_a_row.pop(place, None)
         if was_held:
@@ -98,7 +98,7 @@ class AnswerEvents(ClaimEvents):
 
     def fails_by_document(self, held: Held, item: ClaimedItem, model: ModelItem | None, code: str) -> None:
         fault = call(held.epoch, code, held.slot)
-        self.failed.setdefault((held.slot, item.stage), set()).add((item.item_id, code))
+        self.failed.setdefault(item.stage, set()).add((item.item_id, code))
         self.run(deferrals.fail, held.worker, held.claim, item, code, "why", fault, is_final=False)
         if model is not None:
             model.attempts += 1

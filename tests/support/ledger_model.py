@@ -133,8 +133,8 @@ class LedgerModel(RuleBasedStateMachine):
         self.recipes = dict(RECIPES)
         self.paid: set[tuple[str, str, str]] = set()  # (stage, content, recipe)
         self.faults_in_a_row: dict[tuple[str, str], FaultsInARow] = {}  # by slot and stage
-        # The document faults (item and code), by slot and stage: at any time, and before the last answer there.
-        self.failed: dict[tuple[str, str], set[tuple[int, str]]] = {}
+        # The document faults (item and code): at any time by stage, and before the last answer there by slot and stage.
+        self.failed: dict[str, set[tuple[int, str]]] = {}
         self.failed_before_an_answer: dict[tuple[str, str], set[tuple[int, str]]] = {}
         self.clock = 0.0
         self.workers: list[int] = []

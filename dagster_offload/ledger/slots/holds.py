@@ -164,14 +164,14 @@ def add_fault(cur: Cursor, slot: str, stage: str, code: str, recipe: str, item_i
         f"  began_at = case when {_GOES_ON} and f.codes[cardinality(f.codes)] = %(code)s "
         "    then f.began_at else excluded.began_at end, "
         "  recipe = case when f.held_since is null then excluded.recipe else f.recipe end "
-        "returning items, codes, code as held_for",
+        "returning items, codes, case when held_since is not null then code end as held_for",
         {"slot": slot, "stage": stage, "code": code, "recipe": recipe, "item": item_id},
     )
     return FaultsInARow(**row)
 
 
-# The row of faults goes on: it has the same recipe, or the stage is held already.
-_GOES_ON = "(f.held_since is not null or f.recipe = excluded.recipe)"
+# The row of faults goes on: it has the same recipe and a code for each fault, or the stage is held already.
+_GOES_ON = "(f.held_since is not null or f.recipe = excluded.recipe and cardinality(f.codes) = cardinality(f.items))"
 
 
 def faults_to_hold_for(cur: Cursor, slot: str, stage: str, recipe: str, faults: FaultsInARow) -> FaultsOfHold | None:
@@ -197,16 +197,20 @@ def _equal_at_end(codes: list[str]) -> int:
 def _documents(cur: Cursor, slot: str, stage: str, items: list[int], codes: Collection[str]) -> int:
     """How many documents these work items have.
 
-    Left out are those that failed in one of these ways before the stage's last answer at the slot: most likely they are at
-    fault themselves. Of a long row, the newest faults are counted.
+    Left out are those that failed in one of these ways before the stage's last answer at the slot, here or at another slot:
+    most likely they are at fault themselves. Of a long row, the newest faults are counted.
     """
+    answered = fetch_one(
+        cur,
+        "select max(ended_at) as at from calls where slot = %s and stage = %s and outcome = 'ok'",
+        [slot, stage],
+    )
     row = fetch_one(
         cur,
         "select count(*) as n from (select distinct unnest(%(items)s::bigint[]) as id) i "
-        "where not exists (select from calls c where c.item_id = i.id and c.slot = %(slot)s and c.outcome = any(%(codes)s) "
-        "  and exists (select from calls a where a.slot = %(slot)s and a.stage = %(stage)s and a.outcome = 'ok' "
-        "    and a.ended_at > c.ended_at))",
-        {"slot": slot, "stage": stage, "items": items[-COUNTED_FAULTS:], "codes": list(codes)},
+        "where not exists (select from calls c where c.item_id = i.id and c.outcome = any(%(codes)s) "
+        "  and c.ended_at < %(answered_at)s)",
+        {"items": items[-COUNTED_FAULTS:], "codes": list(codes), "answered_at": answered["at"]},
     )
     return int(row["n"])
 
