@@ -27,6 +27,7 @@ OffloadError
 ├── NoSuchDocument           no document of the library has this key
 ├── BackupError              a backup cannot be written, read or restored, or a ledger cannot be moved
 ├── LedgerUnavailable        Postgres cannot be reached, started or used
+│   └── NoLedger             Postgres can be used, and has no ledger yet
 ├── StoppedWaiting           a stop was requested while a start waited for Postgres
 └── NoRoom                   the disk has too little free space to start work
 """
@@ -161,6 +162,10 @@ class BackupError(OffloadError):
 
 class LedgerUnavailable(OffloadError):
     """Postgres cannot be reached, started or used. The message says what to do."""
+
+
+class NoLedger(LedgerUnavailable):
+    """Postgres can be used, and has no ledger yet."""
 
 
 class StoppedWaiting(OffloadError):

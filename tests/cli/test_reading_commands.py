@@ -10,6 +10,7 @@ from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import current_step, make_steps
 from dagster_offload.ledger.core.workers import UP, Worker
+from dagster_offload.simulator import Router
 from tests.support.cli import Call
 
 OLD_STEP = 30
@@ -65,12 +66,14 @@ def test_status_of_a_newer_version_names_the_running_up_of_the_older_one(call: C
 
 
 @pytest.mark.rule("ledger-13")
-def test_doctor_tests_the_slot_beside_an_older_ledger_and_leaves_it_alone(
-    call: Call, old_ledger: str, router: object
+def test_doctor_makes_no_call_beside_an_older_ledger_and_leaves_it_alone(
+    call: Call, old_ledger: str, router: Router
 ) -> None:
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     result = call("doctor")
-    assert result.exit_code == 0
+    assert result.exit_code == 75
+    assert "no call was made" in result.stdout
+    assert router.completions() == []
     assert "not used: an older dagster_offload wrote this ledger" in " ".join(result.stdout.split())
     assert step_of(old_ledger) == OLD_STEP
 
@@ -114,13 +117,24 @@ def test_status_reads_a_ledger_whose_functions_are_of_another_version(call: Call
     assert "the functions and views of this ledger are those of another version" in " ".join(result.stderr.split())
 
 
-def test_doctor_tests_the_slot_beside_a_ledger_with_functions_of_another_version(
-    call: Call, scanned: Path, router: object
+def test_doctor_makes_no_call_beside_a_ledger_with_functions_of_another_version(
+    call: Call, scanned: Path, router: Router
 ) -> None:
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
         cur.execute("update applied_sql set digest = 'of another version'")
         cur.execute("drop function not_held cascade")
     result = call("doctor")
-    assert result.exit_code == 0
+    assert result.exit_code == 75
+    assert "no call was made" in result.stdout
+    assert router.completions() == []
     assert "not used: the functions and views of this ledger are those of" in " ".join(result.stdout.split())
+
+
+@pytest.mark.rule("ledger-13")
+def test_doctor_tests_the_slot_beside_a_postgres_without_a_ledger(call: Call, empty_url: str, router: Router) -> None:
+    os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert "not used: there is no ledger in this Postgres" in " ".join(result.stdout.split())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.errors import LedgerUnavailable, NoLedger
 from dagster_offload.ledger.core import identity, stages, workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.pipelines import has_other_stages
@@ -70,7 +70,7 @@ def refuse_unusable(cur: Cursor, schema: str) -> None:
     refuse_foreign_objects(cur, schema)
     step = current_step(cur, schema)
     if step is None:
-        raise LedgerUnavailable(
+        raise NoLedger(
             "there is no ledger in this Postgres: start `dagster-offload up`, or correct OFFLOAD_POSTGRES_URL or OFFLOAD_HOME"
         )
     if step > newest_step():
