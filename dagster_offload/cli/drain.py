@@ -68,7 +68,7 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     if summary.is_misconfigured:
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
     if summary.is_slot_unavailable:
-        raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
+        raise click.exceptions.Exit(ExitCode.UNAVAILABLE)
 
 
 def _print(summary: "DrainSummary", home: "Path") -> None:
