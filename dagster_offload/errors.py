@@ -28,7 +28,7 @@ OffloadError
 ├── BackupError              a backup cannot be written, read or restored, or a ledger cannot be moved
 ├── LedgerUnavailable        Postgres cannot be reached, started or used
 │   └── NoLedger             Postgres can be used, and has no ledger yet
-├── StoppedWaiting           a stop was requested while a start waited for Postgres
+├── StoppedWaiting           a stop was requested before the ledger was ready
 └── NoRoom                   the disk has too little free space to start work
 """
 
@@ -169,7 +169,7 @@ class NoLedger(LedgerUnavailable):
 
 
 class StoppedWaiting(OffloadError):
-    """A stop was requested while a start waited for Postgres. The message names the Postgres."""
+    """A stop was requested before the ledger was ready. The message names the Postgres."""
 
 
 class NoRoom(OffloadError):

@@ -55,7 +55,7 @@ def command(*, port: int | None, host: str) -> None:
 
 
 def _run(loaded: "Loaded", console: "Console", host: str, port: int | None) -> None:
-    """Run everything until a stop is requested. Raises `StoppedWaiting` if that is before Postgres was reached."""
+    """Run everything until a stop is requested. Raises `StoppedWaiting` if that is before the ledger was ready."""
     from dagster_offload.cli.console import style_of
     from dagster_offload.cli.preview import show_if_large
     from dagster_offload.service.event_lines import EventLines, printing

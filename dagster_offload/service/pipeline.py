@@ -16,7 +16,6 @@ from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import announce, refuse_other_pipeline
 from dagster_offload.ledger.core.workers import UP, Worker
-from dagster_offload.ledger.work.documents import has_documents
 from dagster_offload.service.home import running_up
 from dagster_offload.service.say import Say
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
@@ -218,13 +217,14 @@ def read_settings_in_force() -> Loaded:
         return read_settings(config_snapshot=copy)
 
 
-def refuse_mistyped_library(settings: Settings, ledger: Ledger) -> None:
+def refuse_mistyped_library(settings: Settings, has_documents: Callable[[], bool]) -> None:
     """Raise `SettingsError` if the library does not exist and the ledger has no document that it ever held.
 
+    `has_documents` reads the ledger. It is called only if the library does not exist.
     Later a missing library is a folder that is not mounted: nothing changes until it is back.
     """
     library = settings.library
-    if library is not None and not library.is_dir() and not ledger.run(has_documents):
+    if library is not None and not library.is_dir() and not has_documents():
         raise missing_library(library)
 
 

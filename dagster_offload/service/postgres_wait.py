@@ -43,7 +43,7 @@ class PostgresWait:
         began, running = monotonic(), start_in_daemon_thread(step, *args, **kwargs)
         while not running.done():
             if self._stop.wait(CHECK_STOP_SECONDS):
-                raise StoppedWaiting(f"Stopped while waiting for Postgres at {self._place}.")
+                raise StoppedWaiting(f"Stopped before the ledger at {self._place} was ready.")
             if not self._is_said and monotonic() - began > QUIET_SECONDS:
                 self._is_said = True
                 self._say(

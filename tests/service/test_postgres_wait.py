@@ -53,7 +53,7 @@ def start_until_it_says_what_it_waits_for(home: Path) -> list[str]:
     with (
         hold_up_lock(home) as lock,
         listen_for_ui("127.0.0.1", None) as listener,
-        pytest.raises(StoppedWaiting, match=r"Stopped while waiting for Postgres at \S+\."),
+        pytest.raises(StoppedWaiting, match=r"Stopped before the ledger at \S+ was ready\."),
         running_services(read_settings(), "127.0.0.1", listener, lock, stop, say),
     ):
         raise AssertionError("it started")
@@ -97,5 +97,5 @@ def test_ctrl_c_and_stop_end_up_while_it_waits_for_postgres_with_a_line_and_exit
                 else:
                     up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0, said
-    assert "Stopped while waiting for Postgres at " in " ".join("".join(said).split())
+    assert "Stopped before the ledger at " in " ".join("".join(said).split())
     assert "refused" not in "".join(said)
