@@ -2,15 +2,19 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
-from dagster_offload.ledger.core import stages
+from dagster_offload.ledger.core import migrate, stages
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.migrate import current_step, make_steps
+from dagster_offload.ledger.core.migrate import begin, complete, current_step, make_steps
+from dagster_offload.ledger.core.opening import open_ledger_as_it_is
 from dagster_offload.ledger.core.workers import UP, Worker
+from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
+from dagster_offload.stages.graph import BUILT_IN
 from tests.support.cli import Call
 
 OLD_STEP = 30
@@ -138,3 +142,35 @@ def test_doctor_tests_the_slot_beside_a_postgres_without_a_ledger(call: Call, em
     result = call("doctor")
     assert result.exit_code == 0
     assert "not used: there is no ledger in this Postgres" in " ".join(result.stdout.split())
+
+
+@pytest.mark.rule("ledger-13")
+def test_a_ledger_that_another_process_is_creating_is_waited_for(call: Call, empty_url: str) -> None:
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    waits = "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+    with Ledger(empty_url) as ledger, ThreadPoolExecutor(1) as thread:
+        with ledger.transaction() as cur, ledger.connect() as other:
+            begin(cur, ledger.schema)  # as an `up` that starts does
+            opened = thread.submit(_open_as_it_is)
+            while not (opened.done() or other.execute(waits).rowcount):
+                wait([opened], timeout=0.01)
+            make_steps(cur)
+            complete(cur, BUILT_IN)
+        opened.result(60)
+
+
+def _open_as_it_is() -> None:
+    with open_ledger_as_it_is(load_settings()):
+        pass
+
+
+def test_a_ledger_that_another_process_is_creating_for_long_is_named(
+    call: Call, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "LONGEST_MIGRATION_SECONDS", 0.01)
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    with Ledger(empty_url) as ledger, ledger.transaction() as cur:
+        begin(cur, ledger.schema)
+        result = call("status")
+    assert result.exit_code == 2
+    assert "another process is preparing this ledger" in " ".join(result.stderr.split())

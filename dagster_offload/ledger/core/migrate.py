@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 
+from psycopg.errors import LockNotAvailable
+
 from dagster_offload.errors import LedgerUnavailable, NoLedger
 from dagster_offload.ledger.core import identity, stages, workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
@@ -18,6 +20,9 @@ from dagster_offload.ledger.reports.views import ViewField
 from dagster_offload.postgres.owners import refuse_foreign_objects
 from dagster_offload.stages.graph import StageGraph
 from dagster_offload.stages.pipeline import Pipeline
+
+# A command that takes the ledger as it is waits at most this long for a process that migrates it.
+LONGEST_MIGRATION_SECONDS = 60
 
 
 def migrate(
@@ -68,6 +73,8 @@ def refuse_unusable(cur: Cursor, schema: str) -> None:
     Functions and views of another version are accepted: most of them are the same. See `refuse_other_sql`.
     """
     refuse_foreign_objects(cur, schema)
+    if current_step(cur, schema) is None or is_older(cur, schema):
+        _wait_for_migration(cur, schema)  # an `up` that starts may be at work
     step = current_step(cur, schema)
     if step is None:
         raise NoLedger(
@@ -84,6 +91,17 @@ def refuse_unusable(cur: Cursor, schema: str) -> None:
             "command does not migrate it. Nothing was changed: start `dagster-offload up` with this version, which makes a "
             "backup and then brings the ledger up to date"
         )
+
+
+def _wait_for_migration(cur: Cursor, schema: str) -> None:
+    """Return when no process migrates this schema. Raises `LedgerUnavailable` if that takes a minute."""
+    try:
+        cur.execute(f"set local lock_timeout = {round(LONGEST_MIGRATION_SECONDS * 1000)}".encode())
+        _lock(cur, schema)
+    except LockNotAvailable:
+        raise LedgerUnavailable(
+            "another process is preparing this ledger: run the command again when it has ended"
+        ) from None
 
 
 def refuse_other_sql(cur: Cursor) -> None:
@@ -113,9 +131,13 @@ def _refuse_under_up(cur: Cursor, schema: str) -> None:
 
 def begin(cur: Cursor, schema: str) -> None:
     """Let no other process migrate this schema before the transaction ends, and create the schema if it is missing."""
-    cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [schema])
+    _lock(cur, schema)
     cur.execute(f"create schema if not exists {schema}".encode())
     refuse_foreign_objects(cur, schema)
+
+
+def _lock(cur: Cursor, schema: str) -> None:
+    cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [schema])
 
 
 def newest_step() -> int:
