@@ -21,11 +21,16 @@ class Outage:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._cause: str | None = None  # the one said last; None: Postgres is available
-        self._said_at = self._failed_at = -math.inf  # on the monotonic clock
+        self._said_at = self._failed_at = self._available_at = -math.inf  # on the monotonic clock
 
-    def report(self, place: str, cause_of: Callable[[], str], consequence: str) -> None:
-        """Log that Postgres at `place` is unavailable, once for each outage. `cause_of` may take seconds."""
-        self._failed_at = time.monotonic()
+    def report(self, place: str, cause_of: Callable[[], str], consequence: str, began: float) -> None:
+        """Log that Postgres at `place` is unavailable, once for each outage. `cause_of` may take seconds.
+
+        `began`: when the failed attempt began, on the monotonic clock. If Postgres was available after that, it shows nothing.
+        """
+        if began < self._available_at:
+            return
+        failed_at = self._failed_at = time.monotonic()
         if not self._lock.acquire(blocking=False):  # another thread is saying it
             return
         try:
@@ -33,12 +38,14 @@ class Outage:
                 return
             cause = cause_of()
             if cause != self._cause:
-                logger.warning("Postgres is unavailable at %s (%s)%s", place, cause, consequence)
-            self._cause, self._said_at = cause, time.monotonic()
+                logger.warning("Postgres is unavailable at %s (%s); %s", place, cause, consequence)
+            self._said_at = time.monotonic()
+            # The outage may have ended while its cause was looked for.
+            self._cause = cause if self._available_at < failed_at else None
         finally:
             self._lock.release()
 
     def end(self, began: float) -> None:
         """Postgres did what it was asked at `began`, on the monotonic clock."""
-        if self._cause is not None and began > self._failed_at:
-            self._cause = None
+        if began > self._failed_at:
+            self._available_at, self._cause = time.monotonic(), None
