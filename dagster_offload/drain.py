@@ -160,8 +160,8 @@ class _Drain:
         if due and (shortage := shortage_of(self.settings)) is not None:
             raise NoRoom(f"{shortage}. Documents: {self.totals.counts.done} done, {due} left")
         used = await run(usage.of_worker, worker)
-        held = holds.held_everywhere(await run(holds.list_holds), self.slots, self.by_slot)
-        pace = await run(estimate, *(slot.name for slot in self.slots), held=held)
+        held = holds.held_everywhere(self.settings, await run(holds.list_holds))
+        pace = await run(estimate, *(slot.name for slot in self.slots), held_everywhere=held)
         rows = {slot.name: await run(slots.get, slot.name) for slot in self.slots}
         registered = [row for row in rows.values() if row is not None]
         waited_for = await at_work.slots_waited_for(rows)

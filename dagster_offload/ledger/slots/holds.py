@@ -11,7 +11,8 @@ from datetime import datetime
 from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
-from dagster_offload.slot.config import SlotConfig
+from dagster_offload.settings import Settings
+from dagster_offload.stages.catalog import llm_stages, stages_by_slot
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.times import shown_moment
 
@@ -95,16 +96,12 @@ def by_slot(found: Iterable[Hold]) -> dict[str, set[str]]:
     return stages
 
 
-def held_everywhere(
-    found: Iterable[Hold], slots: Iterable[SlotConfig], stages: Mapping[str, Collection[str]]
-) -> set[str]:
-    """The stages that none of these slots takes, because each one that may answer them holds them.
-
-    `stages`: by slot, those that it may answer.
-    """
-    held, names = by_slot(found), [slot.name for slot in slots]
-    taken = {stage for name in names for stage in stages.get(name, ()) if stage not in held.get(name, ())}
-    return {stage for name in names for stage in stages.get(name, ())} - taken
+def held_everywhere(settings: Settings, found: Iterable[Hold]) -> set[str]:
+    """The stages that no slot takes until a person has looked, because each one that may answer them holds them."""
+    held, stages = by_slot(found), stages_by_slot(settings, llm_stages(settings))
+    slots = [slot.name for slot in settings.slots.of_drains]
+    taken = {stage for slot in slots for stage in stages[slot] if stage not in held.get(slot, ())}
+    return {stage for slot in slots for stage in stages[slot]} - taken
 
 
 def end_all(cur: Cursor, slot: str) -> None:
