@@ -17,7 +17,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from dagster_offload import timing
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import receipts
-from dagster_offload.ledger.core.outage import Outage
+from dagster_offload.ledger.core.outage import POOL_NAME, LedgerConnection, Outage
 from dagster_offload.postgres.outages import describe_outage, is_outage
 from dagster_offload.postgres.urls import shown_address, without_password
 
@@ -75,6 +75,8 @@ class Ledger:
             timeout=CONNECT_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
             open=True,
+            name=POOL_NAME,
+            connection_class=LedgerConnection[dict[str, Any]],
             kwargs={"row_factory": dict_row, "autocommit": True},
             configure=self._configure,
             check=_check,
@@ -82,7 +84,7 @@ class Ledger:
 
     def connect(self) -> Connection:
         """A direct connection outside the pool, in autocommit; the caller closes it."""
-        connection = psycopg.connect(self.conninfo, autocommit=True, row_factory=dict_row)
+        connection = LedgerConnection[dict[str, Any]].connect(self.conninfo, autocommit=True, row_factory=dict_row)
         self._configure(connection)
         return connection
 

@@ -6,13 +6,37 @@ import threading
 import time
 from collections.abc import Callable
 
+import psycopg
+from psycopg.rows import Row
+
 logger = logging.getLogger(__name__)
 
-# psycopg and its pool write a line for each connection that fails, and it may be raw. `Outage.report` writes ours.
-logging.getLogger("psycopg").setLevel(logging.ERROR)
+POOL_NAME = "dagster_offload's ledger"
 
 # At least this long between two lines about one outage, and only if its cause has changed.
 SAY_AGAIN_SECONDS = 60.0
+
+
+class LedgerConnection(psycopg.Connection[Row]):
+    """A connection of a ledger, so that the driver's lines about it can be told from those about others."""
+
+
+class _NotOfLedgers(logging.Filter):
+    """Leaves out warnings of psycopg about connections of ledgers: they show the driver's own words. `Outage.report` writes ours.
+
+    Warnings about other connections of this process, such as those of the user's own code, pass.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        about = record.args if isinstance(record.args, tuple) else ()
+        is_of_ledger = any(
+            each == POOL_NAME or isinstance(getattr(each, "connection", each), LedgerConnection) for each in about
+        )
+        return record.levelno >= logging.ERROR or not is_of_ledger
+
+
+for _logger in ("psycopg", "psycopg.pool"):  # a filter does not apply to the loggers below
+    logging.getLogger(_logger).addFilter(_NotOfLedgers())
 
 
 class Outage:

@@ -1,10 +1,11 @@
 """What is said about an outage if its end and late failures come in any order."""
 
+import logging
 import time
 
 import pytest
 
-from dagster_offload.ledger.core.outage import Outage
+from dagster_offload.ledger.core.outage import POOL_NAME, Outage
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -45,3 +46,10 @@ def test_an_outage_is_said_once_until_it_ends(caplog: pytest.LogCaptureFixture) 
     outage.end(before)  # a success of an attempt that began before the failure shows nothing
     fail(outage)
     assert len(said(caplog)) == 1
+
+
+def test_warnings_of_the_driver_about_connections_of_others_are_shown(caplog: pytest.LogCaptureFixture) -> None:
+    pool = logging.getLogger("psycopg.pool")
+    pool.warning("error connecting in %r: %s", "pool-1", "refused")
+    pool.warning("error connecting in %r: %s", POOL_NAME, "refused")
+    assert said(caplog) == ["error connecting in 'pool-1': refused"]
