@@ -272,7 +272,7 @@ def set_(
 
 
 def _set_concurrency(ledger: "Ledger", name: str, concurrency: int | str) -> str:
-    """Set it, and return what is so from now on."""
+    """Set it. Return the line to print."""
     from dagster_offload.ledger.slots import slots
 
     if isinstance(concurrency, int):
@@ -283,7 +283,7 @@ def _set_concurrency(ledger: "Ledger", name: str, concurrency: int | str) -> str
 
 
 def _set_prompt_cache_size(ledger: "Ledger", name: str, size: int | str) -> str:
-    """Set it, and return what is so from now on."""
+    """Set it. Return the line to print."""
     from dagster_offload.ledger.slots import slots
 
     if isinstance(size, int):
@@ -294,7 +294,7 @@ def _set_prompt_cache_size(ledger: "Ledger", name: str, size: int | str) -> str:
 
 
 def _try_again(ledger: "Ledger", slot: "SlotRow") -> list[str]:
-    """Make a trial due and end the slot's holds. Returns what follows."""
+    """Make a trial due and end the slot's holds. Return the lines to print."""
     from dagster_offload.ledger.slots import holds, slots
 
     held = [hold.stage for hold in ledger.run(holds.list_holds) if hold.slot == slot.name]
