@@ -25,7 +25,7 @@ from dagster_offload.settings.loading import find_home, find_pipeline
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
-from dagster_offload.text.suggestions import did_you_mean, nearest
+from dagster_offload.text.suggestions import nearest
 
 SIGN_OFF_SECONDS = 3.0
 COPY_NAME = "running-offload.yaml"
@@ -231,8 +231,8 @@ def refuse_mistyped_library(settings: Settings, has_documents: Callable[[], bool
 def missing_library(library: Path) -> SettingsError:
     """The error for a library that does not exist, with the nearest folder beside it."""
     meant = nearest(library.name, _folders(library.parent))
-    beside = None if meant is None else str(library.parent / meant)
-    hint = did_you_mean(beside, "set OFFLOAD_LIBRARY (--library) to an existing folder")
+    otherwise = "set OFFLOAD_LIBRARY (--library) to an existing folder"
+    hint = otherwise if meant is None else f"did you mean {library.parent / meant}?"
     return SettingsError(f"the library {library} does not exist: {hint}")
 
 
