@@ -15,8 +15,8 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.stages.graph import BUILT_IN
 from dagster_offload.testing import ChangeTiming
-from tests.postgres.test_outages import wait_for
 from tests.support.ports import held_port
+from tests.support.until import wait_for
 
 
 def one(cur: Cursor) -> object:
