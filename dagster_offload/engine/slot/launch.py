@@ -135,7 +135,7 @@ async def _decide_drain(settings: Settings, ledger: AsyncLedger, free_work: Free
     await ledger.run(stages.fill, pipeline.recipes)  # one batch, if a stage was added
     live = len(await ledger.run(live_workers, ledger.ledger.schema, "drain"))
     held = await ledger.run(holds.list_holds)
-    tick = _Tick(settings, ledger, live, held, free_work, sign_offs, [slot.name for slot in configured])
+    tick = _Tick(settings, ledger, live, held, free_work, sign_offs)
     looks = [
         asyncio.create_task(tick.decide(slot, row, preferred_to(slot, configured, by_slot)), name=slot.name)
         for slot, row in zip(configured, rows, strict=True)
@@ -165,18 +165,15 @@ class _Tick:
         held: Sequence[Hold],
         free_work: FreeWork,
         sign_offs: ExitStack,
-        names: Sequence[str],
     ) -> None:
-        """`sign_offs` gets what deregisters the workers of trials. `names`: of all slots that are looked at.
-
-        Needs a running event loop.
-        """
+        """`sign_offs` gets what deregisters the workers of trials. Needs a running event loop."""
         self._settings, self._ledger = settings, ledger
         self._live_drains, self._free_work, self._sign_offs = live_drains, free_work, sign_offs
         self._shortage, self._holds = shortage_of(settings), held
         self._probes: dict[str, asyncio.Task[ProbeResult]] = {}
         # Whether a machine was woken a short time ago, so that those of a lower priority can sleep on.
-        self._is_awaited = {name: asyncio.get_running_loop().create_future() for name in names}
+        loop = asyncio.get_running_loop()
+        self._is_awaited = {slot.name: loop.create_future() for slot in settings.slots.of_drains}
 
     async def decide(self, slot: SlotConfig, row: SlotRow, preferred: Preferred) -> Decision:
         """Look at one slot and decide. `row`: its row in the ledger. `preferred`: the slots that take its stages first."""
