@@ -37,7 +37,7 @@ class DrainSummary:
     the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot, a stage that it holds or a change of
     the pipeline is the cause; `next_check_at` (ISO 8601) is when a running `up` checks the slot again. `is_misconfigured`: what
     is left waits for a person, who must change a setting of the slot, or a stage.
-    `answered_in_part`: if no document is done, how many have an answer for one of their stages; None if none has.
+    `answered_in_part`: how many have an answer of this drain for a stage and are not done: another stage is left or failed.
     `waits_for`: how many documents wait for another stage before they can start, by that stage.
     `concurrency` is that at the end. `warning` is a line about a server that reads documents twice. The slot's pace
     is that of its last hours of use; None if it is not known.
@@ -49,7 +49,7 @@ class DrainSummary:
     left: int
     held_elsewhere: int
     in_back_off: int = 0
-    answered_in_part: int | None = None
+    answered_in_part: int = 0
     waits_for: Mapping[str, int] = field(default_factory=dict)
     reason: str | None = None
     next_check_at: str | None = None
@@ -100,16 +100,16 @@ def run_drain(
 
     Raises `NoRoom` if the disk has, or gets, too little free space. What was done until then is stored.
     """
-    configured, names = check_drain(settings, stage)
+    configured, wanted = check_drain(settings, stage)
     pipeline = pipeline_of(settings)
     agree_with_up(ledger, pipeline)
     for slot in configured:
         ledger.run(slots.register, slot, pipeline.recipes)
-    by_slot = stages_by_slot(settings, names)
-    used = [slot for slot in configured if by_slot[slot.name]]
-    with Worker(ledger, "drain", names, run_id) as worker, ledger_executor(ledger) as pool:
+    by_slot = stages_by_slot(settings, wanted)
+    chosen = [slot for slot in configured if by_slot[slot.name]]
+    with Worker(ledger, "drain", wanted, run_id) as worker, ledger_executor(ledger) as pool:
         totals = Totals(limit, on_progress)
-        return run_stoppable(_Drain(settings, AsyncLedger(ledger, pool), worker, names, by_slot, used, totals).run())
+        return run_stoppable(_Drain(settings, AsyncLedger(ledger, pool), worker, wanted, by_slot, chosen, totals).run())
 
 
 @dataclass(frozen=True)
@@ -154,31 +154,30 @@ class _Drain:
 
     async def _summary(self, at_work: SeveralSlots) -> DrainSummary:
         """What was done and what is left. Raises `NoRoom` if work is left and the disk is full."""
-        run, names, worker = self.ledger.run, self.stages, self.worker.id
-        in_back_off = await run(left.count_in_back_off, names)
-        due = await run(claims.count_due, names)
+        run, worker_id = self.ledger.run, self.worker.id
+        in_back_off = await run(left.count_in_back_off, self.stages)
+        due = await run(claims.count_due, self.stages)
         if due and (shortage := shortage_of(self.settings)) is not None:
             raise NoRoom(f"{shortage}. Documents: {self.totals.counts.done} done, {due} left")
-        used = await run(usage.of_worker, worker)
-        held = holds.held_everywhere(await run(holds.list_holds), self.slots, self.by_slot)
-        pace = await run(estimate, *(slot.name for slot in self.slots), held=held)
+        used = await run(usage.of_worker, worker_id)
+        held = holds.held_everywhere(self.settings, await run(holds.list_holds))
+        pace = await run(estimate, *(slot.name for slot in self.slots), held_everywhere=held)
         rows = {slot.name: await run(slots.get, slot.name) for slot in self.slots}
         registered = [row for row in rows.values() if row is not None]
         waited_for = await at_work.slots_waited_for(rows)
         reasons = [slot.reason for slot in waited_for if slot.reason is not None]
         next_checks = [slot.next_check for slot in waited_for if slot.next_check is not None]
         # A document may be done in one stage and wait for another, or for another slot.
-        done = await run(left.count_finished, sorted(self.totals.done), names)
-        answered_in_part = 0 if done else await run(usage.documents_answered, worker)
+        done = await run(left.count_finished, sorted(self.totals.done), self.stages)
         return DrainSummary(
             done=done,
             failed=self.totals.counts.failed,
-            deferred=await run(left.count_waiting, names),
+            deferred=await run(left.count_waiting, self.stages),
             left=due + in_back_off,
-            held_elsewhere=await run(left.count_claimed_elsewhere, names, worker),
+            held_elsewhere=await run(left.count_claimed_elsewhere, self.stages, worker_id),
             in_back_off=in_back_off,
-            answered_in_part=answered_in_part or None,
-            waits_for=await run(left.count_waiting_for_others, stage_graph(self.settings), names),
+            answered_in_part=await run(usage.documents_answered_in_part, worker_id, self.stages),
+            waits_for=await run(left.count_waiting_for_others, stage_graph(self.settings), self.stages),
             reason=SUPERSEDED if at_work.is_superseded else "; ".join(reasons) or None,
             next_check_at=min(next_checks).isoformat(timespec="seconds") if next_checks else None,
             is_slot_unavailable=any(slot.is_unavailable for slot in waited_for),

@@ -27,7 +27,8 @@ OffloadError
 ├── NoSuchDocument           no document of the library has this key
 ├── BackupError              a backup cannot be written, read or restored, or a ledger cannot be moved
 ├── LedgerUnavailable        Postgres cannot be reached, started or used
-├── StoppedWaiting           a stop was requested before Postgres had answered
+│   └── NoLedger             Postgres can be used, and has no ledger yet
+├── StoppedWaiting           a stop was requested before the ledger was ready
 └── NoRoom                   the disk has too little free space to start work
 """
 
@@ -163,8 +164,12 @@ class LedgerUnavailable(OffloadError):
     """Postgres cannot be reached, started or used. The message says what to do."""
 
 
+class NoLedger(LedgerUnavailable):
+    """Postgres can be used, and has no ledger yet."""
+
+
 class StoppedWaiting(OffloadError):
-    """A stop was requested before Postgres had answered. The message names the Postgres."""
+    """A stop was requested before the ledger was ready. The message names the Postgres."""
 
 
 class NoRoom(OffloadError):

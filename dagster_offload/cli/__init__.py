@@ -101,10 +101,8 @@ class HintingGroup(click.Group):
         if not typed.startswith("-") and typed not in (names := self.list_commands(ctx)):
             import difflib
 
-            from dagster_offload.text.suggestions import did_you_mean
-
             near = difflib.get_close_matches(typed.lower(), names, n=2)
-            hint = did_you_mean(" or ".join(near), f"use one of {', '.join(names)}")
+            hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names)}"
             ctx.fail(f"there is no command {typed!r}: {hint}")
         return super().resolve_command(ctx, args)
 

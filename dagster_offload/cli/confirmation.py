@@ -12,8 +12,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def yes_option(command: F) -> F:
-    """`--yes`: the caller does not `confirm`."""
-    return click.option("--yes", is_flag=True, help="Start without asking for confirmation.")(command)
+    """`--yes`. With it, the caller skips `confirm`."""
+    return click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(command)
 
 
 def confirm(question: str) -> None:

@@ -52,7 +52,7 @@ def command(
     dagster-offload correct letters/rent.pdf --clear payment.amount
     dagster-offload correct --list
     """
-    from dagster_offload.ledger.core.opening import open_existing_ledger, open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_existing_ledger, open_ledger_as_it_is
     from dagster_offload.settings import load_settings
 
     ways = [bool(written), bool(cleared), keep, wants_list]
@@ -61,11 +61,13 @@ def command(
     if note is not None and not written:
         raise click.UsageError("--note goes with --set")
     settings = load_settings()
-    with (open_ledger_to_read if wants_list else open_existing_ledger)(settings) as ledger:
-        key = None if document is None else find_document(settings, ledger, document)
-        if wants_list or key is None:
+    if wants_list or document is None:
+        with open_ledger_as_it_is(settings) as ledger:
+            key = None if document is None else find_document(settings, ledger, document)
             _list(settings, ledger, key, as_json=as_json)
-            return
+        return
+    with open_existing_ledger(settings) as ledger:
+        key = find_document(settings, ledger, document)
         if written:
             _set(settings, ledger, key, written, note)
         elif cleared:

@@ -56,7 +56,7 @@ def command(slot: str | None, *, as_json: bool) -> None:
         click.echo(f"\n{escaped(advice or 'Nothing to change.')}")
     if not last.ok:
         is_setting = any(check.is_setting for check in checks if not check.ok)
-        raise click.exceptions.Exit(ExitCode.MISCONFIGURED if is_setting else ExitCode.SLOT_UNAVAILABLE)
+        raise click.exceptions.Exit(ExitCode.MISCONFIGURED if is_setting else ExitCode.UNAVAILABLE)
 
 
 def _print_wait(seconds: float) -> None:

@@ -48,14 +48,14 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     """
     from dagster_offload.cli.console import progress_console
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.drain import check_drain
+    from dagster_offload.drain import DrainSummary, check_drain
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
     _, stages = check_drain(settings, stage)  # raises before Postgres, the library or Dagster is used
     from dagster_offload.cli.run_job import run_job
 
-    summary: DrainSummary = run_job(settings, "drain", stages, progress_console(), stage=stage, limit=limit)
+    summary = run_job(settings, "drain", DrainSummary, stages, progress_console(), stage=stage, limit=limit)
     if as_json:
         print_json(
             {
@@ -68,7 +68,7 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     if summary.is_misconfigured:
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
     if summary.is_slot_unavailable:
-        raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
+        raise click.exceptions.Exit(ExitCode.UNAVAILABLE)
 
 
 def _print(summary: "DrainSummary", home: "Path") -> None:

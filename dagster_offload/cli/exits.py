@@ -5,7 +5,7 @@ import os
 import select
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
@@ -28,24 +28,34 @@ class ExitCode(IntEnum):
     INTERNAL_ERROR = 1  # a bug in dagster-offload
     REFUSED = 2  # wrong usage, or a setting or state that the message names
     UNREADABLE_FILE = 65  # `text` only: at least one file cannot be read (EX_DATAERR)
-    SLOT_UNAVAILABLE = 75  # due work is left because the slot is unavailable (EX_TEMPFAIL of sysexits.h)
+    UNAVAILABLE = 75  # due work is left because a slot, a sink or a channel is unavailable (EX_TEMPFAIL of sysexits.h)
     MISCONFIGURED = 78  # EX_CONFIG
     INTERRUPTED = 130  # Ctrl-C: the code shells use
 
 
 # By `Blame` of a sink or a channel of notifications.
 EXIT_CODE_OF_FAULT = {
-    "unavailable": ExitCode.SLOT_UNAVAILABLE,
+    "unavailable": ExitCode.UNAVAILABLE,
     "misconfigured": ExitCode.MISCONFIGURED,
     "refused": ExitCode.REFUSED,
 }
 
 
 class Refusal(click.ClickException):
-    """An error, one line a fault. With `--json`, standard output still gets exactly one object."""
+    """An error, one line a fault. With `--json`, standard output still gets exactly one object.
 
-    def __init__(self, message: str, exit_code: int = ExitCode.REFUSED, more: Sequence[str] = ()) -> None:
+    `done`: further keys of this object, about what the command did before it was refused.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        exit_code: int = ExitCode.REFUSED,
+        more: Sequence[str] = (),
+        done: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__("\n".join(escaped(" ".join(line.split())) for line in (message, *more)))
+        self._done = dict(done or {})
         self.exit_code = exit_code  # type: ignore[misc] # click reads it from the instance
         ctx = click.get_current_context(silent=True)
         self._wants_json = bool(ctx and ctx.meta.get(WANTS_JSON))
@@ -58,7 +68,7 @@ class Refusal(click.ClickException):
             from dagster_offload.cli.formatting import as_json
 
             try:
-                click.echo(as_json({"error": self.message, "exit_code": self.exit_code}))
+                click.echo(as_json(self._done | {"error": self.message, "exit_code": self.exit_code}))
             except BrokenPipeError:  # the reader is gone; flushing the buffer at exit would fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -68,7 +78,7 @@ def refusal(error: BaseException) -> Refusal:
     if isinstance(error, KeyboardInterrupt):
         return Refusal("interrupted; nothing is lost", ExitCode.INTERRUPTED)
     if isinstance(error, StageDeferred):
-        return Refusal(str(error), ExitCode.SLOT_UNAVAILABLE)
+        return Refusal(str(error), ExitCode.UNAVAILABLE)
     if isinstance(error, SettingsError) and error.args:
         first, *more = map(str, error.args)
         return Refusal(first, ExitCode.REFUSED, more)

@@ -41,7 +41,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     dagster-offload explain films/holiday.zip            why a file is left out, and what would change that
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.reports.explanation import explain
     from dagster_offload.ledger.sinks import deliveries
     from dagster_offload.ledger.work import corrections, refused_answers
@@ -52,7 +52,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     settings = load_settings()
     key = document_key(settings.library, document)
     key = downloaded_path(key) or key
-    with open_ledger_to_read(settings) as ledger:
+    with open_ledger_as_it_is(settings) as ledger:
         found = ledger.run(explain, key)
         left_out = None if found is not None and found.is_present else _why_left_out(settings, key)
         if found is None and left_out is None:

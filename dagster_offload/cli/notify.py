@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
     from dagster_offload.ledger.sinks.notifications import ChannelRow
     from dagster_offload.settings import Settings
+    from dagster_offload.sinks.faults import SinkFault
 
 HOW_TO_ADD = "add one under notify in the pipeline file (docs/running-for-years.md)"
 
@@ -42,7 +43,7 @@ def list_(*, as_json: bool) -> None:
     dagster-offload notify list --json
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.sinks import notifications
     from dagster_offload.settings import load_settings
     from dagster_offload.settings.sections.notify import channel_kind
@@ -50,7 +51,7 @@ def list_(*, as_json: bool) -> None:
 
     settings = load_settings()
     unset = {name: variable.missing for name, variable in unset_in(settings.channels).items()}
-    with open_ledger_to_read(settings) as ledger:
+    with open_ledger_as_it_is(settings) as ledger:
         rows = ledger.run(notifications.list_channels, list(settings.channels))
     if as_json:
         print_json({"channels": [asdict(row) | {"unset": unset.get(row.name)} for row in rows]})
@@ -97,53 +98,61 @@ def test(name: str, *, as_json: bool) -> None:
 def send(*, as_json: bool) -> None:
     """Look at the ledger once and send the messages that are due. For homes without a running `up`.
 
-    Exits with 75 if a message could not be sent. Run it again later: it is kept.
+    Exit codes: 0 = everything due was sent; 75 = a channel is unavailable, run it again later; 78 = a channel refuses a
+    setting, such as its token; 2 = a setting of a channel cannot be used on this machine. Messages are kept.
 
     \b
     dagster-offload notify send
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.errors import SettingsError
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.sinks import notifications
     from dagster_offload.settings import load_settings
+    from dagster_offload.sinks.faults import Blame
 
     settings = load_settings()
     names = list(settings.channels)
     with open_ledger(settings) as ledger:
         ledger.run(notifications.register, names)
-        faults = [fault for name in names if (fault := _send(settings, ledger, name)) is not None]
+        found, faults = _send_all(settings, ledger, names)
         rows = ledger.run(notifications.list_channels, names)
     for row in rows if not as_json else ():
         say(f"{row.name}: {describe(row)}")
+    done = {"channels": [asdict(row) for row in rows]}
     if faults:
-        raise SettingsError(*faults)
+        raise Refusal(faults[0], more=faults[1:], done=done)
     if as_json:
-        print_json({"channels": [asdict(row) for row in rows]})
+        print_json(done)
+    if any(fault.blame is Blame.MISCONFIGURED for fault in found):
+        raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
     if any(row.waiting for row in rows):
-        raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
+        raise click.exceptions.Exit(ExitCode.UNAVAILABLE)
 
 
-def _send(settings: "Settings", ledger: "Ledger", name: str) -> str | None:
-    """Send what is due through a channel. Returns why it cannot be used: its messages wait with that reason."""
+def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "tuple[list[SinkFault], list[str]]":
+    """Send what is due. Returns the last failure of each channel that had one, and which settings are wrong here."""
     from dagster_offload.errors import SettingsError
     from dagster_offload.notify.build import Channel, build
-    from dagster_offload.notify.sender import NotifyJob
+    from dagster_offload.notify.look import look
+    from dagster_offload.notify.sender import lock_name, send_due
     from dagster_offload.sinks.recipient import Unbuilt
     from dagster_offload.sinks.sender import only_sender
 
-    fault = None
-    try:
-        channel: Channel = build(settings, name)
-    except SettingsError as error:
-        channel, fault = Unbuilt(partial(build, settings, name)), str(error)
-    job = NotifyJob(settings, ledger, name, channel)
-    with only_sender(ledger, job.lock) as is_only_sender:
-        if is_only_sender:
-            job.run(lambda: False)
-        else:
-            click.echo(f"{name}: the running `up` notifies", err=True)
-    return fault
+    found, faults = [], []
+    for name in names:
+        try:
+            channel: Channel = build(settings, name)
+        except SettingsError as error:  # its messages wait with that reason, and the other channels get theirs
+            channel = Unbuilt(partial(build, settings, name))
+            faults.append(str(error))
+        with only_sender(ledger, lock_name(name)) as is_only_sender:
+            if not is_only_sender:
+                click.echo(f"{name}: the running `up` notifies", err=True)
+                continue
+            look(ledger, name, settings.channels[name])
+            if (fault := send_due(ledger, name, channel)) is not None:
+                found.append(fault)
+    return found, faults
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:

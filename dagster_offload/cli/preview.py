@@ -123,14 +123,14 @@ def _measured_pace(settings: "Settings") -> float | None:
 
     if running_up(settings.home) is None:
         return None
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.reports.estimate import recent_rate
 
     try:
-        with open_ledger_to_read(settings) as ledger:
+        with open_ledger_as_it_is(settings) as ledger:
             slots = [slot.name for slot in settings.slots.of_drains]
             rate = ledger.run(recent_rate, *(slots or [slot_name(settings)]))
-    except (LedgerUnavailable, SettingsError):  # `up` starts or stops
+    except (LedgerUnavailable, SettingsError):  # `up` starts or stops: its Postgres, or even its ledger, is not there
         return None
     return None if rate is None else rate.tokens_per_second
 

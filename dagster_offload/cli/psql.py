@@ -22,12 +22,12 @@ def command(arguments: tuple[str, ...]) -> None:
     dagster-offload psql -- -c 'select document, category from records limit 5'
     dagster-offload psql -- --csv -c 'select * from records' > records.csv
     """
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.postgres.embedded.binaries import packaged_program
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
-    with open_ledger_to_read(settings) as ledger:
+    with open_ledger_as_it_is(settings) as ledger:
         variables = connection_variables(ledger.conninfo, ledger.schema)
     psql = shutil.which("psql") or str(packaged_program("psql"))
     if not os.access(psql, os.X_OK):

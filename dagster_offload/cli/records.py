@@ -69,7 +69,7 @@ def command(
     dagster-offload records --format md --out ~/Notes/documents
     dagster-offload records letters/landlord.pdf --text
     """
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.records import Query
     from dagster_offload.settings import load_settings
 
@@ -81,7 +81,7 @@ def command(
     chosen = _format(form, out)
     if as_json and out is None and chosen != "table":
         raise click.BadParameter(f"--json prints one JSON object: leave out --format {chosen}, or add --out")
-    with open_ledger_to_read(settings) as ledger:
+    with open_ledger_as_it_is(settings) as ledger:
         if document is not None:
             _one(settings, ledger, document, with_text=with_text, as_json=as_json)
         elif chosen == "table":

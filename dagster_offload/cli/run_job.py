@@ -4,7 +4,7 @@ import contextlib
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
@@ -19,9 +19,18 @@ from dagster_offload.service.home import running_up
 from dagster_offload.service.postgres_keeper import kept_alive
 from dagster_offload.settings import Settings
 
+SummaryT = TypeVar("SummaryT")
 
-def run_job(settings: Settings, job_name: str, stages: Sequence[str], console: Console, **config: Any) -> Any:
-    """Run a job to its end and return the summary of its step: a `ScanSummary` or a `DrainSummary`.
+
+def run_job(
+    settings: Settings,
+    job_name: str,
+    summary_type: type[SummaryT],
+    stages: Sequence[str],
+    console: Console,
+    **config: object,
+) -> SummaryT:
+    """Run a job to its end and return the summary of its step, which has the type `summary_type`.
 
     Raises the `OffloadError` that ended the job, or `KeyboardInterrupt` when a signal stopped it. The job then releases
     its claims, and nothing is lost.
@@ -63,6 +72,8 @@ def run_job(settings: Settings, job_name: str, stages: Sequence[str], console: C
                     "Postgres was unavailable for longer than Dagster waits. Nothing is lost, and finished work is stored. "
                     "Run the command again when Postgres is back"
                 ) from unavailable
+    if not isinstance(summary, summary_type):
+        raise TypeError(f"the step of the job {job_name} returned a {type(summary).__name__}")
     return summary
 
 

@@ -50,7 +50,10 @@ def command(*, accept_vanished: bool, skipped: bool, as_json: bool) -> None:
             )
         _list_left_out(settings, as_json=as_json)
         return
-    summary: ScanSummary = run_job(settings, "scan", ["extract"], progress_console(), accept_vanished=accept_vanished)
+    from dagster_offload.engine.scan_report import ScanSummary
+
+    console = progress_console()
+    summary = run_job(settings, "scan", ScanSummary, ["extract"], console, accept_vanished=accept_vanished)
     if as_json:
         print_json(asdict(summary))
     else:

@@ -50,7 +50,7 @@ def list_(*, as_json: bool) -> None:
     dagster-offload sink list --json
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.settings import load_settings
     from dagster_offload.settings.sections.sinks import kind_of
@@ -59,7 +59,7 @@ def list_(*, as_json: bool) -> None:
 
     settings = load_settings()
     unset = {name: variable.missing for name, variable in unset_in(settings.sinks).items()}
-    with open_ledger_to_read(settings) as ledger:
+    with open_ledger_as_it_is(settings) as ledger:
         rows = ledger.run(sinks.list_sinks)
         waiting = ledger.run(sinks.count_waiting_for_stages)
     if as_json:
@@ -116,15 +116,14 @@ def test(name: str, *, as_json: bool) -> None:
 def send(names: tuple[str, ...], *, as_json: bool) -> None:
     """Send the records that are due, to all sinks or to these. For homes without a running `up`.
 
-    Exits with 75 if a sink is unavailable: run it again later. Exits with 2 if a setting of a sink is wrong here, and with 78
-    if the sink does not accept it, such as a token. Nothing is lost.
+    Exit codes: 0 = everything due was sent; 75 = a sink is unavailable, run it again later; 78 = a sink refuses a setting,
+    such as its token; 2 = a setting of a sink cannot be used on this machine. Nothing is lost.
 
     \b
     dagster-offload sink send
     dagster-offload sink send paperless --json
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.errors import SettingsError
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.service.home import running_up
@@ -143,16 +142,19 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
         else:
             done, faults = _send_all(settings, ledger, names or tuple(settings.sinks))
         rows = {row.name: row for row in ledger.run(sinks.list_sinks)}
+    for name, sent in done.items():  # within the wait of a sink nothing is due, and the reason is in the ledger only
+        sent.waits = sent.waits or (rows[name].reason if rows[name].paused_at is None else None)
     for name, sent in done.items() if not as_json else ():
         say(f"{name}: {sent.sent} sent, {describe(rows[name])}")
+    found = {"sinks": {name: asdict(sent) | {"left": rows[name].waiting} for name, sent in done.items()}}
     if faults:
-        raise SettingsError(*faults)
+        raise Refusal(faults[0], more=faults[1:], done=found)
     if as_json:
-        print_json({"sinks": {name: asdict(sent) | {"left": rows[name].waiting} for name, sent in done.items()}})
+        print_json(found)
     if any(sent.is_misconfigured for sent in done.values()):
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
     if any(sent.waits is not None for sent in done.values()):
-        raise click.exceptions.Exit(ExitCode.SLOT_UNAVAILABLE)
+        raise click.exceptions.Exit(ExitCode.UNAVAILABLE)
 
 
 def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "tuple[dict[str, Sent], list[str]]":

@@ -63,7 +63,7 @@ def show(name: str | None, *, as_json: bool) -> None:
     from datetime import datetime
 
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.reports.overview import last_hours
     from dagster_offload.ledger.reports.status import live_kinds
     from dagster_offload.ledger.slots import dialects, holds
@@ -72,7 +72,7 @@ def show(name: str | None, *, as_json: bool) -> None:
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
-    with open_ledger_to_read(settings) as ledger:
+    with open_ledger_as_it_is(settings) as ledger:
         rows = [row for row in ledger.run(ledger_slots.list_slots) if name in (None, row.name)]
         if name is not None and not rows:
             raise _no_such_slot(name)
@@ -272,7 +272,7 @@ def set_(
 
 
 def _set_concurrency(ledger: "Ledger", name: str, concurrency: int | str) -> str:
-    """Set it, and return what is so from now on."""
+    """Set it. Return the line to print."""
     from dagster_offload.ledger.slots import slots
 
     if isinstance(concurrency, int):
@@ -283,7 +283,7 @@ def _set_concurrency(ledger: "Ledger", name: str, concurrency: int | str) -> str
 
 
 def _set_prompt_cache_size(ledger: "Ledger", name: str, size: int | str) -> str:
-    """Set it, and return what is so from now on."""
+    """Set it. Return the line to print."""
     from dagster_offload.ledger.slots import slots
 
     if isinstance(size, int):
@@ -294,7 +294,7 @@ def _set_prompt_cache_size(ledger: "Ledger", name: str, size: int | str) -> str:
 
 
 def _try_again(ledger: "Ledger", slot: "SlotRow") -> list[str]:
-    """Make a trial due and end the slot's holds. Returns what follows."""
+    """Make a trial due and end the slot's holds. Return the lines to print."""
     from dagster_offload.ledger.slots import holds, slots
 
     held = [hold.stage for hold in ledger.run(holds.list_holds) if hold.slot == slot.name]

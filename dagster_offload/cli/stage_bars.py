@@ -17,7 +17,7 @@ from dagster_offload.ledger.reports.estimate import Estimate, estimate
 from dagster_offload.ledger.slots import holds
 from dagster_offload.ledger.work import ocr_pages
 from dagster_offload.settings import Settings
-from dagster_offload.stages.catalog import llm_stages, recipes, stages_by_slot
+from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
 
@@ -42,7 +42,6 @@ class StageBars:
         self._ledger = ledger
         self._progress = progress
         self._slots = [slot.name for slot in settings.slots.of_drains or settings.slots]
-        self._by_slot = stages_by_slot(settings, llm_stages(settings))
         self._bars: dict[str, TaskID] = {stage: progress.add_task(stage, total=None, more="") for stage in stages}
         self._pace = ""
         self._updates = 0
@@ -70,8 +69,8 @@ class StageBars:
             self._progress.update(bar, total=total, completed=count.done + count.failed, more=", ".join(notes))
 
     def _estimate(self, cur: Cursor) -> Estimate:
-        held = holds.held_everywhere(holds.list_holds(cur), self._settings.slots.of_drains, self._by_slot)
-        return estimate(cur, *self._slots, held=held)
+        held = holds.held_everywhere(self._settings, holds.list_holds(cur))
+        return estimate(cur, *self._slots, held_everywhere=held)
 
     def _parts_in_work(self) -> dict[str, str]:
         """By stage, what was read of the first long document in work."""

@@ -26,7 +26,7 @@ SHOW_EVERY_SECONDS = 2.0
 @json_option
 @click.option("--watch", is_flag=True, help="Show it again whenever something changes, until Ctrl-C.")
 def command(*, as_json: bool, watch: bool) -> None:
-    """Show what is done, what is waiting, and why. Only reads the ledger.
+    """Show what is done, what is waiting, and why.
 
     \b
     dagster-offload status
@@ -58,7 +58,7 @@ def _watch() -> None:
     """Show the report, and again after each change, until Ctrl-C."""
     import signal
 
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.service.pipeline import read_settings_in_force
 
     interrupt = _Interrupt()
@@ -66,7 +66,7 @@ def _watch() -> None:
     settings = read_settings_in_force().settings
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         with interrupt.ends_this():
-            ledger = stack.enter_context(open_ledger_to_read(settings))
+            ledger = stack.enter_context(open_ledger_as_it_is(settings))
         for _ in _changes(ledger, interrupt):
             if sys.stdout.isatty():
                 click.clear()

@@ -46,11 +46,10 @@ def _about_waiting(settings: "Settings", report: Report) -> "Iterator[str]":
     for hold in report.holds:
         if hold.left:
             yield f"\n{hold}"
-    held = _held_everywhere(settings, report)
     waiting = sum(
         counts.pending + counts.deferred - report.in_back_off.get(stage, 0)
         for stage, counts in report.stages.items()
-        if stage != "extract" and stage not in held
+        if stage != "extract" and stage not in report.held_everywhere
     )
     if not waiting:
         return
@@ -146,13 +145,6 @@ def _first_scan(report: Report) -> str:
     return (
         "`up` begins with one" if report.up is not None else "run `dagster-offload scan`, or start `dagster-offload up`"
     )
-
-
-def _held_everywhere(settings: "Settings", report: Report) -> set[str]:
-    from dagster_offload.ledger.slots.holds import held_everywhere
-    from dagster_offload.stages.catalog import stages_by_slot
-
-    return held_everywhere(report.holds, settings.slots.of_drains, stages_by_slot(settings, report.stages))
 
 
 def _what_several_wait_for(settings: "Settings", report: Report) -> str:

@@ -74,6 +74,7 @@ class Report:
     has_scanned: bool
     rests: "list[Rest]"  # of the configured slots that rest
     holds: "list[Hold]"  # the stages that slots do not take
+    held_everywhere: set[str]  # the stages that no slot takes
     wakes: str | None  # how the deep slot's machine was woken in the last week; None: not, or it is available
 
     @property
@@ -89,14 +90,14 @@ class Report:
 def load_report(settings: "Settings") -> Report:
     """Probe the slot, then read everything else in one transaction, so that the numbers are consistent."""
     from dagster_offload.cli.quick_probe import quick_probe
-    from dagster_offload.ledger.core.opening import open_ledger_to_read
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.service.home import running_up
 
     slots = settings.slots.of_drains
     with ThreadPoolExecutor(max(len(slots), 1)) as threads:  # side by side: a probe takes seconds if a slot is away
         probes = dict(zip((slot.name for slot in slots), threads.map(quick_probe, slots), strict=True))
     up = running_up(settings.home)
-    with open_ledger_to_read(settings) as ledger:
+    with open_ledger_as_it_is(settings) as ledger:
         return ledger.run(_read, settings, probes, up)
 
 
@@ -118,14 +119,15 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
         deep=found.deep,
         rests=found.rests,
         holds=found.holds,
+        held_everywhere=found.held_everywhere,
         wakes=found.wakes,
         slot=found.slot,
-        slots=found.shown,
+        slots=found.slots,
         stages=status.stage_counts(cur, recipes(settings)),
         problems=status.problems(cur, PROBLEMS_SHOWN),
         unusable_names=status.unusable_names(cur),
         events_pending=outbox.count_pending(cur),
-        estimate=estimate(cur, *(probes or (slot_name(settings),)), held=found.held_everywhere),
+        estimate=estimate(cur, *(probes or (slot_name(settings),)), held_everywhere=found.held_everywhere),
         last_drain=usage.of_last_drain(cur),
         long_documents=status.in_parts(cur),
         long_documents_ahead=_long_ahead(cur, settings),
@@ -152,11 +154,11 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
 
 @dataclass(frozen=True)
 class _Slots:
-    """What a report says about slots, with the names of its fields; `shown` are its `slots`."""
+    """What a report says about slots, with the names of its fields."""
 
     deep: dict[str, Any]
     slot: "SlotRow | None"
-    shown: list[ShownSlot]
+    slots: list[ShownSlot]
     rests: "list[Rest]"
     holds: "list[Hold]"
     held_everywhere: set[str]
@@ -166,7 +168,6 @@ class _Slots:
 def _read_slots(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult]") -> _Slots:
     from dagster_offload.ledger.slots import holds, permits, rests, slots
     from dagster_offload.slot.config import DEEP
-    from dagster_offload.stages.catalog import llm_stages, stages_by_slot
 
     resting = [rest for each in settings.slots if (rest := rests.read_rest(cur, each)) is not None]
     states = {
@@ -175,12 +176,19 @@ def _read_slots(cur: "Cursor", settings: "Settings", probes: "Mapping[str, Probe
         for row in (slots.get(cur, each.name),)
     }
     held = holds.list_holds(cur)
-    stuck = holds.held_everywhere(held, settings.slots.of_drains, stages_by_slot(settings, llm_stages(settings)))
     shown = _shown_slots(settings, states, {rest.slot for rest in resting}, holds.by_slot(held))
     slot = shown[0].row if shown else slots.get(cur, DEEP)
     probe = probes.get(DEEP)
     wakes = None if probe is None or probe.answered else rests.describe_week(cur, DEEP)
-    return _Slots(shown[0].state if shown else _no_slot(slot), slot, shown, resting, held, stuck, wakes)
+    return _Slots(
+        deep=shown[0].state if shown else _no_slot(slot),
+        slot=slot,
+        slots=shown,
+        rests=resting,
+        holds=held,
+        held_everywhere=holds.held_everywhere(settings, held),
+        wakes=wakes,
+    )
 
 
 def _long_ahead(cur: "Cursor", settings: "Settings") -> "list[LongAhead]":

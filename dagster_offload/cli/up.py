@@ -1,20 +1,19 @@
 """`dagster-offload up`: run everything until a signal stops it. `service/processes.py` defines the processes."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import deep_options, home_option, library_option, typed_settings, ui_options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from dagster_offload.service.ui.access import Access
-    from dagster_offload.settings import Settings
+    from dagster_offload.settings import Loaded, Settings
 
 
 @click.command("up")
@@ -34,16 +33,9 @@ def command(*, port: int | None, host: str) -> None:
     dagster-offload up                             goes on with the pipeline file that the first start wrote
     dagster-offload up --port 3100 --token
     """
-    from dagster_offload.cli.console import progress_console, style_of
-    from dagster_offload.cli.preview import show_if_large
-    from dagster_offload.errors import SettingsError
-    from dagster_offload.service.event_lines import EventLines, printing
-    from dagster_offload.service.home import hold_up_lock
-    from dagster_offload.service.pipeline import keep_in_home, missing_library
-    from dagster_offload.service.ports import listen_for_ui, port_of
-    from dagster_offload.service.processes import running_services
-    from dagster_offload.service.supervisor import StopRequest, stop_on_signals
-    from dagster_offload.service.ui.access import decide_access
+    from dagster_offload.cli.console import progress_console
+    from dagster_offload.errors import SettingsError, StoppedWaiting
+    from dagster_offload.service.pipeline import missing_library
     from dagster_offload.settings import read_settings
 
     loaded = read_settings()
@@ -55,13 +47,31 @@ def command(*, port: int | None, host: str) -> None:
         )
     if "OFFLOAD_LIBRARY" in typed_settings() and not settings.library.is_dir():
         raise missing_library(settings.library)  # typed just now; one from the file may be a folder that is not mounted
-    console, stop = progress_console(), StopRequest()
+    console = progress_console()
+    try:
+        _run(loaded, console, host, port)
+    except StoppedWaiting as stopped:  # a requested stop, so the exit code is 0
+        console.print(str(stopped))
+
+
+def _run(loaded: "Loaded", console: "Console", host: str, port: int | None) -> None:
+    """Run everything until a stop is requested. Raises `StoppedWaiting` if that is before the ledger was ready."""
+    from dagster_offload.cli.console import style_of
+    from dagster_offload.cli.preview import show_if_large
+    from dagster_offload.service.event_lines import EventLines, printing
+    from dagster_offload.service.home import hold_up_lock
+    from dagster_offload.service.pipeline import keep_in_home
+    from dagster_offload.service.ports import listen_for_ui, port_of
+    from dagster_offload.service.processes import running_services
+    from dagster_offload.service.supervisor import StopRequest, stop_on_signals
+    from dagster_offload.service.ui.access import decide_access
+
+    settings, stop = loaded.settings, StopRequest()
 
     def say(line: str) -> None:
         console.print(f"{datetime.now().astimezone():%H:%M:%S}  {line}", style=style_of(line))
 
     with ExitStack() as until_the_end:
-        until_the_end.enter_context(_ending_at_a_stop(console))
         until_the_end.enter_context(stop_on_signals(stop))
         lock = until_the_end.enter_context(hold_up_lock(settings.home))
         loaded = keep_in_home(loaded, typed_settings(), console.print)
@@ -80,18 +90,6 @@ def command(*, port: int | None, host: str) -> None:
     if event_lines.left is not None:
         console.print(event_lines.left)
     console.print("Stopped. Nothing is lost; `dagster-offload up` continues where it stopped.")
-
-
-@contextmanager
-def _ending_at_a_stop(console: "Console") -> "Iterator[None]":
-    """Exit with code 0, as at every requested stop, if it was requested while `up` waited for Postgres."""
-    from dagster_offload.errors import StoppedWaiting
-
-    try:
-        yield
-    except StoppedWaiting as stopped:
-        console.print(f"{stopped}. Nothing was started.")
-        raise click.exceptions.Exit(ExitCode.OK) from stopped
 
 
 def addresses(settings: "Settings", access: "Access", host: str, port: int) -> dict[str, str]:

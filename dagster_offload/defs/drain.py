@@ -112,11 +112,10 @@ def _show(context: dg.OpExecutionContext, summary: DrainSummary, found: Sequence
 
 def outcome_of(summary: DrainSummary) -> str:
     """What a drain achieved, in one sentence. A drain that worked and got no usable answer says so first."""
-    counts = f"{summary.done} done, {summary.failed} failed, {summary.deferred} deferred, {summary.left} left"
-    if summary.done:
+    in_part = f", {summary.answered_in_part} answered in part" if summary.answered_in_part else ""
+    counts = f"{summary.done} done{in_part}, {summary.failed} failed, {summary.deferred} deferred, {summary.left} left"
+    if summary.done or summary.answered_in_part:
         return f"Documents: {counts}."
-    if summary.answered_in_part:
-        return f"Documents: {counts}. Answered, with a stage left: {summary.answered_in_part}."
     if summary.failed or summary.deferred or summary.left:
         return f"{NO_ANSWER}: {counts}."
     return "No document was due."

@@ -66,9 +66,9 @@ def wait_for_work(
     with ExitStack() as stack:
         ledger = None
         while True:
+            began = time.monotonic()
             try:
                 ledger = ledger or stack.enter_context(open_ledger())
-                began = time.monotonic()
                 with ledger.connect() as connection:
                     ledger.outage.end(began)
                     for channel in (ledger.channel, f"{ledger.channel}{outbox.RECORDED_CHANNEL_SUFFIX}"):
@@ -76,7 +76,7 @@ def wait_for_work(
                     return _watch(connection, run_id, deadline, is_stopped)
             except (*CONNECTION_LOST, OffloadError) as error:
                 if ledger is not None and isinstance(error, CONNECTION_LOST):
-                    ledger.report_outage(error)
+                    ledger.report_outage(error, began)
                 else:
                     logger.warning("run %s is waiting and cannot use the ledger, will reconnect: %s", run_id, error)
             if (end := _sleep(min(time.monotonic() + RECONNECT_SECONDS, deadline), is_stopped)) is not None:

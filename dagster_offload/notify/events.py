@@ -11,7 +11,7 @@ from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.settings.sections.notify import ChannelSettings, Event
-from dagster_offload.text.counts import agreeing, counted
+from dagster_offload.text.counts import agreeing, counted, plural
 from dagster_offload.text.plain_text import escaped
 
 # Failures are reported together: the next notification waits this long, unless the work ends before.
@@ -153,7 +153,7 @@ def _away(facts: Facts, days: float) -> Iterator[Notification]:
         yield Notification(
             "away",
             f"away/{slot.name}/{absence.number}",
-            f"the slot {slot.name} is unavailable for {days:g} day{'' if days == 1 else 's'}",
+            f"the slot {slot.name} is unavailable for {days:g} {plural('day', days)}",
             f"Since {absence.since.astimezone():%Y-%m-%d %H:%M}. {_verb(due, 'wait')} for it, and none is lost.\n"
             "Wake the machine, or look: dagster-offload doctor",
         )

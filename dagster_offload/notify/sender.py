@@ -63,17 +63,19 @@ class NotifyJob:
         self.channel.cancel()
 
 
-def send_due(ledger: Ledger, name: str, channel: Channel, is_stopped: Callable[[], bool] = lambda: False) -> str | None:
-    """Send what is due; returns the reason of the last failure, if any. Raises `LedgerUnavailable`."""
-    reason = None
+def send_due(
+    ledger: Ledger, name: str, channel: Channel, is_stopped: Callable[[], bool] = lambda: False
+) -> SinkFault | None:
+    """Send what is due; returns the last failure, if any. Raises `LedgerUnavailable`."""
+    fault = None
     while (due := ledger.run(notifications.next_due, name)) is not None and not is_stopped():
-        reason = _send(ledger, name, channel, due, is_stopped)
-    return reason
+        fault = _send(ledger, name, channel, due, is_stopped)
+    return fault
 
 
 def _send(
     ledger: Ledger, name: str, channel: Channel, due: DueNotification, is_stopped: Callable[[], bool]
-) -> str | None:
+) -> SinkFault | None:
     try:
         channel.send(message_of(name, due))
     except SinkFault as fault:
@@ -85,6 +87,6 @@ def _send(
         refused = decided.is_refusal
         step = notifications.store_failure
         store_outcome(ledger, is_stopped, step, due.notification_id, decided.reason, seconds, is_refusal=refused)
-        return decided.reason
+        return fault
     store_outcome(ledger, is_stopped, notifications.mark_sent, due.notification_id)
     return None

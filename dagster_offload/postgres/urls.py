@@ -24,12 +24,18 @@ def shown_url(conninfo: str) -> str:
 
 
 def shown_address(conninfo: str) -> str:
-    """`db.local:5432/offload`: where the database is, for a message. The folder of a socket has no port."""
+    """`db.local:5432/offload`: where the database is, for a message. The folder of a socket has no port.
+
+    Several hosts have one port each or one in common: `a:5432,b:5433/offload`.
+    """
     parts = conninfo_to_dict(conninfo)
-    host, port, database = (parts.get(name) for name in ("host", "port", "dbname"))
-    if host and str(host).startswith("/"):
-        return str(host)
-    return f"{host or 'the local socket'}{f':{port}' if port else ''}{f'/{database}' if database else ''}"
+    host, port, database = (str(parts.get(name) or "") for name in ("host", "port", "dbname"))
+    if host.startswith("/"):
+        return host
+    hosts, ports = (host or "the local socket").split(","), port.split(",")
+    each = ports if len(ports) == len(hosts) else ports[:1] * len(hosts)
+    places = (f"{name}:{number}" if number else name for name, number in zip(hosts, each, strict=True))
+    return ",".join(places) + (f"/{database}" if database else "")
 
 
 def without_password(text: str, conninfo: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.opening import open_ledger_to_read
+from dagster_offload.ledger.core.opening import open_ledger_as_it_is
 from dagster_offload.ledger.reports import records
 from dagster_offload.ledger.reports.records import Selection
 from dagster_offload.records.columns import as_record
@@ -107,7 +107,7 @@ def read(
 
 def _read(settings: Settings, query: Query, *, with_text: bool) -> Iterator[dict[str, Any]]:
     with ExitStack() as stack:
-        yield from stream(settings, stack.enter_context(open_ledger_to_read(settings)), query, with_text=with_text)
+        yield from stream(settings, stack.enter_context(open_ledger_as_it_is(settings)), query, with_text=with_text)
 
 
 def stream(

@@ -16,7 +16,6 @@ from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import announce, refuse_other_pipeline
 from dagster_offload.ledger.core.workers import UP, Worker
-from dagster_offload.ledger.work.documents import has_documents
 from dagster_offload.service.home import running_up
 from dagster_offload.service.say import Say
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
@@ -26,7 +25,7 @@ from dagster_offload.settings.loading import find_home, find_pipeline
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
-from dagster_offload.text.suggestions import did_you_mean, nearest
+from dagster_offload.text.suggestions import nearest
 
 SIGN_OFF_SECONDS = 3.0
 COPY_NAME = "running-offload.yaml"
@@ -218,21 +217,22 @@ def read_settings_in_force() -> Loaded:
         return read_settings(config_snapshot=copy)
 
 
-def refuse_mistyped_library(settings: Settings, ledger: Ledger) -> None:
+def refuse_mistyped_library(settings: Settings, has_documents: Callable[[], bool]) -> None:
     """Raise `SettingsError` if the library does not exist and the ledger has no document that it ever held.
 
+    `has_documents` reads the ledger. It is called only if the library does not exist.
     Later a missing library is a folder that is not mounted: nothing changes until it is back.
     """
     library = settings.library
-    if library is not None and not library.is_dir() and not ledger.run(has_documents):
+    if library is not None and not library.is_dir() and not has_documents():
         raise missing_library(library)
 
 
 def missing_library(library: Path) -> SettingsError:
     """The error for a library that does not exist, with the nearest folder beside it."""
     meant = nearest(library.name, _folders(library.parent))
-    beside = None if meant is None else str(library.parent / meant)
-    hint = did_you_mean(beside, "set OFFLOAD_LIBRARY (--library) to an existing folder")
+    otherwise = "set OFFLOAD_LIBRARY (--library) to an existing folder"
+    hint = otherwise if meant is None else f"did you mean {library.parent / meant}?"
     return SettingsError(f"the library {library} does not exist: {hint}")
 
 

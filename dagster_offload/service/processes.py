@@ -26,6 +26,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import WorkerRow, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
+from dagster_offload.ledger.work.documents import has_documents
 from dagster_offload.postgres import is_running
 from dagster_offload.service.backups import ScheduledBackups
 from dagster_offload.service.errand import Errand
@@ -136,7 +137,7 @@ def running_services(
     """Run all processes during the block. Entering returns when the UI answers or a stop is requested.
 
     `listener` listens on `host` for the UI. Leaving ends all processes. It waits at most 10 s for other workers to
-    disconnect before it stops an embedded Postgres. Raises `StoppedWaiting` if a stop is requested before Postgres answers.
+    disconnect before it stops an embedded Postgres. Raises `StoppedWaiting` if a stop is requested before the ledger is ready.
     """
     settings = loaded.settings
     logs = log_folder(settings.home)
@@ -146,7 +147,7 @@ def running_services(
     try:
         with wait.entered(open_ledger(settings)) as ledger, _code_socket(settings.home) as socket_file:
             postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
-            wait.run(refuse_mistyped_library, settings, ledger)
+            refuse_mistyped_library(settings, lambda: wait.run(ledger.run, has_documents))
             with (
                 wait.entered(RunningPipeline(ledger, loaded, say)) as pipeline,
                 Supervisor(say) as supervisor,

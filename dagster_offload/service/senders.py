@@ -95,7 +95,7 @@ class RunningSenders:
     def _built(
         self, build: Callable[[], "Recipient[MessageT, WrittenT]"], what_fails: str
     ) -> "Recipient[MessageT, WrittenT]":
-        """The recipient, or a stand-in if it cannot be built yet. Then says `what_fails`, and why."""
+        """The recipient, or a stand-in if it cannot be built yet. If not, says `what_fails`, and why."""
         from dagster_offload.sinks.recipient import Unbuilt
 
         try:

@@ -5,7 +5,7 @@ from typing import Any
 
 from dagster_offload.settings.leaves import BY_KEY
 from dagster_offload.slot.config import without_password
-from dagster_offload.text.suggestions import did_you_mean, nearest
+from dagster_offload.text.suggestions import use_one_of
 
 LONGEST_VALUE = 60  # characters
 
@@ -29,7 +29,7 @@ def shown_value(path: tuple[int | str, ...], value: Any) -> str | None:
 def unknown_key(path: tuple[int | str, ...], known: Sequence[str]) -> str:
     """What is wrong with a key that its section does not have. `known` are those that it has."""
     *above, key = map(str, path)
-    hint = did_you_mean(nearest(key, known), f"use one of {', '.join(known)}")
+    hint = use_one_of(key, known)
     return f"there is no key {key!r}{' in ' + '.'.join(above) if above else ''}: {hint}"
 
 

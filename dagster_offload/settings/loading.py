@@ -29,7 +29,7 @@ from dagster_offload.settings.sources import Given, Origin, Tree, read_keys, rea
 from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, PRIMARY
 from dagster_offload.stage_spec.slots import named_slots
 from dagster_offload.stage_spec.stage import name_problem
-from dagster_offload.text.suggestions import did_you_mean, nearest, no_such
+from dagster_offload.text.suggestions import nearest, no_such
 from dagster_offload.text.validation import fault_in_words, path_of
 
 # What names a home and its Postgres.
@@ -227,7 +227,7 @@ def _is_misplaced(path: tuple[int | str, ...], tree: Tree) -> bool:
 
 def _missing_in_stage(stage: str, key: str) -> str:
     meant = nearest(stage, keys_below(("stages",)))
-    hint = "" if meant is None else f" ({did_you_mean(f'the built-in stage {meant}')})"
+    hint = "" if meant is None else f" (did you mean the built-in stage {meant}?)"
     return f"a stage of your own needs the key {key!r}{hint}"
 
 
@@ -261,5 +261,5 @@ def leaf_of(word: str) -> Leaf:
         return leaf
     with_last_part = [dotted for dotted in by_word if dotted.endswith(f".{word}")]
     meant = with_last_part[0] if with_last_part else nearest(word, [*by_word, *by_variable])
-    hint = did_you_mean(meant, "`dagster-offload config show` lists the keys")
+    hint = f"did you mean {meant}?" if meant else "`dagster-offload config show` lists the keys"
     raise SettingsError(f"there is no setting {word!r}: {hint}")

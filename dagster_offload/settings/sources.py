@@ -27,7 +27,7 @@ from dagster_offload.settings.sections.sinks import SECTION as ON_RECORD
 from dagster_offload.settings.sections.unset import UnsetVariable
 from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
 from dagster_offload.slot.config import without_password
-from dagster_offload.text.suggestions import did_you_mean, nearest, no_such
+from dagster_offload.text.suggestions import hint, no_such
 
 _PREFIX = "OFFLOAD_"
 # `${NAME}`, or `$${` for the text `${`.
@@ -89,8 +89,8 @@ def _ours(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _unknown_variable(name: str, kind: Kind) -> str:
     where = " in .env" if kind == ".env" else ""
-    hint = did_you_mean(nearest(name, VARIABLES), "`dagster-offload config show` lists the variables")
-    return f"{name}{where} is not a setting: {hint}"
+    advice = hint(name, VARIABLES, "`dagster-offload config show` lists the variables")
+    return f"{name}{where} is not a setting: {advice}"
 
 
 @dataclass

@@ -20,7 +20,7 @@ from dagster_offload.sinks.message import Message
 from dagster_offload.sinks.paperless import Paperless
 from dagster_offload.sinks.recipient import Recipient
 from dagster_offload.sinks.webhook import Webhook
-from dagster_offload.text.suggestions import did_you_mean, nearest
+from dagster_offload.text.suggestions import use_one_of
 
 RecordRecipient = Recipient[Message, Mapping[str, Any] | None]
 
@@ -56,6 +56,6 @@ def _paperless(settings: Settings, name: str, sink: PaperlessSettings) -> Paperl
     types = {column.name: column.type for column in every}
     for key, column in sink.columns.items():
         if column not in types:
-            hint = did_you_mean(nearest(column, types), f"use one of {', '.join(types)}")
+            hint = use_one_of(column, types)
             raise SettingsError(f"{SECTION}.{name}.{key}: records have no column {column!r}: {hint}")
     return Paperless(sink, token, settings.library, partial(flat, every=every), types)

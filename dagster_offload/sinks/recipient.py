@@ -23,7 +23,7 @@ class Recipient(Protocol[MessageT_contra, WrittenT_co]):
 class Unbuilt(Generic[MessageT_contra, WrittenT_co]):
     """A recipient whose settings are wrong, or whose secret cannot be read. Its messages wait with that reason.
 
-    It is built at a try, so a file with a secret that is there later is found.
+    It is built when something is sent, so a secret file that appears later is found.
     """
 
     def __init__(self, build: Callable[[], Recipient[MessageT_contra, WrittenT_co]]) -> None:

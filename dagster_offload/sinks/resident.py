@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from typing import Protocol
 
-from dagster_offload.errors import OffloadError
+from dagster_offload.errors import LedgerUnavailable, OffloadError
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Ledger
 from dagster_offload.sinks.sender import sending_to
 
@@ -72,13 +72,14 @@ class SenderThread:
     def _run(self) -> None:
         with closing(self._woken), closing(self._waker):
             while not self._stopped.is_set():
+                began = time.monotonic()
                 try:
                     with self._ledger.connect() as connection:
                         connection.execute(f"listen {self._job.notified_on}".encode())
                         self._send_while_connected(connection)
-                except CONNECTION_LOST as error:
+                except (*CONNECTION_LOST, LedgerUnavailable) as error:
                     if not self._stopped.is_set():
-                        self._ledger.report_outage(error)
+                        self._ledger.report_outage(error.__cause__ or error, began)
                 except OffloadError as error:
                     if not self._stopped.is_set():
                         logger.warning("%s cannot use the ledger, will reconnect: %s", self._job.title, error)

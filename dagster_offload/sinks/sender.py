@@ -34,7 +34,7 @@ STORE_AGAIN_SECONDS = 1.0  # between two tries, each of which waits for Postgres
 class Sent:
     """What a sender did: records that arrived, that were refused, and why the sink waits, if it does.
 
-    `is_misconfigured`: it waits because it does not accept a setting, such as a token.
+    `is_misconfigured`: it has just refused a setting, such as a token.
     """
 
     sent: int = 0

@@ -5,7 +5,12 @@ _SINGULAR = {"are": "is", "do": "does", "have": "has"}
 
 def counted(count: int, noun: str, most: int | None = None) -> str:
     """The count with its noun, in the singular or with an s. `most`: see `shown_count`."""
-    return f"{shown_count(count, most)} {noun}{'' if count == 1 else 's'}"
+    return f"{shown_count(count, most)} {plural(noun, count)}"
+
+
+def plural(noun: str, count: float) -> str:
+    """The noun for a count, with an s unless it is 1."""
+    return noun if count == 1 else f"{noun}s"
 
 
 def shown_count(count: int, most: int | None = None) -> str:

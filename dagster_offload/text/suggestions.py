@@ -10,19 +10,26 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def did_you_mean(meant: str | None, otherwise: str = "") -> str:
+def hint(word: str, words: Iterable[str], otherwise: str) -> str:
     """`did you mean classify?`; `otherwise` if no word is near."""
-    return f"did you mean {meant}?" if meant else otherwise
+    meant = nearest(word, words)
+    return otherwise if meant is None else f"did you mean {meant}?"
+
+
+def use_one_of(word: str, words: Iterable[str]) -> str:
+    """`did you mean classify?`, or the list of words if none is near."""
+    names = list(words)
+    return hint(word, names, f"use one of {', '.join(names)}")
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:
     """` (did you mean classify?)`, to append to a message; empty if no word is near."""
-    hint = did_you_mean(nearest(word, words))
-    return f" ({hint})" if hint else ""
+    found = hint(word, words, "")
+    return f" ({found})" if found else ""
 
 
 def no_such(noun: str, name: str, known: Iterable[str], if_none: str = "") -> str:
     """`there is no slot 'dep': did you mean deep?`, or the list of what there is. `if_none`: what to do if there is nothing."""
     names = list(known)
     listed = f"the {noun}s are {', '.join(names)}" if names else if_none
-    return f"there is no {noun} {name!r}: {did_you_mean(nearest(name, names), listed)}"
+    return f"there is no {noun} {name!r}: {hint(name, names, listed)}"

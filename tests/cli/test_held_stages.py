@@ -35,7 +35,7 @@ def test_status_names_the_held_stage_and_offers_no_drain_for_it(call: Call, held
         in shown
     )
     assert "waiting for deep" not in shown
-    assert "of the slot's time more, for stages that are held" in shown
+    assert "of the slot's time, for held stages" in shown
     estimate = json.loads(call("status", "--json").stdout)["estimate"]
     assert (estimate["slot_hours_left"], estimate["held_hours"] > 0) == (0, True)
     [found] = json.loads(call("status", "--json").stdout)["holds"]

@@ -38,6 +38,16 @@ def test_a_message_is_sent_once_without_a_running_up(call: Call, topic: str, rec
     assert "events: done, needs_you" in " ".join(call("notify", "list").output.split())
 
 
+def test_a_send_through_a_channel_that_refuses_the_token_exits_with_78(
+    call: Call, topic: str, receiver: Receiver
+) -> None:
+    call("notify", "send")
+    scan_and_extract()
+    drained()
+    receiver.status = 401
+    assert call("notify", "send").exit_code == 78
+
+
 def test_a_message_that_waits_is_in_the_status_without_the_address_or_the_token(
     call: Call, topic: str, receiver: Receiver
 ) -> None:
@@ -79,7 +89,8 @@ def test_a_secret_that_is_not_set_holds_up_no_other_channel_and_is_named(
     sent = call("notify", "send")
     assert (sent.exit_code, "the variable TOPIC_TOKEN is not set" in " ".join(sent.output.split())) == (2, True)
     assert [request.headers["title"][-8:] for request in receiver.got] == ["all done"]
-    assert "TOPIC_TOKEN" in json.loads(call("notify", "send", "--json").stdout)["error"], "one object"
+    printed = json.loads(call("notify", "send", "--json").stdout)
+    assert ("TOPIC_TOKEN" in printed["error"], [channel["sent"] for channel in printed["channels"]]) == (True, [0, 1])
     phone, tablet = json.loads(call("notify", "list", "--json").output)["channels"]
     assert (phone["waiting"], "TOPIC_TOKEN" in phone["reason"]) == (1, True)
     assert ("TOPIC_TOKEN" in phone["unset"], tablet["unset"]) == (True, None)

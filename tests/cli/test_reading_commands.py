@@ -1,19 +1,24 @@
-"""Commands that only read leave a ledger of another version, and the stages of one, as they are."""
+"""Commands that take the ledger as it is: they leave that of another version, and the stages of one, alone."""
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
-from dagster_offload.ledger.core import stages
+from dagster_offload.ledger.core import migrate, stages
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.migrate import current_step, make_steps
+from dagster_offload.ledger.core.migrate import begin, complete, current_step, make_steps
+from dagster_offload.ledger.core.opening import open_ledger_as_it_is
 from dagster_offload.ledger.core.workers import UP, Worker
+from dagster_offload.settings import load_settings
+from dagster_offload.simulator import Router
+from dagster_offload.stages.graph import BUILT_IN
 from tests.support.cli import Call
 
 OLD_STEP = 30
-READING = (
+AS_IT_IS = (
     ("status",),
     ("status", "--json"),
     ("explain", "letter.txt"),
@@ -41,9 +46,9 @@ def step_of(url: str) -> int | None:
         return current_step(cur, ledger.schema)
 
 
-@pytest.mark.rule("hosts-5")
-@pytest.mark.parametrize("command", READING, ids=" ".join)
-def test_a_command_that_only_reads_names_the_command_that_brings_an_older_ledger_up_to_date(
+@pytest.mark.rule("ledger-13")
+@pytest.mark.parametrize("command", AS_IT_IS, ids=" ".join)
+def test_a_command_that_takes_the_ledger_as_it_is_names_the_command_that_brings_an_older_ledger_up_to_date(
     call: Call, old_ledger: str, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     result = call(*command)
@@ -64,18 +69,24 @@ def test_status_of_a_newer_version_names_the_running_up_of_the_older_one(call: C
     assert step_of(old_ledger) == OLD_STEP
 
 
-def test_doctor_tests_the_slot_beside_an_older_ledger_and_leaves_it_alone(
-    call: Call, old_ledger: str, router: object
+@pytest.mark.rule("ledger-13")
+def test_doctor_makes_no_call_beside_an_older_ledger_and_leaves_it_alone(
+    call: Call, old_ledger: str, router: Router
 ) -> None:
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     result = call("doctor")
-    assert result.exit_code == 0
-    assert "an older dagster_offload wrote this ledger" in " ".join(result.stdout.split())
+    assert result.exit_code == 75
+    assert "no call was made" in result.stdout
+    assert router.completions() == []
+    assert "not used: an older dagster_offload wrote this ledger" in " ".join(result.stdout.split())
     assert step_of(old_ledger) == OLD_STEP
 
 
-@pytest.mark.parametrize("command", READING, ids=" ".join)
-def test_a_command_that_only_reads_makes_no_ledger(call: Call, empty_url: str, command: tuple[str, ...]) -> None:
+@pytest.mark.rule("ledger-13")
+@pytest.mark.parametrize("command", AS_IT_IS, ids=" ".join)
+def test_a_command_that_takes_the_ledger_as_it_is_makes_no_ledger(
+    call: Call, empty_url: str, command: tuple[str, ...]
+) -> None:
     os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
     result = call(*command)
     assert result.exit_code == 2
@@ -83,14 +94,17 @@ def test_a_command_that_only_reads_makes_no_ledger(call: Call, empty_url: str, c
     assert step_of(empty_url) is None
 
 
-def test_a_command_that_only_reads_leaves_the_stages_of_the_ledger_as_they_are(
+@pytest.mark.rule("ledger-13")
+def test_a_command_that_takes_the_ledger_as_it_is_leaves_its_stages_alone(
     call: Call, scanned: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "other.yaml"
     file.write_text(json.dumps({"stages": {"sender": {"prompt": "Who?", "answer": {"name": "string"}}}}))
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
         before = ledger.run(stages.graph)
-        for command in READING[:5]:
+        for command in AS_IT_IS:
+            if command[0] == "psql":  # it would replace this process
+                continue
             assert call(*command, "--config", str(file)).exit_code == 0, command
         assert ledger.run(stages.graph) == before
 
@@ -104,4 +118,59 @@ def test_status_reads_a_ledger_whose_functions_are_of_another_version(call: Call
         cur.execute("drop function corrected_fields cascade")
     result = call("records")
     assert result.exit_code == 2
-    assert "an older dagster_offload wrote this ledger (its functions or views are others)" in result.stderr
+    assert "the functions and views of this ledger are those of another version" in " ".join(result.stderr.split())
+
+
+def test_doctor_makes_no_call_beside_a_ledger_with_functions_of_another_version(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        cur.execute("update applied_sql set digest = 'of another version'")
+        cur.execute("drop function not_held cascade")
+    result = call("doctor")
+    assert result.exit_code == 75
+    assert "no call was made" in result.stdout
+    assert router.completions() == []
+    assert "not used: the functions and views of this ledger are those of" in " ".join(result.stdout.split())
+
+
+@pytest.mark.rule("ledger-13")
+def test_doctor_tests_the_slot_beside_a_postgres_without_a_ledger(call: Call, empty_url: str, router: Router) -> None:
+    os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert "not used: there is no ledger in this Postgres" in " ".join(result.stdout.split())
+
+
+@pytest.mark.rule("ledger-13")
+def test_a_ledger_that_another_process_is_creating_is_waited_for(call: Call, empty_url: str) -> None:
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    waits = "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+    with Ledger(empty_url) as ledger, ThreadPoolExecutor(1) as thread:
+        with ledger.transaction() as cur, ledger.connect() as other:
+            begin(cur, ledger.schema)  # as an `up` that starts does
+            opened = thread.submit(_open_as_it_is)
+            while not (opened.done() or other.execute(waits).rowcount):
+                wait([opened], timeout=0.01)
+            make_steps(cur)
+            complete(cur, BUILT_IN)
+        opened.result(60)
+
+
+def _open_as_it_is() -> None:
+    with open_ledger_as_it_is(load_settings()):
+        pass
+
+
+def test_a_ledger_that_another_process_is_creating_for_long_is_named(
+    call: Call, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "LONGEST_MIGRATION_SECONDS", 0.01)
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    with Ledger(empty_url) as ledger, ledger.transaction() as cur:
+        begin(cur, ledger.schema)
+        result = call("status")
+    assert result.exit_code == 2
+    assert "another process is preparing this ledger" in " ".join(result.stderr.split())

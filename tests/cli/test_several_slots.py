@@ -80,7 +80,7 @@ def test_a_drain_whose_documents_wait_for_another_slot_says_that_they_are_answer
     studio.set(mode="cold")
     drained = call("drain")
     assert (drained.exit_code, "0 done, 2 answered in part" in drained.stdout) == (75, True)
-    assert json.loads(call("drain", "--json").stdout)["answered_in_part"] is None, "this one got no answer"
+    assert json.loads(call("drain", "--json").stdout)["answered_in_part"] == 0, "this one got no answer"
 
 
 def test_a_drain_reports_over_all_slots(call: Call, scanned: Path, studio: Router) -> None:

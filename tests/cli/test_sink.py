@@ -133,6 +133,19 @@ def test_a_send_exits_by_whether_the_sink_is_away_or_does_not_accept_a_setting(
     sent = call("sink", "send", "--json")
     assert sent.exit_code == exit_code
     assert json.loads(sent.stdout)["sinks"]["hook"]["is_misconfigured"] is (status == 401)
+    again = call("sink", "send", "--json")
+    assert (again.exit_code, again.stdout.count("HTTP")) == (75, 1), "nothing is due, and the records still wait"
+
+
+def test_a_send_prints_what_the_other_sinks_got_beside_the_error_of_one(
+    call: Call, hook: str, receiver: Receiver
+) -> None:
+    with Path("offload.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"  other: {{webhook: '{hook}/other', secret: '${{OTHER_SECRET}}'}}\n")
+    sent = call("sink", "send", "--json")
+    printed = json.loads(sent.stdout)
+    assert (sent.exit_code, printed["exit_code"], printed["sinks"]["hook"]["sent"]) == (2, 2, 2)
+    assert "OTHER_SECRET" in printed["error"]
 
 
 def test_a_refused_record_is_listed_with_its_reason_and_its_next_try(call: Call, hook: str, receiver: Receiver) -> None:

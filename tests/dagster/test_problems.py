@@ -155,7 +155,7 @@ def test_a_drain_without_a_usable_answer_says_so_first(edge: Edge) -> None:
         ({"deferred": 1, "left": 2}, "No document got a usable answer: 0 done, 0 failed, 1 deferred, 2 left."),
         (
             {"left": 8, "answered_in_part": 8},
-            "Documents: 0 done, 0 failed, 0 deferred, 8 left. Answered, with a stage left: 8.",
+            "Documents: 0 done, 8 answered in part, 0 failed, 0 deferred, 8 left.",
         ),
         ({}, "No document was due."),
     ],

@@ -1,10 +1,8 @@
 """A full disk: no work is started whose answer cannot be stored, and an answer in hand is kept until there is space."""
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,6 +19,7 @@ from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
 from tests.support.disks import Disk, fill_pages, small_disk
 from tests.support.engine import Engine, an_engine
+from tests.support.until import wait_for
 
 MORE_THAN_ANY_DISK = 2**60
 KEYS = [f"{n}.txt" for n in range(6)]
@@ -124,11 +123,3 @@ def test_answers_in_hand_on_a_full_disk_are_stored_when_there_is_space_and_no_ca
     assert set(Counter(engine.asked()).values()) == {1}
     assert len(engine.asked()) == 12
     assert engine.counts(CLASSIFY).done == engine.counts(SUMMARIZE).done == 6
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        threading.Event().wait(0.02)
-    raise TimeoutError

@@ -19,7 +19,11 @@ from dagster_offload.ledger.work import finish
 from dagster_offload.stages.graph import EXTRACT, Outcome
 from dagster_offload.testing import ChangeTiming
 from tests.support.ledger import Bench, sha
-from tests.support.ledger_answers import DOCUMENTS_TO_HOLD_HERE, AnswerEvents
+from tests.support.ledger_answers import (
+    DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS_HERE,
+    DOCUMENTS_TO_HOLD_HERE,
+    AnswerEvents,
+)
 from tests.support.ledger_model import EVENTS, SLOTS, OneConnection
 
 
@@ -122,6 +126,7 @@ def test_no_order_of_events_breaks_the_contracts_table(
     change_timing(server_settled=0)  # the server started with this session
     for number in ("DOCUMENTS_TO_HOLD", "DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE"):
         monkeypatch.setattr(holds, number, DOCUMENTS_TO_HOLD_HERE)
+    monkeypatch.setattr(holds, "DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS", DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS_HERE)
     with OneConnection(ledger_url) as ledger:
         LedgerMachine.bench = Bench(ledger)
         run_state_machine_as_test(

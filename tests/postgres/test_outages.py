@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -30,6 +29,7 @@ from dagster_offload.stages.graph import BUILT_IN
 from dagster_offload.testing import ChangeTiming
 from tests.support.database import WITHOUT_FSYNC
 from tests.support.engine import Engine, an_engine
+from tests.support.until import wait_for
 
 Start = Callable[[Path], str]
 KEYS = [f"{n}.txt" for n in range(6)]
@@ -42,14 +42,6 @@ def engine(home: Path, start: Start, router: Router, tmp_path: Path) -> Iterator
         migrate(ledger, BUILT_IN)
         with an_engine(ledger, router, tmp_path) as engine:
             yield engine
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        threading.Event().wait(0.02)
-    raise TimeoutError
 
 
 @pytest.mark.rule("disk-2")

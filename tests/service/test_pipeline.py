@@ -9,6 +9,7 @@ import pytest
 from dagster_offload.errors import OtherPipeline, SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import AnnouncedPipeline, running_pipelines
+from dagster_offload.ledger.work.documents import has_documents
 from dagster_offload.service.home import hold_up_lock
 from dagster_offload.service.pipeline import (
     RunningPipeline,
@@ -267,9 +268,9 @@ def test_a_missing_library_is_refused_only_while_the_ledger_has_no_document(
     home: Path, tmp_path: Path, ledger: Ledger
 ) -> None:
     with pytest.raises(SettingsError, match=f"librari does not exist: did you mean {tmp_path}/library"):
-        refuse_mistyped_library(load_settings(library=tmp_path / "librari"), ledger)
+        refuse_mistyped_library(load_settings(library=tmp_path / "librari"), lambda: ledger.run(has_documents))
     with pytest.raises(SettingsError, match=r"set OFFLOAD_LIBRARY \(--library\) to an existing folder"):
-        refuse_mistyped_library(load_settings(library="/nowhere/at/all"), ledger)
+        refuse_mistyped_library(load_settings(library="/nowhere/at/all"), lambda: ledger.run(has_documents))
     with ledger.transaction() as cur:
         cur.execute("insert into documents (key, size, mtime_ns, ctime_ns, inode) values ('a.txt', 1, 1, 1, 1)")
-    refuse_mistyped_library(load_settings(library=tmp_path / "librari"), ledger)
+    refuse_mistyped_library(load_settings(library=tmp_path / "librari"), lambda: ledger.run(has_documents))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from subprocess import PIPE, STDOUT, Popen
+from subprocess import PIPE, STDOUT, Popen, run
 
 import psycopg
 import pytest
@@ -53,7 +53,7 @@ def start_until_it_says_what_it_waits_for(home: Path) -> list[str]:
     with (
         hold_up_lock(home) as lock,
         listen_for_ui("127.0.0.1", None) as listener,
-        pytest.raises(StoppedWaiting, match=r"Stopped: Postgres at \S+ has not answered"),
+        pytest.raises(StoppedWaiting, match=r"Stopped before the ledger at \S+ was ready\."),
         running_services(read_settings(), "127.0.0.1", listener, lock, stop, say),
     ):
         raise AssertionError("it started")
@@ -66,7 +66,7 @@ def test_a_start_names_a_silent_postgres_without_the_password_and_ends_at_a_stop
     monkeypatch.setattr(postgres_wait, "QUIET_SECONDS", 0.0)
     monkeypatch.setenv("OFFLOAD_POSTGRES_URL", silent)
     [line] = start_until_it_says_what_it_waits_for(home)
-    assert line == f"Waiting for Postgres at {silent.partition('@')[2]}. Ctrl-C ends that."
+    assert line.startswith(f"Waiting for Postgres at {silent.partition('@')[2]} (OFFLOAD_POSTGRES_URL): ")
 
 
 def test_a_start_whose_postgres_stops_answering_later_ends_at_a_stop(
@@ -76,21 +76,26 @@ def test_a_start_whose_postgres_stops_answering_later_ends_at_a_stop(
     with psycopg.connect(ledger_url) as other:
         other.execute("lock table offload.slots in access exclusive mode")  # the slots are registered last
         [line] = start_until_it_says_what_it_waits_for(home)
-        assert line.startswith("Waiting for Postgres at ")
+        assert "it does not answer, or is still working" in line
         assert other.execute("select count(*) from offload.slots where name = %s", [DEEP]).fetchone() == (0,)
 
 
-def test_ctrl_c_ends_up_while_it_waits_for_postgres_with_a_line_and_exit_code_0(home: Path, silent: str) -> None:
-    command = [sys.executable, "-m", "dagster_offload.cli", "up"]
-    with Popen(
-        command, env={**os.environ, "OFFLOAD_POSTGRES_URL": silent}, stdout=PIPE, stderr=STDOUT, text=True
-    ) as up:
+@pytest.mark.parametrize("way", ["Ctrl-C", "stop"])
+def test_ctrl_c_and_stop_end_up_while_it_waits_for_postgres_with_a_line_and_exit_code_0(
+    home: Path, silent: str, way: str
+) -> None:
+    program = [sys.executable, "-m", "dagster_offload.cli"]
+    environment = {**os.environ, "OFFLOAD_POSTGRES_URL": silent}
+    with Popen([*program, "up"], env=environment, stdout=PIPE, stderr=STDOUT, text=True) as up:
         assert up.stdout is not None
         said = []
         for line in up.stdout:
             said.append(line)
             if "Waiting for Postgres" in line:
-                up.send_signal(signal.SIGINT)
+                if way == "stop":
+                    run([*program, "stop"], env=environment, check=True)
+                else:
+                    up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0, said
-    assert "has not answered. Nothing was started." in " ".join("".join(said).split())
+    assert "Stopped before the ledger at " in " ".join("".join(said).split())
     assert "refused" not in "".join(said)

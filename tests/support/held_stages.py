@@ -1,4 +1,4 @@
-"""Stages that slots hold, made as drains make them: document after document ends in the same fault."""
+"""Stages that slots hold, made as drains make them: document after document ends in a fault."""
 
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.slots import holds

@@ -188,10 +188,10 @@ def hold_stage(ledger: Ledger, stage: str, code: str, slot: str = DEEP, recipe: 
     """Make the slot hold the stage, as if all documents that wait for it had failed there."""
     with ledger.transaction() as cur:
         cur.execute(
-            "insert into stage_faults (slot, stage, code, recipe, items, held_since) "
-            "select %s, stage, %s, %s, array_agg(item_id), clock_timestamp() from work_items "
-            "where stage = %s and state in ('pending', 'deferred') group by stage",
-            [slot, code, recipe, stage],
+            "insert into stage_faults (slot, stage, code, recipe, items, codes, held_since) "
+            "select %(slot)s, stage, %(code)s, %(recipe)s, array_agg(item_id), array_agg(%(code)s::text), clock_timestamp() "
+            "from work_items where stage = %(stage)s and state in ('pending', 'deferred') group by stage",
+            {"slot": slot, "code": code, "recipe": recipe, "stage": stage},
         )
 
 

@@ -1,5 +1,7 @@
 """Events of the state machine: answers and faults, trials and permits, and a person's requests."""
 
+from itertools import takewhile
+
 from hypothesis import strategies as st
 
 from dagster_offload.ledger.core.rows import BreakerState, ClaimedItem, NewResult
@@ -15,6 +17,8 @@ from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 # A story has three documents.
 DOCUMENTS_TO_HOLD_HERE = 2
+DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS_HERE = 3
+CODES = ("empty_answer", "no_json", "answer_does_not_fit")
 
 
 class AnswerEvents(ClaimEvents):
@@ -44,7 +48,7 @@ class AnswerEvents(ClaimEvents):
         self.paid.add((item.stage, held.content, item.recipe))
         if item.stage != EXTRACT:
             place = (held.slot, item.stage)
-            self.failed_before_an_answer.setdefault(place, set()).update(self.failed.get(place, ()))
+            self.failed_before_an_answer.setdefault(place, set()).update(self.failed.get(item.stage, ()))
             if not self.is_held_at(*place):
                 self.faults_in_a_row.pop(place, None)
         if was_held:
@@ -59,25 +63,30 @@ class AnswerEvents(ClaimEvents):
     @happens(5, lambda self: any(held.left[0].stage != EXTRACT for held in self.held + self.late))
     def a_call_fails(self, data: st.DataObject) -> None:
         held = data.draw(st.sampled_from([h for h in self.held + self.late if h.left[0].stage != EXTRACT]))
-        self.fail(held, data.draw(st.sampled_from(["slot", "document", "cut"])))
+        self.fail(held, data.draw(st.sampled_from(["slot", "cut", *CODES])))
 
     @happens(4, lambda self: self.workers and self.slots_in(BreakerState.CLOSED))
     def a_stage_fits_no_document(self, data: st.DataObject) -> None:
-        """Document after document fails. Otherwise few stories would have a held stage."""
+        """Document after document fails, in one way or each in another. Otherwise few stories would have a held stage."""
         slot = data.draw(st.sampled_from(self.slots_in(BreakerState.CLOSED)))
         stages = (data.draw(st.sampled_from(DRAIN_STAGES)),)
-        for _ in KEYS:
+        codes = data.draw(st.sampled_from([CODES[:1] * len(KEYS), CODES]))
+        for code in codes:
             if self.claimable(stages, slot):
                 before = {id(held) for held in self.held}
                 self.claim(data, stages, slot)
                 for held in [held for held in self.held if id(held) not in before]:
-                    self.fail(held, "document")
+                    self.fail(held, code)
 
     def fail(self, held: Held, how: str) -> None:
         item = held.left[0]
         was_held = self.is_held(held, item)
         model = self.documents[held.claim.document].items.get(item.stage)
-        getattr(self, f"fails_by_{how}")(held, item, model if was_held else None)
+        model = model if was_held else None
+        if how in CODES:
+            self.fails_by_document(held, item, model, how)
+        else:
+            getattr(self, f"fails_by_{how}")(held, item, model)
         self.release(held)
 
     def fails_by_slot(self, held: Held, item: ClaimedItem, model: ModelItem | None) -> None:
@@ -87,26 +96,36 @@ class AnswerEvents(ClaimEvents):
             model.state, model.holder = "deferred", None
             model.due_at, model.deferred_by = self.clock + HALF_AN_HOUR, (held.slot, held.epoch)
 
-    def fails_by_document(self, held: Held, item: ClaimedItem, model: ModelItem | None) -> None:
-        fault = call(held.epoch, "empty_answer", held.slot)
-        self.failed.setdefault((held.slot, item.stage), set()).add(item.item_id)
-        self.run(deferrals.fail, held.worker, held.claim, item, "empty_answer", "why", fault, is_final=False)
+    def fails_by_document(self, held: Held, item: ClaimedItem, model: ModelItem | None, code: str) -> None:
+        fault = call(held.epoch, code, held.slot)
+        self.failed.setdefault(item.stage, set()).add((item.item_id, code))
+        self.run(deferrals.fail, held.worker, held.claim, item, code, "why", fault, is_final=False)
         if model is not None:
             model.attempts += 1
             model.state, model.holder = "failed" if model.attempts == 3 else "pending", None
             model.due_at = self.clock + BACKOFFS_SECONDS[model.attempts - 1] if model.attempts < 3 else 0.0
-            self.another_fault_in_a_row(held.slot, item)
+            self.another_fault_in_a_row(held.slot, item, code)
 
-    def another_fault_in_a_row(self, slot: str, item: ClaimedItem) -> None:
+    def another_fault_in_a_row(self, slot: str, item: ClaimedItem, code: str) -> None:
         row = self.faults_in_a_row.get((slot, item.stage))
         if row is None or not (row.is_held or row.recipe == item.recipe):
             row = self.faults_in_a_row[slot, item.stage] = FaultsInARow(item.recipe, [])
-        row.item_ids.append(item.item_id)
-        counting = set(row.item_ids) - self.failed_before_an_answer.get((slot, item.stage), set())
-        row.is_held = row.is_held or len(counting) >= DOCUMENTS_TO_HOLD_HERE
+        row.faults.append((item.item_id, code))
+        equal = list(takewhile(lambda fault: fault[1] == code, reversed(row.faults)))
+        row.is_held = (
+            row.is_held
+            or self.documents_that_count(slot, item.stage, equal) >= DOCUMENTS_TO_HOLD_HERE
+            or self.documents_that_count(slot, item.stage, row.faults) >= DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS_HERE
+        )
         assert holds.by_slot(self.run(holds.list_holds)) == self.held_stages()
         if row.is_held:
             self.attempts_are_given_back()
+
+    def documents_that_count(self, slot: str, stage: str, faults: list[tuple[int, str]]) -> int:
+        """Without those that failed in one of these ways before the stage's last answer."""
+        codes = {code for _, code in faults}
+        before = {item for item, code in self.failed_before_an_answer.get((slot, stage), set()) if code in codes}
+        return len({item for item, _ in faults} - before)
 
     def held_stages(self) -> dict[str, set[str]]:
         by_slot: dict[str, set[str]] = {}
@@ -191,11 +210,16 @@ class AnswerEvents(ClaimEvents):
     def a_person_wants_a_held_stage_to_be_tried_again(self, data: st.DataObject) -> None:
         """Those that failed wait for the others of the stage, if there are any. How long has its own test."""
         slot = data.draw(st.sampled_from(sorted(self.held_stages())))
-        self.run(slots.try_again, slot, "requested by command")
-        self.bench.sql(
-            "update work_items set not_before = null where state = 'pending' and attempts = 0 and item_id = any(%s)",
-            [item for (at, _), row in self.faults_in_a_row.items() if at == slot for item in row.item_ids],
+        failed = self.bench.sql(
+            "select unnest(items) as item from stage_faults where slot = %s and held_since is not null", slot
         )
+        self.run(slots.try_again, slot, "requested by command")
+        for row in self.bench.sql(
+            "update work_items i set not_before = null from documents d where d.document_id = i.document_id "
+            "and i.state = 'pending' and i.item_id = any(%s) returning d.key, i.stage",
+            [row["item"] for row in failed],
+        ):
+            self.documents[row["key"]].items[row["stage"]].due_at = 0.0
         self.faults_in_a_row = {place: row for place, row in self.faults_in_a_row.items() if place[0] != slot}
         assert holds.by_slot(self.run(holds.list_holds)) == self.held_stages()
 

@@ -68,10 +68,10 @@ class Held:
 
 @dataclass
 class FaultsInARow:
-    """Equal faults of one stage at one slot, with no success of the stage between them."""
+    """Faults of one stage at one slot, with no success of the stage between them."""
 
     recipe: str
-    item_ids: list[int]
+    faults: list[tuple[int, str]]  # item and code
     is_held: bool = False  # the slot takes no document of the stage
 
 
@@ -133,9 +133,9 @@ class LedgerModel(RuleBasedStateMachine):
         self.recipes = dict(RECIPES)
         self.paid: set[tuple[str, str, str]] = set()  # (stage, content, recipe)
         self.faults_in_a_row: dict[tuple[str, str], FaultsInARow] = {}  # by slot and stage
-        # The work items that failed for their document, by slot and stage: at any time, and before the last answer there.
-        self.failed: dict[tuple[str, str], set[int]] = {}
-        self.failed_before_an_answer: dict[tuple[str, str], set[int]] = {}
+        # The document faults (item and code): at any time by stage, and before the last answer there by slot and stage.
+        self.failed: dict[str, set[tuple[int, str]]] = {}
+        self.failed_before_an_answer: dict[tuple[str, str], set[tuple[int, str]]] = {}
         self.clock = 0.0
         self.workers: list[int] = []
         self.silent: set[int] = set()  # workers without a heartbeat since the clock jumped

@@ -18,7 +18,7 @@ def run_in_process(
     *,
     log_level: str = "ERROR",
     launched_by: str = TERMINAL,
-    **config: Any,
+    **config: object,
 ) -> Any:
     """Run the job `scan` or `drain` in this process. The UI shows its run and events like any other.
 

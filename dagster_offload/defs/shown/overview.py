@@ -21,7 +21,7 @@ from dagster_offload.ledger.reports.overview import SlotUse
 from dagster_offload.ledger.slots import holds
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import DEEP
-from dagster_offload.stages.catalog import llm_stages, recipes, stages_by_slot
+from dagster_offload.stages.catalog import recipes
 
 GROUP = "overview"
 BACKLOG, SLOT, RECORDS = "backlog", "deep_slot", "records"
@@ -125,13 +125,12 @@ def _position_to_report(cur: Cursor, least_seconds: float) -> str | None:
 
 
 def _read(cur: Cursor, settings: Settings) -> Overview:
-    by_slot = stages_by_slot(settings, llm_stages(settings))
-    held = holds.held_everywhere(holds.list_holds(cur), settings.slots.of_drains, by_slot)
+    held = holds.held_everywhere(settings, holds.list_holds(cur))
     names = [slot.name for slot in settings.slots.of_drains] or [DEEP]
     return Overview(
         counts=status.stage_counts(cur, recipes(settings)),
         not_applicable=activity.not_applicable(cur),
-        hours_left=estimate(cur, *names, held=held).slot_hours_left,
+        hours_left=estimate(cur, *names, held_everywhere=held).slot_hours_left,
         uses={slot: overview.last_hour(cur, slot) for slot in (DEEP, *settings.slots_section.further)},
         newest=list(records.read(cur, overview.newest_records(cur, RECORDS_SHOWN))),
     )

@@ -172,7 +172,7 @@ class Lane:
                     await self._shared.permit_releases.submit(self._slot.name)
                     return
         if self._shared.is_forgotten:
-            await self._release_held()
+            await self._release_claims()
 
     async def _wait_for_permit(self) -> bool:
         """Wait for a permit while there is work for this lane. False if there is none."""
@@ -260,7 +260,7 @@ class Lane:
         self._shared.totals.note_claim(taken[1])
         return before, taken
 
-    async def _release_held(self) -> None:
+    async def _release_claims(self) -> None:
         """Release what this lane had claimed when the slot was forgotten, so that another slot can take it."""
         if self._in_work is not None:
             claim, reason = self._in_work, "not answered: the slot was forgotten"

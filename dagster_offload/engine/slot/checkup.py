@@ -13,12 +13,13 @@ from dagster_offload.client import checkup as checks
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.checkup import Check
 from dagster_offload.client.prompt_cache import DOCUMENTS_TO_ASK, ask_prompt_cache_size, calls_needed
-from dagster_offload.errors import LedgerUnavailable, SettingsError
+from dagster_offload.errors import LedgerUnavailable, NoLedger, SettingsError
 from dagster_offload.extraction.ocr.tesseract import find_reader
 from dagster_offload.extraction.self_test import why_documents_wait
 from dagster_offload.ledger.archive import outcomes
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.opening import open_ledger_to_read
+from dagster_offload.ledger.core.migrate import refuse_other_sql
+from dagster_offload.ledger.core.opening import open_ledger_as_it_is
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import status
@@ -45,19 +46,30 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     yield _extractor(settings)
     yield _ocr(settings)
     with ExitStack() as stack:
-        ledger = None
-        # Without a running Postgres no other worker shares the slot, and no finding can be stored.
+        ledger, why_no_calls = None, None
+        # Without a ledger no other worker shares the slot, and no finding can be stored.
         if settings.postgres_url is not None or is_running(settings.home):
             try:
-                ledger = stack.enter_context(open_ledger_to_read(settings))
+                opened = stack.enter_context(open_ledger_as_it_is(settings))
+                opened.run(refuse_other_sql)  # these checks also write, and must not end in the middle
+                ledger = opened
             except (LedgerUnavailable, SettingsError) as error:
-                yield Check("ledger", False, "it is not used for these checks", str(error), is_about_slot=False)
-        yield from _checks(settings, slot, ledger, on_wait)
+                yield Check("ledger", False, f"not used: {error}", is_about_slot=False)
+                if not isinstance(error, NoLedger):
+                    why_no_calls = "no call was made: others may be open, and the ledger that counts them is not used"
+        yield from _around_the_slot(settings, ledger)
+        yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
+        if (key := checks.check_key(slot)) is not None:
+            yield key
+        # Before the checks, because an answer clears the reason of an open breaker.
+        backlog = None if ledger is None else _backlog(ledger, slot)
+        yield from _server(settings, slot, ledger, why_no_calls, on_wait)
+        if backlog is not None:
+            yield backlog
 
 
-def _checks(
-    settings: Settings, slot: SlotConfig, ledger: Ledger | None, on_wait: Callable[[float], None]
-) -> Iterator[Check]:
+def _around_the_slot(settings: Settings, ledger: Ledger | None) -> Iterator[Check]:
+    """What the exit code does not depend on."""
     if ledger is not None:
         yield from _backups(ledger)
     if (room := room_of(settings)) is not None:
@@ -66,21 +78,16 @@ def _checks(
     yield from _incomplete(settings)
     if ledger is not None and settings.postgres_url is not None:
         yield from _own_postgres(ledger)
-    yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
-    if (key := checks.check_key(slot)) is not None:
-        yield key
-    backlog = (
-        None if ledger is None else _backlog(ledger, slot)
-    )  # before the checks, because an answer clears the reason of an open breaker
-    yield from _server(settings, slot, ledger, on_wait)
-    if backlog is not None:
-        yield backlog
 
 
 def _server(
-    settings: Settings, slot: SlotConfig, ledger: Ledger | None, on_wait: Callable[[float], None]
+    settings: Settings,
+    slot: SlotConfig,
+    ledger: Ledger | None,
+    why_no_calls: str | None,
+    on_wait: Callable[[float], None],
 ) -> Iterator[Check]:
-    """The checks of the slot's server."""
+    """The checks of the slot's server: those that cost nothing, then completions unless `why_no_calls` forbids them."""
     for step in (checks.check_name, checks.check_connection):
         found = step(slot)
         yield found
@@ -88,6 +95,9 @@ def _server(
             return
     yield asyncio.run(checks.check_health(slot))
     yield asyncio.run(checks.check_context(slot))
+    if why_no_calls is not None:
+        yield Check("completion", False, why_no_calls, "do what the check `ledger` says, then run this command again")
+        return
     on_wait(checks.wait_seconds(slot))
     answered = asyncio.run(_answers(settings, slot, ledger))
     yield from answered

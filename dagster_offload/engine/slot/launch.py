@@ -39,7 +39,7 @@ from dagster_offload.slot.reserve import (
 from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
-from dagster_offload.text.counts import counted
+from dagster_offload.text.counts import agreeing, counted
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def should_drain(facts: Facts) -> Decision:
     if not facts.is_configured:
         return Decision(False, NO_DEEP_SLOT)
     if live:
-        return Decision(False, f"{counted(live, 'drain')} {'is' if live == 1 else 'are'} running; {counts}")
+        return Decision(False, f"{counted(live, 'drain')} {agreeing('are', live)} running; {counts}")
     if not backlog + waiting:
         nothing = "nothing is due: 0 documents due, 0 deferred"
         return Decision(False, "; ".join(map(str, facts.held)) or nothing)
@@ -118,11 +118,12 @@ def decide_drain(settings: Settings, ledger: Ledger, free_work: FreeWork | None 
     All slots are looked at side by side. As soon as one of them is worth a drain, the others are not waited for: the drain
     looks at them itself. `free_work`: that of earlier ticks, if there were any.
     """
-    with ExitStack() as workers:  # of trials; they sign off after the event loop has ended
-        return run_stoppable(_decide_drain(settings, AsyncLedger(ledger), free_work or FreeWork(), workers))
+    # Of the workers of trials: deregistering waits for Postgres, which would hold up the event loop.
+    with ExitStack() as sign_offs:
+        return run_stoppable(_decide_drain(settings, AsyncLedger(ledger), free_work or FreeWork(), sign_offs))
 
 
-async def _decide_drain(settings: Settings, ledger: AsyncLedger, free_work: FreeWork, workers: ExitStack) -> Decision:
+async def _decide_drain(settings: Settings, ledger: AsyncLedger, free_work: FreeWork, sign_offs: ExitStack) -> Decision:
     configured = settings.slots.of_drains
     if not configured:
         await ledger.run(slots.refuse_lost_slot, settings.slots)
@@ -134,7 +135,7 @@ async def _decide_drain(settings: Settings, ledger: AsyncLedger, free_work: Free
     await ledger.run(stages.fill, pipeline.recipes)  # one batch, if a stage was added
     live = len(await ledger.run(live_workers, ledger.ledger.schema, "drain"))
     held = await ledger.run(holds.list_holds)
-    tick = _Tick(settings, ledger, live, held, free_work, workers, [slot.name for slot in configured])
+    tick = _Tick(settings, ledger, live, held, free_work, sign_offs)
     looks = [
         asyncio.create_task(tick.decide(slot, row, preferred_to(slot, configured, by_slot)), name=slot.name)
         for slot, row in zip(configured, rows, strict=True)
@@ -163,16 +164,16 @@ class _Tick:
         live_drains: int,
         held: Sequence[Hold],
         free_work: FreeWork,
-        workers: ExitStack,
-        names: Sequence[str],
+        sign_offs: ExitStack,
     ) -> None:
-        """`workers`: what ends the workers of trials. `names`: of all slots that are looked at. Needs a running event loop."""
+        """`sign_offs` gets what deregisters the workers of trials. Needs a running event loop."""
         self._settings, self._ledger = settings, ledger
-        self._live_drains, self._free_work, self._workers = live_drains, free_work, workers
+        self._live_drains, self._free_work, self._sign_offs = live_drains, free_work, sign_offs
         self._shortage, self._holds = shortage_of(settings), held
         self._probes: dict[str, asyncio.Task[ProbeResult]] = {}
         # Whether a machine was woken a short time ago, so that those of a lower priority can sleep on.
-        self._is_awaited = {name: asyncio.get_running_loop().create_future() for name in names}
+        loop = asyncio.get_running_loop()
+        self._is_awaited = {slot.name: loop.create_future() for slot in settings.slots.of_drains}
 
     async def decide(self, slot: SlotConfig, row: SlotRow, preferred: Preferred) -> Decision:
         """Look at one slot and decide. `row`: its row in the ledger. `preferred`: the slots that take its stages first."""
@@ -229,7 +230,7 @@ class _Tick:
         better = [each.name for each in all_preferred(preferred) if await self._is_awaited[each.name]]
         backlog = await run(claims.backlog, stages_left(preferred, better), slot.name)
         if not backlog.due + backlog.waiting:
-            return f"it is woken only if {' and '.join(better)} {'does' if len(better) == 1 else 'do'} not answer"
+            return f"it is woken only if {' and '.join(better)} {agreeing('do', len(better))} not answer"
         woken = await wake_if_due(self._ledger, slot)
         if (absence := await run(availability.absence, slot.name)) is not None:
             self._is_awaited[slot.name].set_result(await run(rests.is_awaited, slot, absence.since))
@@ -274,7 +275,7 @@ class _Tick:
     async def _try_closing(self, slot: SlotConfig) -> SlotRow:
         """Run a short trial in the sensor, so that a healthy slot that refuses work costs no run. Raises `NeedsPatience`."""
         ledger = self._ledger
-        worker = await asyncio.to_thread(self._workers.enter_context, Worker(ledger.ledger, "sensor"))
+        worker = await asyncio.to_thread(self._sign_offs.enter_context, Worker(ledger.ledger, "sensor"))
         async with open_client(self._settings.slots, ledger) as client:
             return await check_breaker(ledger, client, slot, worker, timing.current().sensor_trial)
 

@@ -29,7 +29,7 @@ async def wake_if_due(ledger: AsyncLedger, slot: SlotConfig) -> str | None:
     """
     if slot.wake is None:
         return None
-    # One step, because a wake counts when it begins: a caller that is cancelled meanwhile must not leave it out.
+    # In one thread: a tick that is cancelled between the two would count a wake that never started.
     ended = await asyncio.to_thread(_begin, ledger.ledger, slot, slot.wake)
     if ended is None:
         return await ledger.run(rests.describe_last, slot)

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dagster_offload.text.counts import plural
+
 QUERY_LIMIT_SECONDS = 10.0
 
 # Layout analysis loses lines of text in square scripts: 30 to 70 % of the words of a Korean page as measured, against
@@ -96,7 +98,7 @@ def find_reader(mode: str, requested_languages: str) -> Reader:
 
 def _language_advice(missing: tuple[str, ...]) -> str:
     packages = " ".join(f"tesseract-ocr-{language.replace('_', '-')}" for language in missing)
-    which = f"language{'s' if len(missing) > 1 else ''} {' and '.join(missing)}"
+    which = f"{plural('language', len(missing))} {' and '.join(missing)}"
     return (
         f"Tesseract lacks the {which}: apt-get install {packages} (Debian, Ubuntu) or brew install tesseract-lang "
         "(macOS), or set OFFLOAD_OCR_LANGUAGES to installed languages"

@@ -1,1 +1,1 @@
-"""The ledger itself: connection, migrations, row types, workers, and the log of transitions."""
+"""The ledger itself: connection, its outages, migrations, locks, row types, workers, and the log of transitions."""

@@ -17,7 +17,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from dagster_offload import timing
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import receipts
-from dagster_offload.ledger.core.outage import Outage
+from dagster_offload.ledger.core.outage import POOL_NAME, LedgerConnection, Outage
 from dagster_offload.postgres.outages import describe_outage, is_outage
 from dagster_offload.postgres.urls import shown_address, without_password
 
@@ -75,6 +75,8 @@ class Ledger:
             timeout=CONNECT_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
             open=True,
+            name=POOL_NAME,
+            connection_class=LedgerConnection[dict[str, Any]],
             kwargs={"row_factory": dict_row, "autocommit": True},
             configure=self._configure,
             check=_check,
@@ -82,7 +84,7 @@ class Ledger:
 
     def connect(self) -> Connection:
         """A direct connection outside the pool, in autocommit; the caller closes it."""
-        connection = psycopg.connect(self.conninfo, autocommit=True, row_factory=dict_row)
+        connection = LedgerConnection[dict[str, Any]].connect(self.conninfo, autocommit=True, row_factory=dict_row)
         self._configure(connection)
         return connection
 
@@ -157,8 +159,10 @@ class Ledger:
                     raise LedgerUnavailable("this process has closed its ledger") from error
                 deadline = min(deadline, time.monotonic() + timing.current().ledger_patience)
                 if time.monotonic() > deadline and not (self._keeps_answers and self._answers_in_hand):
-                    raise LedgerUnavailable(f"Postgres stays unavailable: {self._cause(error)}") from error
-                self.report_outage(error)
+                    raise LedgerUnavailable(
+                        f"Postgres stays unavailable: {self._cause_without_password(error)}"
+                    ) from error
+                self.report_outage(error, began)
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
                 revive_began = time.monotonic()
@@ -187,16 +191,21 @@ class Ledger:
         finally:
             self._answers_in_hand -= 1
 
-    def report_outage(self, error: Exception) -> None:
-        """Log that Postgres is unavailable, once for each outage and for all threads that use this ledger."""
-        kept = f"; {self._answers_in_hand} calls are open or wait to be stored" if self._answers_in_hand else ""
-        self.outage.report(shown_address(self.conninfo), lambda: self._cause(error), f"{kept}; retrying")
+    def report_outage(self, error: BaseException, began: float) -> None:
+        """Log that Postgres is unavailable, once for each outage and for all threads that use this ledger.
 
-    def _cause(self, error: Exception) -> str:
-        """Why Postgres is unavailable, without the password."""
-        return without_password(self._found_cause(error), self.conninfo)
+        `began`: when the failed attempt began, on the monotonic clock.
+        """
+        in_hand = self._answers_in_hand
+        kept = f"{in_hand} calls are open or wait to be stored; " if in_hand else ""
+        place = shown_address(self.conninfo)
+        self.outage.report(place, lambda: self._cause_without_password(error), f"{kept}retrying", began)
 
-    def _found_cause(self, error: Exception) -> str:
+    def _cause_without_password(self, error: BaseException) -> str:
+        """Why Postgres is unavailable."""
+        return without_password(self._cause(error), self.conninfo)
+
+    def _cause(self, error: BaseException) -> str:
         # The pool only reports that it got no connection, so one is opened here.
         if self._not_revived:
             return self._not_revived

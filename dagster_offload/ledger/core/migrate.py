@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-from dagster_offload.errors import LedgerUnavailable
+from psycopg.errors import LockNotAvailable
+
+from dagster_offload.errors import LedgerUnavailable, NoLedger
 from dagster_offload.ledger.core import identity, stages, workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.pipelines import has_other_stages
@@ -18,6 +20,9 @@ from dagster_offload.ledger.reports.views import ViewField
 from dagster_offload.postgres.owners import refuse_foreign_objects
 from dagster_offload.stages.graph import StageGraph
 from dagster_offload.stages.pipeline import Pipeline
+
+# A command that takes the ledger as it is waits at most this long for a process that migrates it.
+LONGEST_MIGRATION_SECONDS = 60
 
 
 def migrate(
@@ -62,15 +67,17 @@ def _migrate(
     return is_in_force
 
 
-def refuse_unreadable(cur: Cursor, schema: str) -> None:
-    """Raise `LedgerUnavailable` unless this version can read the ledger as it is. Changes nothing.
+def refuse_unusable(cur: Cursor, schema: str) -> None:
+    """Raise `LedgerUnavailable` unless this version can use the ledger as it is. Changes nothing.
 
-    Functions and views of another version are accepted: most of them are the same. See `has_other_sql`.
+    Functions and views of another version are accepted: most of them are the same. See `refuse_other_sql`.
     """
     refuse_foreign_objects(cur, schema)
+    if current_step(cur, schema) is None or is_older(cur, schema):
+        _wait_for_migration(cur, schema)  # an `up` that starts may be at work
     step = current_step(cur, schema)
     if step is None:
-        raise LedgerUnavailable(
+        raise NoLedger(
             "there is no ledger in this Postgres: start `dagster-offload up`, or correct OFFLOAD_POSTGRES_URL or OFFLOAD_HOME"
         )
     if step > newest_step():
@@ -79,19 +86,34 @@ def refuse_unreadable(cur: Cursor, schema: str) -> None:
         identity.refuse_moved(cur)
     if is_older(cur, schema):
         _refuse_under_up(cur, schema)
-        raise LedgerUnavailable(older(f"schema step {step}; this version has {newest_step()}"))
+        raise LedgerUnavailable(
+            f"an older dagster_offload wrote this ledger (schema step {step}; this version has {newest_step()}), and this "
+            "command does not migrate it. Nothing was changed: start `dagster-offload up` with this version, which makes a "
+            "backup and then brings the ledger up to date"
+        )
 
 
-def older(what: str) -> str:
-    """The message for a ledger that a command would have to change before it can read it."""
-    return (
-        f"an older dagster_offload wrote this ledger ({what}), and this command only reads. Nothing was changed: start "
-        "`dagster-offload up` with this version, which makes a backup and then brings the ledger up to date"
-    )
+def _wait_for_migration(cur: Cursor, schema: str) -> None:
+    """Return when no process migrates this schema. Raises `LedgerUnavailable` if that takes a minute."""
+    try:
+        cur.execute(f"set local lock_timeout = {round(LONGEST_MIGRATION_SECONDS * 1000)}".encode())
+        _lock(cur, schema)
+    except LockNotAvailable:
+        raise LedgerUnavailable(
+            "another process is preparing this ledger: run the command again when it has ended"
+        ) from None
 
 
-def has_other_sql(cur: Cursor) -> bool:
-    """Whether the functions and views of the ledger are those of another version."""
+def refuse_other_sql(cur: Cursor) -> None:
+    """Raise `LedgerUnavailable` if the functions and views of the ledger are those of another version, older or newer."""
+    if _has_other_sql(cur):
+        raise LedgerUnavailable(
+            "the functions and views of this ledger are those of another version of dagster_offload, and this command cannot "
+            "use them. Nothing was changed: start `dagster-offload up` with the version to use"
+        )
+
+
+def _has_other_sql(cur: Cursor) -> bool:
     cur.execute("select from applied_sql where digest = %s", [_digest(_sql_texts())])
     return not cur.rowcount
 
@@ -109,9 +131,13 @@ def _refuse_under_up(cur: Cursor, schema: str) -> None:
 
 def begin(cur: Cursor, schema: str) -> None:
     """Let no other process migrate this schema before the transaction ends, and create the schema if it is missing."""
-    cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [schema])
+    _lock(cur, schema)
     cur.execute(f"create schema if not exists {schema}".encode())
     refuse_foreign_objects(cur, schema)
+
+
+def _lock(cur: Cursor, schema: str) -> None:
+    cur.execute("select pg_advisory_xact_lock(hashtext('migrate ' || %s))", [schema])
 
 
 def newest_step() -> int:
@@ -175,7 +201,7 @@ def _number(step: Traversable) -> int:
 
 def _apply_sql(cur: Cursor) -> None:
     """Apply the files only if they changed: replacing a trigger waits for every open transaction that writes."""
-    if not has_other_sql(cur):
+    if not _has_other_sql(cur):
         return
     texts = _sql_texts()
     for text in texts:

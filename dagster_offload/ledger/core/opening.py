@@ -1,4 +1,4 @@
-"""Open the ledger of the settings: start or reach Postgres, and bring the schema up to date."""
+"""Open the ledger of the settings: start or reach Postgres, and bring the schema up to date unless it is taken as it is."""
 
 import math
 import threading
@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.ledger.archive.before_migration import back_up_before_migration
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Cursor, Ledger
-from dagster_offload.ledger.core.migrate import has_other_sql, migrate, older, refuse_unreadable
+from dagster_offload.ledger.core.migrate import migrate, refuse_other_sql, refuse_unusable
 from dagster_offload.ledger.reports import views
 from dagster_offload.postgres import ensure_postgres, has_embedded
 from dagster_offload.postgres.external import normalised
@@ -48,20 +48,22 @@ def open_existing_ledger(settings: Settings) -> Iterator[Ledger]:
 
 
 @contextmanager
-def open_ledger_to_read(settings: Settings) -> Iterator[Ledger]:
-    """The ledger as it is, for a command that only reads: no backup, no migration, no change of its stages.
+def open_ledger_as_it_is(settings: Settings) -> Iterator[Ledger]:
+    """The ledger with no backup and no migration; its stages stay those of `up`. The caller may still write to it.
 
-    Raises `SettingsError` if the home has no ledger, and `LedgerUnavailable` if this version cannot read it.
+    Raises `SettingsError` if the home has no ledger, and `LedgerUnavailable` if this version cannot use it.
     """
     _refuse_empty_home(settings)
     with _reviving_ledger(settings, DEFAULT_SCHEMA) as ledger:
-        ledger.run(refuse_unreadable, ledger.schema)
+        ledger.run(refuse_unusable, ledger.schema)
         try:
             yield ledger
         except (UndefinedColumn, UndefinedFunction, UndefinedTable) as error:
-            if not ledger.run(has_other_sql):
-                raise
-            raise LedgerUnavailable(older("its functions or views are others")) from error
+            try:
+                ledger.run(refuse_other_sql)
+            except LedgerUnavailable as other_version:
+                raise other_version from error
+            raise
 
 
 def _refuse_empty_home(settings: Settings) -> None:
@@ -147,9 +149,11 @@ def _present_address(home: Path, before: SecretStr) -> str:
 
 @contextmanager
 def reach_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Ledger]:
-    """The ledger for a process that only reads: it is not migrated, and an embedded Postgres that dies is not restarted.
+    """The ledger without any check: it may be missing, older, newer or moved. For steps that decide that themselves, such as
+    a restore, and for processes that work beside one that has opened it.
 
-    Does not open a connection by itself. Raises `LedgerUnavailable` with the next step.
+    Opens no connection by itself, and does not restart an embedded Postgres that dies. Raises `LedgerUnavailable` with the
+    next step.
     """
     with Ledger(ensure_postgres(settings), schema) as ledger:
         yield ledger

@@ -6,13 +6,37 @@ import threading
 import time
 from collections.abc import Callable
 
+import psycopg
+from psycopg.rows import Row
+
 logger = logging.getLogger(__name__)
 
-# psycopg and its pool write a line for each connection that fails, and it may be raw. `Outage.report` writes ours.
-logging.getLogger("psycopg").setLevel(logging.ERROR)
+POOL_NAME = "dagster_offload's ledger"
 
 # At least this long between two lines about one outage, and only if its cause has changed.
 SAY_AGAIN_SECONDS = 60.0
+
+
+class LedgerConnection(psycopg.Connection[Row]):
+    """A connection of a ledger, so that the driver's lines about it can be told from those about others."""
+
+
+class _NotOfLedgers(logging.Filter):
+    """Leaves out warnings of psycopg about connections of ledgers: they show the driver's own words. `Outage.report` writes ours.
+
+    Warnings about other connections of this process, such as those of the user's own code, pass.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        about = record.args if isinstance(record.args, tuple) else ()
+        is_of_ledger = any(
+            each == POOL_NAME or isinstance(getattr(each, "connection", each), LedgerConnection) for each in about
+        )
+        return record.levelno >= logging.ERROR or not is_of_ledger
+
+
+for _logger in ("psycopg", "psycopg.pool"):  # a filter does not apply to the loggers below
+    logging.getLogger(_logger).addFilter(_NotOfLedgers())
 
 
 class Outage:
@@ -21,11 +45,16 @@ class Outage:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._cause: str | None = None  # the one said last; None: Postgres is available
-        self._said_at = self._failed_at = -math.inf  # on the monotonic clock
+        self._said_at = self._failed_at = self._available_at = -math.inf  # on the monotonic clock
 
-    def report(self, place: str, cause_of: Callable[[], str], consequence: str) -> None:
-        """Log that Postgres at `place` is unavailable, once for each outage. `cause_of` may take seconds."""
-        self._failed_at = time.monotonic()
+    def report(self, place: str, cause_of: Callable[[], str], consequence: str, began: float) -> None:
+        """Log that Postgres at `place` is unavailable, once for each outage. `cause_of` may take seconds.
+
+        `began`: when the failed attempt began, on the monotonic clock. If Postgres was available after that, it shows nothing.
+        """
+        if began < self._available_at:
+            return
+        failed_at = self._failed_at = time.monotonic()
         if not self._lock.acquire(blocking=False):  # another thread is saying it
             return
         try:
@@ -33,12 +62,14 @@ class Outage:
                 return
             cause = cause_of()
             if cause != self._cause:
-                logger.warning("Postgres is unavailable at %s (%s)%s", place, cause, consequence)
-            self._cause, self._said_at = cause, time.monotonic()
+                logger.warning("Postgres is unavailable at %s (%s); %s", place, cause, consequence)
+            self._said_at = time.monotonic()
+            # The outage may have ended while its cause was looked for.
+            self._cause = cause if self._available_at < failed_at else None
         finally:
             self._lock.release()
 
     def end(self, began: float) -> None:
         """Postgres did what it was asked at `began`, on the monotonic clock."""
-        if self._cause is not None and began > self._failed_at:
-            self._cause = None
+        if began > self._failed_at:
+            self._available_at, self._cause = time.monotonic(), None

@@ -132,7 +132,7 @@ class Worker:
                 if self._listen_until_next_beat(self._connection):
                     return
             except CONNECTION_LOST as error:
-                self.ledger.report_outage(error)
+                self.ledger.report_outage(error, began)
                 if self._connection is not None:
                     with contextlib.suppress(*CONNECTION_LOST):
                         self._connection.close()

@@ -65,9 +65,9 @@ class Estimate:
     held_hours: float | None = None
 
 
-def estimate(cur: Cursor, *slots: str, held: Collection[str] = ()) -> Estimate:
+def estimate(cur: Cursor, *slots: str, held_everywhere: Collection[str] = ()) -> Estimate:
     """The speed of these slots together, and when the backlog may be done given the hours at which any is usually
-    available. `held`: the stages that no slot takes until a person has looked."""
+    available. `held_everywhere`: the stages that no slot takes until a person has looked."""
     rate = recent_rate(cur, *slots)
     if rate is None:
         return Estimate(note="speed not known: the slot answered no call in the last two weeks")
@@ -75,11 +75,11 @@ def estimate(cur: Cursor, *slots: str, held: Collection[str] = ()) -> Estimate:
     any_stage = sum(per_item.values()) / len(per_item)
     graph = [node for node in stages.graph(cur) if node.upstream is not None]
     hours: dict[bool, float] = {True: 0.0, False: 0.0}  # by whether a stage is held
-    stuck = _with_those_after(held, graph)
+    held = _with_those_after(held_everywhere, graph)
     parts = _parts_left(cur)
     for stage, n in _backlog(cur).items():
         seconds = n * per_item.get(stage, any_stage) + parts.get(stage, 0.0) * rate.seconds_per_part
-        hours[stage in stuck] += seconds / 3600
+        hours[stage in held] += seconds / 3600
     hours_left = hours[False]
     done_at, note = None, None
     if hours_left:
@@ -96,13 +96,13 @@ def estimate(cur: Cursor, *slots: str, held: Collection[str] = ()) -> Estimate:
     )
 
 
-def _with_those_after(held: Collection[str], graph: Sequence[StageNode]) -> set[str]:
+def _with_those_after(given: Collection[str], graph: Sequence[StageNode]) -> set[str]:
     """These stages, and those that need their answers. `graph` is in an order in which each stage follows those it needs."""
-    stuck = set(held)
+    found = set(given)
     for node in graph:
-        if not stuck.isdisjoint(node.needs):
-            stuck.add(node.name)
-    return stuck
+        if not found.isdisjoint(node.needs):
+            found.add(node.name)
+    return found
 
 
 def _backlog(cur: Cursor) -> dict[str, int]:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.work.claims import DUE
+from dagster_offload.stages.graph import Outcome
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,8 @@ class ExplainedItem:
     """
 
     stage: str
-    state: str
-    outcome: str | None
+    state: State
+    outcome: Outcome | None
     reason: str | None
     attempts: int
     deferrals: int
@@ -104,7 +106,10 @@ def _items(cur: Cursor, document_id: int) -> list[ExplainedItem]:
         "where i.document_id = %s order by i.item_id",
         [document_id],
     )
-    return [ExplainedItem(**row) for row in cur.fetchall()]
+    return [
+        ExplainedItem(**row | {"state": State(row["state"]), "outcome": row["outcome"] and Outcome(row["outcome"])})
+        for row in cur.fetchall()
+    ]
 
 
 def _transitions(cur: Cursor, document_id: int) -> list[Transition]:

@@ -31,7 +31,7 @@ class ScanEnd:
 class WorkerNews:
     """A worker and what it has done since the first look at it, in documents. A scan that only walks has no stages.
 
-    `answered_in_part`: those with an answer for a stage, and with another stage that is left. They are not `done`.
+    `answered_in_part`: those with an answer for a stage that are not `done`: another stage is left or failed.
     """
 
     kind: str
@@ -165,12 +165,12 @@ def _done(cur: Cursor, worker_id: int, kind: str, mark: int) -> dict[str, int]:
         "with worked as (select document_id, bool_or(to_state = 'done') as is_done, "
         "    bool_or(to_state in ('failed', 'quarantined')) as has_failed "
         "  from transitions where transition_id > %(mark)s and worker_id = %(worker)s group by document_id), "
-        "counted as (select has_failed, is_done and not has_failed as is_answered, not %(reads_texts)s and exists ("
+        "counted as (select is_done, has_failed, not %(reads_texts)s and exists ("
         "    select from work_items i where i.document_id = w.document_id "
         "    and i.state in ('pending', 'deferred', 'claimed')) as is_left from worked w) "
-        "select count(*) filter (where is_answered and not is_left) as done, "
+        "select count(*) filter (where is_done and not (has_failed or is_left)) as done, "
         "  count(*) filter (where has_failed) as failed, "
-        "  count(*) filter (where is_answered and is_left) as answered_in_part from counted",
+        "  count(*) filter (where is_done and (has_failed or is_left)) as answered_in_part from counted",
         {"mark": mark, "worker": worker_id, "reads_texts": kind in ("scan", "extract")},
     )
     return {name: int(row[name]) for name in ("done", "failed", "answered_in_part")}

@@ -1,5 +1,6 @@
 """How many tokens a worker's calls used, and whether the server read each document only once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
@@ -42,13 +43,15 @@ def of_worker(cur: Cursor, worker_id: int) -> TokenUse:
     return TokenUse(**row)
 
 
-def documents_answered(cur: Cursor, worker_id: int) -> int:
-    """How many documents this worker asked about and finished a stage of."""
+def documents_answered_in_part(cur: Cursor, worker_id: int, stages: Sequence[str]) -> int:
+    """How many documents have an answer of this worker for a stage, and are not done in `stages`."""
     row = fetch_one(
         cur,
         f"select count(distinct c.document_id) as n from {_CALLS} and exists (select from transitions t "
-        "where t.document_id = c.document_id and t.worker_id = %(worker)s and t.to_state = 'done')",
-        {"worker": worker_id},
+        "where t.document_id = c.document_id and t.worker_id = %(worker)s and t.to_state = 'done') "
+        "and exists (select from work_items i where i.document_id = c.document_id and i.stage = any(%(stages)s) "
+        "and i.state in ('pending', 'claimed', 'deferred', 'failed', 'quarantined'))",
+        {"worker": worker_id, "stages": list(stages)},
     )
     return int(row["n"])
 

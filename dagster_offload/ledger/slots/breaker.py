@@ -187,24 +187,26 @@ def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -
 
 
 def note_success(cur: Cursor, slot: str, stage: str) -> None:
-    """After a successful call: reset the counts of the slot's consecutive 429s and of the stage's equal faults there. Writes
-    only if there are any."""
+    """After a successful call: reset the counts of the slot's consecutive 429s and of the stage's faults in a row there.
+    Writes only if there are any."""
     cur.execute("select note_success(array[%s], array[%s])", [slot, stage])
 
 
-def count_document_fault(cur: Cursor, slot: str, stage: str, code: str, recipe: str, item_id: int) -> list[int]:
+def count_document_fault(
+    cur: Cursor, slot: str, stage: str, code: str, recipe: str, item_id: int
+) -> holds.FaultsOfHold | None:
     """Count a document fault. After enough different documents in a row that fail, and no success of the stage in between, the
     slot holds the stage: see `holds.py`.
 
     The count spans epochs: the trial before each of these calls was answered and raised the epoch.
-    Returns the work items whose attempts must be given back (one entry per attempt); empty if the fault is the document's.
+    Returns the faults whose attempts must be given back; None if the fault is the document's.
     """
     locked(cur, slot)
     found = holds.add_fault(cur, slot, stage, code, recipe, item_id)
-    if found.is_held:
-        return [item_id]  # its call was open when the hold began
-    items = holds.items_to_hold_for(cur, slot, stage, code, recipe, found)
-    if items:
-        holds.hold(cur, slot, stage, items, found)
+    if found.held_for is not None:
+        return holds.FaultsOfHold([item_id], found.held_for)  # its call was open when the hold began
+    faults = holds.faults_to_hold_for(cur, slot, stage, recipe, found)
+    if faults is not None:
+        holds.hold(cur, slot, stage, faults)
         notify(cur, f"{BREAKER_MESSAGE}{slot}")
-    return items
+    return faults

@@ -1,7 +1,7 @@
 """Stages that a slot holds: it takes no document of them, because document after document failed there.
 
 The fault is assumed to be that of the stage's recipe, or of the model: not of the documents, and not of the slot, which goes
-on with its other stages. `items_to_hold_for` has the rule; `breaker.py` counts the faults.
+on with its other stages. `faults_to_hold_for` has the rule; `breaker.py` counts the faults.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -11,7 +11,8 @@ from datetime import datetime
 from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
-from dagster_offload.slot.config import SlotConfig
+from dagster_offload.settings import Settings
+from dagster_offload.stages.catalog import llm_stages, stages_by_slot
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.times import shown_moment
 
@@ -23,7 +24,6 @@ DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE = 20
 # If their faults differ. Documents that are at fault themselves come among others that are not.
 DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS = 20
 DIFFERENT_FAULTS = "different_faults"  # the code of such a hold
-SEPARATOR = 0  # in the items of a row: the fault before it has another code than the one after it. No item has this id
 COUNTED_FAULTS = 100  # of a row: at the end of a backlog of unsuitable documents it may be long
 # When a held stage is tried again with the same recipe, others go first for this long: the documents that failed wait.
 OTHERS_FIRST_SECONDS = 60.0
@@ -96,16 +96,12 @@ def by_slot(found: Iterable[Hold]) -> dict[str, set[str]]:
     return stages
 
 
-def held_everywhere(
-    found: Iterable[Hold], slots: Iterable[SlotConfig], stages: Mapping[str, Collection[str]]
-) -> set[str]:
-    """The stages that none of these slots takes, because each one that may answer them holds them.
-
-    `stages`: by slot, those that it may answer.
-    """
-    held, names = by_slot(found), [slot.name for slot in slots]
-    taken = {stage for name in names for stage in stages.get(name, ()) if stage not in held.get(name, ())}
-    return {stage for name in names for stage in stages.get(name, ())} - taken
+def held_everywhere(settings: Settings, found: Iterable[Hold]) -> set[str]:
+    """The stages that no slot takes until a person has looked, because each one that may answer them holds them."""
+    held, stages = by_slot(found), stages_by_slot(settings, llm_stages(settings))
+    slots = [slot.name for slot in settings.slots.of_drains]
+    taken = {stage for slot in slots for stage in stages[slot] if stage not in held.get(slot, ())}
+    return {stage for slot in slots for stage in stages[slot]} - taken
 
 
 def end_all(cur: Cursor, slot: str) -> None:
@@ -134,89 +130,86 @@ def end_outdated(cur: Cursor, slot: str, recipes: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class FaultsInARow:
-    """Document faults of one stage at one slot, without an answer of the stage between. `items` has a work item once for each
-    attempt, and `SEPARATOR` between two faults of different codes."""
+    """Document faults of one stage at one slot, the oldest first, without an answer of the stage between.
+
+    `items` has a work item once for each attempt, and `codes` its fault. `held_for` is the code of the hold, if there is one.
+    """
 
     items: list[int]
-    is_held: bool
+    codes: list[str]
+    held_for: str | None
 
-    @property
-    def equal(self) -> list[int]:
-        """The items of the last faults, which have one code."""
-        return (
-            self.items[len(self.items) - self.items[::-1].index(SEPARATOR) :] if SEPARATOR in self.items else self.items
-        )
 
-    @property
-    def every(self) -> list[int]:
-        """The items of all faults."""
-        return [item for item in self.items if item != SEPARATOR]
+@dataclass(frozen=True)
+class FaultsOfHold:
+    """The faults that belong to a hold. `items`: the work items, once for each attempt that is given back. `code`: see `Hold`."""
+
+    items: list[int]
+    code: str
 
 
 def add_fault(cur: Cursor, slot: str, stage: str, code: str, recipe: str, item_id: int) -> FaultsInARow:
     """Add a document fault to those in a row. Another recipe begins a new row, unless the stage is held."""
     row = fetch_one(
         cur,
-        "insert into stage_faults as f (slot, stage, code, recipe, items) "
-        "values (%(slot)s, %(stage)s, %(code)s, %(recipe)s, array[%(item)s::bigint]) "
+        "insert into stage_faults as f (slot, stage, recipe, items, codes) "
+        "values (%(slot)s, %(stage)s, %(recipe)s, array[%(item)s::bigint], array[%(code)s]) "
         "on conflict (slot, stage) do update set "
-        f"  items = case when {_IS_EQUAL} then f.items || excluded.items "
-        f"    when f.recipe = excluded.recipe then f.items || {SEPARATOR}::bigint || excluded.items else excluded.items end, "
-        f"  began_at = case when {_IS_EQUAL} then f.began_at else excluded.began_at end, "
-        "  code = case when f.held_since is null then excluded.code else f.code end, "
+        f"  items = case when {_GOES_ON} then f.items || excluded.items else excluded.items end, "
+        f"  codes = case when {_GOES_ON} then f.codes || excluded.codes else excluded.codes end, "
+        # The first of the last faults that have one code.
+        f"  began_at = case when {_GOES_ON} and f.codes[cardinality(f.codes)] = %(code)s "
+        "    then f.began_at else excluded.began_at end, "
         "  recipe = case when f.held_since is null then excluded.recipe else f.recipe end "
-        "returning items, held_since is not null as is_held",
+        "returning items, codes, case when held_since is not null then code end as held_for",
         {"slot": slot, "stage": stage, "code": code, "recipe": recipe, "item": item_id},
     )
     return FaultsInARow(**row)
 
 
-# It is the same fault of the same recipe, or the stage is held already.
-_IS_EQUAL = "f.held_since is not null or (f.code, f.recipe) = (excluded.code, excluded.recipe)"
+# The row of faults goes on: it has the same recipe and a code for each fault, or the stage is held already.
+_GOES_ON = "(f.held_since is not null or f.recipe = excluded.recipe and cardinality(f.codes) = cardinality(f.items))"
 
 
-def items_to_hold_for(cur: Cursor, slot: str, stage: str, code: str, recipe: str, row: FaultsInARow) -> list[int]:
-    """Decide whether these faults make the slot hold the stage. Returns the items of those that do; none if the documents pay."""
-    if len(set(row.equal)) >= DOCUMENTS_TO_HOLD:
-        documents = _documents(cur, slot, stage, row.equal, "= %(code)s", code)
+def faults_to_hold_for(cur: Cursor, slot: str, stage: str, recipe: str, faults: FaultsInARow) -> FaultsOfHold | None:
+    """Decide whether these faults make the slot hold the stage. Returns those that do; None if the documents pay."""
+    code = faults.codes[-1]
+    equal = faults.items[-_equal_at_end(faults.codes) :]
+    if len(set(equal)) >= DOCUMENTS_TO_HOLD:
+        documents = _documents(cur, slot, stage, equal, {code})
         if documents >= DOCUMENTS_TO_HOLD and documents >= needed_to_hold(cur, slot, stage, recipe):
-            return row.equal
-    if len(set(row.every)) >= DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS:
-        documents = _documents(cur, slot, stage, row.every, f"in ({_CODES_OF_ROW})", code)
+            return FaultsOfHold(equal, code)
+    if len(set(faults.items)) >= DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS:
+        documents = _documents(cur, slot, stage, faults.items, set(faults.codes))
         if documents >= DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS:
-            return row.every
-    return []
+            return FaultsOfHold(faults.items, DIFFERENT_FAULTS)
+    return None
 
 
-def _documents(cur: Cursor, slot: str, stage: str, items: list[int], is_code: str, code: str) -> int:
-    """How many documents these work items have. `is_code`: a condition in SQL on the outcome of a call.
+def _equal_at_end(codes: list[str]) -> int:
+    """How many of the last codes are equal."""
+    return next((n for n, code in enumerate(reversed(codes)) if code != codes[-1]), len(codes))
 
-    Left out are those that failed in such a way before the stage's last answer at the slot: most likely they are at fault
-    themselves. Of a long row, the newest faults are counted.
+
+def _documents(cur: Cursor, slot: str, stage: str, items: list[int], codes: Collection[str]) -> int:
+    """How many documents these work items have.
+
+    Left out are those that failed in one of these ways before the stage's last answer at the slot, here or at another slot:
+    most likely they are at fault themselves. Of a long row, the newest faults are counted.
     """
+    answered = fetch_one(
+        cur,
+        "select max(ended_at) as at from calls where slot = %s and stage = %s and outcome = 'ok'",
+        [slot, stage],
+    )
     row = fetch_one(
         cur,
         "select count(*) as n from (select distinct unnest(%(items)s::bigint[]) as id) i "
-        f"where not exists (select from calls c where c.item_id = i.id and c.slot = %(slot)s and c.outcome {is_code} "
-        f"  and {_answered_after('c')})",
-        {"slot": slot, "stage": stage, "items": items[-COUNTED_FAULTS:], "code": code},
+        "where not exists (select from calls c where c.item_id = i.id and c.outcome = any(%(codes)s) "
+        "  and c.ended_at < %(answered_at)s)",
+        {"items": items[-COUNTED_FAULTS:], "codes": list(codes), "answered_at": answered["at"]},
     )
     return int(row["n"])
-
-
-def _answered_after(call: str) -> str:
-    """A condition in SQL: the slot answered the stage after this call."""
-    return (
-        "exists (select from calls a where a.slot = %(slot)s and a.stage = %(stage)s and a.outcome = 'ok' "
-        f"and a.ended_at > {call}.ended_at)"
-    )
-
-
-# The outcomes of the calls for these items since the stage's last answer.
-_CODES_OF_ROW = (
-    "select k.outcome from calls k where k.item_id = any(%(items)s) and k.slot = %(slot)s and k.outcome <> 'ok' "
-    f"and not {_answered_after('k')}"
-)
 
 
 def needed_to_hold(cur: Cursor, slot: str, stage: str, recipe: str) -> int:
@@ -234,10 +227,10 @@ def needed_to_hold(cur: Cursor, slot: str, stage: str, recipe: str) -> int:
     return documents_to_hold(**facts)
 
 
-def hold(cur: Cursor, slot: str, stage: str, items: list[int], row: FaultsInARow) -> None:
-    """Make the slot hold the stage from now on, because of the faults of these items of the row."""
+def hold(cur: Cursor, slot: str, stage: str, faults: FaultsOfHold) -> None:
+    """Make the slot hold the stage from now on, because of the last faults of its row."""
     cur.execute(
-        "update stage_faults set held_since = clock_timestamp(), items = %s, code = case when %s then code else %s end "
-        "where slot = %s and stage = %s",
-        [items, items == row.equal, DIFFERENT_FAULTS, slot, stage],
+        "update stage_faults set held_since = clock_timestamp(), code = %(code)s, items = %(items)s, "
+        "codes = codes[cardinality(codes) - cardinality(%(items)s::bigint[]) + 1:] where slot = %(slot)s and stage = %(stage)s",
+        {"code": faults.code, "items": faults.items, "slot": slot, "stage": stage},
     )

@@ -1,6 +1,6 @@
 -- Slots: how a finished call changes the slot that answered it, and which stages a slot takes.
 
--- After successful calls: reset the counts of consecutive 429s at these slots, and of equal faults in these stages there.
+-- After successful calls: reset the counts of consecutive 429s at these slots, and of the faults in a row of these stages there.
 -- Writes only if there are any. A stage that is held stays so: its call was open when the hold began.
 create or replace function note_success(slot_names text[], stage_names text[]) returns void language plpgsql as $$
 begin

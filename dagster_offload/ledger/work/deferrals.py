@@ -151,9 +151,9 @@ def fail(
     )
     record_transition(cur, claim.document_id, item.stage, State.CLAIMED, state, worker_id, f"{code}: {message}")
     if call is not None:
-        give_back = count_document_fault(cur, call.slot, item.stage, code, item.recipe, item.item_id)
-        if give_back:
-            _give_attempts_back(cur, give_back, f"{STAGE_HELD}: {code}")
+        of_hold = count_document_fault(cur, call.slot, item.stage, code, item.recipe, item.item_id)
+        if of_hold is not None:
+            _give_attempts_back(cur, of_hold.items, f"{STAGE_HELD}: {of_hold.code}")
             return State.PENDING
     return state
 

@@ -15,7 +15,7 @@ from dagster_offload.settings.sections.secrets import secret_from
 from dagster_offload.settings.sections.section import AbsolutePath, Section
 from dagster_offload.settings.sections.unset import Unset, needed
 from dagster_offload.slot.addresses import is_allowed_in_header
-from dagster_offload.text.suggestions import did_you_mean, nearest, suggestion
+from dagster_offload.text.suggestions import suggestion, use_one_of
 
 SECTION = "on_record"
 SECRET_KEYS = ("secret", "token", "password")
@@ -136,7 +136,7 @@ def by_kind(written: Any, kinds: Mapping[str, type[Section]], noun: str) -> Sect
         key = str(fault["loc"][0]) if fault["loc"] else found[0]
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            hint = did_you_mean(nearest(key, model.model_fields), f"use one of {', '.join(model.model_fields)}")
+            hint = use_one_of(key, model.model_fields)
             message = f"a {found[0]} {noun} has no key {key!r}: {hint}"
         raise mistake(message, *fault["loc"]) from None
 

@@ -153,3 +153,9 @@ def test_a_reserve_takes_over_the_stages_that_the_better_slot_holds(several: Sev
 
 
 BOTH_STAGES = (CLASSIFY, SUMMARIZE)
+
+
+def test_the_hours_left_after_a_drain_of_one_stage_are_without_other_stages_that_are_held(never_fits: Engine) -> None:
+    never_fits.drain()
+    summary = never_fits.drain(CLASSIFY)
+    assert (summary.slot_hours_left, summary.tokens_per_second is None) == (0.0, False)

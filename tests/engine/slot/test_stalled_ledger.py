@@ -1,14 +1,17 @@
 """A tick of the drain sensor while Postgres holds up a step of one slot."""
 
 from concurrent.futures import Future
-from typing import Any
+
+import pytest
 
 from dagster_offload.engine.slot.launch import Decision, decide_drain
 from dagster_offload.ledger.slots import rests
 from dagster_offload.slot.config import DEEP
 from tests.support.several_slots import Several
+from tests.support.until import wait_for
 
 
+@pytest.mark.rule("drain-2")
 def test_a_step_that_waits_for_postgres_at_one_slot_does_not_keep_the_tick_from_the_other_slot(
     several: Several,
 ) -> None:
@@ -23,13 +26,5 @@ def test_a_step_that_waits_for_postgres_at_one_slot_does_not_keep_the_tick_from_
         engine.wait_until(
             "select pid from pg_stat_activity where wait_event_type = 'Lock' and query like '%availability%'"
         )
-        _wait_for_another_look(several, len(looks), engine)
+        wait_for(lambda: len(several.studio.log()["requests"]) > len(looks))  # the other slot is probed
     assert tick.result().launch
-
-
-def _wait_for_another_look(several: Several, before: int, engine: Any) -> None:
-    for _ in range(500):
-        if len(several.studio.log()["requests"]) > before:
-            return
-        engine.sql("select pg_sleep(0.02)")
-    raise TimeoutError("the other slot was not probed while the step waited")

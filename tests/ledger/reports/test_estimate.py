@@ -99,7 +99,7 @@ def test_one_stage_left_counts_as_that_stage(bench: Bench) -> None:
 def test_what_waits_for_a_held_stage_is_no_work_that_will_be_done(bench: Bench) -> None:
     drained(bench, 40)
     backlog(bench, 9)
-    found = bench.ledger.run(estimate, DEEP, held={CLASSIFY})
+    found = bench.ledger.run(estimate, DEEP, held_everywhere={CLASSIFY})
     assert found.slot_hours_left == pytest.approx(9 * 30 / 3600, rel=0.05)
     assert found.held_hours == pytest.approx(9 * 10 / 3600, rel=0.05)
 
@@ -112,7 +112,7 @@ def test_a_stage_that_needs_the_answers_of_a_held_stage_waits_with_it(bench: Ben
     )
     for n in range(9):
         bench.put(f"{n}.txt")
-    found = bench.ledger.run(estimate, DEEP, held={CLASSIFY})
+    found = bench.ledger.run(estimate, DEEP, held_everywhere={CLASSIFY})
     assert (found.slot_hours_left, found.done_at, found.note) == (0, None, None)
     assert found.held_hours == pytest.approx(9 * 40 / 3600, rel=0.05)
 
