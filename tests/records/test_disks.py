@@ -1,4 +1,4 @@
-"""Exports to a disk that is full or becomes read-only: the old file stays, and the error names the option."""
+"""Exports to a disk that is full or becomes read-only: the old file stays, and the error names the place."""
 
 import os
 import subprocess
@@ -23,13 +23,15 @@ DOCUMENT = columns(load_settings())[:1]
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "html", "parquet"])
-def test_a_full_disk_leaves_the_old_file_and_names_the_option(form: str) -> None:
+def test_a_full_disk_leaves_the_old_file_and_names_it(form: str) -> None:
     with small_disk(1) as disk:
         file = disk.folder / f"r.{form}"
         export.write_file(letters(3), DOCUMENT, form, file)
         before = file.read_bytes()
         many = ({"document": f"{number}-{os.urandom(500).hex()}.txt", "state": "done"} for number in range(5_000))
-        with pytest.raises(SettingsError, match=r"No space left on device.*--out"):
+        with pytest.raises(
+            SettingsError, match=rf"{file} cannot be written: No space left on device; choose another place"
+        ):
             export.write_file(many, DOCUMENT, form, file)
         assert file.read_bytes() == before
         assert os.listdir(disk.folder) == [file.name]
@@ -39,7 +41,7 @@ def test_notes_on_a_disk_that_becomes_full_are_those_of_the_export_before() -> N
     with small_disk(1) as disk:
         folder = disk.folder / "notes"
         export.write_notes(letters(3), DOCUMENT, folder, None)
-        with pytest.raises(SettingsError, match=r"No space left on device.*--out"):
+        with pytest.raises(SettingsError, match=r"No space left on device; choose another place"):
             export.write_notes(letters(1_000), DOCUMENT, folder, None)
         found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
         assert found == {export.MANIFEST, *(f"letters/{number}.txt.md" for number in range(3))}
@@ -65,7 +67,7 @@ def test_a_disk_that_becomes_read_only_is_named_and_the_next_export_goes_on() ->
             subprocess.run(["mount", "-o", "remount,ro", disk.folder], check=True)
             yield from letters(3)[2:]
 
-        with pytest.raises(SettingsError, match=r"Read-only file system.*--out"):
+        with pytest.raises(SettingsError, match=r"Read-only file system; choose another place"):
             export.write_notes(remounting(), DOCUMENT, disk.folder / "notes", None)
         subprocess.run(["mount", "-o", "remount,rw", disk.folder], check=True)
         assert export.write_notes(letters(3), DOCUMENT, disk.folder / "notes", None) == export.Exported(3, 1, 0)
