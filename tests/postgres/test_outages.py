@@ -21,7 +21,7 @@ from dagster_offload.postgres.embedded.locks import server_lock
 from dagster_offload.postgres.embedded.paths import NAME, Paths
 from dagster_offload.postgres.embedded.server import _start, _url, ensure_embedded
 from dagster_offload.postgres.external import normalised
-from dagster_offload.postgres.outages import describe_outage, is_outage
+from dagster_offload.postgres.outages import describe_outage, is_down, is_outage
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.server import Router
@@ -243,3 +243,19 @@ def test_a_closed_ledger_neither_waits_nor_restarts_postgres(engine: Engine) -> 
         ledger.run(lambda cur: cur.execute("select 1"))
     ledger.revive()
     assert revived == []
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("connection to server at 127.0.0.1 failed: Connection refused", True),
+        ('connection to server on socket "/tmp/.s.PGSQL.5432" failed: No such file or directory', True),
+        ("FATAL:  the database system is starting up", True),
+        ("FATAL:  sorry, too many clients already", True),
+        ('FATAL:  password authentication failed for user "ada"', False),
+        ('FATAL:  database "ofload" does not exist', False),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.7"', False),
+    ],
+)
+def test_a_postgres_that_is_down_differs_from_a_setting_that_it_refuses(message: str, expected: bool) -> None:
+    assert is_down(psycopg.OperationalError(message)) is expected

@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 
 from psycopg.errors import LockNotAvailable
 
-from dagster_offload.errors import LedgerUnavailable, NoLedger
+from dagster_offload.errors import LedgerBusy, LedgerUnavailable, NoLedger
 from dagster_offload.ledger.core import identity, stages, workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.pipelines import has_other_stages
@@ -94,14 +94,12 @@ def refuse_unusable(cur: Cursor, schema: str) -> None:
 
 
 def _wait_for_migration(cur: Cursor, schema: str) -> None:
-    """Return when no process migrates this schema. Raises `LedgerUnavailable` if that takes a minute."""
+    """Return when no process migrates this schema. Raises `LedgerBusy` if that takes a minute."""
     try:
         cur.execute(f"set local lock_timeout = {round(LONGEST_MIGRATION_SECONDS * 1000)}".encode())
         _lock(cur, schema)
     except LockNotAvailable:
-        raise LedgerUnavailable(
-            "another process is preparing this ledger: run the command again when it has ended"
-        ) from None
+        raise LedgerBusy("another process is preparing this ledger: run the command again when it has ended") from None
 
 
 def refuse_other_sql(cur: Cursor) -> None:
