@@ -184,12 +184,14 @@ def _open_as_it_is() -> None:
 
 
 def test_a_ledger_that_another_process_is_creating_for_long_is_named(
-    call: Call, empty_url: str, monkeypatch: pytest.MonkeyPatch
+    call: Call, empty_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(migrate, "QUIET_SECONDS", 0.01)
     monkeypatch.setattr(migrate, "LONGEST_MIGRATION_SECONDS", 0.01)
     os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
     with Ledger(empty_url) as ledger, ledger.transaction() as cur:
         begin(cur, ledger.schema)
         result = call("status")
     assert result.exit_code == 75
+    assert "waiting for it, for a minute at most" in caplog.text
     assert "another process is preparing this ledger" in " ".join(result.stderr.split())
