@@ -27,7 +27,9 @@ OffloadError
 ├── NoSuchDocument           no document of the library has this key
 ├── BackupError              a backup cannot be written, read or restored, or a ledger cannot be moved
 ├── LedgerUnavailable        Postgres cannot be reached, started or used
-│   └── NoLedger             Postgres can be used, and has no ledger yet
+│   ├── NoLedger             Postgres can be used, and has no ledger yet
+│   └── LedgerAway           it can be used later: Postgres does not answer
+│       └── LedgerBusy       another process is preparing the ledger
 ├── StoppedWaiting           a stop was requested before the ledger was ready
 └── NoRoom                   the disk has too little free space to start work
 """
@@ -166,6 +168,14 @@ class LedgerUnavailable(OffloadError):
 
 class NoLedger(LedgerUnavailable):
     """Postgres can be used, and has no ledger yet."""
+
+
+class LedgerAway(LedgerUnavailable):
+    """The ledger cannot be used now and can be used later: Postgres does not answer."""
+
+
+class LedgerBusy(LedgerAway):
+    """Another process is preparing the ledger."""
 
 
 class StoppedWaiting(OffloadError):

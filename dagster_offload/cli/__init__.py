@@ -133,6 +133,7 @@ class LazyGroup(HintingGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         _adapt_to_terminal(ctx)
+        _leave_out_warnings_of_the_driver()
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -161,6 +162,14 @@ def _adapt_to_terminal(ctx: click.Context) -> None:
             stream.reconfigure(errors="backslashreplace")
     if os.environ.get("NO_COLOR"):
         ctx.color = False
+
+
+def _leave_out_warnings_of_the_driver() -> None:
+    """All connections of this process are ours, and `ledger/core/outage.py` writes our own line about each outage."""
+    import logging
+
+    for name in ("psycopg", "psycopg_pool"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def is_utf8(stream: TextIO) -> bool:

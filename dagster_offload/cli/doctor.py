@@ -1,12 +1,18 @@
 """`dagster-offload doctor`: test a slot step by step, as you would with curl, and name the setting to change."""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from dagster_offload.cli.exits import ExitCode
 from dagster_offload.cli.options import deep_options, home_option, json_option, slot_names
 from dagster_offload.text.plain_text import escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagster_offload.client.checkup import Check
 
 
 @click.command("doctor")
@@ -20,7 +26,8 @@ def command(slot: str | None, *, as_json: bool) -> None:
     Shows which model answered and how reliable that is, how fast it is, and how requests ask for JSON and turn thinking
     off. The last line names the setting to change.
 
-    Exit codes: 0 = the slot works; 75 = the slot is unavailable; 78 = a setting is wrong; 2 = no slot is configured.
+    Exit codes: 0 = the slot works; 75 = the slot or the Postgres of the ledger is unavailable; 78 = a setting is wrong;
+    2 = no slot is configured, or the ledger cannot be used and the slot was not called.
 
     \b
     dagster-offload doctor
@@ -49,14 +56,24 @@ def command(slot: str | None, *, as_json: bool) -> None:
         if not as_json:
             print_check(check.name, check.found, is_ok=check.ok, width=12)
     advice = advice_of(checks)
-    *_, last = (check for check in checks if check.is_about_slot)  # the first that failed ends those of the slot
+    exit_code = _exit_code(checks)
     if as_json:
-        print_json({"ok": last.ok, "advice": advice, "checks": [asdict(check) for check in checks]})
+        print_json({"ok": exit_code is ExitCode.OK, "advice": advice, "checks": [asdict(check) for check in checks]})
     else:
         click.echo(f"\n{escaped(advice or 'Nothing to change.')}")
-    if not last.ok:
-        is_setting = any(check.is_setting for check in checks if not check.ok)
-        raise click.exceptions.Exit(ExitCode.MISCONFIGURED if is_setting else ExitCode.UNAVAILABLE)
+    raise click.exceptions.Exit(exit_code)
+
+
+def _exit_code(checks: "Sequence[Check]") -> ExitCode:
+    """That of the slot if one of its checks failed, else that of the ledger."""
+    of_slot = [check for check in checks if check.is_about_slot]
+    if not of_slot[-1].ok:  # the first that failed ends those of the slot
+        is_setting = any(check.is_setting for check in of_slot if not check.ok)
+        return ExitCode.MISCONFIGURED if is_setting else ExitCode.UNAVAILABLE
+    for check in checks:
+        if check.prevents_calls:
+            return ExitCode.REFUSED if check.is_setting else ExitCode.UNAVAILABLE
+    return ExitCode.OK
 
 
 def _print_wait(seconds: float) -> None:

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import click
 
-from dagster_offload.errors import OffloadError, SettingsError, StageDeferred
+from dagster_offload.errors import LedgerBusy, OffloadError, SettingsError, StageDeferred
 from dagster_offload.text.lines import first_line
 from dagster_offload.text.plain_text import escaped, escaped_lines
 
@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
     INTERNAL_ERROR = 1  # a bug in dagster-offload
     REFUSED = 2  # wrong usage, or a setting or state that the message names
     UNREADABLE_FILE = 65  # `text` only: at least one file cannot be read (EX_DATAERR)
-    UNAVAILABLE = 75  # due work is left because a slot, a sink or a channel is unavailable (EX_TEMPFAIL of sysexits.h)
+    UNAVAILABLE = 75  # a slot, a sink, a channel or the ledger is unavailable for now (EX_TEMPFAIL of sysexits.h)
     MISCONFIGURED = 78  # EX_CONFIG
     INTERRUPTED = 130  # Ctrl-C: the code shells use
 
@@ -77,7 +77,7 @@ def refusal(error: BaseException) -> Refusal:
     """The message and exit code for `error`. An unexpected error is written to a log, and the message names the log."""
     if isinstance(error, KeyboardInterrupt):
         return Refusal("interrupted; nothing is lost", ExitCode.INTERRUPTED)
-    if isinstance(error, StageDeferred):
+    if isinstance(error, (StageDeferred, LedgerBusy)):
         return Refusal(str(error), ExitCode.UNAVAILABLE)
     if isinstance(error, SettingsError) and error.args:
         first, *more = map(str, error.args)

@@ -98,8 +98,9 @@ def test(name: str, *, as_json: bool) -> None:
 def send(*, as_json: bool) -> None:
     """Look at the ledger once and send the messages that are due. For homes without a running `up`.
 
-    Exit codes: 0 = everything due was sent; 75 = a channel is unavailable, run it again later; 78 = a channel refuses a
-    setting, such as its token; 2 = a setting of a channel cannot be used on this machine. Messages are kept.
+    Exit codes: 0 = everything due was sent; 75 = messages wait: a channel is unavailable, or its next try is not due yet;
+    78 = a channel has just refused a setting, such as its token; 2 = a setting of a channel cannot be used on this machine.
+    Messages are kept. `notify list` shows why they wait.
 
     \b
     dagster-offload notify send

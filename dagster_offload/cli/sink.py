@@ -116,8 +116,9 @@ def test(name: str, *, as_json: bool) -> None:
 def send(names: tuple[str, ...], *, as_json: bool) -> None:
     """Send the records that are due, to all sinks or to these. For homes without a running `up`.
 
-    Exit codes: 0 = everything due was sent; 75 = a sink is unavailable, run it again later; 78 = a sink refuses a setting,
-    such as its token; 2 = a setting of a sink cannot be used on this machine. Nothing is lost.
+    Exit codes: 0 = everything due was sent; 75 = records wait: a sink is unavailable, or its next try is not due yet;
+    78 = a sink has just refused a setting, such as its token; 2 = a setting of a sink cannot be used on this machine.
+    Nothing is lost. `sink list` shows why a sink waits.
 
     \b
     dagster-offload sink send
@@ -143,7 +144,8 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
             done, faults = _send_all(settings, ledger, names or tuple(settings.sinks))
         rows = {row.name: row for row in ledger.run(sinks.list_sinks)}
     for name, sent in done.items():  # within the wait of a sink nothing is due, and the reason is in the ledger only
-        sent.waits = sent.waits or (rows[name].reason if rows[name].paused_at is None else None)
+        is_waiting = rows[name].waiting and rows[name].paused_at is None
+        sent.waits = sent.waits or (rows[name].reason if is_waiting else None)
     for name, sent in done.items() if not as_json else ():
         say(f"{name}: {sent.sent} sent, {describe(rows[name])}")
     found = {"sinks": {name: asdict(sent) | {"left": rows[name].waiting} for name, sent in done.items()}}

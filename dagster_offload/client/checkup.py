@@ -55,7 +55,8 @@ LEAST_TOKENS_TO_MEASURE = 64
 class Check:
     """One step. `advice` names the change to make, if this step knows one. `is_setting`: waiting does not help.
 
-    `is_about_slot`: false for a step about this machine or the ledger, which the exit code does not depend on.
+    `is_about_slot`: false for a step about this machine or the ledger, which the exit code does not depend on, unless
+    it `prevents_calls`.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Check:
     advice: str | None = None
     is_setting: bool = False
     is_about_slot: bool = True
+    prevents_calls: bool = False
 
 
 def advice_of(checks: Sequence[Check]) -> str | None:

@@ -9,6 +9,7 @@ import selectors
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from enum import StrEnum
 
 from dagster_offload.errors import OffloadError
@@ -19,6 +20,8 @@ from dagster_offload.ledger.slots.rests import PAUSE_MESSAGE
 from dagster_offload.ledger.slots.slots import BREAKER_MESSAGE
 from dagster_offload.ledger.work import waiting_runs
 from dagster_offload.ledger.work.waiting_runs import WaitingRun
+from dagster_offload.postgres.outages import is_outage
+from dagster_offload.text.lines import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -63,43 +66,56 @@ def wait_for_work(
     `is_stopped` is called twice a second. Uses next to no processor time.
     """
     deadline = time.monotonic() + seconds
+    watch = _Watch(run_id, deadline, is_stopped)
     with ExitStack() as stack:
         ledger = None
         while True:
-            began = time.monotonic()
+            watch.began = time.monotonic()
             try:
                 ledger = ledger or stack.enter_context(open_ledger())
                 with ledger.connect() as connection:
-                    ledger.outage.end(began)
+                    ledger.outage.end(watch.began)
                     for channel in (ledger.channel, f"{ledger.channel}{outbox.RECORDED_CHANNEL_SUFFIX}"):
                         connection.execute(f"listen {channel}".encode())
-                    return _watch(connection, run_id, deadline, is_stopped)
+                    return watch.until_end(connection)
             except (*CONNECTION_LOST, OffloadError) as error:
-                if ledger is not None and isinstance(error, CONNECTION_LOST):
-                    ledger.report_outage(error, began)
+                if ledger is not None and isinstance(error, CONNECTION_LOST) and is_outage(error):
+                    ledger.report_outage(error, watch.began)
                 else:
-                    logger.warning("run %s is waiting and cannot use the ledger, will reconnect: %s", run_id, error)
+                    reason = str(error) if isinstance(error, OffloadError) else first_line(error)
+                    logger.warning("run %s is waiting and cannot use the ledger, will reconnect: %s", run_id, reason)
             if (end := _sleep(min(time.monotonic() + RECONNECT_SECONDS, deadline), is_stopped)) is not None:
                 return end
             if time.monotonic() >= deadline:
                 return WaitEnd.TIME_IS_UP
 
 
-def _watch(connection: Connection, run_id: str, deadline: float, is_stopped: Callable[[], bool]) -> WaitEnd:
-    while True:
-        with connection.cursor() as cursor:
-            reason = reason_to_continue(waiting_runs.find(cursor, run_id))
-        if reason is not None:
-            return reason
-        next_check = min(time.monotonic() + CHECK_EVERY_SECONDS, deadline)
-        is_notified = _is_notified(connection)  # by a notification that came beside the query's answer
-        while not is_notified and (left := next_check - time.monotonic()) > 0:
-            if is_stopped():
-                return WaitEnd.STOPPED
-            if _has_input(connection, min(left, CHECK_STOP_SECONDS)):
-                is_notified = _is_notified(connection)
-        if time.monotonic() >= deadline:
-            return WaitEnd.TIME_IS_UP
+@dataclass
+class _Watch:
+    """Looks at the ledger until a run has a reason to continue. `began`: when its present step began, on the monotonic clock."""
+
+    run_id: str
+    deadline: float
+    is_stopped: Callable[[], bool]
+    began: float = 0.0
+
+    def until_end(self, connection: Connection) -> WaitEnd:
+        """Return why the wait ended. Raises one of `CONNECTION_LOST`."""
+        while True:
+            self.began = time.monotonic()
+            with connection.cursor() as cursor:
+                reason = reason_to_continue(waiting_runs.find(cursor, self.run_id))
+            if reason is not None:
+                return reason
+            next_check = min(time.monotonic() + CHECK_EVERY_SECONDS, self.deadline)
+            is_notified = _is_notified(connection)  # by a notification that came beside the query's answer
+            while not is_notified and (left := next_check - time.monotonic()) > 0:
+                if self.is_stopped():
+                    return WaitEnd.STOPPED
+                if _has_input(connection, min(left, CHECK_STOP_SECONDS)):
+                    is_notified = _is_notified(connection)
+            if time.monotonic() >= self.deadline:
+                return WaitEnd.TIME_IS_UP
 
 
 def _sleep(until: float, is_stopped: Callable[[], bool]) -> WaitEnd | None:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from dagster_offload.extraction.machine import MACHINE_ERRNOS, describe, describe_missing
+from dagster_offload.extraction.machine import MACHINE_ERRNOS, describe, describe_missing, is_out_of_memory
 from dagster_offload.extraction.ocr.scans import PictureReader
 from dagster_offload.extraction.ocr.tesseract import parent_death_signal
 from dagster_offload.extraction.protocol import (
@@ -82,7 +82,7 @@ def _answer(request: Request, on_page: Callable[[PageRead], None]) -> Answer:
     except MemoryError:
         return Crashed(OUT_OF_MEMORY)
     except ImportError as error:
-        return MachineFailed(describe_missing(error))
+        return Crashed(OUT_OF_MEMORY) if is_out_of_memory(error) else MachineFailed(describe_missing(error))
     except BaseException as error:  # noqa: BLE001 - every error, also a panic of the Rust core, is reported
         number = (error.errno or 0) if isinstance(error, OSError) else 0
         if number == errno.ENOMEM:

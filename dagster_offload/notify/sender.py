@@ -66,7 +66,7 @@ class NotifyJob:
 def send_due(
     ledger: Ledger, name: str, channel: Channel, is_stopped: Callable[[], bool] = lambda: False
 ) -> SinkFault | None:
-    """Send what is due; returns the last failure, if any. Raises `LedgerUnavailable`."""
+    """Send what is due; returns the failure of the last message, if it failed. Raises `LedgerUnavailable`."""
     fault = None
     while (due := ledger.run(notifications.next_due, name)) is not None and not is_stopped():
         fault = _send(ledger, name, channel, due, is_stopped)

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from dagster_offload.errors import LedgerUnavailable, SettingsError
-from dagster_offload.postgres.outages import describe_outage
+from dagster_offload.errors import LedgerAway, LedgerUnavailable, SettingsError
+from dagster_offload.postgres.outages import describe_outage, is_down
 from dagster_offload.postgres.pooler import refuse_pooler
 from dagster_offload.postgres.urls import libpq_url, shown_address, without_password
 from dagster_offload.slot.addresses import is_loopback
@@ -34,7 +34,8 @@ def ensure_external(url: str) -> str:
             _refuse_unusable(conn)
             refuse_pooler(conn)
     except psycopg.Error as error:
-        raise LedgerUnavailable(
+        refusal = LedgerAway if is_down(error) else LedgerUnavailable
+        raise refusal(
             f"OFFLOAD_POSTGRES_URL: cannot use the database at {shown_address(conninfo)}: "
             f"{without_password(describe_outage(error), conninfo)}"
         ) from None  # the cause's text may hold the password

@@ -24,6 +24,8 @@ _ADVICE = (
         "start Postgres; if it has a new address, change OFFLOAD_POSTGRES_URL",
     ),
 )
+# Of a refused connection: only another setting helps.
+_NEEDS_A_SETTING = r"password|pg_hba\.conf|does not exist|certificate|ssl"
 # Classes of SQLSTATE: connection, out of resources, ended by an operator, and system errors.
 _OUTAGE_CLASSES = ("08", "53", "57", "58")
 
@@ -45,3 +47,8 @@ def is_outage(error: BaseException) -> bool:
     code = error.sqlstate if isinstance(error, psycopg.Error) else None
     # Without a code, the connection was lost or refused. 25P03 and 25P04 end a transaction of a frozen process.
     return code is None or code[:2] in _OUTAGE_CLASSES or code in ("25P03", "25P04")
+
+
+def is_down(error: BaseException) -> bool:
+    """Whether a connection was refused for a reason that passes: Postgres does not answer, starts, or has no connection left."""
+    return is_outage(error) and not re.search(_NEEDS_A_SETTING, str(error), re.IGNORECASE)

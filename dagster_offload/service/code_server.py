@@ -4,6 +4,7 @@
 """
 
 import gc
+import logging
 import sys
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from dagster_offload.settings import load_settings  # noqa: E402
 
 def serve() -> None:
     """Serve the definitions until the process is stopped. Ends in `SystemExit`."""
+    # Also for the forked runs. All connections are ours, and `ledger/core/outage.py` writes our own line about each outage.
+    for name in ("psycopg", "psycopg_pool"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     repository = defs.get_repository_def()
     for name in repository.job_names:
         repository.get_job(name)  # the repository caches the job, so no run builds it again

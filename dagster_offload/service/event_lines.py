@@ -122,7 +122,7 @@ def _ended(worker: WorkerNews, now: News) -> str | None:
 
 
 def _done(worker: WorkerNews) -> str:
-    """`3 done, 2 answered in part`: the latter wait for another stage."""
+    """`3 done, 2 answered in part`: another stage of the latter is left or failed."""
     return f"{worker.done} done" + (f", {worker.answered_in_part} answered in part" if worker.answered_in_part else "")
 
 

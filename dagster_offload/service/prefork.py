@@ -38,11 +38,9 @@ def start_prefork_server(socket_file: Path) -> None:
     Linux) or if the folder of `socket_file` does not allow programs (mounted `noexec`). The folder must be private to its
     owner: a process that connects to the socket can run any code as this user.
     """
-    if sys.platform != "linux" or threading.active_count() > 1:
+    if not allows_prefork(socket_file.parent) or threading.active_count() > 1:
         return
     client = _write_client(socket_file)
-    if not os.access(client, os.X_OK):  # the file system is mounted `noexec`
-        return
     socket_file.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(socket_file))
@@ -56,6 +54,11 @@ def start_prefork_server(socket_file: Path) -> None:
         _PreforkServer(_moved(listener), _moved_fd(parent_pipe)).serve()
     listener.close()
     os.close(parent_pipe)
+
+
+def allows_prefork(folder: Path) -> bool:
+    """Whether a prefork server can run with its socket in this folder: on Linux, and not if it is mounted `noexec`."""
+    return sys.platform == "linux" and not os.statvfs(folder).f_flag & os.ST_NOEXEC
 
 
 def runs_socket(code_socket: Path) -> Path:

@@ -35,7 +35,7 @@ from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_li
 from dagster_offload.service.ports import address_of, port_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.postgres_wait import PostgresWait
-from dagster_offload.service.prefork import prefork_command, runs_socket
+from dagster_offload.service.prefork import allows_prefork, prefork_command, runs_socket
 from dagster_offload.service.prepare import preparing
 from dagster_offload.service.say import Say
 from dagster_offload.service.senders import RunningSenders
@@ -196,8 +196,8 @@ def _start(
 ) -> None:
     """Start the code server, then the sweep and the webserver, and the scan and the daemon after the sweep.
 
-    All of them are copies of the code server. An earlier daemon could start a run that the sweep takes for a dead one. Starts
-    nothing more once a stop is requested.
+    If the code server has a prefork server, all of them are copies of it. An earlier daemon could start a run that the
+    sweep takes for a dead one. Starts nothing more once a stop is requested.
     """
     start = services.supervisor.start
     server = python_command("-m", "dagster_offload.service.code_server", "api", "grpc", "--socket", str(socket_file))
@@ -205,8 +205,10 @@ def _start(
     module = ("--module-name", "dagster_offload.definitions", "--empty-working-directory")
     labels = ("--location-name", LOCATION, "--log-level", "warning")
     start(Child(CODE_SERVER, (*server, *module, *labels), logs / "code_server.log", MEMORY))
-    forks = runs_socket(socket_file)  # OFFLOAD_PREFORK=off: only the other one appears
-    _await(services, stop, lambda: forks.exists() or socket_file.exists(), logs / "code_server.log")
+    forks = runs_socket(socket_file)
+    if services.pipeline.settings.prefork == "auto" and allows_prefork(socket_file.parent):
+        # The code server starts none if it finds its settings wrong.
+        _await(services, stop, lambda: forks.exists() or socket_file.exists(), logs / "code_server.log")
     if stop:
         return
     with preparing(forks, services.say) as preparation:

@@ -11,7 +11,9 @@ from typing import Protocol
 
 from dagster_offload.errors import LedgerUnavailable, OffloadError
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Ledger
+from dagster_offload.postgres.outages import is_outage
 from dagster_offload.sinks.sender import sending_to
+from dagster_offload.text.lines import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class SenderThread:
         self._job = job
         self._stopped = threading.Event()
         self._woken, self._waker = socket.socketpair()
+        self._began = time.monotonic()  # the present step
         self._thread = threading.Thread(target=self._run, name=job.title, daemon=True)
         self._thread.start()
 
@@ -72,32 +75,42 @@ class SenderThread:
     def _run(self) -> None:
         with closing(self._woken), closing(self._waker):
             while not self._stopped.is_set():
-                began = time.monotonic()
+                self._began = time.monotonic()
                 try:
                     with self._ledger.connect() as connection:
                         connection.execute(f"listen {self._job.notified_on}".encode())
                         self._send_while_connected(connection)
                 except (*CONNECTION_LOST, LedgerUnavailable) as error:
-                    if not self._stopped.is_set():
-                        self._ledger.report_outage(error.__cause__ or error, began)
+                    self._report(error.__cause__ or error)
                 except OffloadError as error:
-                    if not self._stopped.is_set():
-                        logger.warning("%s cannot use the ledger, will reconnect: %s", self._job.title, error)
+                    self._warn(str(error))
                 except Exception:  # a bug must not end the sender for good
                     logger.exception("%s: the sender failed, will start again", self._job.title)
                 self._stopped.wait(RECONNECT_SECONDS)
+
+    def _report(self, error: BaseException) -> None:
+        if not is_outage(error):
+            self._warn(first_line(error))
+        elif not self._stopped.is_set():
+            self._ledger.report_outage(error, self._began)
+
+    def _warn(self, reason: str) -> None:
+        if not self._stopped.is_set():
+            logger.warning("%s cannot use the ledger, will reconnect: %s", self._job.title, reason)
 
     def _send_while_connected(self, connection: Connection) -> None:
         while not self._stopped.is_set():
             seconds: float | None = LOOK_AGAIN_SECONDS
             with sending_to(connection, self._ledger.schema, self._job.lock) as is_only_sender:
                 while is_only_sender and not self._stopped.is_set():
+                    self._began = time.monotonic()
                     seconds = self._job.run(self._stopped.is_set)
                     self._wait(connection, seconds)
             self._wait(connection, seconds)
 
     def _wait(self, connection: Connection, seconds: float | None) -> None:
         """Return at a notification, at a stop, or after `seconds`."""
+        self._began = time.monotonic()
         if self._job.pause and self._stopped.wait(self._job.pause):
             return
         with selectors.DefaultSelector() as selector:

@@ -15,7 +15,9 @@ from dagster_offload.ledger.core.workers import UP, Worker
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import BUILT_IN
+from dagster_offload.testing import ChangeTiming
 from tests.support.cli import Call
+from tests.support.ports import held_port
 
 OLD_STEP = 30
 AS_IT_IS = (
@@ -75,10 +77,11 @@ def test_doctor_makes_no_call_beside_an_older_ledger_and_leaves_it_alone(
 ) -> None:
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     result = call("doctor")
-    assert result.exit_code == 75
-    assert "no call was made" in result.stdout
+    assert result.exit_code == 2
     assert router.completions() == []
-    assert "not used: an older dagster_offload wrote this ledger" in " ".join(result.stdout.split())
+    assert "not used, so no call was made: an older dagster_offload wrote this ledger" in " ".join(
+        result.stdout.split()
+    )
     assert step_of(old_ledger) == OLD_STEP
 
 
@@ -129,10 +132,26 @@ def test_doctor_makes_no_call_beside_a_ledger_with_functions_of_another_version(
         cur.execute("update applied_sql set digest = 'of another version'")
         cur.execute("drop function not_held cascade")
     result = call("doctor")
-    assert result.exit_code == 75
-    assert "no call was made" in result.stdout
+    assert result.exit_code == 2
     assert router.completions() == []
-    assert "not used: the functions and views of this ledger are those of" in " ".join(result.stdout.split())
+    assert "not used, so no call was made: the functions and views of this ledger are those of" in " ".join(
+        result.stdout.split()
+    )
+
+
+@pytest.mark.rule("ledger-13")
+def test_doctor_makes_no_call_and_blames_the_postgres_of_the_ledger_if_it_is_down(
+    call: Call, router: Router, change_timing: ChangeTiming
+) -> None:
+    change_timing(ledger_patience=0.1)
+    os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
+    with held_port() as port:
+        os.environ["OFFLOAD_POSTGRES_URL"] = f"postgresql://127.0.0.1:{port}/offload"
+        result = call("doctor", "--json")
+    printed = json.loads(result.stdout)
+    assert (result.exit_code, printed["ok"]) == (75, False)
+    assert [check["name"] for check in printed["checks"] if not check["ok"]] == ["ledger"]
+    assert router.completions() == []
 
 
 @pytest.mark.rule("ledger-13")
@@ -156,7 +175,7 @@ def test_a_ledger_that_another_process_is_creating_is_waited_for(call: Call, emp
                 wait([opened], timeout=0.01)
             make_steps(cur)
             complete(cur, BUILT_IN)
-        opened.result(60)
+        opened.result(240)
 
 
 def _open_as_it_is() -> None:
@@ -165,12 +184,14 @@ def _open_as_it_is() -> None:
 
 
 def test_a_ledger_that_another_process_is_creating_for_long_is_named(
-    call: Call, empty_url: str, monkeypatch: pytest.MonkeyPatch
+    call: Call, empty_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(migrate, "QUIET_SECONDS", 0.01)
     monkeypatch.setattr(migrate, "LONGEST_MIGRATION_SECONDS", 0.01)
     os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
     with Ledger(empty_url) as ledger, ledger.transaction() as cur:
         begin(cur, ledger.schema)
         result = call("status")
-    assert result.exit_code == 2
+    assert result.exit_code == 75
+    assert "waiting for it, for a minute at most" in caplog.text
     assert "another process is preparing this ledger" in " ".join(result.stderr.split())

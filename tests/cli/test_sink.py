@@ -127,14 +127,20 @@ def test_a_secret_that_is_not_set_stops_only_what_sends_and_is_named(
 
 @pytest.mark.parametrize(("status", "exit_code"), [(503, 75), (401, 78)])
 def test_a_send_exits_by_whether_the_sink_is_away_or_does_not_accept_a_setting(
-    call: Call, hook: str, receiver: Receiver, status: int, exit_code: int
+    call: Call, hook: str, receiver: Receiver, with_ledger: str, status: int, exit_code: int
 ) -> None:
     receiver.refuses = lambda _request: status
     sent = call("sink", "send", "--json")
     assert sent.exit_code == exit_code
     assert json.loads(sent.stdout)["sinks"]["hook"]["is_misconfigured"] is (status == 401)
+    with psycopg.connect(with_ledger, autocommit=True) as connection:
+        connection.execute("update offload.sinks set not_before = now() + interval '1 hour'")
     again = call("sink", "send", "--json")
     assert (again.exit_code, again.stdout.count("HTTP")) == (75, 1), "nothing is due, and the records still wait"
+    with psycopg.connect(with_ledger, autocommit=True) as connection:
+        connection.execute("delete from offload.deliveries")
+    last = call("sink", "send", "--json")
+    assert (last.exit_code, json.loads(last.stdout)["sinks"]["hook"]["waits"]) == (0, None), "nothing waits"
 
 
 def test_a_send_prints_what_the_other_sinks_got_beside_the_error_of_one(

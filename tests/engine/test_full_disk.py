@@ -17,9 +17,9 @@ from dagster_offload.settings import load_settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
+from tests.support.acceptance import wait_for
 from tests.support.disks import Disk, fill_pages, small_disk
 from tests.support.engine import Engine, an_engine
-from tests.support.until import wait_for
 
 MORE_THAN_ANY_DISK = 2**60
 KEYS = [f"{n}.txt" for n in range(6)]
@@ -110,12 +110,12 @@ def test_answers_in_hand_on_a_full_disk_are_stored_when_there_is_space_and_no_ca
     engine.texts(*KEYS)
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain)
-    wait_for(lambda: engine.router.log()["open"] == 3)
+    wait_for(lambda: engine.router.log()["open"] == 3, "3 open calls")
     disk.fill()
     # Large answers do not fit into the pages that Postgres has already allocated.
     fill_pages(engine.ledger.conninfo)
     engine.router.set(hold=False)
-    wait_for(lambda: "free some space on the disk" in caplog.text or drain.done())
+    wait_for(lambda: "free some space on the disk" in caplog.text or drain.done(), "the advice")
     assert not drain.done(), drain.exception()
     disk.free()
     summary = drain.result(120)

@@ -1,10 +1,12 @@
 """The wait of a run: what ends it, what does not, and the resources it holds."""
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 
 from dagster_offload.engine import waiting
@@ -162,6 +164,39 @@ def test_a_waiting_run_sleeps_between_checks(engine: Engine, begin: Callable[[],
 
     wait_for_work(Wait(engine, seconds=0.01).open, "run", 1.0, count)
     assert 1 <= calls <= 1.0 / waiting.CHECK_STOP_SECONDS + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (psycopg.OperationalError("server closed the connection"), "Postgres is unavailable at "),
+        (psycopg.errors.ProgramLimitExceeded("too many"), "run run is waiting and cannot use the ledger, "),
+    ],
+)
+def test_a_check_that_fails_after_another_one_is_said(
+    begin: Callable[[], Wait],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    line: str,
+) -> None:
+    found: list[WaitingRun | Exception] = [
+        WaitingRun("why", DEEP, BreakerState.OPEN, False),
+        error,
+        WaitingRun("why", DEEP, BreakerState.CLOSED, False),
+    ]
+
+    def find(*_: object) -> WaitingRun:
+        row = found.pop(0)
+        if isinstance(row, Exception):
+            raise row
+        return row
+
+    monkeypatch.setattr(waiting, "CHECK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(waiting_runs, "find", find)
+    assert begin().end.result(timeout=240) is WaitEnd.SLOT_ANSWERS
+    [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert said.startswith(line)
 
 
 def test_a_waiting_run_holds_one_connection_no_worker_and_no_claim(engine: Engine, begin: Callable[[], Wait]) -> None:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.errors import ExtractorUnavailable, MachineFault
+from dagster_offload.errors import ExtractionFailed, ExtractorUnavailable, MachineFault
 from dagster_offload.extraction import child as extraction_child
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.protocol import Extracted
@@ -257,17 +258,35 @@ def test_only_a_file_that_needs_pdfium_loads_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", ["raise ImportError('no wheel', name=__name__)", "raise OSError('cannot map segment')"]
+    ("fault", "reason"),
+    [
+        ("raise ImportError('no wheel', name=__name__)", "no wheel"),
+        (
+            "raise OSError('failed to map segment from shared object: Operation not permitted')",
+            "failed to map segment from shared object: Operation not permitted",
+        ),
+    ],
 )
 def test_without_pdfium_a_pdf_waits_and_a_text_file_is_read(
-    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    message = f"the library pypdfium2 cannot be imported ({reason}): install dagster-offload again"
     write(tmp_path / "pypdfium2.py", fault.encode())
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with Extractor() as extractor:
-        with pytest.raises(MachineFault, match="pypdfium2 cannot be imported: install dagster-offload again"):
+        with pytest.raises(MachineFault, match=re.escape(message)):
             extractor.extract(write(tmp_path / "a.pdf", EMPTY_PDF))
         assert extractor.extract(write(tmp_path / "a.txt", b"text")).text == "text"
+
+
+def test_too_little_memory_to_load_pdfium_is_no_fault_of_its_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "pypdfium2.py", b"raise OSError('libpdfium.so: failed to map segment from shared object')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Extractor() as extractor, pytest.raises(ExtractionFailed) as raised:
+        extractor.extract(write(tmp_path / "a.pdf", EMPTY_PDF))
+    assert raised.value.code == "extraction_memory"
 
 
 @linux_only

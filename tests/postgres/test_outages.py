@@ -21,15 +21,15 @@ from dagster_offload.postgres.embedded.locks import server_lock
 from dagster_offload.postgres.embedded.paths import NAME, Paths
 from dagster_offload.postgres.embedded.server import _start, _url, ensure_embedded
 from dagster_offload.postgres.external import normalised
-from dagster_offload.postgres.outages import describe_outage, is_outage
+from dagster_offload.postgres.outages import describe_outage, is_down, is_outage
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import BUILT_IN
 from dagster_offload.testing import ChangeTiming
+from tests.support.acceptance import wait_for
 from tests.support.database import WITHOUT_FSYNC
 from tests.support.engine import Engine, an_engine
-from tests.support.until import wait_for
 
 Start = Callable[[Path], str]
 KEYS = [f"{n}.txt" for n in range(6)]
@@ -52,10 +52,10 @@ def test_an_outage_longer_than_the_ledgers_patience_loses_no_answer_of_a_drain(
     engine.texts(*KEYS)
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain, deep_concurrency=3)
-    wait_for(lambda: engine.router.log()["open"] == 3)
+    wait_for(lambda: engine.router.log()["open"] == 3, "3 open calls")
     stop_postgres(home)
     engine.router.set(hold=False)
-    wait_for(lambda: "3 calls are open or wait to be stored" in caplog.text or drain.done())
+    wait_for(lambda: "3 calls are open or wait to be stored" in caplog.text or drain.done(), "the line about the calls")
     assert not drain.done(), drain.exception()
     assert engine.router.log()["open"] == 0
     start(home)
@@ -76,7 +76,7 @@ def test_a_drain_follows_its_postgres_to_a_new_address_in_the_env_file_and_repea
         engine.texts(*KEYS)
         router.set(hold=True)
         drain = engine.beside(engine.drain, deep_concurrency=3)
-        wait_for(lambda: router.log()["open"] == 3)
+        wait_for(lambda: router.log()["open"] == 3, "3 open calls")
         stop_postgres(home)
         ensure_embedded_elsewhere(home)
         Path(".env").write_text(f"OFFLOAD_POSTGRES_URL={elsewhere(ledger.conninfo)}\n")
@@ -105,7 +105,7 @@ def ensure_embedded_elsewhere(home: Path) -> None:
             return True
         return False
 
-    wait_for(answers)
+    wait_for(answers, "an answer of Postgres")
 
 
 def test_another_postgres_at_the_new_address_gets_none_of_the_work(
@@ -174,7 +174,7 @@ def test_a_full_connection_limit_is_waited_for_and_named(
         found: list[object] = []
         reader = threading.Thread(target=lambda: found.append(ledger.run(slots.get, "deep")))
         reader.start()
-        wait_for(lambda: "raise its max_connections" in caplog.text)
+        wait_for(lambda: "raise its max_connections" in caplog.text, "the advice")
         others.close()
         reader.join(240)
         assert found == [None]
@@ -196,7 +196,7 @@ def test_a_wrong_password_names_the_setting_and_is_not_shown(home: Path, start: 
             return "password authentication failed" in str(error)
         return False
 
-    wait_for(wants_a_password)  # Postgres reads its rules again some time after the request
+    wait_for(wants_a_password, "the new rules")  # Postgres reads its rules again some time after the request
     with pytest.raises(LedgerUnavailable, match=r"password authentication failed .*OFFLOAD_POSTGRES_URL") as refused:
         ensure_postgres(load_settings(home="/nonexistent", postgres_url=given))
     assert "hunter2" not in f"{refused.value!r} {refused.value.__cause__!r}"
@@ -243,3 +243,19 @@ def test_a_closed_ledger_neither_waits_nor_restarts_postgres(engine: Engine) -> 
         ledger.run(lambda cur: cur.execute("select 1"))
     ledger.revive()
     assert revived == []
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("connection to server at 127.0.0.1 failed: Connection refused", True),
+        ('connection to server on socket "/tmp/.s.PGSQL.5432" failed: No such file or directory', True),
+        ("FATAL:  the database system is starting up", True),
+        ("FATAL:  sorry, too many clients already", True),
+        ('FATAL:  password authentication failed for user "ada"', False),
+        ('FATAL:  database "ofload" does not exist', False),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.7"', False),
+    ],
+)
+def test_a_postgres_that_is_down_differs_from_a_setting_that_it_refuses(message: str, expected: bool) -> None:
+    assert is_down(psycopg.OperationalError(message)) is expected

@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from dagster_offload.service.prefork import prefork_command
+from dagster_offload.service.prefork import allows_prefork, prefork_command
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the prefork server is for Linux only")
 
@@ -236,6 +237,14 @@ def gone(process: psutil.Process, seconds: float = 120.0) -> bool:
 def test_only_the_owner_may_run_the_client_program(folder: Path) -> None:
     run(folder, "print(1)")
     assert os.stat(folder / "runs.sh").st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(("flags", "expected"), [(0, True), (os.ST_NOEXEC | os.ST_NOSUID, False)])
+def test_a_folder_that_is_mounted_noexec_allows_no_prefork_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, flags: int, expected: bool
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _folder: SimpleNamespace(f_flag=flags))  # only root can mount one
+    assert allows_prefork(folder) is expected
 
 
 CODE_SERVER = """

@@ -4,8 +4,11 @@ import logging
 import threading
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.sinks import deliveries
 from dagster_offload.ledger.sinks import sinks as ledger_sinks
 from dagster_offload.service.senders import RunningSenders
 from dagster_offload.sinks import resident
@@ -170,6 +173,54 @@ def test_a_slow_sender_does_not_hold_up_the_stop_of_another(sinks: Sinks, monkey
         assert job.is_started.wait(PATIENCE)
     resident.stop_all(threads)
     assert slow.saw_end
+
+
+class Failing:
+    """A job of two steps on one connection: the first uses the ledger, the second fails. After that, all steps succeed."""
+
+    notified_on, pause = "nothing", 0.0
+    title = lock = "failing"
+
+    def __init__(self, ledger: Ledger, error: Exception) -> None:
+        self.ledger, self.error = ledger, error
+        self.steps = 0
+        self.ran_again = threading.Event()
+
+    def run(self, is_stopped: object) -> float | None:
+        self.steps += 1
+        if self.steps == 1:
+            self.ledger.run(deliveries.seconds_to_next, "hook")  # Postgres is available
+            return 0.0
+        if self.steps == 2:
+            raise self.error
+        self.ran_again.set()
+        return None
+
+    def cancel(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (psycopg.OperationalError("server closed the connection"), "Postgres is unavailable at "),
+        (
+            psycopg.errors.ProgramLimitExceeded("row is too big\nDETAIL: Dear Ada"),
+            "failing cannot use the ledger, will reconnect: row is too big",
+        ),
+    ],
+)
+def test_a_step_that_fails_on_a_connection_in_use_is_said(
+    sinks: Sinks, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    monkeypatch.setattr(resident, "RECONNECT_SECONDS", 0.01)
+    job = Failing(sinks.engine.ledger, error)
+    thread = resident.SenderThread(sinks.engine.ledger, job)
+    assert job.ran_again.wait(PATIENCE)
+    resident.stop_all([thread])
+    [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert said.startswith(line)
+    assert "Ada" not in said
 
 
 def test_without_a_sink_there_is_no_thread_and_no_connection(sinks: Sinks, running: RunningSenders) -> None:

@@ -13,7 +13,7 @@ from dagster_offload.client import checkup as checks
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.checkup import Check
 from dagster_offload.client.prompt_cache import DOCUMENTS_TO_ASK, ask_prompt_cache_size, calls_needed
-from dagster_offload.errors import LedgerUnavailable, NoLedger, SettingsError
+from dagster_offload.errors import LedgerAway, LedgerUnavailable, NoLedger, SettingsError
 from dagster_offload.extraction.ocr.tesseract import find_reader
 from dagster_offload.extraction.self_test import why_documents_wait
 from dagster_offload.ledger.archive import outcomes
@@ -46,7 +46,7 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     yield _extractor(settings)
     yield _ocr(settings)
     with ExitStack() as stack:
-        ledger, why_no_calls = None, None
+        ledger, may_call = None, True
         # Without a ledger no other worker shares the slot, and no finding can be stored.
         if settings.postgres_url is not None or is_running(settings.home):
             try:
@@ -54,18 +54,33 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
                 opened.run(refuse_other_sql)  # these checks also write, and must not end in the middle
                 ledger = opened
             except (LedgerUnavailable, SettingsError) as error:
-                yield Check("ledger", False, f"not used: {error}", is_about_slot=False)
-                if not isinstance(error, NoLedger):
-                    why_no_calls = "no call was made: others may be open, and the ledger that counts them is not used"
+                found = _unused(error)
+                yield found
+                may_call = not found.prevents_calls
         yield from _around_the_slot(settings, ledger)
         yield Check("slot", True, f"{slot.name}: asks for {slot.model} at {slot.shown_url}")
         if (key := checks.check_key(slot)) is not None:
             yield key
         # Before the checks, because an answer clears the reason of an open breaker.
         backlog = None if ledger is None else _backlog(ledger, slot)
-        yield from _server(settings, slot, ledger, why_no_calls, on_wait)
+        yield from _server(settings, slot, ledger, on_wait, may_call=may_call)
         if backlog is not None:
             yield backlog
+
+
+def _unused(error: LedgerUnavailable | SettingsError) -> Check:
+    """Why the ledger is not used. Others may call the slot, and only the ledger counts their calls, so none is made here."""
+    if isinstance(error, NoLedger):
+        return Check("ledger", False, f"not used: {error}", is_about_slot=False)
+    return Check(
+        "ledger",
+        False,
+        f"not used, so no call was made: {error}",
+        "do what the check `ledger` says, then run this command again",
+        is_setting=not isinstance(error, LedgerAway),
+        is_about_slot=False,
+        prevents_calls=True,
+    )
 
 
 def _around_the_slot(settings: Settings, ledger: Ledger | None) -> Iterator[Check]:
@@ -84,10 +99,11 @@ def _server(
     settings: Settings,
     slot: SlotConfig,
     ledger: Ledger | None,
-    why_no_calls: str | None,
     on_wait: Callable[[float], None],
+    *,
+    may_call: bool,
 ) -> Iterator[Check]:
-    """The checks of the slot's server: those that cost nothing, then completions unless `why_no_calls` forbids them."""
+    """The checks of the slot's server: those that cost nothing, then completions if they may be made."""
     for step in (checks.check_name, checks.check_connection):
         found = step(slot)
         yield found
@@ -95,8 +111,7 @@ def _server(
             return
     yield asyncio.run(checks.check_health(slot))
     yield asyncio.run(checks.check_context(slot))
-    if why_no_calls is not None:
-        yield Check("completion", False, why_no_calls, "do what the check `ledger` says, then run this command again")
+    if not may_call:
         return
     on_wait(checks.wait_seconds(slot))
     answered = asyncio.run(_answers(settings, slot, ledger))

@@ -118,7 +118,7 @@ def decide_drain(settings: Settings, ledger: Ledger, free_work: FreeWork | None 
     All slots are looked at side by side. As soon as one of them is worth a drain, the others are not waited for: the drain
     looks at them itself. `free_work`: that of earlier ticks, if there were any.
     """
-    # Of the workers of trials: deregistering waits for Postgres, which would hold up the event loop.
+    # The workers of trials deregister after the event loop has ended: that waits for Postgres, and would hold up the loop.
     with ExitStack() as sign_offs:
         return run_stoppable(_decide_drain(settings, AsyncLedger(ledger), free_work or FreeWork(), sign_offs))
 

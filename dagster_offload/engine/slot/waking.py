@@ -29,7 +29,7 @@ async def wake_if_due(ledger: AsyncLedger, slot: SlotConfig) -> str | None:
     """
     if slot.wake is None:
         return None
-    # In one thread: a tick that is cancelled between the two would count a wake that never started.
+    # Counting and starting run in one thread: if a tick were cancelled between them, a wake would count that never started.
     ended = await asyncio.to_thread(_begin, ledger.ledger, slot, slot.wake)
     if ended is None:
         return await ledger.run(rests.describe_last, slot)

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from dagster_offload import timing
-from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.errors import LedgerAway, LedgerUnavailable
 from dagster_offload.ledger.core import receipts
 from dagster_offload.ledger.core.outage import POOL_NAME, LedgerConnection, Outage
 from dagster_offload.postgres.outages import describe_outage, is_outage
@@ -159,9 +159,7 @@ class Ledger:
                     raise LedgerUnavailable("this process has closed its ledger") from error
                 deadline = min(deadline, time.monotonic() + timing.current().ledger_patience)
                 if time.monotonic() > deadline and not (self._keeps_answers and self._answers_in_hand):
-                    raise LedgerUnavailable(
-                        f"Postgres stays unavailable: {self._cause_without_password(error)}"
-                    ) from error
+                    raise LedgerAway(f"Postgres stays unavailable: {self._cause_without_password(error)}") from error
                 self.report_outage(error, began)
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)

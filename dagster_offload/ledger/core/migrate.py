@@ -4,13 +4,14 @@ The numbered files of `ledger/migrations` create tables; each is applied once. T
 triggers and views; all are applied again whenever any of them changes."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 
 from psycopg.errors import LockNotAvailable
 
-from dagster_offload.errors import LedgerUnavailable, NoLedger
+from dagster_offload.errors import LedgerBusy, LedgerUnavailable, NoLedger
 from dagster_offload.ledger.core import identity, stages, workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.pipelines import has_other_stages
@@ -21,8 +22,11 @@ from dagster_offload.postgres.owners import refuse_foreign_objects
 from dagster_offload.stages.graph import StageGraph
 from dagster_offload.stages.pipeline import Pipeline
 
+logger = logging.getLogger(__name__)
+
 # A command that takes the ledger as it is waits at most this long for a process that migrates it.
-LONGEST_MIGRATION_SECONDS = 60
+LONGEST_MIGRATION_SECONDS = 60.0
+QUIET_SECONDS = 2.0  # a shorter wait is not worth a line
 
 
 def migrate(
@@ -94,14 +98,22 @@ def refuse_unusable(cur: Cursor, schema: str) -> None:
 
 
 def _wait_for_migration(cur: Cursor, schema: str) -> None:
-    """Return when no process migrates this schema. Raises `LedgerUnavailable` if that takes a minute."""
+    """Return when no process migrates this schema. Says that it waits for one. Raises `LedgerBusy` if that takes a minute."""
+    if _is_locked_within(QUIET_SECONDS, cur, schema):
+        return
+    logger.warning("another process is preparing this ledger; waiting for it, for a minute at most")
+    if not _is_locked_within(LONGEST_MIGRATION_SECONDS, cur, schema):
+        raise LedgerBusy("another process is preparing this ledger: run the command again when it has ended")
+
+
+def _is_locked_within(seconds: float, cur: Cursor, schema: str) -> bool:
     try:
-        cur.execute(f"set local lock_timeout = {round(LONGEST_MIGRATION_SECONDS * 1000)}".encode())
-        _lock(cur, schema)
+        with cur.connection.transaction():  # a savepoint: after a failure the outer transaction goes on
+            cur.execute(f"set local lock_timeout = {round(seconds * 1000)}".encode())
+            _lock(cur, schema)
     except LockNotAvailable:
-        raise LedgerUnavailable(
-            "another process is preparing this ledger: run the command again when it has ended"
-        ) from None
+        return False
+    return True
 
 
 def refuse_other_sql(cur: Cursor) -> None:

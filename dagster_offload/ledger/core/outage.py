@@ -30,12 +30,13 @@ class _NotOfLedgers(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         about = record.args if isinstance(record.args, tuple) else ()
         is_of_ledger = any(
-            each == POOL_NAME or isinstance(getattr(each, "connection", each), LedgerConnection) for each in about
-        )
+            isinstance(getattr(each, "connection", each), LedgerConnection) or POOL_NAME in str(each) for each in about
+        )  # the name is also part of the names of the pool's threads and tasks
         return record.levelno >= logging.ERROR or not is_of_ledger
 
 
-for _logger in ("psycopg", "psycopg.pool"):  # a filter does not apply to the loggers below
+# A filter does not apply to the loggers below.
+for _logger in ("psycopg", "psycopg.pool", "psycopg.transaction", "psycopg_pool.sched"):
     logging.getLogger(_logger).addFilter(_NotOfLedgers())
 
 

@@ -1,6 +1,7 @@
 -- Each fault of a row has its code, so that faults that differ can be counted too.
 
--- A worker of an older version adds to `items` without a code. Then the numbers of entries differ, and a new row begins.
+-- A worker of an older version changes `items` and no codes. If the numbers of entries then differ, a new row begins; if it has
+-- replaced an entry, one code of the row is that of another fault.
 alter table stage_faults add column codes text[] not null default '{}';
 
 -- A row in one code had it for all of its faults. An item 0 stood between faults of two codes before this step.

@@ -31,7 +31,8 @@ class ScanEnd:
 class WorkerNews:
     """A worker and what it has done since the first look at it, in documents. A scan that only walks has no stages.
 
-    `answered_in_part`: those with an answer for a stage that are not `done`: another stage is left or failed.
+    `answered_in_part`: those with an answer for a stage that are not `done`: another stage is left or failed. So some of
+    them may also be among the `failed`.
     """
 
     kind: str
@@ -158,7 +159,9 @@ def _read_workers(cur: Cursor, since: Marks, *, with_progress: bool) -> _Workers
 def _done(cur: Cursor, worker_id: int, kind: str, mark: int) -> dict[str, int]:
     """How many documents a worker has done, failed and answered in part since a transition.
 
-    A drain or a run has done a document if nothing of it is left; a scan or an extraction if its text is there.
+    A drain or a run has done a document if it failed in no stage and no stage of the document is left, also none that the
+    worker does not take; a scan or an extraction if its text is there. A document that is answered in part may also be one
+    of the failed.
     """
     row = fetch_one(
         cur,

@@ -7,8 +7,8 @@ import pytest
 from dagster_offload.engine.slot.launch import Decision, decide_drain
 from dagster_offload.ledger.slots import rests
 from dagster_offload.slot.config import DEEP
+from tests.support.acceptance import wait_for
 from tests.support.several_slots import Several
-from tests.support.until import wait_for
 
 
 @pytest.mark.rule("drain-2")
@@ -26,5 +26,5 @@ def test_a_step_that_waits_for_postgres_at_one_slot_does_not_keep_the_tick_from_
         engine.wait_until(
             "select pid from pg_stat_activity where wait_event_type = 'Lock' and query like '%availability%'"
         )
-        wait_for(lambda: len(several.studio.log()["requests"]) > len(looks))  # the other slot is probed
+        wait_for(lambda: len(several.studio.log()["requests"]) > len(looks), "a probe of the other slot")
     assert tick.result().launch
