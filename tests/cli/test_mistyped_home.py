@@ -1,10 +1,12 @@
-"""A command that works on an existing home refuses one without a ledger, and does not create it."""
+"""A command that works on an existing ledger refuses a home or a Postgres without one, and makes none."""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.migrate import current_step
 from tests.support.cli import Call
 
 PIPELINE = """\
@@ -60,3 +62,25 @@ def test_a_home_without_a_ledger_is_named_and_not_created(
     assert refused.exit_code == 2
     assert f"there is no ledger in {home}: correct OFFLOAD_HOME" in " ".join(refused.output.split())
     assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pause"],
+        ["resume"],
+        ["retry"],
+        ["redo", "--outdated"],
+        ["gc", "--older-than", "90d"],
+        ["slot", "set", "deep", "--concurrency", "4"],
+        ["slot", "forget", "deep"],
+    ],
+    ids=" ".join,
+)
+def test_a_postgres_without_a_ledger_gets_none(call: Call, empty_url: str, command: list[str]) -> None:
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    refused = call(*command)
+    assert refused.exit_code == 2
+    assert "there is no ledger in this Postgres" in refused.stderr
+    with Ledger(empty_url) as ledger, ledger.transaction() as cur:
+        assert current_step(cur, ledger.schema) is None
