@@ -32,17 +32,15 @@ def command(*, file: Path, with_dagster: bool, as_json: bool) -> None:
     """
     from dagster_offload.cli.console import showing_rows
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.errors import BackupError
     from dagster_offload.ledger.archive.backup import write_backup
     from dagster_offload.ledger.archive.folder import refuse_library
-    from dagster_offload.ledger.core.opening import reach_ledger
+    from dagster_offload.ledger.core.opening import reach_ledger, refuse_empty_home
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
     file = Path(file.expanduser()).absolute()
     refuse_library(file, settings.library)
-    if settings.postgres_url is None and not settings.home.is_dir():
-        raise BackupError(f"OFFLOAD_HOME {settings.home} does not exist: there is no ledger to back up")
+    refuse_empty_home(settings)
     with reach_ledger(settings) as ledger, showing_rows("writing") as on_progress:
         manifest = write_backup(ledger, file, dagster_schema=_schema(with_dagster), on_progress=on_progress)
     if as_json:

@@ -54,7 +54,9 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
     settings = load_settings()
     _, stages = check_drain(settings, stage)  # raises before Postgres, the library or Dagster is used
     from dagster_offload.cli.run_job import run_job
+    from dagster_offload.ledger.core.opening import refuse_empty_home
 
+    refuse_empty_home(settings)
     summary = run_job(settings, "drain", DrainSummary, stages, progress_console(), stage=stage, limit=limit)
     if as_json:
         print_json(

@@ -36,12 +36,12 @@ def command(*, older_than: int, yes: bool, as_json: bool) -> None:
     dagster-offload gc --older-than 90d --yes
     """
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.retention import gone
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         found = gone.find(ledger, older_than)
         if as_json:
             if not yes:

@@ -42,17 +42,20 @@ def command(*, to: str | None, replace: bool, undo: bool, as_json: bool) -> None
     OFFLOAD_POSTGRES_URL=postgresql://offload@db.local/offload dagster-offload move --to embedded
     dagster-offload move --undo                       the new copy is lost: use the old one again
     """
+    from dagster_offload.ledger.core.opening import refuse_empty_home
     from dagster_offload.service.home import hold_up_lock
     from dagster_offload.settings import load_settings
 
     if undo == (to is not None):
         raise click.UsageError("choose one: --to or --undo")
     settings = load_settings()
+    target = None if to is None else _target(settings, to)
+    refuse_empty_home(settings)  # before the lock, which would create the home
     with hold_up_lock(settings.home):
-        if to is None:
+        if target is None:
             _undo(settings, as_json=as_json)
         else:
-            _move(settings, _target(settings, to), replace=replace, as_json=as_json)
+            _move(settings, target, replace=replace, as_json=as_json)
 
 
 def _move(settings: "Settings", target: "Settings", *, replace: bool, as_json: bool) -> None:

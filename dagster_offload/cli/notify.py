@@ -106,14 +106,14 @@ def send(*, as_json: bool) -> None:
     dagster-offload notify send
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.sinks import notifications
     from dagster_offload.settings import load_settings
     from dagster_offload.sinks.faults import Blame
 
     settings = load_settings()
     names = list(settings.channels)
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         ledger.run(notifications.register, names)
         found, faults = _send_all(settings, ledger, names)
         rows = ledger.run(notifications.list_channels, names)

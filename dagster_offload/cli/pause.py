@@ -57,13 +57,13 @@ def command(slot: str | None, *, until: datetime | None, as_json: bool) -> None:
     dagster-offload pause --until 3d
     """
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.slots import rests
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
     names = slot_names(settings, slot)
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         for name in names:
             ledger.run(rests.pause, name, until)
     if as_json:

@@ -66,9 +66,9 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
         say(f"  {kind.type:<12} {kind.documents:>7,}  {_size(kind.bytes):>8}  {'; '.join([tokens, *notes])}")
     if len(found.kinds) > TYPES_SHOWN:
         rest = found.kinds[TYPES_SHOWN:]
-        say(f"  and {sum(kind.documents for kind in rest):,} documents of {len(rest)} more types")
+        say(f"  and {counted(sum(kind.documents for kind in rest), 'document')} of {counted(len(rest), 'more type')}")
     if found.too_large:
-        say(f"{found.too_large:,} are larger than OFFLOAD_MAX_FILE_SIZE and are not read")
+        say(f"larger than OFFLOAD_MAX_FILE_SIZE, so not read: {counted(found.too_large, 'document')}")
     for name, left in sorted(found.left_out.items(), key=lambda entry: -entry[1].count):
         names = ", ".join(left.names) + (" ..." if left.count > len(left.names) else "")
         say(f"left out: {describe_count(Kind(name), left.count)}: {escaped(names)}")
@@ -81,12 +81,12 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
         say("no document has a text that a model could read")
         return
     say(
-        f"tokens: about {found.tokens:,} in the texts of {found.with_text:,} documents (a high estimate, from a sample of "
-        f"{found.sampled}); with the questions of {', '.join(found.stages)}: {found.tokens_read:,} read, and about "
+        f"tokens: about {found.tokens:,} in the texts of {counted(found.with_text, 'document')} (a high estimate, from a "
+        f"sample of {found.sampled}); with the questions of {', '.join(found.stages)}: {found.tokens_read:,} read, and about "
         f"{found.tokens_written:,} written ({ANSWER_TOKENS} an answer)"
     )
     if found.long_documents:
-        say(f"{found.long_documents:,} are longer than the model's context, so they are read in parts")
+        say(f"longer than the model's context, so read in parts: {counted(found.long_documents, 'document')}")
     times = [
         f"{duration(found.hours(each) * 3600)} at {each:,.0f} tokens/s" for each in (PACES if pace is None else (pace,))
     ]

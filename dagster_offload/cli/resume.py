@@ -17,13 +17,13 @@ def command(slot: str | None, *, as_json: bool) -> None:
     dagster-offload resume deep
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.slots import rests
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
     names = slot_names(settings, slot)
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         resumed = [name for name in names if ledger.run(rests.resume, name)]
         resting = [rest for each in settings.slots if (rest := ledger.run(rests.read_rest, each)) is not None]
     if as_json:

@@ -1,5 +1,6 @@
 """`dagster-offload simulate-router`: run the stand-in router in the foreground."""
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -60,4 +61,5 @@ def command(port: int, host: str, script_file: Path | None, asleep: bool, latenc
     behaviour = Behaviour(mode="cold" if asleep else "awake", latency=latency, concurrency=concurrency)
     address = listening.getsockname()
     started = f"Stand-in router on http://{address[0]}:{address[1]} ({behaviour.mode}); press Ctrl-C to stop."
-    serve(listening, RouterApp(behaviour, steps), lambda: click.echo(started))
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is its usual end, so the exit code is 0
+        serve(listening, RouterApp(behaviour, steps), lambda: click.echo(started))

@@ -125,7 +125,7 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
     dagster-offload sink send paperless --json
     """
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.service.home import running_up
     from dagster_offload.settings import load_settings
@@ -133,7 +133,7 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
     settings = load_settings()
     for name in names:
         _refuse_unknown(settings, name)
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         if running_up(settings.home) is not None:
             for name in names or settings.sinks:
                 ledger.run(sinks.try_now, name)
@@ -224,7 +224,7 @@ def _show_pause(name: str, words: str, *, is_paused: bool, as_json: bool) -> Non
 
 
 def _change(name: str, change: str) -> None:
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.service.home import running_up
     from dagster_offload.settings import load_settings
@@ -232,7 +232,7 @@ def _change(name: str, change: str) -> None:
 
     settings = load_settings()
     _refuse_unknown(settings, name)
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         if running_up(settings.home) is None:  # otherwise `up` has registered its own
             register(settings, ledger)
         ledger.run({"pause": sinks.pause, "resume": sinks.resume}[change], name)

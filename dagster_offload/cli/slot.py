@@ -246,13 +246,13 @@ def set_(
     dagster-offload slot set deep --try-again
     """
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
 
     if concurrency is None and prompt_cache_size is None and not try_again:
         raise click.UsageError("nothing to set: use --concurrency, --prompt-cache-size or --try-again")
-    with open_ledger(load_settings()) as ledger:
+    with open_existing_ledger(load_settings()) as ledger:
         before = ledger.run(ledger_slots.get, name)
         if before is None:
             raise _no_such_slot(name)
@@ -316,12 +316,12 @@ def forget(name: str, *, as_json: bool) -> None:
     dagster-offload slot forget deep
     """
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         was_known = ledger.run(ledger_slots.forget, name)
     if as_json:
         print_json({"slot": name, "forgotten": was_known})

@@ -149,7 +149,7 @@ def sample(
     """
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.engine.trying import try_stage
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.reports import texts
     from dagster_offload.records.export import refuse_in_library
     from dagster_offload.settings import load_settings
@@ -158,7 +158,7 @@ def sample(
     stage = stage_named(settings, name, prompt_file)
     if html is not None:
         refuse_in_library(html, settings.library)
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         ids = ledger.run(texts.ids_with_text)
         seed = random.randrange(100_000) if seed is None else seed  # noqa: S311 - a sample, no secret
         random.Random(seed).shuffle(ids)  # noqa: S311 - a sample, no secret
@@ -200,13 +200,13 @@ def check(
     """
     from dagster_offload.cli.console import table, to_terminal
     from dagster_offload.cli.formatting import print_json, say
-    from dagster_offload.ledger.core.opening import open_ledger
+    from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.settings import load_settings
     from dagster_offload.stages.answers.comparing import score, total
 
     settings = load_settings()
     stage, wanted = stage_named(settings, name, prompt_file), read_expected(expected, settings, name)
-    with open_ledger(settings) as ledger:
+    with open_existing_ledger(settings) as ledger:
         refuse_unknown_documents(ledger, wanted, expected)
         if stored:
             answers = {document: _stored(settings, ledger, document, name) for document in wanted}

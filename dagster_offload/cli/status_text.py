@@ -148,7 +148,8 @@ def _pace(report: Report) -> list[str]:
         why = f" ({pace.note})" if pace.note else ""
         lines.append(f"left     {duration(pace.slot_hours_left * 3600)} of the slot's time{end}{why}")
     if pace.held_hours:
-        lines.append(f"held     another {duration(pace.held_hours * 3600)} of the slot's time, for held stages")
+        another = "another " if pace.slot_hours_left else ""
+        lines.append(f"held     {another}{duration(pace.held_hours * 3600)} of the slot's time, for held stages")
     if report.slot is not None and (found := describe_concurrency(report.slot)) is not None:
         lines.append(f"calls    {found}")
     if report.last_drain is not None and (tokens := _tokens(report.last_drain)) is not None:

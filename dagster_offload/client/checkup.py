@@ -69,9 +69,14 @@ class Check:
 
 
 def advice_of(checks: Sequence[Check]) -> str | None:
-    """The change to make: for a setting that is certainly wrong, else from the last failed step, else a proposal."""
+    """The change to make: for a setting that is certainly wrong, else for the slot, else for what is around it, else a proposal.
+
+    Of several failed steps the last counts. What is around the slot comes later: its documents wait until the slot works.
+    """
     failed = [check for check in checks if not check.ok]
-    best = [check for check in failed if check.is_setting] or failed[-1:] or [check for check in checks if check.advice]
+    settings = [check for check in failed if check.is_setting]
+    of_slot = [check for check in failed if check.is_about_slot]
+    best = settings[:1] or of_slot[-1:] or failed[-1:] or [check for check in checks if check.advice]
     return best[0].advice if best else None
 
 

@@ -7,7 +7,7 @@ of the file that is not valid, the copy stays in force, and `status` shows why.
 import contextlib
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import wait as wait_for
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from dagster_offload.service.say import Say
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
 from dagster_offload.settings.files import FILE_NAME, copy_of_schema, read_pipeline
 from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT
-from dagster_offload.settings.loading import find_home, find_pipeline
+from dagster_offload.settings.loading import find_home, find_pipeline, leaf_of, read_without
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
@@ -170,8 +170,8 @@ def _definitions(settings: Settings) -> object:
 def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
     """Make the home's pipeline file the one that `up` runs with, so that commands in other terminals find it.
 
-    Options on a home without a file are written to one. A file elsewhere is linked. `typed` are the options, by variable.
-    Raises `SettingsError` if the home has another pipeline file.
+    Options on a home without a file are written to one. A file elsewhere is linked. An option that equals the file is dropped.
+    `typed` are the options, by variable, which are set. Raises `SettingsError` if the home has another pipeline file.
     """
     home_file = loaded.settings.home / FILE_NAME
     options = {name: value for name, value in typed.items() if name not in (CONFIG, "OFFLOAD_HOME")}
@@ -195,9 +195,25 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
             f"{home_file} is the pipeline file of this home, and {loaded.file} is another one: remove one of them, or set "
             "OFFLOAD_HOME to another folder"
         )
+    kept = _kept_already(options, loaded.settings)
     for name, value in options.items():
-        say(f"For this start only: {name}={value}. To keep it: dagster-offload config set {name} {shlex.quote(value)}")
-    return loaded
+        if name in kept:
+            del os.environ[name]  # as above: an edit of the file is not overridden
+        else:
+            say(
+                f"For this start only: {name}={value}. To keep it: dagster-offload config set {name} {shlex.quote(value)}"
+            )
+    return read_settings() if kept else loaded
+
+
+def _kept_already(options: Collection[str], settings: Settings) -> set[str]:
+    """The options, by variable, that change nothing: the settings have the same values without them."""
+    try:
+        without = read_without(options).settings
+    except SettingsError:  # the file is not complete without an option
+        return set()
+    leaves = {name: leaf_of(name) for name in options}
+    return {name for name, leaf in leaves.items() if leaf.value_in(settings) == leaf.value_in(without)}
 
 
 def read_settings_in_force() -> Loaded:

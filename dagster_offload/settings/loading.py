@@ -67,12 +67,21 @@ def load_settings(**overrides: Any) -> Settings:
 
 def read_settings(**overrides: Any) -> Loaded:
     """Read the settings and where each came from. Raises `SettingsError` as `load_settings` does."""
+    return _read(overrides, os.environ)
+
+
+def read_without(variables: Collection[str]) -> Loaded:
+    """The settings that this process would have without these environment variables. Raises `SettingsError`."""
+    return _read({}, {name: value for name, value in os.environ.items() if name not in variables})
+
+
+def _read(overrides: Mapping[str, Any], environment: Mapping[str, str]) -> Loaded:
     dotenv = read_dotenv()
-    given = read_variables(overrides, os.environ, dotenv)
+    given = read_variables(overrides, environment, dotenv)
     home = _path(given.get("OFFLOAD_HOME")) or default_home()
     path = find_file(_path(given.get(CONFIG)), home)
     file = None if path is None else read_pipeline(path, _path(given.get(CONFIG_SNAPSHOT)))
-    loaded = _load(file, given, dotenv, path)
+    loaded = _load(file, given, {**dotenv, **environment}, path)
     if path == home / FILE_NAME and loaded.settings.home != home:
         raise SettingsError(
             f"{loaded.tree.origin(('home',))}: home names another folder ({loaded.settings.home}): remove the key, or move "
@@ -84,7 +93,7 @@ def read_settings(**overrides: Any) -> Loaded:
 def read_edited(file: PipelineText | None, path: Path | None) -> Loaded:
     """The settings that the pipeline file at `path` would give with this text. Raises `SettingsError`."""
     dotenv = read_dotenv()
-    return _load(file, read_variables({}, os.environ, dotenv), dotenv, path)
+    return _load(file, read_variables({}, os.environ, dotenv), {**dotenv, **os.environ}, path)
 
 
 def settings_of(values: Mapping[str, Any], folder: Path, name: str) -> Settings:
@@ -99,10 +108,10 @@ def settings_of(values: Mapping[str, Any], folder: Path, name: str) -> Settings:
 
 
 def _load(
-    file: PipelineText | None, given: Mapping[str, Given], dotenv: Mapping[str, str], path: Path | None
+    file: PipelineText | None, given: Mapping[str, Given], variables: Mapping[str, str], path: Path | None
 ) -> Loaded:
     name = "" if path is None else str(path)
-    tree = read_tree(file, given, {**dotenv, **os.environ}, name)
+    tree = read_tree(file, given, variables, name)
     return Loaded(_validated(tree), path, tree)
 
 

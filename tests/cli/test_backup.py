@@ -53,12 +53,6 @@ def test_backup_refuses_with_one_line_and_exit_code_2(call: Call, scanned: Path,
     assert list(file.parent.iterdir()) == []
 
 
-def test_backup_creates_no_home(call: Call, file: Path) -> None:
-    result = call("backup", str(file))
-    assert (result.exit_code, Path(os.environ["OFFLOAD_HOME"]).exists()) == (2, False)
-    assert "does not exist" in result.stderr
-
-
 @pytest.mark.slow
 def test_a_ledger_with_dagsters_storages_is_restored_into_another_database(
     call: Call, scanned: Path, file: Path, empty_url: str

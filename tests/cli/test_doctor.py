@@ -156,6 +156,18 @@ def test_doctor_ends_with_what_is_wrong_even_if_the_server_is_right(call: Call, 
     assert result.stdout.rstrip().endswith("dagster-offload status lists them with their reasons")
 
 
+def test_doctor_ends_with_the_advice_on_the_connection_although_a_document_failed(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        cur.execute("update work_items set state = 'failed', not_before = null where stage = 'classify'")
+    router.stop()
+    result = call("doctor")
+    assert result.exit_code == 75
+    assert "2 documents failed" in " ".join(result.stdout.split())
+    assert result.stdout.endswith("\n\nstart the router on 127.0.0.1, or correct the port in OFFLOAD_DEEP_URL\n")
+
+
 @pytest.mark.rule("breaker-11")
 def test_doctor_names_a_held_stage_and_a_document_and_leaves_the_stage_held(
     call: Call, scanned: Path, router: Router

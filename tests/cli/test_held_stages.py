@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,15 @@ def held(call: Call, scanned: Path, router: Router) -> Iterator[Ledger]:
         yield ledger
 
 
+def test_status_adds_the_time_of_held_stages_to_what_is_left(call: Call, scanned: Path, router: Router) -> None:
+    assert call("drain", "summarize", "--limit", "1").exit_code == 0
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
+        hold_stage(ledger, CLASSIFY, "no_json", recipe=recipes(load_settings())[CLASSIFY])
+        shown = " ".join(call("status").stdout.split())
+    assert re.search(r" left \d+ \S+ of the slot's time", shown)
+    assert re.search(r" held another \d+ \S+ of the slot's time, for held stages", shown)
+
+
 def test_status_names_the_held_stage_and_offers_no_drain_for_it(call: Call, held: Ledger) -> None:
     shown = " ".join(call("status").stdout.split())
     assert HELD in shown
@@ -35,7 +45,7 @@ def test_status_names_the_held_stage_and_offers_no_drain_for_it(call: Call, held
         in shown
     )
     assert "waiting for deep" not in shown
-    assert "of the slot's time, for held stages" in shown
+    assert re.search(r" held \d+ \S+ of the slot's time, for held stages", shown), "nothing else is left"
     estimate = json.loads(call("status", "--json").stdout)["estimate"]
     assert (estimate["slot_hours_left"], estimate["held_hours"] > 0) == (0, True)
     [found] = json.loads(call("status", "--json").stdout)["holds"]

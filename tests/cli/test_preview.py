@@ -36,6 +36,18 @@ def test_preview_says_what_is_left_out_and_how_long_it_takes(call: Call, library
     assert " at 300 tokens/s, " in shown
 
 
+def test_preview_counts_one_long_document_in_the_singular(
+    call: Call, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (library / "minutes.md").unlink()
+    (library / "letter.txt").write_text("The tenant pays the rent on time. " * 400)
+    monkeypatch.setenv("OFFLOAD_DEEP_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "m")
+    monkeypatch.setenv("OFFLOAD_DEEP_CONTEXT_TOKENS", "2048")
+    shown = call("preview").stdout.splitlines()
+    assert "longer than the model's context, so read in parts: 1 document" in shown
+
+
 def test_preview_without_a_library_names_the_option(call: Call) -> None:
     result = call("preview")
     assert result.exit_code == 2

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -125,17 +124,6 @@ def test_a_value_that_a_field_cannot_have_is_named_if_no_document_matches(call: 
     assert json.loads(call("records", "--where", "category=manual", "--json").output)["hints"] == []
     assert hint in call(*wrong, "--format", "jsonl").stderr
     assert hint in call(*wrong, "--out", "none.csv").stderr
-
-
-@pytest.mark.parametrize(
-    "command", [["records"], ["explain", "a.txt"], ["correct", "--list"], ["redo", "--outdated"], ["retry"]]
-)
-def test_a_home_without_a_ledger_is_named_and_gets_none(call: Call, tmp_path: Path, command: list[str]) -> None:
-    os.environ["OFFLOAD_HOME"] = str(tmp_path / "typo")
-    refused = call(*command)
-    assert (refused.exit_code, refused.exception) != (0, None)
-    assert f"there is no ledger in {tmp_path / 'typo'}: correct OFFLOAD_HOME" in " ".join(refused.output.split())
-    assert not (tmp_path / "typo").exists()
 
 
 def test_records_of_a_home_without_a_ledger_are_an_error(tmp_path: Path) -> None:

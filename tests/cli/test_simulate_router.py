@@ -16,20 +16,18 @@ from dagster_offload.simulator.server import Router
 pytestmark = pytest.mark.slow
 
 
-START = "from dagster_offload.cli.simulate_router import command; command()"
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_a_signal_stops_it(stop: signal.Signals) -> None:
-    command_line = [sys.executable, "-c", START, "--port", "0", "--asleep"]
-    with subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize(("stop", "exit_code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
+def test_it_serves_until_a_signal_stops_it_quietly(stop: signal.Signals, exit_code: int) -> None:
+    command_line = [sys.executable, "-m", "dagster_offload.cli", "simulate-router", "--port", "0", "--asleep"]
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
             assert address is not None
             assert httpx.get(f"{address[0]}/health", trust_env=False, timeout=240).json() == {"status": "upstream_cold"}
             process.send_signal(stop)
-            process.wait()
+            assert process.communicate() == ("", "")
+            assert process.returncode == exit_code
         finally:
             process.kill()
 

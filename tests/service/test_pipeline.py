@@ -247,8 +247,51 @@ def test_without_options_no_file_is_written(home: Path, tmp_path: Path, said: li
     assert (list(home.iterdir()), said) == ([], [])
 
 
-def test_a_file_elsewhere_is_linked_and_options_beside_a_file_are_not_stored(home: Path, said: list[str]) -> None:
+def test_options_that_equal_the_file_are_dropped_without_a_line(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    (file.parent / "library").mkdir()
+    typed = {
+        "OFFLOAD_LIBRARY": str(file.parent / "library"),
+        "OFFLOAD_DEEP_URL": "http://macbook.local:8890",
+        "OFFLOAD_DEEP_MODEL": "other",
+    }
+    for name, value in typed.items():
+        monkeypatch.setenv(name, value)
+    before = load_settings()
+    loaded = keep_in_home(read_settings(), typed, said.append)
+    assert [line.partition(". ")[0] for line in said] == ["For this start only: OFFLOAD_DEEP_MODEL=other"]
+    assert loaded.settings == before
+    assert set(typed) & set(os.environ) == {"OFFLOAD_DEEP_MODEL"}, "an edit of the file is not overridden"
+
+
+def test_the_first_start_can_be_repeated_without_a_line(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    typed = {"OFFLOAD_LIBRARY": "library", "OFFLOAD_DEEP_URL": "http://x:1", "OFFLOAD_DEEP_MODEL": "m"}
+    for _ in range(2):
+        for name, value in typed.items():
+            monkeypatch.setenv(name, value)
+        loaded = keep_in_home(read_settings(), typed, said.append)
+        assert loaded.settings.library == tmp_path / "library"
+    assert len(said) == 1, "only the line about the new file"
+
+
+def test_an_option_that_completes_the_file_is_for_this_start_only(
+    file: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    edit(file, "slots: {deep: {url: 'http://macbook.local:8890'}}\n")
+    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "m")
+    loaded = keep_in_home(read_settings(), {"OFFLOAD_DEEP_MODEL": "m"}, said.append)
+    assert [line.partition(". ")[0] for line in said] == ["For this start only: OFFLOAD_DEEP_MODEL=m"]
+    assert loaded.settings.slots_section.deep.model == "m"
+
+
+def test_a_file_elsewhere_is_linked_and_options_beside_a_file_are_not_stored(
+    home: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
     edit(Path("offload.yaml"), TEXT)
+    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "o'ther")
     keep_in_home(read_settings(), {"OFFLOAD_DEEP_MODEL": "o'ther"}, said.append)
     assert (home / "offload.yaml").samefile("offload.yaml")
     assert "config set OFFLOAD_DEEP_MODEL 'o'\"'\"'ther'" in said[1]

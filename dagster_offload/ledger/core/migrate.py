@@ -76,14 +76,10 @@ def refuse_unusable(cur: Cursor, schema: str) -> None:
 
     Functions and views of another version are accepted: most of them are the same. See `refuse_other_sql`.
     """
-    refuse_foreign_objects(cur, schema)
-    if current_step(cur, schema) is None or is_older(cur, schema):
+    step = existing_step(cur, schema)
+    if is_older(cur, schema):
         _wait_for_migration(cur, schema)  # an `up` that starts may be at work
-    step = current_step(cur, schema)
-    if step is None:
-        raise NoLedger(
-            "there is no ledger in this Postgres: start `dagster-offload up`, or correct OFFLOAD_POSTGRES_URL or OFFLOAD_HOME"
-        )
+        step = existing_step(cur, schema)
     if step > newest_step():
         raise _newer(step)
     if identity.is_stored(cur):
@@ -95,6 +91,18 @@ def refuse_unusable(cur: Cursor, schema: str) -> None:
             "command does not migrate it. Nothing was changed: start `dagster-offload up` with this version, which makes a "
             "backup and then brings the ledger up to date"
         )
+
+
+def existing_step(cur: Cursor, schema: str) -> int:
+    """The schema step of the ledger. Waits for an `up` that makes one. Raises `NoLedger` if there is none. Changes nothing."""
+    refuse_foreign_objects(cur, schema)
+    if current_step(cur, schema) is None:
+        _wait_for_migration(cur, schema)
+    if (step := current_step(cur, schema)) is None:
+        raise NoLedger(
+            "there is no ledger in this Postgres: start `dagster-offload up`, or correct OFFLOAD_POSTGRES_URL or OFFLOAD_HOME"
+        )
+    return step
 
 
 def _wait_for_migration(cur: Cursor, schema: str) -> None:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.ledger.archive.before_migration import back_up_before_migration
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Cursor, Ledger
-from dagster_offload.ledger.core.migrate import migrate, refuse_other_sql, refuse_unusable
+from dagster_offload.ledger.core.migrate import existing_step, migrate, refuse_other_sql, refuse_unusable
 from dagster_offload.ledger.reports import views
 from dagster_offload.postgres import ensure_postgres, has_embedded
 from dagster_offload.postgres.external import normalised
@@ -40,10 +40,14 @@ def open_ledger(settings: Settings, schema: str = DEFAULT_SCHEMA) -> Iterator[Le
 
 @contextmanager
 def open_existing_ledger(settings: Settings) -> Iterator[Ledger]:
-    """`open_ledger` for what makes no sense without records. Raises `SettingsError` if the home has no ledger: a mistyped
-    OFFLOAD_HOME would look like an empty one."""
-    _refuse_empty_home(settings)
-    with open_ledger(settings) as ledger:
+    """`open_ledger` for what makes no sense in a new ledger: a mistyped OFFLOAD_HOME or OFFLOAD_POSTGRES_URL would look like one.
+
+    Raises `SettingsError` if the home has no ledger, and `NoLedger` if the user's own Postgres has none.
+    """
+    refuse_empty_home(settings)
+    with _reviving_ledger(settings, DEFAULT_SCHEMA) as ledger:
+        ledger.run(existing_step, ledger.schema)
+        _migrate(ledger, settings)
         yield ledger
 
 
@@ -53,7 +57,7 @@ def open_ledger_as_it_is(settings: Settings) -> Iterator[Ledger]:
 
     Raises `SettingsError` if the home has no ledger, and `LedgerUnavailable` if this version cannot use it.
     """
-    _refuse_empty_home(settings)
+    refuse_empty_home(settings)
     with _reviving_ledger(settings, DEFAULT_SCHEMA) as ledger:
         ledger.run(refuse_unusable, ledger.schema)
         try:
@@ -66,7 +70,11 @@ def open_ledger_as_it_is(settings: Settings) -> Iterator[Ledger]:
             raise
 
 
-def _refuse_empty_home(settings: Settings) -> None:
+def refuse_empty_home(settings: Settings) -> None:
+    """Raise `SettingsError` if the home should have an embedded Postgres and has none. Creates nothing.
+
+    For commands that do more than open the ledger: they call it first. A Postgres of the user's own is not looked at.
+    """
     if settings.postgres_url is None and not has_embedded(settings.home):
         raise SettingsError(
             f"there is no ledger in {settings.home}: correct OFFLOAD_HOME, or start `dagster-offload up` with this home"
