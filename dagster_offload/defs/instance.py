@@ -37,7 +37,9 @@ def prepare_instance(settings: Settings, conninfo: str) -> Path:
     template = resources.files(__package__).joinpath(FILE_NAME).read_text(encoding="utf-8")
     mark = template.splitlines()[0]
     # A JSON string is a valid YAML string, whatever characters a password contains.
-    content = Template(template).substitute(postgres_url=json.dumps(_url(conninfo)))
+    content = Template(template).substitute(
+        postgres_url=json.dumps(_url(conninfo)), output_folder=json.dumps(str(folder / "storage"))
+    )
     file = folder / FILE_NAME
     before = file.read_text(encoding="utf-8") if file.exists() else None
     if before is not None and (before == content or not before.startswith(mark)):

@@ -46,10 +46,15 @@ _OF_SETTINGS = {
     407: "check the proxy",
     410: "check its address",
 }
+# The request had no token that could be wrong.
+_WITHOUT_TOKEN = {401: "set `token`", 403: "it may need a token: set `token`"}
 
 
 def check_answer(response: httpx.Response, about: str = "") -> None:
-    """Raise `SinkFault` unless the response is a success. `about` names the request within a sink: ` at /api/tags/`."""
+    """Raise `SinkFault` unless the response is a success. `about` names the request within a sink: ` at /api/tags/`.
+
+    The response must have its request, which shows whether a token was sent.
+    """
     status = response.status_code
     if response.is_success:
         return
@@ -61,8 +66,15 @@ def check_answer(response: httpx.Response, about: str = "") -> None:
     if status >= 500 or status in _TEMPORARY:
         raise SinkFault(Blame.UNAVAILABLE, said, retry_after_seconds(response))
     if status in _OF_SETTINGS:
-        raise SinkFault(Blame.MISCONFIGURED, f"{said}: {_OF_SETTINGS[status]}")
+        raise SinkFault(Blame.MISCONFIGURED, f"{said}: {_advice(response)}")
     raise SinkFault(Blame.REFUSED, f"{said}{_named_fields(response)}")
+
+
+def _advice(response: httpx.Response) -> str:
+    advice = _OF_SETTINGS[response.status_code]
+    if "authorization" in response.request.headers:
+        return advice
+    return _WITHOUT_TOKEN.get(response.status_code, advice)
 
 
 def _named_fields(response: httpx.Response) -> str:

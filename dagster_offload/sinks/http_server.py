@@ -52,7 +52,7 @@ class HttpServer:
         except TimeoutError:
             raise SinkFault(Blame.UNAVAILABLE, f"no complete answer within {self._timeout:g} s") from None
         kept = [(name, value) for name, value in answer.headers.multi_items() if name not in _OF_THE_TRANSFER]
-        return httpx.Response(answer.status_code, headers=kept, content=body)
+        return httpx.Response(answer.status_code, headers=kept, content=body, request=answer.request)
 
 
 async def _read(answer: httpx.Response) -> bytes:

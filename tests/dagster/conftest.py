@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.instance import prepare_instance
@@ -68,8 +69,8 @@ def instance(settings: Settings, database: str) -> Iterator[dg.DagsterInstance]:
     """The shipped instance, without the capture of a step's output: after a step that ends with an exception, only the
     garbage collector ends Dagster's `tail` processes."""
     folder = prepare_instance(settings, database)
-    with (folder / "dagster.yaml").open("a") as shipped:
-        shipped.write(NO_OUTPUT_CAPTURE)
+    shipped = yaml.safe_load((folder / "dagster.yaml").read_text())
+    (folder / "dagster.yaml").write_text(yaml.safe_dump(shipped | yaml.safe_load(NO_OUTPUT_CAPTURE)))
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         yield instance
 

@@ -42,6 +42,12 @@ def test_the_key_of_a_channel_says_its_kind(tmp_path: Path) -> None:
         ("Phone: {command: a}", "a channel's name has at most 40 lower-case letters"),
         ("mail: {email: nobody, server: mail}", "notify.mail.email"),
         ("mail: {email: a@b, server: 'smtp://mail'}", "notify.mail.server"),
+        ("mail: {email: a@b, server: 'localhost:2525'}", "notify.mail.server"),
+        (
+            "mail: {email: a@b, server: 'localhost:2525'}",
+            "a host name without a port: write server: localhost, port: 2525",
+        ),
+        ("mail: {email: a@b, server: '[::1]:25'}", "a host name without a port: write server: '::1', port: 25"),
         ("mail: {email: a@b, server: mail, security: none, user: me, password: x}", "the password would be readable"),
     ],
 )
@@ -49,6 +55,12 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, channel: str, message
     with pytest.raises(SettingsError) as caught:
         load_settings(config=write(tmp_path, channel))
     assert message in str(caught.value)
+
+
+def test_the_server_of_a_mailbox_may_be_an_ipv6_address(tmp_path: Path) -> None:
+    mail = load_settings(config=write(tmp_path, "mail: {email: a@b, server: '::1'}")).channels["mail"]
+    assert isinstance(mail, EmailChannel)
+    assert mail.server == "::1"
 
 
 def test_a_password_in_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:

@@ -69,6 +69,25 @@ def test_an_answer_says_whose_fault_it_is_and_no_reason_quotes_a_secret(
         assert secret not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("status", "token", "advice"),
+    [
+        (401, None, "HTTP 401: set `token`"),
+        (401, "bearer-1", "HTTP 401: check its token"),
+        (403, None, "HTTP 403: it may need a token: set `token`"),
+        (403, "bearer-1", "HTTP 403: check its token and the permissions of its user"),
+        (404, None, "HTTP 404: check its address"),
+    ],
+)
+def test_the_advice_about_a_refusal_depends_on_whether_a_token_was_sent(
+    webhook: str, receiver: Receiver, status: int, token: str | None, advice: str
+) -> None:
+    receiver.status = status
+    with pytest.raises(SinkFault) as caught:
+        Webhook(webhook, SECRET, token, 5.0).send(MESSAGE)
+    assert caught.value.reason == advice
+
+
 def test_a_server_that_is_not_there_is_unavailable(hook: Webhook) -> None:
     gone = Webhook("http://127.0.0.1:1/private-path", None, None, 5.0)
     with pytest.raises(SinkFault) as caught:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from dagster_offload.settings.sections.section import AbsolutePath, Section
 from dagster_offload.settings.sections.sinks import (
@@ -74,6 +74,15 @@ class EmailChannel(ChannelSettings):
     user: str | None = Field(default=None, description="user name at the server; unset = no log-in")
     password: SecretStr | Unset | None = Field(default=None, description="password of the user")
     password_file: AbsolutePath | None = Field(default=None, description="file that contains the password")
+
+    @field_validator("server")
+    @classmethod
+    def _server_is_without_a_port(cls, server: str) -> str:
+        host, _, port = server.rpartition(":")
+        if port.isdecimal() and (":" not in host or host.endswith("]")):  # other colons belong to an IPv6 address
+            host = f"'{host[1:-1]}'" if host.startswith("[") else host  # as YAML and the mail channel read it
+            raise ValueError(f"must be a host name without a port: write server: {host}, port: {port}")
+        return server
 
     @model_validator(mode="after")
     def _password_is_encrypted(self) -> "EmailChannel":
