@@ -7,7 +7,7 @@ sure that neither quotes a document.
 import json
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -32,16 +32,26 @@ from dagster_offload.slot.refusals import (
 from dagster_offload.text.lenient_json import read_json
 
 # The request may have reached the slot, but its complete answer did not reach us.
-_CUT_ERRORS = (
-    CutAnswer,
+_CONNECTION_ENDED = (
     httpx.ReadError,
     httpx.ReadTimeout,
     httpx.WriteError,
     httpx.WriteTimeout,
     httpx.CloseError,
     httpx.RemoteProtocolError,
-    httpx.DecodingError,
 )
+_CUT_ERRORS = (CutAnswer, *_CONNECTION_ENDED, httpx.DecodingError)
+# Reasons that are sentences, and their codes.
+_CONNECTION_CLOSED = "the server closed the connection before its answer was complete"
+_NO_HTTP = "the server does not speak HTTP"
+_UNSOLICITED = "the server sent an answer before it received a request"
+_PROXY = "the proxy is unreachable or refused the connection"
+_CODES = {
+    _CONNECTION_CLOSED: "connection_closed",
+    _NO_HTTP: "not_http",
+    _UNSOLICITED: "answer_before_request",
+    _PROXY: "proxy_failed",
+}
 _MISCONFIGURED_ERRORS = (SettingsError, httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
@@ -66,6 +76,14 @@ def fault_reason(exc: BaseException) -> str:
     return type(exc).__name__
 
 
+def fault_code(exc: BaseException) -> str:
+    """A short code for the fault. Equal faults have equal codes."""
+    if isinstance(exc, SettingsError):
+        return "wrong_setting"  # its text is a sentence about the setting
+    reason = fault_reason(exc)
+    return _CODES.get(reason) or reason.partition(":")[0].replace(" ", "_").lower()
+
+
 def reason_with_words(exc: BaseException) -> str:
     """`fault_reason`, with the server's own message: `HTTP 400: "Unsupported parameter: max_tokens"`."""
     return fault_reason(exc) + _quoted(words_of(exc))
@@ -76,6 +94,7 @@ def reason_with_setting(
 ) -> str:
     """`fault_reason`, with the setting to check and the server's own message, unless the slot gave a reason code itself.
 
+    No setting if the connection ended during the call: most often, the machine went to sleep.
     `where` follows the reason: ` on a.txt`. `listed`: the names in the server's model list, if the alias may be wrong.
     """
     reason = fault_reason(exc) + where
@@ -86,7 +105,7 @@ def reason_with_setting(
         names = f"the server lists {shown_names(slot.model, listed)}"
         check = f"({names})" if slot.model in listed else f"(check {slot.setting('model')}: {names})"
     else:
-        setting = setting_to_check(slot, exc)
+        setting = None if _ended_during_the_call(exc) else setting_to_check(slot, exc)
         check = f"(check {setting})" if setting else ""
     return f"{reason} {check}".rstrip() + _quoted(words_of(exc))
 
@@ -122,7 +141,7 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
     error = corrected_error(exc) if isinstance(exc, httpx.TransportError) else exc
     causes = list(_causes(exc))
     if isinstance(error, httpx.ProxyError):
-        return "the proxy is unreachable or refused the connection"
+        return _PROXY
     if any(isinstance(cause, (ssl.SSLError, aiohttp.ClientSSLError)) for cause in causes):
         is_untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
         return "TLS certificate not trusted" if is_untrusted else "TLS handshake failed"
@@ -130,13 +149,13 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
         if (message := os_error_text(cause)) is not None:
             return message
     if any(isinstance(cause, UnsolicitedAnswer) for cause in causes):
-        return "the server sent an answer before it received a request"
-    if any(isinstance(cause, aiohttp.ClientResponseError) for cause in causes):
-        return "the server does not speak HTTP"
+        return _UNSOLICITED
+    if _is_not_http(causes):
+        return _NO_HTTP
     for kind, message in (
         (httpx.ConnectTimeout, "no connection in time"),
         (httpx.ReadTimeout, "no answer in time"),
-        (httpx.RemoteProtocolError, "the server closed the connection before its answer was complete"),
+        (httpx.RemoteProtocolError, _CONNECTION_CLOSED),
         (httpx.ReadError, "answer cut: the connection ended during the answer"),
         (httpx.ConnectError, "cannot connect"),
         (httpx.DecodingError, "answer cut: the body does not match its Content-Encoding"),
@@ -144,6 +163,18 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
         if isinstance(error, kind):
             return message
     return type(error).__name__
+
+
+def _is_not_http(causes: Iterable[BaseException]) -> bool:
+    return any(isinstance(cause, aiohttp.ClientResponseError) for cause in causes)
+
+
+def _ended_during_the_call(exc: BaseException) -> bool:
+    """Whether the connection ended during the call, so the URL is most likely right. A complete answer that is no JSON may
+    be that of another server."""
+    if not isinstance(exc, httpx.TransportError) or _is_not_http(_causes(exc)):
+        return False
+    return isinstance(corrected_error(exc), _CONNECTION_ENDED)
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

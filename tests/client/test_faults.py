@@ -13,8 +13,8 @@ import pytest
 
 from dagster_offload.client import transport
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.client.faults import fault_reason, is_cut
-from dagster_offload.errors import CutAnswer, is_deferrable_error
+from dagster_offload.client.faults import fault_code, fault_reason, is_cut, reason_with_setting
+from dagster_offload.errors import CutAnswer, MalformedAnswer, SettingsError, is_deferrable_error
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import SlotConfig, Slots
 from tests.support.ports import held_port
@@ -89,6 +89,25 @@ async def test_a_server_that_closes_before_it_answers_may_have_been_cut() -> Non
         error = await failure(slot)
     reason = "the server closed the connection before its answer was complete"
     assert_unavailable(error, httpx.RemoteProtocolError, reason, cut=True)
+
+
+@pytest.mark.rule("slot-15")
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "the server closed the connection before its answer was complete"),
+        (b'HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"', "answer cut: the connection ended during the answer"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "the server does not speak HTTP (check OFFLOAD_DEEP_URL)"),
+    ],
+)
+async def test_a_call_that_was_cut_names_the_url_only_if_the_server_speaks_no_http(answer: bytes, reason: str) -> None:
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+
+    async with serving(end) as slot:
+        error = await failure(slot)
+    assert reason_with_setting(slot, error) == reason
 
 
 async def test_a_reset_before_the_answer_may_have_been_a_cut() -> None:
@@ -241,3 +260,17 @@ def test_a_client_can_be_used_in_several_event_loops_in_turn(deep_slot: SlotConf
             return await client.call_deep("question")
 
     assert asyncio.run(ask()) == asyncio.run(ask()) == "ready"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SettingsError("the proxy for router.example: SOCKS is not supported"), "wrong_setting"),
+        (MalformedAnswer("no choices"), "malformed_answer"),
+        (httpx.ConnectError("refused"), "cannot_connect"),
+        (httpx.RemoteProtocolError("disconnected"), "connection_closed"),
+        (httpx.ProxyError("407"), "proxy_failed"),
+    ],
+)
+def test_the_code_of_a_fault_is_short_and_no_sentence(error: Exception, code: str) -> None:
+    assert fault_code(error) == code

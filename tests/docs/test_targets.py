@@ -27,6 +27,11 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
 
 
+def test_git_ignores_the_environment_that_the_readme_creates() -> None:
+    [folder] = re.findall(r"python3 -m venv (\S+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert f"{folder}/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
 def test_every_symptom_of_the_troubleshooting_page_can_occur() -> None:
     symptoms = list(quoted_symptoms())
     assert len(symptoms) > 30

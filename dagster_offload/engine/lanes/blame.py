@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.client.faults import fault_reason, is_cut, reason_with_setting, reason_with_words, retry_after_of
+from dagster_offload.client.faults import fault_code, is_cut, reason_with_setting, reason_with_words, retry_after_of
 from dagster_offload.engine.progress import DocumentEnd
 from dagster_offload.engine.slot.breaker import run_or_await_trial
 from dagster_offload.errors import DocumentFault, SettingsError, is_deferrable_error
@@ -115,10 +115,3 @@ class FaultAssigner:
         )
         logger.info("%s of %s: %s (%s)", item.stage, escaped(claim.document), fault.message, state)
         return DocumentEnd.FAILED if state is State.FAILED else DocumentEnd.PUT_BACK
-
-
-def fault_code(error: Exception) -> str:
-    """A short code for the fault. Equal faults have equal codes."""
-    if isinstance(error, SettingsError):
-        return "wrong_setting"  # its text is a sentence about the setting
-    return fault_reason(error).partition(":")[0].replace(" ", "_").lower()

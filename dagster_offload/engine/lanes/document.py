@@ -16,10 +16,10 @@ from dagster_offload import timing
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.context import ContextWindows, RoomToThink
 from dagster_offload.client.context_overflow import too_long_of
-from dagster_offload.client.faults import is_busy, retry_after_of
+from dagster_offload.client.faults import fault_code, is_busy, retry_after_of
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.asking import question_about
-from dagster_offload.engine.lanes.blame import FaultAssigner, fault_code
+from dagster_offload.engine.lanes.blame import FaultAssigner
 from dagster_offload.engine.lanes.call_records import call_record
 from dagster_offload.engine.lanes.commits import GroupCommit
 from dagster_offload.engine.lanes.next_step import (

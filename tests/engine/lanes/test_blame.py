@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from dagster_offload.client.trial import TrialVerdict
-from dagster_offload.engine.lanes.blame import Failure, failure_of, fault_code
+from dagster_offload.engine.lanes.blame import Failure, failure_of
 from dagster_offload.engine.slot.breaker import busy_pause
 from dagster_offload.errors import CutAnswer, MalformedAnswer, SettingsError, SlotFrozen, WrongModel
 from dagster_offload.timing import Timing
@@ -56,15 +56,3 @@ def test_a_trial_that_got_a_429_is_repeated_after_retry_after_or_five_seconds() 
 )
 def test_a_trial_with_any_other_result_is_not_repeated(found: TrialVerdict, waits_left: int) -> None:
     assert busy_pause(found, waits_left) is None
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (SettingsError("the proxy for router.example: SOCKS is not supported"), "wrong_setting"),
-        (MalformedAnswer("no choices"), "malformed_answer"),
-        (httpx.ConnectError("refused"), "cannot_connect"),
-    ],
-)
-def test_the_code_of_a_fault_is_short_and_no_sentence(error: Exception, code: str) -> None:
-    assert fault_code(error) == code
