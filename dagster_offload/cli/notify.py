@@ -132,20 +132,17 @@ def send(*, as_json: bool) -> None:
 
 def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "tuple[list[SinkFault], list[str]]":
     """Send what is due. Returns the last failure of each channel that had one, and which settings are wrong here."""
-    from dagster_offload.errors import SettingsError
-    from dagster_offload.notify.build import Channel, build
+    from dagster_offload.notify.build import build
     from dagster_offload.notify.look import look
     from dagster_offload.notify.sender import lock_name, send_due
-    from dagster_offload.sinks.recipient import Unbuilt
+    from dagster_offload.sinks.recipient import built
     from dagster_offload.sinks.sender import only_sender
 
     found, faults = [], []
     for name in names:
-        try:
-            channel: Channel = build(settings, name)
-        except SettingsError as error:  # its messages wait with that reason, and the other channels get theirs
-            channel = Unbuilt(partial(build, settings, name))
-            faults.append(str(error))
+        channel, wrong = built(partial(build, settings, name))
+        if wrong is not None:  # its messages wait with that reason, and the other channels get theirs
+            faults.append(str(wrong))
         with only_sender(ledger, lock_name(name)) as is_only_sender:
             if not is_only_sender:
                 click.echo(f"{name}: the running `up` notifies", err=True)

@@ -161,20 +161,17 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
 
 def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "tuple[dict[str, Sent], list[str]]":
     """Send what is due. Returns what was sent, by sink, and which settings are wrong."""
-    from dagster_offload.errors import SettingsError
-    from dagster_offload.sinks.build import RecordRecipient, build
+    from dagster_offload.sinks.build import build
     from dagster_offload.sinks.planning import register
-    from dagster_offload.sinks.recipient import Unbuilt
+    from dagster_offload.sinks.recipient import built
     from dagster_offload.sinks.sender import only_sender, send_due
 
     register(settings, ledger)
     done, faults = {}, []
     for name in names:
-        try:
-            sink: RecordRecipient = build(settings, name)
-        except SettingsError as error:  # its records wait with that reason, and the other sinks get theirs
-            faults.append(str(error))
-            sink = Unbuilt(partial(build, settings, name))
+        sink, wrong = built(partial(build, settings, name))
+        if wrong is not None:  # its records wait with that reason, and the other sinks get theirs
+            faults.append(str(wrong))
         with only_sender(ledger, name) as is_only_sender:
             if is_only_sender:
                 done[name] = send_due(settings, ledger, name, sink)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from dagster_offload.errors import LedgerUnavailable, SettingsError
+from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.sinks import notifications
 from dagster_offload.service.say import Say
@@ -96,10 +96,9 @@ class RunningSenders:
         self, build: Callable[[], "Recipient[MessageT, WrittenT]"], what_fails: str
     ) -> "Recipient[MessageT, WrittenT]":
         """The recipient, or a stand-in if it cannot be built yet. If not, says `what_fails`, and why."""
-        from dagster_offload.sinks.recipient import Unbuilt
+        from dagster_offload.sinks.recipient import built
 
-        try:
-            return build()
-        except SettingsError as error:
-            self._say(f"{what_fails}: {error}")
-            return Unbuilt(build)
+        recipient, wrong = built(build)
+        if wrong is not None:
+            self._say(f"{what_fails}: {wrong}")
+        return recipient

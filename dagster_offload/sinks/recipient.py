@@ -8,6 +8,8 @@ from dagster_offload.sinks.faults import Blame, SinkFault
 
 MessageT_contra = TypeVar("MessageT_contra", contravariant=True)
 WrittenT_co = TypeVar("WrittenT_co", covariant=True)
+MessageT = TypeVar("MessageT")
+WrittenT = TypeVar("WrittenT")
 
 
 class Recipient(Protocol[MessageT_contra, WrittenT_co]):
@@ -54,3 +56,13 @@ class Unbuilt(Generic[MessageT_contra, WrittenT_co]):
             return self._build()
         except SettingsError as error:
             raise SinkFault(Blame.MISCONFIGURED, "; ".join(map(str, error.args))) from None
+
+
+def built(
+    build: Callable[[], Recipient[MessageT, WrittenT]],
+) -> tuple[Recipient[MessageT, WrittenT], SettingsError | None]:
+    """The recipient. If it cannot be built yet, its stand-in, and why."""
+    try:
+        return build(), None
+    except SettingsError as error:
+        return Unbuilt(build), error
