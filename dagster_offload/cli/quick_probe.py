@@ -13,7 +13,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.slot.addresses import USER_AGENT, auth_headers, endpoint, proxy_for
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import CONNECT_SECONDS, Get, ProbeResult, Reply, no_answer, probing
-from dagster_offload.slot.refusals import os_error_text
+from dagster_offload.slot.refusals import CONNECTION_CLOSED, NOT_HTTP, os_error_text
 
 LONGEST_BODY_BYTES = 2**20
 
@@ -51,11 +51,11 @@ def _request(slot: SlotConfig) -> ProbeResult:
     except _ConnectTimeoutError:
         return ProbeResult(False, "no connection in time")
     except (http.client.RemoteDisconnected, http.client.IncompleteRead):
-        return ProbeResult(False, "the server closed the connection before its answer was complete")
+        return ProbeResult(False, CONNECTION_CLOSED)
     except OSError as error:
         return ProbeResult(False, os_error_text(error) or "cannot connect")
     except (http.client.HTTPException, ValueError):  # ValueError: an address that is none
-        return ProbeResult(False, f"the server does not speak HTTP (check {slot.setting('url')})")
+        return ProbeResult(False, f"{NOT_HTTP} (check {slot.setting('url')})")
 
 
 def _reply(slot: SlotConfig, request: Get) -> Reply | None:

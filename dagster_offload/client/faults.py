@@ -21,6 +21,8 @@ from dagster_offload.errors import CutAnswer, MalformedAnswer, SettingsError, Sl
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import shown_names
 from dagster_offload.slot.refusals import (
+    CONNECTION_CLOSED,
+    NOT_HTTP,
     is_about_the_key,
     is_ended_by_the_server,
     is_misconfigured_status,
@@ -42,13 +44,11 @@ _CONNECTION_ENDED = (
 )
 _CUT_ERRORS = (CutAnswer, *_CONNECTION_ENDED, httpx.DecodingError)
 # Reasons that are sentences, and their codes.
-_CONNECTION_CLOSED = "the server closed the connection before its answer was complete"
-_NO_HTTP = "the server does not speak HTTP"
 _UNSOLICITED = "the server sent an answer before it received a request"
 _PROXY = "the proxy is unreachable or refused the connection"
 _CODES = {
-    _CONNECTION_CLOSED: "connection_closed",
-    _NO_HTTP: "not_http",
+    CONNECTION_CLOSED: "connection_closed",
+    NOT_HTTP: "not_http",
     _UNSOLICITED: "answer_before_request",
     _PROXY: "proxy_failed",
 }
@@ -151,11 +151,11 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
     if any(isinstance(cause, UnsolicitedAnswer) for cause in causes):
         return _UNSOLICITED
     if _is_not_http(causes):
-        return _NO_HTTP
+        return NOT_HTTP
     for kind, message in (
         (httpx.ConnectTimeout, "no connection in time"),
         (httpx.ReadTimeout, "no answer in time"),
-        (httpx.RemoteProtocolError, _CONNECTION_CLOSED),
+        (httpx.RemoteProtocolError, CONNECTION_CLOSED),
         (httpx.ReadError, "answer cut: the connection ended during the answer"),
         (httpx.ConnectError, "cannot connect"),
         (httpx.DecodingError, "answer cut: the body does not match its Content-Encoding"),

@@ -15,6 +15,9 @@ ROUTER_REASONS = ("upstream_cold", "editor_busy", "warming")
 _ROUTER_REASON = re.compile(rf"\b({'|'.join(ROUTER_REASONS)})\b")
 _LONGEST_MESSAGE = 200  # characters; a router's message is short, an echoed document is longer
 
+CONNECTION_CLOSED = "the server closed the connection before its answer was complete"
+NOT_HTTP = "the server does not speak HTTP"
+
 _OS_ERRORS = {
     errno.ECONNREFUSED: "connection refused",
     errno.ECONNRESET: "connection reset",
