@@ -132,8 +132,10 @@ class LazyGroup(HintingGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        from dagster_offload.service.driver_log import leave_out_driver_warnings
+
         _adapt_to_terminal(ctx)
-        _leave_out_warnings_of_the_driver()
+        leave_out_driver_warnings()
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -162,14 +164,6 @@ def _adapt_to_terminal(ctx: click.Context) -> None:
             stream.reconfigure(errors="backslashreplace")
     if os.environ.get("NO_COLOR"):
         ctx.color = False
-
-
-def _leave_out_warnings_of_the_driver() -> None:
-    """All connections of this process are ours, and `ledger/core/outage.py` writes our own line about each outage."""
-    import logging
-
-    for name in ("psycopg", "psycopg_pool"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def is_utf8(stream: TextIO) -> bool:
