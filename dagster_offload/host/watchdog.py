@@ -1,8 +1,9 @@
 """Ends the process groups of a dead process, even after `kill -9`. Run as a script, standard library only.
 
-The arguments are the existing groups (PGID). Standard input is a pipe from their owner: `+PGID` reports a group that it
-started, `-PGID` one that has ended. Only the owner holds the other end, so end-of-file means that it died. After a normal
-stop all groups have ended already.
+The arguments are the existing groups (PGID). Standard input is a pipe from their owner. `+PGID` reports a new group: the
+first process of the group writes it (`reporting`), so the owner cannot die before it is written. `-PGID` reports a group that
+has ended. Nothing else holds the other end, so end-of-file means that the owner died. After a normal stop all groups have
+ended already.
 """
 
 import contextlib
@@ -11,9 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 GRACE_SECONDS = 5.0
+# The subshell is for a watchdog that was killed: SIGPIPE then ends only the subshell.
+_REPORT = '(echo "+$$" >&0) 2>/dev/null; exec "$@" </dev/null'
 
 
 def main() -> None:
@@ -45,6 +48,14 @@ def start(groups: Iterable[int]) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def reporting(argv: Sequence[str]) -> tuple[str, ...]:
+    """The argument vector of a process that reports its group to the watchdog and then becomes `argv`, with the same id.
+
+    Start it as the leader of a group, with the watchdog's standard input as its own. `argv` then reads /dev/null.
+    """
+    return ("/bin/sh", "-c", _REPORT, "sh", *argv)
 
 
 @contextlib.contextmanager

@@ -208,8 +208,8 @@ class Supervisor:
         descriptor = os.open(child.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             process = subprocess.Popen(  # noqa: S603 - our own argument vectors, no shell
-                child.argv,
-                stdin=subprocess.DEVNULL,
+                watchdog.reporting(child.argv),
+                stdin=self._watchdog.stdin,
                 stdout=descriptor,
                 stderr=subprocess.STDOUT,
                 env={**python_environment(), **child.env},
@@ -221,7 +221,6 @@ class Supervisor:
         self._logs.add(child.log)
         self._unreaped.append(process)
         self._groups.add(process.pid)
-        self._notify_watchdog("+", process.pid)
         return process
 
     def _reap(self) -> bool:
@@ -229,7 +228,7 @@ class Supervisor:
         self._unreaped = [process for process in self._unreaped if process.poll() is None]
         for group in [group for group in self._groups if not watchdog.is_alive(group)]:
             self._groups.discard(group)
-            self._notify_watchdog("-", group)
+            self._report_end(group)
         return bool(self._groups)
 
     def _signal(self, signum: signal.Signals) -> None:
@@ -237,11 +236,11 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signum)
 
-    def _notify_watchdog(self, sign: str, group: int) -> None:
+    def _report_end(self, group: int) -> None:
         if self._watchdog.stdin is None:
             return
         with contextlib.suppress(BrokenPipeError):  # it was killed; `check` starts another with all groups
-            self._watchdog.stdin.write(f"{sign}{group}\n".encode())
+            self._watchdog.stdin.write(f"-{group}\n".encode())
             self._watchdog.stdin.flush()
 
     def _check_watchdog(self) -> None:

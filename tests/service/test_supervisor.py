@@ -36,6 +36,22 @@ with stop_on_signals(stop), Supervisor(lambda line: None) as supervisor:
 print("stopped", flush=True)
 """
 
+# Starts a child, prints its process id and is killed before it knows it.
+KILLED_AT_A_START = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from dagster_offload.service.supervisor import Child, Supervisor
+
+supervisor, start = Supervisor(lambda line: None), subprocess.Popen
+
+def start_and_die(*arguments, **options):
+    print(start(*arguments, **options).pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+subprocess.Popen = start_and_die
+supervisor.start(Child("single", ("sleep", "1000"), Path(sys.argv[1])))
+"""
+
 
 @pytest.fixture
 def messages() -> list[str]:
@@ -66,7 +82,7 @@ def test_a_killed_child_is_restarted(supervisor: Supervisor, messages: list[str]
     first = pid_of(supervisor, "sleeper")
     os.kill(first, signal.SIGKILL)
     watch_until(supervisor, lambda: pid_of(supervisor, "sleeper") != first)
-    assert psutil.Process(pid_of(supervisor, "sleeper")).name() == "sleep"
+    wait_for(lambda: psutil.Process(pid_of(supervisor, "sleeper")).name() == "sleep", "its program")
     assert messages == [f"sleeper ended (killed by SIGKILL); restarting it in 1 s. Log: {tmp_path / 'log'}"]
 
 
@@ -238,6 +254,15 @@ def test_kill_9_of_the_supervisor_leaves_no_process_behind(tmp_path: Path) -> No
     process.kill()
     process.communicate()
     wait_for(lambda: not any(map(is_running, children)), "the end of the children")
+
+
+def test_kill_9_of_the_supervisor_in_the_moment_it_starts_a_child_leaves_no_process_behind(tmp_path: Path) -> None:
+    command = (sys.executable, "-c", KILLED_AT_A_START, str(tmp_path / "log"))
+    process = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    assert process.returncode == -signal.SIGKILL
+    with contextlib.suppress(psutil.NoSuchProcess):
+        child = psutil.Process(int(process.stdout))
+        wait_for(lambda: not is_running(child), "the end of the child")
 
 
 def test_kill_9_of_the_supervisor_and_its_first_watchdog_leaves_no_process_behind(tmp_path: Path) -> None:
