@@ -99,13 +99,14 @@ def test_killed_postgres_is_restarted(running: Running) -> None:
     assert before is not None
     psutil.Process(before).kill()
     wait_for(lambda: server_pid(home.home) not in (None, before), "its return")  # by `up` or by a run
+    home.ledger("select 1")  # waits until it answers
 
 
 def test_kill_9_of_up_leaves_only_postgres_and_up_can_start_again(running: Running) -> None:
     home, up = running.home, running.up
     up.kill()
     up.wait()
-    wait_for(lambda: {process.info["name"] for process in home.processes()} == {"postgres"}, "the end of its children")
+    home.wait_until_only_postgres_runs()
     running.up = home.up()
 
 

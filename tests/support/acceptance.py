@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from dagster_offload.postgres import stop_postgres
+from dagster_offload.postgres import server_pid, stop_postgres
 from dagster_offload.simulator import Router
 from tests.support.forked_commands import run_command, start_command
 from tests.support.ledger_reader import LedgerReader
@@ -26,8 +26,8 @@ CLI = ("-m", "dagster_offload.cli")
 PATIENCE_SECONDS = 300.0  # for a busy machine; every wait ends as soon as its condition is true
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until the condition is true. Raises `AssertionError` after `seconds`.
+def wait_for(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until the condition is true. Raises `AssertionError` after `seconds`, with `what` it waited for.
 
     The slower a condition is, the less often it is checked: checks take a twentieth of a core, and leave the rest to what
     they wait for.
@@ -37,7 +37,8 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE
         began = time.monotonic()
         if condition():
             return
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{what if isinstance(what, str) else what()}: not within {seconds:.0f} s")
         time.sleep(max(0.05, 19 * (time.monotonic() - began)))
 
 
@@ -168,6 +169,15 @@ class Home:
                 if is_running(process):
                     found.append(process)
         return found
+
+    def wait_until_only_postgres_runs(self) -> None:
+        """Wait until its own Postgres runs and every other process of this home has ended."""
+
+        def others() -> list[str]:
+            return [command_line(process) for process in self.processes() if process.info["name"] != "postgres"]
+
+        wait_for(lambda: others() == [], lambda: f"the end of {others()}")
+        wait_for(lambda: server_pid(self.home) is not None, "Postgres")
 
     def _names_home(self, process: Path) -> bool:
         """Whether the command line or the environment of a process in /proc names this home. psutil takes far longer to read both
