@@ -4,6 +4,7 @@ The engine and `status`, which has no HTTP client, have one each; both report th
 """
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -258,14 +259,20 @@ async def test_a_socks_proxy_gives_a_reason_not_an_error(
 async def test_a_server_that_does_not_speak_http_gives_a_reason(
     probe: Probe, deep_slot: SlotConfig, answer: bytes, reason: str
 ) -> None:
+    is_closed = asyncio.Event()
+
     async def answer_so(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        is_closed.set()
 
     async with await asyncio.start_server(answer_so, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         result = await probe(replace(deep_slot, url=f"http://127.0.0.1:{port}"))
+        await is_closed.wait()
     assert (result.healthy, result.answered) == (False, False)
     assert reason in result.reason
 
