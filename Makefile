@@ -17,7 +17,7 @@ N ?= 100
 LINTERS := check-types check-format check-code check-imports
 FAST := -m 'not slow and not chromium and not tesseract'
 # Two workers for each core, because many tests wait for processes. The order of tests/support/needs.py is kept.
-WORKERS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 PARALLEL := --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PROCESSES := tests/acceptance tests/chaos
 # If one part fails, the others still run, and `make` fails at the end.
