@@ -3,11 +3,13 @@
 import contextlib
 import gzip
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+import trustme
 
 from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
 from dagster_offload.sinks.http_server import MAX_ANSWER_BYTES, HttpServer
@@ -93,6 +95,35 @@ def test_an_answer_that_trickles_ends_at_the_time_limit_of_the_request(start: st
 
     fault = fault_of(act, timeout=0.5)
     assert (fault.blame, fault.reason) == (Blame.UNAVAILABLE, "no complete answer within 0.5 s")
+
+
+def test_a_connection_that_ends_within_the_answer_is_the_reason() -> None:
+    def act(line: socket.socket, _: threading.Event) -> None:
+        line.sendall(answer(b"all of it")[:-1])
+        line.shutdown(socket.SHUT_RDWR)
+
+    fault = fault_of(act)
+    assert (fault.blame, fault.reason) == (
+        Blame.UNAVAILABLE,
+        "the server closed the connection before its answer was complete",
+    )
+
+
+def test_a_certificate_that_is_not_trusted_is_the_reason() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+
+    def shake_hands(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(listener.accept()[0], server_side=True) as line:
+            line.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=shake_hands, args=(listener,))
+        thread.start()
+        with pytest.raises(SinkFault, match="TLS certificate not trusted") as caught:
+            HttpServer({}, 30.0).request("GET", f"https://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert caught.value.blame is Blame.UNAVAILABLE
 
 
 def test_a_refusal_of_brackets_in_brackets_is_still_a_refusal() -> None:
