@@ -143,9 +143,6 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
         else:
             done, faults = _send_all(settings, ledger, names or tuple(settings.sinks))
         rows = {row.name: row for row in ledger.run(sinks.list_sinks)}
-    for name, sent in done.items():  # within the wait of a sink nothing is due, and the reason is in the ledger only
-        is_waiting = rows[name].waiting and rows[name].paused_at is None
-        sent.waits = sent.waits or (rows[name].reason if is_waiting else None)
     for name, sent in done.items() if not as_json else ():
         say(f"{name}: {sent.sent} sent, {describe(rows[name])}")
     found = {"sinks": {name: asdict(sent) | {"left": rows[name].waiting} for name, sent in done.items()}}

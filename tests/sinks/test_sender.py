@@ -91,7 +91,8 @@ def test_a_sink_that_is_down_or_paused_holds_up_no_other_and_loses_nothing(
     rows = {row.name: row for row in sinks.engine.ledger.run(ledger_sinks.list_sinks)}
     assert (rows["down"].waiting, rows["rest"].waiting, rows["hook"].waiting) == (2, 2, 0)
     assert rows["down"].reason == "connection refused"
-    assert sinks.send("down").waits is None, "it is left alone until its wait is over"
+    assert sinks.send("down").waits == "connection refused", "the reason of the wait that is not over"
+    assert sinks.engine.ledger.run(ledger_sinks.in_a_row, "down") == (1, 0), "it is left alone until then"
     sinks.engine.ledger.run(ledger_sinks.resume, "rest")
     assert sinks.send("rest").sent == 2
 
