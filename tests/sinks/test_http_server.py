@@ -13,6 +13,7 @@ import trustme
 
 from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
 from dagster_offload.sinks.http_server import MAX_ANSWER_BYTES, HttpServer
+from tests.support.patience import PATIENCE_SECONDS
 
 Act = Callable[[socket.socket, threading.Event], None]
 
@@ -39,7 +40,7 @@ def acting(act: Act) -> Iterator[str]:
         is_over.set()
         listener.shutdown(socket.SHUT_RDWR)
     for thread in threads:
-        thread.join(240)
+        thread.join(PATIENCE_SECONDS)
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
@@ -146,7 +147,7 @@ def test_a_name_lookup_that_hangs_ends_at_the_time_limit_of_the_request(monkeypa
 
     def hang(host: object, *_arguments: object, **_options: object) -> None:
         looked_up.append(host)
-        is_over.wait(120)
+        is_over.wait(PATIENCE_SECONDS)
         ended.set()
         raise socket.gaierror
 
@@ -159,4 +160,4 @@ def test_a_name_lookup_that_hangs_ends_at_the_time_limit_of_the_request(monkeypa
         is_over.set()
     assert caught.value.blame is Blame.UNAVAILABLE
     assert len(looked_up) == 1
-    assert ended.wait(240)
+    assert ended.wait(PATIENCE_SECONDS)

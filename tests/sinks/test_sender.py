@@ -20,6 +20,7 @@ from dagster_offload.stages.catalog import recipes
 from dagster_offload.testing import ChangeTiming
 from tests.sinks.conftest import Sinks
 from tests.support.disks import no_space_for_updates
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sink_servers import Receiver, Request
 
 
@@ -233,7 +234,7 @@ def test_a_record_is_not_sent_again_while_its_outcome_cannot_be_stored(
         assert not sending.done()
         [said, *_] = [line for line in caplog.messages if line.startswith("waiting to record what was just sent")]
         assert "the same is sent again at the next start" in said
-    sent = sending.result(120)
+    sent = sending.result(PATIENCE_SECONDS)
     keys = [request.json["idempotency_key"] for request in receiver.seen]
     assert len(keys) == len(set(keys)) == (1 if status == 503 else 2)
     assert (sent.sent, sent.refused) == ({200: 2}.get(status, 0), {400: 2}.get(status, 0))
