@@ -1,8 +1,11 @@
-# The two main commands: `make demo` shows the product, `make test` tests it. Both create .venv first.
+# The two main commands: `make demo` shows the product, `make test` tests it. Both create .venv first, `make demo` without
+# the developers' packages.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What is installed: the product only, or also what developers need.
+PRODUCT := $(VENV)/.installed-product
 INSTALLED := $(VENV)/.installed
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 uv = $(BIN)/uv pip install --quiet --python $(BIN)/python
@@ -23,13 +26,13 @@ PROCESSES := tests/acceptance tests/chaos
 # If one part fails, the others still run, and `make` fails at the end.
 EVERY_PART := $(MAKE) --no-print-directory --keep-going
 
-.PHONY: help demo up test test-fast test-together test-alone test-real-model real-servers pictures recording coverage faults chaos hosts bench \
+.PHONY: help demo test test-fast test-together test-alone test-real-model real-servers pictures recording coverage faults chaos hosts bench \
 	lint check $(LINTERS) check-definitions check-tests format clean licences commands docs audit test-oldest test-newest
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-demo: $(INSTALLED) ## Show the product on sample documents (make demo ARGS=--exit: end afterwards)
+demo: $(PRODUCT) ## Show the product on sample documents (make demo ARGS=--exit: end afterwards)
 	@$(BIN)/dagster-offload demo $(ARGS)
 
 test: $(INSTALLED) ## Run everything that CI checks: format, lint, types, import contracts, tests, definitions
@@ -129,11 +132,12 @@ clean: ## Remove the virtual environment and caches (documents and ledgers stay)
 	@rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
 	@find dagster_offload tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+$(INSTALLED): EXTRAS := [dev]
+$(PRODUCT) $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 		|| { echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@echo "Installing into $(VENV) (a minute, once) ..." >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --constraint constraints.txt --upgrade pip setuptools $(filter uv,$(INSTALLER))
-	@$($(INSTALLER)) --constraint $(CONSTRAINTS) --editable '.[dev]'
-	@touch $@
+	@$($(INSTALLER)) --constraint $(CONSTRAINTS) --editable '.$(EXTRAS)'
+	@touch $(PRODUCT) $@

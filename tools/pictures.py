@@ -18,8 +18,9 @@ from urllib.parse import quote
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for
+from tests.support.acceptance import Home, wait_for
 from tests.support.browser import Browser, browser
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ui import UI, configure, home_for
 
 ROOT = Path(__file__).parents[1]

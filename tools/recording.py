@@ -20,6 +20,7 @@ from pathlib import Path
 
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.simulator import Router
+from tests.support.patience import PATIENCE_SECONDS
 from tools.terminal_svg import Line, animated
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +29,6 @@ COLUMNS, ROWS = 100, 26
 PROGRAM = Path(sys.executable).parent / "dagster-offload"
 ANSWERS_BEFORE_SLEEP = (12, 30)
 SLEEP_SECONDS = 12.0
-PATIENCE_SECONDS = 300.0
 PROMPT = "\x1b[1;32m$\x1b[0m "
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option, json_option
 from dagster_offload.text.counts import counted
 
@@ -35,9 +36,8 @@ def command(*, file: Path, with_dagster: bool, as_json: bool) -> None:
     from dagster_offload.ledger.archive.backup import write_backup
     from dagster_offload.ledger.archive.folder import refuse_library
     from dagster_offload.ledger.core.opening import reach_ledger, refuse_empty_home
-    from dagster_offload.settings import load_settings
 
-    settings = load_settings()
+    settings = read_in_force().settings
     file = Path(file.expanduser()).absolute()
     refuse_library(file, settings.library)
     refuse_empty_home(settings)

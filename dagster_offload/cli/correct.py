@@ -8,6 +8,7 @@ import click
 
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_document
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option, json_option
 
 if TYPE_CHECKING:
@@ -60,12 +61,13 @@ def command(
         raise click.UsageError("name a DOCUMENT and one of --set, --clear, --keep, or use --list")
     if note is not None and not written:
         raise click.UsageError("--note goes with --set")
-    settings = load_settings()
     if wants_list or document is None:
+        settings = read_in_force().settings
         with open_ledger_as_it_is(settings) as ledger:
             key = None if document is None else find_document(settings, ledger, document)
             _list(settings, ledger, key, as_json=as_json)
         return
+    settings = load_settings()
     with open_existing_ledger(settings) as ledger:
         key = find_document(settings, ledger, document)
         if written:

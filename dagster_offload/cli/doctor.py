@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.exits import ExitCode
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import deep_options, home_option, json_option, slot_names
 from dagster_offload.text.plain_text import escaped
 
@@ -38,10 +39,9 @@ def command(slot: str | None, *, as_json: bool) -> None:
     from dagster_offload.client.checkup import advice_of
     from dagster_offload.engine.slot.checkup import checkup
     from dagster_offload.errors import SettingsError
-    from dagster_offload.settings import load_settings
     from dagster_offload.slot.config import variable
 
-    settings = load_settings()
+    settings = read_in_force().settings
     (name, *_) = slot_names(settings, slot)
     chosen = settings.slots.for_prompt() if slot is None else settings.slots.named(name)
     if chosen is None:

@@ -7,6 +7,7 @@ import click
 
 from dagster_offload.cli.completion import complete_document
 from dagster_offload.cli.find_document import find_document
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import document_key, home_option, json_option
 
 if TYPE_CHECKING:
@@ -46,10 +47,9 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     from dagster_offload.ledger.sinks import deliveries
     from dagster_offload.ledger.work import corrections, refused_answers
     from dagster_offload.library.placeholders import downloaded_path
-    from dagster_offload.settings import load_settings
     from dagster_offload.stages.catalog import stage_graph
 
-    settings = load_settings()
+    settings = read_in_force().settings
     key = document_key(settings.library, document)
     key = downloaded_path(key) or key
     with open_ledger_as_it_is(settings) as ledger:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.exits import EXIT_CODE_OF_FAULT, ExitCode, Refusal
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option, json_option
 
 if TYPE_CHECKING:
@@ -45,11 +46,10 @@ def list_(*, as_json: bool) -> None:
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.sinks import notifications
-    from dagster_offload.settings import load_settings
     from dagster_offload.settings.sections.notify import channel_kind
     from dagster_offload.settings.sections.unset import unset_in
 
-    settings = load_settings()
+    settings = read_in_force().settings
     unset = {name: variable.missing for name, variable in unset_in(settings.channels).items()}
     with open_ledger_as_it_is(settings) as ledger:
         rows = ledger.run(notifications.list_channels, list(settings.channels))

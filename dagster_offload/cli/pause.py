@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option, json_option, slot_names
 from dagster_offload.text.durations import read_duration
 
@@ -59,9 +60,8 @@ def command(slot: str | None, *, until: datetime | None, as_json: bool) -> None:
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.slots import rests
-    from dagster_offload.settings import load_settings
 
-    settings = load_settings()
+    settings = read_in_force().settings
     names = slot_names(settings, slot)
     with open_existing_ledger(settings) as ledger:
         for name in names:

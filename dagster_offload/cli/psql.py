@@ -6,6 +6,7 @@ import shutil
 import click
 
 from dagster_offload.cli.exits import Refusal
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option
 
 
@@ -24,9 +25,8 @@ def command(arguments: tuple[str, ...]) -> None:
     """
     from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.postgres.embedded.binaries import packaged_program
-    from dagster_offload.settings import load_settings
 
-    settings = load_settings()
+    settings = read_in_force().settings
     with open_ledger_as_it_is(settings) as ledger:
         variables = connection_variables(ledger.conninfo, ledger.schema)
     psql = shutil.which("psql") or str(packaged_program("psql"))

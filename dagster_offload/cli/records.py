@@ -10,6 +10,7 @@ import click
 from dagster_offload.cli.completion import complete_document
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_document
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option, json_option
 from dagster_offload.text.counts import counted
 
@@ -71,11 +72,10 @@ def command(
     """
     from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.records import Query
-    from dagster_offload.settings import load_settings
 
     if document is not None and (not_for_one := _options_of_many(where, states, changed_since, search, form, out)):
         raise click.BadParameter(f"one document is shown whole: leave out {not_for_one}, or DOCUMENT")
-    settings = load_settings()
+    settings = read_in_force().settings
     query = Query(where, states, changed_since, search)
     query.selection(settings)  # a wrong condition is refused before anything starts
     chosen = _format(form, out)

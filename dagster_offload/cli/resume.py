@@ -2,6 +2,7 @@
 
 import click
 
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option, json_option, slot_names
 
 
@@ -19,9 +20,8 @@ def command(slot: str | None, *, as_json: bool) -> None:
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.slots import rests
-    from dagster_offload.settings import load_settings
 
-    settings = load_settings()
+    settings = read_in_force().settings
     names = slot_names(settings, slot)
     with open_existing_ledger(settings) as ledger:
         resumed = [name for name in names if ledger.run(rests.resume, name)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.exits import EXIT_CODE_OF_FAULT, ExitCode, Refusal
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option, json_option
 
 if TYPE_CHECKING:
@@ -52,12 +53,11 @@ def list_(*, as_json: bool) -> None:
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.sinks import sinks
-    from dagster_offload.settings import load_settings
     from dagster_offload.settings.sections.sinks import kind_of
     from dagster_offload.settings.sections.unset import unset_in
     from dagster_offload.text.counts import agreeing, counted
 
-    settings = load_settings()
+    settings = read_in_force().settings
     unset = {name: variable.missing for name, variable in unset_in(settings.sinks).items()}
     with open_ledger_as_it_is(settings) as ledger:
         rows = ledger.run(sinks.list_sinks)
@@ -143,9 +143,6 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
         else:
             done, faults = _send_all(settings, ledger, names or tuple(settings.sinks))
         rows = {row.name: row for row in ledger.run(sinks.list_sinks)}
-    for name, sent in done.items():  # within the wait of a sink nothing is due, and the reason is in the ledger only
-        is_waiting = rows[name].waiting and rows[name].paused_at is None
-        sent.waits = sent.waits or (rows[name].reason if is_waiting else None)
     for name, sent in done.items() if not as_json else ():
         say(f"{name}: {sent.sent} sent, {describe(rows[name])}")
     found = {"sinks": {name: asdict(sent) | {"left": rows[name].waiting} for name, sent in done.items()}}
@@ -224,10 +221,9 @@ def _change(name: str, change: str) -> None:
     from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.service.home import running_up
-    from dagster_offload.settings import load_settings
     from dagster_offload.sinks.planning import register
 
-    settings = load_settings()
+    settings = read_in_force().settings
     _refuse_unknown(settings, name)
     with open_existing_ledger(settings) as ledger:
         if running_up(settings.home) is None:  # otherwise `up` has registered its own

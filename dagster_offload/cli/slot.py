@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dagster_offload.cli import HintingGroup
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import deep_options, home_option, json_option
 from dagster_offload.slot.config import MAX_CONCURRENCY
 
@@ -69,9 +70,8 @@ def show(name: str | None, *, as_json: bool) -> None:
     from dagster_offload.ledger.slots import dialects, holds
     from dagster_offload.ledger.slots import slots as ledger_slots
     from dagster_offload.service.home import running_up
-    from dagster_offload.settings import load_settings
 
-    settings = load_settings()
+    settings = read_in_force().settings
     with open_ledger_as_it_is(settings) as ledger:
         rows = [row for row in ledger.run(ledger_slots.list_slots) if name in (None, row.name)]
         if name is not None and not rows:

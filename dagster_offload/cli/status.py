@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import deep_options, home_option, json_option
 from dagster_offload.cli.status_report import Report, load_report
 
@@ -34,12 +35,11 @@ def command(*, as_json: bool, watch: bool) -> None:
     dagster-offload status --json | jq .stages.summarize
     """
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.service.pipeline import read_settings_in_force
 
     if watch and as_json:
         raise click.UsageError("--json is one object, and --watch shows many reports: leave one out")
     if as_json:
-        print_json(as_object(load_report(read_settings_in_force().settings)))
+        print_json(as_object(load_report(read_in_force().settings)))
     elif watch:
         _watch()
     else:
@@ -48,9 +48,8 @@ def command(*, as_json: bool, watch: bool) -> None:
 
 def _show() -> None:
     from dagster_offload.cli.status_text import print_report
-    from dagster_offload.service.pipeline import read_settings_in_force
 
-    loaded = read_settings_in_force()  # they may have been edited since the last time
+    loaded = read_in_force()  # they may have been edited since the last time
     print_report(loaded, load_report(loaded.settings))
 
 
@@ -63,7 +62,7 @@ def _watch() -> None:
 
     interrupt = _Interrupt()
     signal.signal(signal.SIGINT, interrupt.handle)
-    settings = read_settings_in_force().settings
+    settings = read_settings_in_force(lambda _line: None).settings  # each report says if an edit is not valid
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         with interrupt.ends_this():
             ledger = stack.enter_context(open_ledger_as_it_is(settings))

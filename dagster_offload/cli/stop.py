@@ -12,6 +12,7 @@ import click
 import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.cli.exits import Refusal
+from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option, json_option
 from dagster_offload.text.counts import counted
 
@@ -37,11 +38,10 @@ def command(*, as_json: bool) -> None:
     from dagster_offload.errors import SettingsError
     from dagster_offload.postgres import stop_postgres
     from dagster_offload.service.home import running_up
-    from dagster_offload.service.pipeline import read_settings_in_force
     from dagster_offload.settings.loading import read_place
 
     try:
-        settings = read_settings_in_force().settings
+        settings = read_in_force().settings
     except SettingsError as error:
         settings = read_place()  # `stop` needs no more
         click.echo(f"stopping what runs on {settings.home}, although the settings are wrong: {error}", err=True)

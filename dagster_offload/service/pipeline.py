@@ -21,7 +21,7 @@ from dagster_offload.service.say import Say
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
 from dagster_offload.settings.files import FILE_NAME, copy_of_schema, read_pipeline
 from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT
-from dagster_offload.settings.loading import find_home, find_pipeline, leaf_of, read_without
+from dagster_offload.settings.loading import find_home, find_pipeline, leaf_of, read_place, read_without
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
@@ -216,21 +216,41 @@ def _kept_already(options: Collection[str], settings: Settings) -> set[str]:
     return {name for name, leaf in leaves.items() if leaf.value_in(settings) == leaf.value_in(without)}
 
 
-def read_settings_in_force() -> Loaded:
+def read_settings_in_force(warn: Say) -> Loaded:
     """The settings, or those that the running `up` keeps in force while an edit of its file is not valid.
 
-    For commands that must work then: `status` shows what is wrong, and `stop` ends `up`. Raises `SettingsError`.
+    For commands that must work then, because a person needs them: those that only look, that pause and resume, and `stop`.
+    `warn` gets one line that says what is wrong and what is used. Raises `SettingsError` if nothing else is in force.
     """
     try:
         return read_settings()
-    except SettingsError:
-        home = find_home()
-        copy = home / COPY_NAME
-        # Another file than that of `up`, for example a mistyped --config, is wrong whatever is in force.
-        is_its_file = os.path.realpath(find_pipeline()) == os.path.realpath(home / FILE_NAME)
-        if not is_its_file or not copy.exists() or running_up(home) is None:
+    except SettingsError as error:
+        in_force = _read_copy_of_up()
+        if in_force is None:
             raise
-        return read_settings(config_snapshot=copy)
+        warn(f"an edit of the settings is not valid, so those that the running `up` has in force are used: {error}")
+        return in_force
+
+
+def _read_copy_of_up() -> Loaded | None:
+    """The settings with the copy that the running `up` keeps of the pipeline file.
+
+    None if no `up` runs with this file, or if something else than the file is wrong. A copy without a running `up` is left
+    from a crash and may be old.
+    """
+    with contextlib.suppress(SettingsError):
+        file = os.path.realpath(find_pipeline())
+        for find in (find_home, _home_in_file):
+            home = find()
+            copy = home / COPY_NAME
+            # Another file than that of `up`, for example a mistyped --config, is wrong whatever is in force.
+            if file == os.path.realpath(home / FILE_NAME) and copy.exists() and running_up(home) is not None:
+                return read_settings(config_snapshot=copy)
+    return None
+
+
+def _home_in_file() -> Path:
+    return read_place().home
 
 
 def refuse_mistyped_library(settings: Settings, has_documents: Callable[[], bool]) -> None:

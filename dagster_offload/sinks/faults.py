@@ -10,8 +10,7 @@ from enum import StrEnum
 
 import httpx
 
-from dagster_offload.client.faults import retry_after_seconds
-from dagster_offload.slot.refusals import os_error_text
+from dagster_offload.client.faults import fault_reason, retry_after_seconds
 
 # It logs the whole address of each request, and that of a webhook may be a secret.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -87,14 +86,6 @@ def _named_fields(response: httpx.Response) -> str:
     return f" about {', '.join(names[:10])}" if names else ""
 
 
-_REASONS = {
-    httpx.ConnectTimeout: "no connection in time",
-    httpx.TimeoutException: "no answer in time",
-    httpx.ConnectError: "cannot connect",
-    httpx.RemoteProtocolError: "the connection ended before the answer was complete",
-}
-
-
 @contextmanager
 def http_faults() -> Iterator[None]:
     """Turn errors of httpx into `SinkFault`. Their messages may contain an address, so they are not kept."""
@@ -103,13 +94,4 @@ def http_faults() -> Iterator[None]:
     except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
         raise SinkFault(Blame.MISCONFIGURED, f"{type(error).__name__}: check its address") from None
     except httpx.HTTPError as error:
-        raise SinkFault(Blame.UNAVAILABLE, _reason(error)) from None
-
-
-def _reason(error: httpx.HTTPError) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if (known := os_error_text(cause)) is not None:
-            return known
-        cause = cause.__cause__ or cause.__context__
-    return next((text for kind, text in _REASONS.items() if isinstance(error, kind)), type(error).__name__)
+        raise SinkFault(Blame.UNAVAILABLE, fault_reason(error)) from None

@@ -32,9 +32,9 @@ STORE_AGAIN_SECONDS = 1.0  # between two tries, each of which waits for Postgres
 
 @dataclass
 class Sent:
-    """What a sender did: records that arrived, that were refused, and why the sink waits, if it does.
+    """What a sender did: records that arrived, that were refused, and why the sink waits with records, if it does.
 
-    `is_misconfigured`: it has just refused a setting, such as a token.
+    `waits` is also the reason of a wait that began earlier. `is_misconfigured`: it has just refused a setting, such as a token.
     """
 
     sent: int = 0
@@ -98,15 +98,15 @@ def send_due(
 ) -> Sent:
     """Send what is due at this sink. The caller must be its only sender. Raises `LedgerUnavailable`."""
     done = Sent()
-    while not is_stopped():
+    while done.waits is None and not is_stopped():
         while not is_stopped() and plan(settings, ledger):
             pass
         delivery = ledger.run(deliveries.next_due, name)
-        if delivery is None or is_stopped():
+        if delivery is None:
+            done.waits = ledger.run(sinks.reason_to_wait, name)
             return done
-        _send(ledger, sink, delivery, done, is_stopped)
-        if done.waits is not None:
-            return done
+        if not is_stopped():
+            _send(ledger, sink, delivery, done, is_stopped)
     return done
 
 

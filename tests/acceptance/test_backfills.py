@@ -11,8 +11,9 @@ import pytest
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for
+from tests.support.acceptance import Home, wait_for
 from tests.support.browser import browser
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ui import UI, answered, configure, home_for, write_letters
 
 GAP = 50

@@ -9,8 +9,9 @@ import pytest
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
-from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for_open_calls
+from tests.support.acceptance import Home, wait_for_open_calls
 from tests.support.ledger_reader import LedgerReader
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ui import configure, home_for, text_of, write_letters
 
 DOCUMENTS = [f"letter-{number}.txt" for number in range(3)]

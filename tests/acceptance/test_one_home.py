@@ -22,7 +22,7 @@ def home(router: Router) -> Iterator[Home]:
         yield home
 
 
-@pytest.mark.rule("pipeline-4")
+@pytest.mark.rule("pipeline-4", "pipeline-8")
 def test_up_keeps_its_options_in_a_file_that_every_terminal_uses_and_takes_over_edits(
     home: Home, router: Router
 ) -> None:
@@ -48,6 +48,9 @@ def test_up_keeps_its_options_in_a_file_that_every_terminal_uses_and_takes_over_
     assert file_in_use.read_text() == text
     wait_for(lambda: home.ledger("select 1 from pipelines where problem is not null") != [], "the problem is announced")
     assert "clases" in home.status()["pipeline"]["edit_not_in_force"]
+    for command, code in (("pause", 0), ("resume", 0), ("records", 0), ("drain", 2)):
+        ended = home.run(command)
+        assert (ended.returncode, "there is no key 'clases'" in ended.stderr) == (code, True), command
     file.write_text(text)
     wait_for(lambda: "are in force." in home.said, "the edit is taken over")
     assert home.run("config", "set", "stages.classify.classes", "tax, letter").returncode == 0

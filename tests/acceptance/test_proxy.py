@@ -15,7 +15,8 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from dagster_offload.simulator import Router
-from tests.support.acceptance import PATIENCE_SECONDS, Home, a_home, wait_for
+from tests.support.acceptance import Home, a_home, wait_for
+from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.caddy
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.acceptance import PATIENCE_SECONDS, wait_for
+from tests.support.acceptance import wait_for
 from tests.support.hosts import CLI, Site, a_site
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.redis_server import REDIS_PASSWORD
 from tests.support.searching import files_with
 

@@ -9,8 +9,9 @@ import pytest
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import EXTRACT
-from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for
+from tests.support.acceptance import Home, wait_for
 from tests.support.ledger_reader import LedgerReader
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.stages import DRAIN_STAGES
 from tests.support.ui import UI, answered, configure, home_for, write_letters
 

@@ -12,8 +12,9 @@ import pytest
 from dagster_offload.defs.execution.waiting_executor import STOPPED_WAITING
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for
+from tests.support.acceptance import Home, wait_for
 from tests.support.ledger_reader import LedgerReader
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.router import change_after
 from tests.support.stages import DRAIN_STAGES
 from tests.support.ui import UI, answered, configure, home_for, write_letters

@@ -9,9 +9,10 @@ import pytest
 
 from dagster_offload.service.ui.sessions import SECRET_NAME
 from dagster_offload.simulator import Router
-from tests.support.acceptance import PATIENCE_SECONDS, Home, a_home, command_line, wait_for
+from tests.support.acceptance import Home, a_home, command_line, wait_for
 from tests.support.browser import browser
 from tests.support.dagsters_pages import check_attacks_fail, check_dagsters_pages
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.searching import files_with
 
 

@@ -14,7 +14,6 @@ from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import EXTRACT
 from tests.support.acceptance import (
     CLI,
-    PATIENCE_SECONDS,
     Home,
     a_home,
     command_line,
@@ -24,6 +23,7 @@ from tests.support.acceptance import (
 )
 from tests.support.browser import browser
 from tests.support.dagsters_pages import check_attacks_fail, check_dagsters_pages
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def process_of(home: Home, text: str) -> psutil.Process:

@@ -12,8 +12,9 @@ import time
 from collections import Counter
 
 from dagster_offload.simulator import Router
-from tests.support.acceptance import PATIENCE_SECONDS, wait_for
+from tests.support.acceptance import wait_for
 from tests.support.hosts import CLI, Host, Site, a_site
+from tests.support.patience import PATIENCE_SECONDS
 
 TEN_MINUTES_AHEAD = ("faketime", "-f", "+10m")
 CUT_SECONDS, REDIS_SECONDS, POSTGRES_SECONDS = 120, 60, 60

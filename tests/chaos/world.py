@@ -26,7 +26,8 @@ from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.service.prefork_client import ASKED
 from dagster_offload.simulator import Router
 from tests.chaos.library import Library
-from tests.support.acceptance import PATIENCE_SECONDS, Home
+from tests.support.acceptance import Home
+from tests.support.patience import PATIENCE_SECONDS
 
 PERMITS = 4
 LATENCY_SECONDS = 0.4

@@ -19,6 +19,7 @@ HELPERS = {
     "exits",
     "find_document",
     "formatting",
+    "in_force",
     "options",
     "quick_probe",
     "record_lines",

@@ -17,6 +17,7 @@ from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import BUILT_IN
 from dagster_offload.testing import ChangeTiming
 from tests.support.cli import Call
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import held_port
 
 OLD_STEP = 30
@@ -175,7 +176,7 @@ def test_a_ledger_that_another_process_is_creating_is_waited_for(call: Call, emp
                 wait([opened], timeout=0.01)
             make_steps(cur)
             complete(cur, BUILT_IN)
-        opened.result(240)
+        opened.result(PATIENCE_SECONDS)
 
 
 def _open_as_it_is() -> None:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from dagster_offload.cli.simulate_router import command
 from dagster_offload.simulator.server import Router
+from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,9 @@ def test_it_serves_until_a_signal_stops_it_quietly(stop: signal.Signals, exit_co
             assert process.stdout is not None
             address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
             assert address is not None
-            assert httpx.get(f"{address[0]}/health", trust_env=False, timeout=240).json() == {"status": "upstream_cold"}
+            assert httpx.get(f"{address[0]}/health", trust_env=False, timeout=PATIENCE_SECONDS).json() == {
+                "status": "upstream_cold"
+            }
             process.send_signal(stop)
             assert process.communicate() == ("", "")
             assert process.returncode == exit_code

@@ -17,6 +17,7 @@ from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.service.home import RunningUp, hold_up_lock
 from dagster_offload.settings import load_settings
 from tests.support.cli import Call
+from tests.support.patience import PATIENCE_SECONDS
 
 WORKER = """
 import sys, time
@@ -72,7 +73,7 @@ def test_it_stops_workers_after_a_wrong_edit_and_leaves_the_stages_of_the_ledger
         assert result.stderr.startswith(
             f"stopping what runs on {file.parent}, although the settings are wrong: {file}:"
         )
-        assert process.wait(240) == -signal.SIGTERM
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
     assert "payment" in stages(ledger_url)
 
 
@@ -88,7 +89,7 @@ def test_it_uses_the_home_and_the_postgres_that_a_wrong_file_names(
         result = call("stop")
         assert (result.exit_code, result.stdout) == (0, "stopped: 1 worker\n")
         assert str(tmp_path / "there" / "data") in result.stderr
-        assert process.wait(240) == -signal.SIGTERM
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
 
 
 def test_it_refuses_if_a_file_elsewhere_that_is_not_yaml_may_name_the_home(

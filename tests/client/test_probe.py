@@ -30,6 +30,7 @@ from tests.faults.health_acts import (
     wants_another_key_for_health,
 )
 from tests.faults.raw_server import Act, RawServer
+from tests.support.patience import PATIENCE_SECONDS
 
 Probe = Callable[[SlotConfig], Awaitable[ProbeResult]]
 
@@ -302,7 +303,7 @@ def test_a_name_lookup_that_hangs_does_not_outlast_the_probe(
     is_over = threading.Event()
 
     def hang(*_: object, **__: object) -> None:
-        is_over.wait(180)
+        is_over.wait(PATIENCE_SECONDS)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
@@ -312,10 +313,10 @@ def test_a_name_lookup_that_hangs_does_not_outlast_the_probe(
     slot, seen = replace(deep_slot, url=f"{scheme}://laptop.example:8890"), list[ProbeResult]()
     asking = threading.Thread(target=lambda: seen.append(ask(slot)), daemon=True)
     asking.start()
-    asking.join(240)
+    asking.join(PATIENCE_SECONDS)
     in_time = [(result.healthy, result.reason) for result in seen]
     is_over.set()
-    asking.join(240)
+    asking.join(PATIENCE_SECONDS)
     assert in_time == [(False, "no answer within 0.1 s")]
 
 

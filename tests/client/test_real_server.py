@@ -33,6 +33,7 @@ from dagster_offload.slot.dialects import (
 from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.prompts.prompt import system_message
 from tests.support import llama_server
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.real_server import served
 
 pytestmark = pytest.mark.slow
@@ -221,7 +222,10 @@ async def test_a_server_killed_during_an_answer_is_a_cut(model_file: Path) -> No
 def wait_until_busy(slot: SlotConfig) -> None:
     """Wait until the server reports that its only slot is busy."""
     for _ in range(2_000):
-        if any(place["is_processing"] for place in httpx.get(f"{slot.url}/slots", trust_env=False, timeout=240).json()):
+        if any(
+            place["is_processing"]
+            for place in httpx.get(f"{slot.url}/slots", trust_env=False, timeout=PATIENCE_SECONDS).json()
+        ):
             return
     raise AssertionError("the server never began")
 

@@ -18,6 +18,7 @@ from dagster_offload.client.faults import fault_reason, is_cut
 from dagster_offload.errors import is_deferrable_error
 from dagster_offload.slot.config import SlotConfig, Slots
 from tests.faults.raw_server import CompletionRequest, Connection, RawServer, completion, reply
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def plain(asked: CompletionRequest, content: str) -> bytes:
@@ -62,7 +63,7 @@ class Surplusing:
             line.send(answer + self.surplus(asked))
         else:
             line.send(answer)
-            self.was_read.wait(240)
+            self.was_read.wait(PATIENCE_SECONDS)
             line.send(self.surplus(asked))
             self.was_sent.set()
         return True
@@ -79,7 +80,7 @@ async def test_bytes_after_an_answer_never_become_the_next_one(
         async with AIClient(Slots(deep=slot_at(server.url))) as client:
             assert await client.call_deep("first") == "answer 1"
             act.was_read.set()
-            act.was_sent.wait(240)  # blocks the event loop: the bytes stay in the socket
+            act.was_sent.wait(PATIENCE_SECONDS)  # blocks the event loop: the bytes stay in the socket
             if is_read_before:
                 await let_the_event_loop_read()
             assert await client.call_deep("second") == "answer 2"
@@ -140,7 +141,7 @@ async def test_an_answer_sent_before_the_request_is_refused(monkeypatch: pytest.
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
-        ready.wait(240)
+        ready.wait(PATIENCE_SECONDS)
         async with AIClient(Slots(deep=slot_at(f"http://127.0.0.1:{port[0]}"))) as client:
             with pytest.raises(httpx.ConnectError) as raised:
                 await client.call_deep("question")

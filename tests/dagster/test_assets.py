@@ -18,6 +18,7 @@ from dagster_offload.settings import Settings, SlotSettings, SlotsSection, load_
 from dagster_offload.stages.catalog import code_versions
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge, failure_message
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 LLM = DRAIN_STAGES
@@ -114,7 +115,7 @@ def test_documents_that_a_drain_finished_during_a_wait_are_recorded_under_the_ru
     is_drained, sleep = threading.Event(), ActiveExecution.sleep_til_ready
 
     def sleep_until_drained(execution: ActiveExecution) -> None:
-        assert is_drained.wait(300)
+        assert is_drained.wait(PATIENCE_SECONDS)
         sleep(execution)
 
     monkeypatch.setattr(ActiveExecution, "sleep_til_ready", sleep_until_drained)
@@ -123,7 +124,7 @@ def test_documents_that_a_drain_finished_during_a_wait_are_recorded_under_the_ru
     is_waiting = three.listen_for("STEP_UP_FOR_RETRY", run_id)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(three.materialize, "a.txt", "c.txt", stages=LLM, run_id=run_id)
-        assert is_waiting.wait(120)
+        assert is_waiting.wait(PATIENCE_SECONDS)
         three.router.set(mode="awake")
         with three.ledger.transaction() as cur:
             slots.try_again(cur, "deep", "the test woke it")
@@ -242,7 +243,7 @@ def test_a_run_that_waits_redoes_its_documents_once(three: Edge) -> None:
     is_waiting = three.listen_for("STEP_UP_FOR_RETRY", run_id)
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(three.materialize, "a.txt", stages=["summarize"], tags={REDO_TAG: "all"}, run_id=run_id)
-        assert is_waiting.wait(120)
+        assert is_waiting.wait(PATIENCE_SECONDS)
         three.router.set(mode="awake")
         with three.ledger.transaction() as cur:
             slots.try_again(cur, "deep", "the test woke it")

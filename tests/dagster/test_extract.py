@@ -22,6 +22,7 @@ from dagster_offload.settings import load_settings
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.stages.pipeline import pipeline_of
 from tests.support.edge import Edge
+from tests.support.patience import PATIENCE_SECONDS
 
 LETTERS = {f"letter{number}": f"Letter {number} about the lease." for number in range(12)}
 
@@ -124,17 +125,17 @@ def test_a_cancel_ends_a_step_that_runs_on_another_host(edge: Edge, monkeypatch:
 
     def look_after_the_cancel(context: dg.OpExecutionContext) -> None:
         reached.set()
-        assert cancelled.wait(240)
+        assert cancelled.wait(PATIENCE_SECONDS)
         stop_if_ended(context)
 
     monkeypatch.setattr(extract, "_stop_if_ended", look_after_the_cancel)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(begin, edge, 1)
-        assert reached.wait(240)
+        assert reached.wait(PATIENCE_SECONDS)
         (run,) = edge.instance.get_runs(dg.RunsFilter(job_name="extract"))
         edge.instance.report_run_canceling(run)
         cancelled.set()
-        assert not running.result(240).success
+        assert not running.result(PATIENCE_SECONDS).success
     assert edge.ledger.run(left.count_claimed_elsewhere, [EXTRACT], 0) == 0
 
 

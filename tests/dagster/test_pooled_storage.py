@@ -28,6 +28,7 @@ from dagster_offload.postgres import dagster_url
 from dagster_offload.postgres.embedded.locks import wait_until
 from dagster_offload.settings import Settings
 from tests.support.connections import counting_connections, recording_statements
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def use_all_storages(instance: dg.DagsterInstance) -> None:
@@ -176,4 +177,4 @@ def connections_of_dagster(url: str) -> int:
 
 def all_are_closed(url: str) -> bool:
     """Whether there is no connection. Waits for those that are ending."""
-    return wait_until(lambda: connections_of_dagster(url) == 0, 240)
+    return wait_until(lambda: connections_of_dagster(url) == 0, PATIENCE_SECONDS)

@@ -28,6 +28,7 @@ from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 from tests.support.forked_commands import forked_steps
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.stages import DRAIN_STAGES
 
 JOB = "documents_job"
@@ -78,7 +79,7 @@ class Runs:
 
     def await_wait(self) -> None:
         """Block until the run begins a wait."""
-        assert self._waits.acquire(timeout=120), "the run did not wait"
+        assert self._waits.acquire(timeout=PATIENCE_SECONDS), "the run did not wait"
 
     def wake(self) -> None:
         """Close the breaker of the slot during the run's next wait."""

@@ -18,9 +18,10 @@ import pytest
 
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.simulator import Router
-from tests.support.acceptance import PATIENCE_SECONDS, wait_for
+from tests.support.acceptance import wait_for
 from tests.support.doc_blocks import ROOT, Block, blocks_of, runnable
 from tests.support.forked_commands import write_program
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import hold_port, port_of
 
 pytestmark = pytest.mark.slow

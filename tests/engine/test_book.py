@@ -15,6 +15,7 @@ from dagster_offload.stages.prompts.splitting import Size, split
 from dagster_offload.testing import ChangeTiming
 from dagster_offload.text.tokens import text_tokens
 from tests.support.engine import Engine
+from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +64,7 @@ class Reader:
             self._stop_process(answers, signal.SIGKILL if how == "killed" else signal.SIGTERM)
             return
         drain = self.engine.beside(self.engine.drain)
-        self.engine.router.wait(answers=answers, timeout=300)
+        self.engine.router.wait(answers=answers, timeout=PATIENCE_SECONDS)
         if how == "lost":
             self.engine.die(self._worker())
         elif how == "run":
@@ -82,7 +83,7 @@ class Reader:
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), **options}
         command = [sys.executable, "-c", DRAIN, self.ledger_url]
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-            self.engine.router.wait(answers=answers, timeout=300)
+            self.engine.router.wait(answers=answers, timeout=PATIENCE_SECONDS)
             worker = self._worker()
             process.send_signal(signum)
             process.wait()

@@ -20,6 +20,7 @@ from dagster_offload.testing import ChangeTiming
 from tests.support.acceptance import wait_for
 from tests.support.disks import Disk, fill_pages, small_disk
 from tests.support.engine import Engine, an_engine
+from tests.support.patience import PATIENCE_SECONDS
 
 MORE_THAN_ANY_DISK = 2**60
 KEYS = [f"{n}.txt" for n in range(6)]
@@ -118,7 +119,7 @@ def test_answers_in_hand_on_a_full_disk_are_stored_when_there_is_space_and_no_ca
     wait_for(lambda: "free some space on the disk" in caplog.text or drain.done(), "the advice")
     assert not drain.done(), drain.exception()
     disk.free()
-    summary = drain.result(120)
+    summary = drain.result(PATIENCE_SECONDS)
     assert (summary.done, summary.failed, summary.left) == (6, 0, 0)
     assert set(Counter(engine.asked()).values()) == {1}
     assert len(engine.asked()) == 12

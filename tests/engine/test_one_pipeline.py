@@ -16,6 +16,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.stages.graph import CLASSIFY
 from dagster_offload.stages.pipeline import Pipeline, pipeline_of
 from tests.support.engine import Engine
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.several_slots import KEYS, Several
 
 WRITTEN = "select count(*) as n, max(changed_at) as last, (select fingerprint from slots) as slot from work_items"
@@ -115,7 +116,7 @@ def test_a_drain_ends_when_the_running_up_takes_over_an_edited_pipeline(
         drain = engine.beside(engine.drain)
         engine.router.wait(open=1)
         engine.ledger.run(announce, worker.id, pipeline_of(engine.settings(classes="tax")), None)
-        assert superseded.wait(240)
+        assert superseded.wait(PATIENCE_SECONDS)
         engine.router.set(hold=False)
         summary = drain.result()
         assert len(engine.asked()) == 1, "the open call is answered, and no other is sent"
@@ -155,7 +156,7 @@ def test_a_drain_ends_when_a_slot_is_removed_from_the_list_of_a_stage(
         edited = pipeline_of(several.engine.settings())
         assert edited.recipes == before.recipes, "otherwise the recipes alone would end the drain"
         several.engine.ledger.run(announce, worker.id, edited, None)
-        assert superseded.wait(240)
+        assert superseded.wait(PATIENCE_SECONDS)
         for router in (several.deep, several.studio):
             router.set(hold=False)
         assert drain.result().reason == SUPERSEDED

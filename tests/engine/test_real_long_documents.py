@@ -12,6 +12,7 @@ from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.prompts.splitting import Size, split
 from dagster_offload.text.tokens import text_tokens
 from tests.support.engine import Engine
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.real_server import served, tame_answers
 
 pytestmark = pytest.mark.slow
@@ -41,7 +42,9 @@ def test_a_document_longer_than_the_context_ends_in_a_validated_summary(
         engine.ledger.run(slots.register, deep)
         engine.extracted("book.txt", texts={"book.txt": TEXT})
         summary = engine.drain()
-        reported = httpx.get(f"{slot.url}/v1/models", trust_env=False, timeout=240).json()["data"][0]["meta"]["n_ctx"]
+        reported = httpx.get(f"{slot.url}/v1/models", trust_env=False, timeout=PATIENCE_SECONDS).json()["data"][0][
+            "meta"
+        ]["n_ctx"]
     assert (summary.done, summary.failed, summary.reason) == (1, 0, None)
     assert reported == CONTEXT
     for stage in (CLASSIFY, SUMMARIZE):

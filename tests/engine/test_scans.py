@@ -25,6 +25,7 @@ from dagster_offload.testing import ChangeTiming
 from tests.support.acceptance import wait_for
 from tests.support.engine import Engine
 from tests.support.ocr import LANGUAGES, SCANS, share_kept
+from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.tesseract
 
@@ -137,7 +138,7 @@ def test_the_pages_of_one_scan_are_read_by_all_lanes(engine: Engine, monkeypatch
         name = threading.current_thread().name
         if name not in lanes:
             lanes.add(name)
-            each_has_a_page.wait(240)
+            each_has_a_page.wait(PATIENCE_SECONDS)
         return keep(*given)
 
     monkeypatch.setattr(ocr_pages, "keep", both)

@@ -21,6 +21,7 @@ from dagster_offload.ledger.work.waiting_runs import WaitingRun
 from dagster_offload.slot.config import DEEP
 from dagster_offload.slot.rest import Rest, RestKind
 from tests.support.engine import Engine
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.stages import DRAIN_STAGES
 
 LONG = 3600.0
@@ -109,20 +110,20 @@ def begin(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     yield begin_one
     for one in begun:
         one.is_stopped = True
-        one.end.result(timeout=240)
+        one.end.result(timeout=PATIENCE_SECONDS)
 
 
 def test_a_closing_breaker_ends_the_wait(engine: Engine, begin: Callable[[], Wait]) -> None:
     wait = begin().sleeps()
     engine.close_breaker()
-    assert wait.end.result(timeout=240) is WaitEnd.SLOT_ANSWERS
+    assert wait.end.result(timeout=PATIENCE_SECONDS) is WaitEnd.SLOT_ANSWERS
 
 
 def test_documents_done_and_recorded_by_a_drain_end_the_wait(engine: Engine, begin: Callable[[], Wait]) -> None:
     wait = begin().sleeps()
     engine.sql("update work_items set state = 'done'")  # by a drain whose slot became unavailable again
     engine.ledger.run(outbox.mark_reported, [])
-    assert wait.end.result(timeout=240) is WaitEnd.DOCUMENTS_DONE
+    assert wait.end.result(timeout=PATIENCE_SECONDS) is WaitEnd.DOCUMENTS_DONE
 
 
 def test_documents_done_without_a_notification_end_the_wait_at_the_next_check(
@@ -131,7 +132,7 @@ def test_documents_done_without_a_notification_end_the_wait_at_the_next_check(
     monkeypatch.setattr(waiting, "CHECK_EVERY_SECONDS", 0.2)
     wait = begin().sleeps()
     engine.sql("update work_items set state = 'done'")
-    assert wait.end.result(timeout=240) is WaitEnd.DOCUMENTS_DONE
+    assert wait.end.result(timeout=PATIENCE_SECONDS) is WaitEnd.DOCUMENTS_DONE
 
 
 def test_other_notifications_do_not_end_the_wait(engine: Engine, begin: Callable[[], Wait]) -> None:
@@ -147,11 +148,11 @@ def test_other_notifications_do_not_end_the_wait(engine: Engine, begin: Callable
 def test_a_stop_ends_the_wait(begin: Callable[[], Wait]) -> None:
     wait = begin().sleeps()
     wait.is_stopped = True
-    assert wait.end.result(timeout=240) is WaitEnd.STOPPED
+    assert wait.end.result(timeout=PATIENCE_SECONDS) is WaitEnd.STOPPED
 
 
 def test_the_wait_ends_when_its_time_is_up(engine: Engine, begin: Callable[[], Wait]) -> None:
-    assert Wait(engine, seconds=0.1).end.result(timeout=240) is WaitEnd.TIME_IS_UP
+    assert Wait(engine, seconds=0.1).end.result(timeout=PATIENCE_SECONDS) is WaitEnd.TIME_IS_UP
 
 
 def test_a_waiting_run_sleeps_between_checks(engine: Engine, begin: Callable[[], Wait]) -> None:
@@ -194,7 +195,7 @@ def test_a_check_that_fails_after_another_one_is_said(
 
     monkeypatch.setattr(waiting, "CHECK_EVERY_SECONDS", 0.01)
     monkeypatch.setattr(waiting_runs, "find", find)
-    assert begin().end.result(timeout=240) is WaitEnd.SLOT_ANSWERS
+    assert begin().end.result(timeout=PATIENCE_SECONDS) is WaitEnd.SLOT_ANSWERS
     [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert said.startswith(line)
 
@@ -224,7 +225,7 @@ def test_a_lost_connection_does_not_end_the_wait(engine: Engine, begin: Callable
     while wait.backends in ([], [lost]):
         assert not wait.end.done()
     engine.close_breaker()
-    assert wait.end.result(timeout=240) is WaitEnd.SLOT_ANSWERS
+    assert wait.end.result(timeout=PATIENCE_SECONDS) is WaitEnd.SLOT_ANSWERS
     assert len(wait.opened) == 1, "the second connection is to the same server, which the wait did not start"
 
 
@@ -241,7 +242,7 @@ def test_a_waiting_run_retries_to_open_the_ledger(
     monkeypatch.setattr(Wait, "open", open_third_time)
     wait = begin().sleeps()
     engine.close_breaker()
-    assert wait.end.result(timeout=240) is WaitEnd.SLOT_ANSWERS
+    assert wait.end.result(timeout=PATIENCE_SECONDS) is WaitEnd.SLOT_ANSWERS
 
 
 @pytest.mark.rule("rest-6")
@@ -259,7 +260,7 @@ def test_a_run_that_waits_for_the_end_of_a_pause_continues_when_a_person_ends_it
     wait.sleeps()
     assert not wait.end.done()
     engine.ledger.run(rests.resume, DEEP)
-    assert wait.end.result(timeout=240) is WaitEnd.REST_IS_OVER
+    assert wait.end.result(timeout=PATIENCE_SECONDS) is WaitEnd.REST_IS_OVER
 
 
 @pytest.mark.rule("rest-6")
@@ -271,4 +272,4 @@ def test_a_run_that_waits_for_the_hours_of_a_slot_continues_when_they_begin(
     engine.ledger.run(waiting_runs.put, "run", ["a.txt"], DRAIN_STAGES, None, "outside its hours", rest)
     wait = begin().sleeps()
     engine.sql("update waiting_runs set rest_until = clock_timestamp()")
-    assert wait.end.result(timeout=240) is WaitEnd.REST_IS_OVER
+    assert wait.end.result(timeout=PATIENCE_SECONDS) is WaitEnd.REST_IS_OVER

@@ -23,6 +23,7 @@ from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.self_test import EMPTY_PDF
 from tests.support.extraction import failure
+from tests.support.patience import PATIENCE_SECONDS
 
 SECRET = "xylophone-4711"
 UNPRIVILEGED_UID = 65534
@@ -43,7 +44,7 @@ def started(extractor: Extractor, folder: Path) -> int:
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition in another process that sends no event."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"did not happen: {what}"
         time.sleep(0.005)

@@ -29,8 +29,9 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import BUILT_IN, CLASSIFY
-from tests.support.acceptance import PATIENCE_SECONDS, wait_for
+from tests.support.acceptance import wait_for
 from tests.support.ledger import Bench
+from tests.support.patience import PATIENCE_SECONDS
 
 _hosts = itertools.count(1)
 

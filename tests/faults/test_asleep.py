@@ -18,8 +18,8 @@ from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import ProbeResult
 from dagster_offload.testing import ChangeTiming
 from tests.faults.full_scale import Asleep, OtherHost, cannot_make_hosts, simulator
-from tests.support.acceptance import PATIENCE_SECONDS
 from tests.support.needs import skip_or_fail
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture(autouse=True)

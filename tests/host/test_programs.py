@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.host.programs import Program
+from tests.support.patience import PATIENCE_SECONDS
 
 # The grandchild holds the pipe `alive` open as long as it lives.
 PARENT = "import subprocess, time; subprocess.Popen(['sleep', '600'], stdout=open('alive', 'w')); time.sleep(600)"
@@ -53,7 +54,7 @@ def test_what_a_program_started_is_killed_with_it_at_its_time_limit(tmp_path: Pa
         timeout *= 2
         with pytest.raises(subprocess.TimeoutExpired):
             program(PARENT, tmp_path, timeout=timeout).run()
-    ended.join(240)
+    ended.join(PATIENCE_SECONDS)
     assert not ended.is_alive()
 
 
@@ -63,7 +64,7 @@ def test_another_thread_can_kill_a_program(tmp_path: Path, pipe: Path) -> None:
     runner.start()
     with pipe.open("rb") as alive:  # opens when the grandchild does
         running.kill()
-        runner.join(240)
+        runner.join(PATIENCE_SECONDS)
         assert alive.read() == b""
     assert codes == [-9]
 
@@ -80,7 +81,7 @@ def test_a_program_that_is_killed_while_it_starts_does_not_go_on(monkeypatch: py
     running = Program(["sleep", "600"], 60.0)
     monkeypatch.setattr(subprocess, "Popen", start_slowly)
     assert running.run() == -9
-    killing.join(240)
+    killing.join(PATIENCE_SECONDS)
 
 
 def test_a_program_that_was_killed_before_its_start_does_not_start(tmp_path: Path) -> None:

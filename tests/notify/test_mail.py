@@ -19,6 +19,7 @@ from dagster_offload.notify.channel_message import ChannelMessage
 from dagster_offload.notify.mail import Mail
 from dagster_offload.settings.sections.notify import EmailChannel
 from dagster_offload.sinks.faults import Blame, SinkFault
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import held_port
 
 MESSAGE = ChannelMessage(
@@ -155,7 +156,7 @@ def test_a_server_that_greets_with_a_refusal_gets_nothing(greeting: str, expecte
         serving = threading.Thread(target=refuse, daemon=True)
         serving.start()
         assert fault(mail(listening.getsockname()[1])) == expected
-        serving.join(240)
+        serving.join(PATIENCE_SECONDS)
     assert got == [b""], "the connection was closed"
 
 
@@ -246,7 +247,7 @@ def test_a_name_lookup_that_hangs_ends_at_the_time_limit(monkeypatch: pytest.Mon
     is_over, ended = threading.Event(), threading.Event()
 
     def hang(*_arguments: object, **_options: object) -> None:
-        is_over.wait(120)
+        is_over.wait(PATIENCE_SECONDS)
         ended.set()
         raise socket.gaierror
 
@@ -256,7 +257,7 @@ def test_a_name_lookup_that_hangs_ends_at_the_time_limit(monkeypatch: pytest.Mon
         assert not ended.is_set(), "the message has not waited for the lookup"
     finally:
         is_over.set()
-    assert ended.wait(240)
+    assert ended.wait(PATIENCE_SECONDS)
 
 
 def test_each_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:

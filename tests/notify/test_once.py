@@ -12,6 +12,7 @@ from dagster_offload.service.senders import RunningSenders
 from dagster_offload.testing import ChangeTiming
 from tests.notify.conftest import Channels
 from tests.support.disks import no_space_for_updates
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sink_servers import Receiver, serving
 
 
@@ -234,7 +235,7 @@ def test_a_message_is_not_sent_again_while_its_outcome_cannot_be_stored(
         wait_for_refused(3, sending)
         assert len(receiver.seen) == 1
         assert not sending.done()
-    sending.result(120)
+    sending.result(PATIENCE_SECONDS)
     assert len(receiver.seen) == 1
 
 

@@ -26,6 +26,7 @@ from dagster_offload.settings import load_settings
 from dagster_offload.stages.graph import BUILT_IN
 from dagster_offload.testing import ChangeTiming
 from tests.support.database import WITHOUT_FSYNC
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.postgres import RunProcess, checkpointer_of
 
 Start = Callable[[Path], str]
@@ -35,7 +36,7 @@ def kill_server(home: Path, how: signal.Signals = signal.SIGKILL) -> int:
     pid = server_pid(home)
     assert pid is not None
     psutil.Process(pid).send_signal(how)
-    assert wait_until(lambda: not is_running(home), 240)
+    assert wait_until(lambda: not is_running(home), PATIENCE_SECONDS)
     return pid
 
 
@@ -61,14 +62,16 @@ def test_a_worker_in_a_long_call_restarts_a_killed_server(home: Path) -> None:
     with open_ledger(load_settings(home=home)) as ledger, Worker(ledger, "drain"):
         before = kill_server(home)
 
-        assert wait_until(lambda: server_pid(home) not in (None, before), 240)  # only its heartbeat uses the database
+        assert wait_until(
+            lambda: server_pid(home) not in (None, before), PATIENCE_SECONDS
+        )  # only its heartbeat uses the database
 
 
 def test_a_terminal_job_that_only_talks_to_dagster_restarts_a_killed_server(home: Path) -> None:
     with open_ledger(load_settings(home=home)) as ledger, kept_alive(home, ledger.revive):
         before = kill_server(home)
 
-        assert wait_until(lambda: server_pid(home) not in (None, before), 240)
+        assert wait_until(lambda: server_pid(home) not in (None, before), PATIENCE_SECONDS)
 
 
 def test_a_start_waits_until_every_process_of_a_killed_server_has_ended(home: Path, start: Start) -> None:
@@ -89,10 +92,10 @@ def test_a_start_waits_until_every_process_of_a_killed_server_has_ended(home: Pa
         target=server.ensure_embedded, args=(home,), kwargs={"options": WITHOUT_FSYNC, "report": report}
     )
     caller.start()
-    assert reported.wait(240)
+    assert reported.wait(PATIENCE_SECONDS)
     assert server_pid(home) is None, "two servers on one data folder"
     checkpointer.resume()
-    caller.join(240)
+    caller.join(PATIENCE_SECONDS)
 
     assert messages[0].startswith("waiting for Postgres")
     assert server_pid(home) not in (None, pid)
@@ -177,10 +180,10 @@ def test_stop_during_a_recovery_ends_the_server_and_the_waiting_caller(home: Pat
 
     caller = threading.Thread(target=wait)
     caller.start()
-    assert reported.wait(240)
+    assert reported.wait(PATIENCE_SECONDS)
 
     assert stop_postgres(home) is True
-    caller.join(240)
+    caller.join(PATIENCE_SECONDS)
     assert not caller.is_alive()
     assert len(errors) == 1
 
@@ -229,7 +232,7 @@ def test_an_initdb_killed_half_way_leaves_a_home_that_works(
 ) -> None:
     process = run_process(home, "ensure()")
     postgres = home / "postgres"
-    assert wait_until(lambda: any(postgres.glob("data-new-*/data/base")), 240)
+    assert wait_until(lambda: any(postgres.glob("data-new-*/data/base")), PATIENCE_SECONDS)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.service.postgres_keeper import KeptPostgres
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def test_up_restarts_a_postgres_that_ended_and_names_its_log(tmp_path: Path) -> None:
     revived, messages = threading.Event(), list[str]()
     KeptPostgres(tmp_path, revived.set, messages.append).check()
-    assert revived.wait(240)
+    assert revived.wait(PATIENCE_SECONDS)
     assert messages == [f"Postgres ended; restarting it. Log: {tmp_path / 'postgres' / 'server.log'}"]
 
 

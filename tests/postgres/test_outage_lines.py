@@ -17,6 +17,7 @@ from dagster_offload.postgres import stop_postgres
 from dagster_offload.stages.graph import BUILT_IN
 from dagster_offload.testing import ChangeTiming
 from tests.support.acceptance import wait_for
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import held_port, port_of
 
 
@@ -49,7 +50,7 @@ def test_all_threads_together_say_one_line_about_an_outage_and_one_about_the_nex
             wait_for(lambda: bool(lines(caplog)), "the line")
             assert not any(each.done() for each in tried)
             start(home)
-            assert [each.result(240) for each in tried] == [{"n": 1}] * 4
+            assert [each.result(PATIENCE_SECONDS) for each in tried] == [{"n": 1}] * 4
             [line] = lines(caplog)
             assert line.startswith("Postgres is unavailable at "), f"outage {outage}"
             assert line.endswith("; retrying")

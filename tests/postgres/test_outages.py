@@ -30,6 +30,7 @@ from dagster_offload.testing import ChangeTiming
 from tests.support.acceptance import wait_for
 from tests.support.database import WITHOUT_FSYNC
 from tests.support.engine import Engine, an_engine
+from tests.support.patience import PATIENCE_SECONDS
 
 Start = Callable[[Path], str]
 KEYS = [f"{n}.txt" for n in range(6)]
@@ -59,7 +60,7 @@ def test_an_outage_longer_than_the_ledgers_patience_loses_no_answer_of_a_drain(
     assert not drain.done(), drain.exception()
     assert engine.router.log()["open"] == 0
     start(home)
-    summary = drain.result(120)
+    summary = drain.result(PATIENCE_SECONDS)
     assert (summary.done, summary.failed, summary.left) == (6, 0, 0)
     assert len(engine.asked()) == 12
     assert set(Counter(engine.asked()).values()) == {1}
@@ -81,7 +82,7 @@ def test_a_drain_follows_its_postgres_to_a_new_address_in_the_env_file_and_repea
         ensure_embedded_elsewhere(home)
         Path(".env").write_text(f"OFFLOAD_POSTGRES_URL={elsewhere(ledger.conninfo)}\n")
         router.set(hold=False)
-        summary = drain.result(120)
+        summary = drain.result(PATIENCE_SECONDS)
         assert (summary.done, summary.failed, summary.left) == (6, 0, 0)
         assert ledger.conninfo == normalised(elsewhere(ledger.conninfo))
         assert len(engine.asked()) == 12
@@ -176,7 +177,7 @@ def test_a_full_connection_limit_is_waited_for_and_named(
         reader.start()
         wait_for(lambda: "raise its max_connections" in caplog.text, "the advice")
         others.close()
-        reader.join(240)
+        reader.join(PATIENCE_SECONDS)
         assert found == [None]
 
 

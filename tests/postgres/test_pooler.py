@@ -18,6 +18,7 @@ from dagster_offload.postgres.embedded.locks import wait_until
 from dagster_offload.settings import load_settings
 from tests.support.database import WITHOUT_FSYNC
 from tests.support.needs import pgbouncer
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.postgres import IS_ROOT
 
 pytestmark = pytest.mark.pgbouncer
@@ -70,7 +71,7 @@ def pool(trusting_server: Path, short_folder: Path) -> Iterator[Pool]:
         log = (short_folder / "pgbouncer.log").open("wb")
         started.append(subprocess.Popen([str(pgbouncer()), str(config)], user=user, stdout=log, stderr=log))
         log.close()
-        is_open = wait_until(lambda: accepts(short_folder / ".s.PGSQL.6432"), 240)
+        is_open = wait_until(lambda: accepts(short_folder / ".s.PGSQL.6432"), PATIENCE_SECONDS)
         assert is_open, (short_folder / "pgbouncer.log").read_text()
         return f"postgresql://somebody@/offload?host={short_folder}&port=6432"
 
@@ -136,4 +137,4 @@ def test_the_pooler_check_leaves_no_connection_and_no_transaction(empty_url: str
 
     with psycopg.connect(empty_url, autocommit=True) as conn:
         others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-        assert wait_until(lambda: conn.execute(others).fetchone() == (0,), 240)
+        assert wait_until(lambda: conn.execute(others).fetchone() == (0,), PATIENCE_SECONDS)

@@ -15,6 +15,7 @@ from dagster_offload.postgres import ensure_postgres, is_running, server_pid, st
 from dagster_offload.postgres.embedded import postmaster
 from dagster_offload.postgres.embedded.locks import server_lock, wait_until
 from dagster_offload.settings import load_settings
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.postgres import RunProcess, checkpointer_of
 
 Start = Callable[[Path], str]
@@ -88,7 +89,9 @@ def test_stop_ends_every_process_and_is_idempotent(home: Path, start: Start) -> 
 
     assert is_running(home)
     assert stop_postgres(home) is True
-    assert psutil.wait_procs(processes, timeout=240)[1] == []  # a process releases its lock shortly before it ends
+    assert (
+        psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)[1] == []
+    )  # a process releases its lock shortly before it ends
     assert not is_running(home)
     assert server_pid(home) is None
     assert stop_postgres(home) is False
@@ -113,7 +116,7 @@ def test_stop_requests_an_immediate_shutdown_after_a_fast_one_fails(
     checkpointer.suspend()
 
     assert stop_postgres(home, within_seconds=61.5) is True  # the fast one gets half a second
-    assert psutil.wait_procs([checkpointer], timeout=240)[1] == []
+    assert psutil.wait_procs([checkpointer], timeout=PATIENCE_SECONDS)[1] == []
 
 
 def test_a_start_after_a_stop_keeps_the_data(home: Path, start: Start) -> None:
@@ -176,7 +179,7 @@ def test_the_log_holds_neither_statements_nor_rows(home: Path, start: Start) -> 
             conn.execute("insert into texts values ('a private letter')")
     log = home / "postgres" / "server.log"
 
-    assert wait_until(lambda: "duplicate key" in log.read_text(), 240)
+    assert wait_until(lambda: "duplicate key" in log.read_text(), PATIENCE_SECONDS)
     assert "private" not in log.read_text()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 

@@ -10,15 +10,13 @@ from dagster_offload.errors import OtherPipeline, SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import AnnouncedPipeline, running_pipelines
 from dagster_offload.ledger.work.documents import has_documents
-from dagster_offload.service.home import hold_up_lock
 from dagster_offload.service.pipeline import (
     RunningPipeline,
     keep_in_home,
-    read_settings_in_force,
     refuse_mistyped_library,
 )
 from dagster_offload.settings import load_settings, read_settings
-from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT
+from dagster_offload.settings.leaves import CONFIG_SNAPSHOT
 from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES
 
 TEXT = "library: {path: library}\nslots: {deep: {url: 'http://macbook.local:8890', model: qwen-macbook}}\n"
@@ -143,20 +141,6 @@ def test_a_schema_file_that_was_missing_is_taken_over_when_it_appears(
     (home / "payment.json").write_text(schema_of("amount"))
     running.check()
     assert (fields(), announced(ledger).problem) == (["amount"], None)
-
-
-def test_status_and_stop_work_with_the_settings_in_force_while_up_runs(file: Path, home: Path, ledger: Ledger) -> None:
-    with RunningPipeline(ledger, read_settings(), print):
-        copy = os.environ.pop(CONFIG_SNAPSHOT)  # another terminal does not have it
-        edit(file, "clases: [tax]\n")
-        with pytest.raises(SettingsError, match="clases"):
-            read_settings_in_force()  # a copy without a running `up` is left from a crash
-        with hold_up_lock(home):
-            assert read_settings_in_force().settings.slots.deep is not None
-            os.environ[CONFIG] = str(home / "missing.yaml")
-            with pytest.raises(SettingsError, match=r"missing\.yaml cannot be read"):
-                read_settings_in_force()
-        os.environ |= {CONFIG: str(file), CONFIG_SNAPSHOT: copy}
 
 
 def test_an_edit_cannot_move_a_running_up_to_another_ledger(

@@ -20,6 +20,7 @@ from dagster_offload.service.processes import running_services
 from dagster_offload.service.supervisor import StopRequest
 from dagster_offload.settings import read_settings
 from dagster_offload.slot.config import DEEP
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import port_of
 
 
@@ -96,6 +97,6 @@ def test_ctrl_c_and_stop_end_up_while_it_waits_for_postgres_with_a_line_and_exit
                     run([*program, "stop"], env=environment, check=True)
                 else:
                     up.send_signal(signal.SIGINT)
-        assert up.wait(60) == 0, said
+        assert up.wait(PATIENCE_SECONDS) == 0, said
     assert "Stopped before the ledger at " in " ".join("".join(said).split())
     assert "refused" not in "".join(said)

@@ -15,8 +15,7 @@ from dagster_offload.service.processes import Services, running_services
 from dagster_offload.service.supervisor import StopRequest
 from dagster_offload.settings import read_settings
 from tests.support.acceptance import wait_for
-
-PATIENCE_SECONDS = 120.0
+from tests.support.patience import PATIENCE_SECONDS
 
 
 class World:

@@ -18,7 +18,8 @@ import pytest
 from dagster_offload.service import home as home_module
 from dagster_offload.service import supervisor as supervisor_module
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
-from tests.support.acceptance import PATIENCE_SECONDS, is_running, wait_for
+from tests.support.acceptance import is_running, wait_for
+from tests.support.patience import PATIENCE_SECONDS
 
 # Supervises two children (the first has a child itself) and prints their process ids.
 SUPERVISING = """
@@ -302,7 +303,7 @@ def supervising(tmp_path: Path, prefix: tuple[str, ...] = ()) -> tuple[subproces
 def test_a_stop_request_ends_a_wait_at_once() -> None:
     stop = StopRequest()
     stop()
-    assert stop.wait(240)
+    assert stop.wait(PATIENCE_SECONDS)
     assert not stop.is_impatient
     stop()
     assert stop.is_impatient

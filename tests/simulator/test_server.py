@@ -15,6 +15,7 @@ from dagster_offload.simulator.prompt_cache import PromptCaches
 from dagster_offload.simulator.request_log import fingerprint
 from dagster_offload.simulator.script import Behaviour, Script, read_script
 from dagster_offload.simulator.server import Router
+from tests.support.patience import PATIENCE_SECONDS
 
 KOREAN = "회의록\n\n참석자: 김민수, 이영희. 안건은 다음 분기 예산입니다.\n예산을 10% 늘리기로 결정했습니다."
 
@@ -29,7 +30,7 @@ def chat(document: str | None = None, instruction: str = "hi", **more: Any) -> d
 
 
 def ask(router: Router, body: dict[str, Any]) -> httpx.Response:
-    with httpx.Client(base_url=router.url, trust_env=False, timeout=240) as http:
+    with httpx.Client(base_url=router.url, trust_env=False, timeout=PATIENCE_SECONDS) as http:
         return http.post("/v1/chat/completions", json=body)
 
 
@@ -39,7 +40,7 @@ def test_a_completion_has_openais_format(router: Router) -> None:
     assert body["choices"][0]["message"]["role"] == "assistant"
     assert body["choices"][0]["finish_reason"] == "stop"
     assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] + body["usage"]["completion_tokens"]
-    with httpx.Client(base_url=router.url, trust_env=False, timeout=240) as http:
+    with httpx.Client(base_url=router.url, trust_env=False, timeout=PATIENCE_SECONDS) as http:
         assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["qwen-macbook"]
 
 
@@ -61,7 +62,7 @@ def test_the_log_holds_fingerprints_and_times_but_no_text(router: Router) -> Non
 def test_the_admin_path_accepts_what_curl_sends(router: Router) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}  # the header of `curl -d`
     response = httpx.post(
-        f"{router.url}/admin/state", content='{"mode": "busy"}', headers=form, trust_env=False, timeout=240
+        f"{router.url}/admin/state", content='{"mode": "busy"}', headers=form, trust_env=False, timeout=PATIENCE_SECONDS
     )
     assert response.json()["mode"] == "busy"
     assert ask(router, chat()).json()["error"]["type"] == "editor_busy"
@@ -208,7 +209,7 @@ def test_health_follows_the_mode_unless_it_is_set_explicitly() -> None:
 
 def test_an_answer_on_a_reused_connection_does_not_wait_for_an_acknowledgement() -> None:
     """Head and body are written separately. With Nagle's algorithm each answer but the first is 40 ms late."""
-    with Router() as router, httpx.Client(base_url=router.url, trust_env=False, timeout=240) as http:
+    with Router() as router, httpx.Client(base_url=router.url, trust_env=False, timeout=PATIENCE_SECONDS) as http:
         http.post("/v1/chat/completions", json=chat())
         sockets = [transport.get_extra_info("socket") for transport in ConnectionHolder.transports.values()]
         assert any(served.getsockname()[1] == router.port for served in sockets)

@@ -21,6 +21,7 @@ from dagster_offload.sinks.build import build
 from dagster_offload.sinks.sender import send_due
 from dagster_offload.stages.catalog import recipes
 from tests.sinks.conftest import Sinks
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sink_servers import Receiver, Request, serving
 
 DOCUMENTS = ("a.txt", "b.txt", "c.txt")
@@ -136,7 +137,7 @@ def test_a_sender_process_that_is_killed_in_a_request_repeats_that_record_with_i
         keys.append((request.json["document"], request.json["idempotency_key"]))
         if len(keys) == 2:
             arrived.set()
-            may_answer.wait(240)
+            may_answer.wait(PATIENCE_SECONDS)
         return 200, None
 
     with serving(answer) as address:
@@ -151,7 +152,7 @@ def test_a_sender_process_that_is_killed_in_a_request_repeats_that_record_with_i
             "OFFLOAD_POSTGRES_URL": ledger_url,
         }
         sender = subprocess.Popen(command, env=environment)
-        assert arrived.wait(120)
+        assert arrived.wait(PATIENCE_SECONDS)
         os.kill(sender.pid, signal.SIGKILL)
         sender.wait()
         may_answer.set()

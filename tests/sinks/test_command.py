@@ -14,6 +14,7 @@ from dagster_offload.sinks.command import Command
 from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.sinks.message import Message
 from tests.support.acceptance import wait_for
+from tests.support.patience import PATIENCE_SECONDS
 
 MESSAGE = Message("key-1", "script", "a.txt", "v1", {"document": "a.txt", "summary": "난방비"})
 
@@ -63,7 +64,7 @@ def test_a_program_is_killed_with_all_that_it_started_at_its_time_limit(tmp_path
     threading.Thread(target=read_to_the_end, daemon=True).start()
     with pytest.raises(SinkFault, match="not finished within 1 s"):
         program(code, tmp_path, timeout=1.0).send(MESSAGE)
-    assert ended.wait(240)
+    assert ended.wait(PATIENCE_SECONDS)
 
 
 def test_a_program_that_does_not_read_its_input_may_still_succeed(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 import contextlib
 import gzip
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+import trustme
 
 from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
 from dagster_offload.sinks.http_server import MAX_ANSWER_BYTES, HttpServer
+from tests.support.patience import PATIENCE_SECONDS
 
 Act = Callable[[socket.socket, threading.Event], None]
 
@@ -37,7 +40,7 @@ def acting(act: Act) -> Iterator[str]:
         is_over.set()
         listener.shutdown(socket.SHUT_RDWR)
     for thread in threads:
-        thread.join(240)
+        thread.join(PATIENCE_SECONDS)
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
@@ -95,6 +98,35 @@ def test_an_answer_that_trickles_ends_at_the_time_limit_of_the_request(start: st
     assert (fault.blame, fault.reason) == (Blame.UNAVAILABLE, "no complete answer within 0.5 s")
 
 
+def test_a_connection_that_ends_within_the_answer_is_the_reason() -> None:
+    def act(line: socket.socket, _: threading.Event) -> None:
+        line.sendall(answer(b"all of it")[:-1])
+        line.shutdown(socket.SHUT_RDWR)
+
+    fault = fault_of(act)
+    assert (fault.blame, fault.reason) == (
+        Blame.UNAVAILABLE,
+        "the server closed the connection before its answer was complete",
+    )
+
+
+def test_a_certificate_that_is_not_trusted_is_the_reason() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+
+    def shake_hands(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(listener.accept()[0], server_side=True) as line:
+            line.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=shake_hands, args=(listener,))
+        thread.start()
+        with pytest.raises(SinkFault, match="TLS certificate not trusted") as caught:
+            HttpServer({}, 30.0).request("GET", f"https://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert caught.value.blame is Blame.UNAVAILABLE
+
+
 def test_a_refusal_of_brackets_in_brackets_is_still_a_refusal() -> None:
     def act(line: socket.socket, _: threading.Event) -> None:
         line.sendall(answer(b"[" * 200_000, status="422 Unprocessable Content"))
@@ -115,7 +147,7 @@ def test_a_name_lookup_that_hangs_ends_at_the_time_limit_of_the_request(monkeypa
 
     def hang(host: object, *_arguments: object, **_options: object) -> None:
         looked_up.append(host)
-        is_over.wait(120)
+        is_over.wait(PATIENCE_SECONDS)
         ended.set()
         raise socket.gaierror
 
@@ -128,4 +160,4 @@ def test_a_name_lookup_that_hangs_ends_at_the_time_limit_of_the_request(monkeypa
         is_over.set()
     assert caught.value.blame is Blame.UNAVAILABLE
     assert len(looked_up) == 1
-    assert ended.wait(240)
+    assert ended.wait(PATIENCE_SECONDS)

@@ -13,9 +13,8 @@ from dagster_offload.ledger.sinks import sinks as ledger_sinks
 from dagster_offload.service.senders import RunningSenders
 from dagster_offload.sinks import resident
 from tests.sinks.conftest import Sinks
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sink_servers import Answer, Request, serving
-
-PATIENCE = 120
 
 
 class Door:
@@ -31,11 +30,11 @@ class Door:
     def answer(self, request: Request) -> Answer:
         self.documents.append(request.json["document"])
         self._arrived.release()
-        self.may_answer.wait(PATIENCE)
+        self.may_answer.wait(PATIENCE_SECONDS)
         return self.statuses.pop(0) if self.statuses else 200, None
 
     def next(self) -> str:
-        assert self._arrived.acquire(timeout=PATIENCE)
+        assert self._arrived.acquire(timeout=PATIENCE_SECONDS)
         return self.documents[-1]
 
 
@@ -139,7 +138,7 @@ def test_a_stop_ends_a_program_that_still_runs(
     # Its time limit is 30 s; on a busy machine the killed program takes a moment to end.
     for thread in threading.enumerate():
         if thread.name == "sink-script":
-            thread.join(240)
+            thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
     assert sinks.engine.sql("select attempts, state from deliveries") == [{"attempts": 0, "state": "pending"}]
 
@@ -156,7 +155,7 @@ class Slow:
 
     def run(self, is_stopped: object) -> float | None:
         self.is_started.set()
-        self.saw_end = self.end.wait(PATIENCE / 4)
+        self.saw_end = self.end.wait(PATIENCE_SECONDS / 4)
         return None
 
     def cancel(self) -> None:
@@ -164,13 +163,13 @@ class Slow:
 
 
 def test_a_slow_sender_does_not_hold_up_the_stop_of_another(sinks: Sinks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resident, "STOP_SECONDS", PATIENCE)
+    monkeypatch.setattr(resident, "STOP_SECONDS", PATIENCE_SECONDS)
     other = Slow("other", threading.Event())
     slow = Slow("slow", other.cancelled)
     other.end.set()
     threads = [resident.SenderThread(sinks.engine.ledger, job) for job in (slow, other)]
     for job in (slow, other):
-        assert job.is_started.wait(PATIENCE)
+        assert job.is_started.wait(PATIENCE_SECONDS)
     resident.stop_all(threads)
     assert slow.saw_end
 
@@ -216,7 +215,7 @@ def test_a_step_that_fails_on_a_connection_in_use_is_said(
     monkeypatch.setattr(resident, "RECONNECT_SECONDS", 0.01)
     job = Failing(sinks.engine.ledger, error)
     thread = resident.SenderThread(sinks.engine.ledger, job)
-    assert job.ran_again.wait(PATIENCE)
+    assert job.ran_again.wait(PATIENCE_SECONDS)
     resident.stop_all([thread])
     [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert said.startswith(line)

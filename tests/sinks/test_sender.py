@@ -20,6 +20,7 @@ from dagster_offload.stages.catalog import recipes
 from dagster_offload.testing import ChangeTiming
 from tests.sinks.conftest import Sinks
 from tests.support.disks import no_space_for_updates
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sink_servers import Receiver, Request
 
 
@@ -91,7 +92,8 @@ def test_a_sink_that_is_down_or_paused_holds_up_no_other_and_loses_nothing(
     rows = {row.name: row for row in sinks.engine.ledger.run(ledger_sinks.list_sinks)}
     assert (rows["down"].waiting, rows["rest"].waiting, rows["hook"].waiting) == (2, 2, 0)
     assert rows["down"].reason == "connection refused"
-    assert sinks.send("down").waits is None, "it is left alone until its wait is over"
+    assert sinks.send("down").waits == "connection refused", "the reason of the wait that is not over"
+    assert sinks.engine.ledger.run(ledger_sinks.in_a_row, "down") == (1, 0), "it is left alone until then"
     sinks.engine.ledger.run(ledger_sinks.resume, "rest")
     assert sinks.send("rest").sent == 2
 
@@ -232,7 +234,7 @@ def test_a_record_is_not_sent_again_while_its_outcome_cannot_be_stored(
         assert not sending.done()
         [said, *_] = [line for line in caplog.messages if line.startswith("waiting to record what was just sent")]
         assert "the same is sent again at the next start" in said
-    sent = sending.result(120)
+    sent = sending.result(PATIENCE_SECONDS)
     keys = [request.json["idempotency_key"] for request in receiver.seen]
     assert len(keys) == len(set(keys)) == (1 if status == 503 else 2)
     assert (sent.sent, sent.refused) == ({200: 2}.get(status, 0), {400: 2}.get(status, 0))

@@ -19,11 +19,11 @@ from dagster_offload.postgres import server_pid, stop_postgres
 from dagster_offload.simulator import Router
 from tests.support.forked_commands import run_command, start_command
 from tests.support.ledger_reader import LedgerReader
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import hold_port, port_of
 from tests.support.started_home import copy_started_home
 
 CLI = ("-m", "dagster_offload.cli")
-PATIENCE_SECONDS = 300.0  # for a busy machine; every wait ends as soon as its condition is true
 
 
 def wait_for(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = PATIENCE_SECONDS) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support.acceptance import PATIENCE_SECONDS, wait_for
+from tests.support.acceptance import wait_for
 from tests.support.needs import chromium
+from tests.support.patience import PATIENCE_SECONDS
 
 
 class Browser:

@@ -5,8 +5,9 @@ from urllib.parse import quote
 
 import httpx
 
-from tests.support.acceptance import PATIENCE_SECONDS, Home, wait_for
+from tests.support.acceptance import Home, wait_for
 from tests.support.browser import Browser
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.web import mutation
 
 # What a page of another site can do without asking: send a form, load an image, open a WebSocket.

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,7 @@ from dagster_offload.simulator.server import Router
 from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import recipes, stage_graph
 from tests.support.ledger import Bench
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.stages import DRAIN_STAGES
 
 # So long that the rules before it are less than a tenth: servers treat prompts that share more than that as similar.
@@ -94,11 +96,11 @@ class Engine(Bench):
 
     def wait_until(self, query: str) -> None:
         """Wait until the query returns a row, written by another transaction. Raises `TimeoutError`."""
-        for _ in range(5000):
-            if self.sql(query):
-                return
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self.sql(query):
+            if time.monotonic() > deadline:
+                raise TimeoutError(query)
             self.sql("select pg_sleep(0.02)")
-        raise TimeoutError(query)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.stages.graph import Outcome
 from tests.support.engine import Engine
+from tests.support.patience import PATIENCE_SECONDS
 
 FORMATS = Path(__file__).parents[2] / "fixtures" / "formats"
 COUNT = 60
@@ -45,7 +46,7 @@ class BlockingExtractor:
     def extract(self, path: Path, *_given: Any, **_options: Any) -> Extracted:
         if path.stem == "slow":
             self.is_reached.set()
-            assert self.is_open.wait(240)
+            assert self.is_open.wait(PATIENCE_SECONDS)
         return Extracted(Outcome.OK, path.name)
 
     def close(self) -> None: ...

@@ -28,9 +28,10 @@ from dagster_offload.postgres.embedded.postmaster import is_running, server_pid
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.settings import Settings, load_settings
-from tests.support.acceptance import PATIENCE_SECONDS, wait_for
+from tests.support.acceptance import wait_for
 from tests.support.database import WITHOUT_FSYNC
 from tests.support.held_texts import TextGate, documents_locked
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.redis_server import RedisServer
 
 POSTGRES_PORT = 5432  # on an address that only this test has

@@ -10,6 +10,7 @@ import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.postgres import server_pid
 from dagster_offload.postgres.embedded.locks import wait_until
+from tests.support.patience import PATIENCE_SECONDS
 
 IS_ROOT = os.geteuid() == 0
 
@@ -48,5 +49,5 @@ def checkpointer_of(home: Path) -> psutil.Process:
                     found.append(child)
         return bool(found)
 
-    assert wait_until(is_named, 240)
+    assert wait_until(is_named, PATIENCE_SECONDS)
     return found[0]

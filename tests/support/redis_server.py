@@ -9,7 +9,8 @@ from typing import Any
 
 import redis
 
-from tests.support.acceptance import PATIENCE_SECONDS, wait_for
+from tests.support.acceptance import wait_for
+from tests.support.patience import PATIENCE_SECONDS
 
 REDIS_PORT = 6379  # on an address that only this test has
 REDIS_PASSWORD = "s3cret-redis"

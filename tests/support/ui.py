@@ -11,7 +11,8 @@ import httpx
 
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE, asset_name
-from tests.support.acceptance import PATIENCE_SECONDS, Home, a_home, wait_for
+from tests.support.acceptance import Home, a_home, wait_for
+from tests.support.patience import PATIENCE_SECONDS
 
 LOCATION = {"repositoryLocationName": "dagster-offload", "repositoryName": "__repository__"}
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}

@@ -9,6 +9,7 @@ from websockets.typing import Origin, Subprotocol
 
 from dagster_offload.service.ui.access import Access, decide_access
 from dagster_offload.settings import load_settings
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.web import Answer, Web, mutation
 
 JSON = ("Content-Type", "application/json")
@@ -37,7 +38,7 @@ def subscribe(ui: Web, path: str = "/graphql", **headers: str) -> str:
     uri = f"ws://localhost:{ui.port}{path}"
     protocol = Subprotocol("graphql-ws")
     with connect(
-        uri, origin=origin, additional_headers=given, subprotocols=[protocol], proxy=None, open_timeout=240
+        uri, origin=origin, additional_headers=given, subprotocols=[protocol], proxy=None, open_timeout=PATIENCE_SECONDS
     ) as socket:
         socket.send(json.dumps({"type": "connection_init"}))
         assert json.loads(socket.recv())["type"] == "connection_ack"

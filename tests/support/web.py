@@ -15,7 +15,7 @@ from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 
 from dagster_offload.service.ui.access import Access
 from dagster_offload.service.ui.server import build_app, server_config, serving_context
-from tests.support.acceptance import PATIENCE_SECONDS
+from tests.support.patience import PATIENCE_SECONDS
 
 Headers = Sequence[tuple[str, str]]
 

@@ -64,13 +64,29 @@ def test_every_direct_dependency_has_a_lower_bound_and_a_pin_inside_its_range() 
         oldest.lower_bound(Requirement("click<9"))
 
 
-def test_a_new_environment_gets_the_pinned_pip_and_setuptools_before_anything_else(tmp_path: Path) -> None:
-    installed = tmp_path / "venv" / ".installed"
-    command = ["make", "--dry-run", "--no-print-directory", f"VENV={installed.parent}", str(installed)]
-    steps = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    installs = [step for step in steps if "pip install" in step]
+def steps_of(target: str, folder: Path) -> list[str]:
+    """What `make` would run for a target in a new environment in `folder`."""
+    command = ["make", "--dry-run", "--no-print-directory", f"VENV={folder / 'venv'}", target]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize(("target", "installed"), [("demo", "."), ("test-fast", ".[dev]")])
+def test_a_new_environment_gets_the_pinned_pip_and_setuptools_then_what_the_target_needs(
+    tmp_path: Path, target: str, installed: str
+) -> None:
+    installs = [step for step in steps_of(target, tmp_path) if "pip install" in step]
+    assert len(installs) == 2
     assert "--constraint constraints.txt --upgrade pip setuptools" in installs[0]
+    assert installs[1].endswith(f"--constraint constraints.txt --editable '{installed}'")
     assert {"pip", "setuptools"} <= pins().keys()
+
+
+def test_an_environment_for_developers_has_what_the_demo_needs(tmp_path: Path) -> None:
+    stamps = {
+        target: set(next(step for step in steps_of(target, tmp_path) if step.startswith("touch ")).split())
+        for target in ("demo", "test-fast")
+    }
+    assert stamps["demo"] < stamps["test-fast"], "`make demo` after `make test-fast` installs nothing"
 
 
 OK = {"name": "click", "version": "8.5.1", "vulns": []}

@@ -87,6 +87,17 @@ def get(cur: Cursor, name: str) -> SinkRow | None:
     return next((row for row in list_sinks(cur) if row.name == name), None)
 
 
+def reason_to_wait(cur: Cursor, name: str) -> str | None:
+    """Why this sink waits with records; None if it does not wait, is paused, or has no record that waits."""
+    cur.execute(
+        "select s.reason from sinks s where s.name = %s and s.paused_at is null "
+        "and exists (select from deliveries n where n.sink = s.name and n.state = 'pending')",
+        [name],
+    )
+    row = cur.fetchone()
+    return None if row is None else row["reason"]
+
+
 def pause(cur: Cursor, name: str) -> None:
     """Send nothing to this sink until `resume`. Records for it are kept."""
     cur.execute("update sinks set paused_at = coalesce(paused_at, clock_timestamp()) where name = %s", [name])

@@ -13,6 +13,7 @@ from dagster_offload.defs.partitions import events as partition_events
 from dagster_offload.ledger.work import redo
 from tests.dagster.partitions.conftest import KEYS, green, partitioned, report, shown_as, write
 from tests.support.edge import Edge
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
 
 
@@ -224,7 +225,7 @@ def test_a_run_waits_for_the_slot_and_then_completes_its_partition(folders: Edge
     waits = folders.listen_for("STEP_UP_FOR_RETRY", run_id := "8c9ae0f4-3f0e-4a8e-9f0c-5f3d2d7f9a11")
 
     def wake() -> None:
-        waits.wait(240)
+        waits.wait(PATIENCE_SECONDS)
         folders.router.set(mode="awake")
 
     waker = threading.Thread(target=wake)

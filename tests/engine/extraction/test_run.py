@@ -16,6 +16,7 @@ from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
 from tests.support.extraction import COUNT, BlockingExtractor, claimed, notes, states, written
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.stages import DRAIN_STAGES
 
 
@@ -67,7 +68,7 @@ def test_during_a_long_document_no_claim_is_held_that_no_lane_reads(
     change_timing(extraction_idle=0.05)
     written(engine, *notes(), "slow.txt", "z.txt")
     extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
-    assert blocking.is_reached.wait(240)
+    assert blocking.is_reached.wait(PATIENCE_SECONDS)
     engine.wait_until(
         "select 1 from work_items having count(*) filter (where state = 'claimed') = 1"
         " and count(*) filter (where stage = 'extract' and state = 'done') = 60"
@@ -87,7 +88,7 @@ def test_documents_released_by_slow_lanes_are_claimed_again_and_read(
 
     def late(lanes: pool.TextLanes, extractor: Any) -> None:
         all_lanes.append(lanes)
-        assert may_begin.wait(240)
+        assert may_begin.wait(PATIENCE_SECONDS)
         work(lanes, extractor)
 
     monkeypatch.setattr(pool.TextLanes, "_work", late)
@@ -129,7 +130,7 @@ def test_a_document_that_must_run_alone_has_none_beside_it(engine: Engine, block
         "where d.document_id = i.document_id and d.key >= '010.txt'"
     )
     extraction = engine.beside(run_extraction, engine.settings(), engine.ledger)
-    assert blocking.is_reached.wait(240)
+    assert blocking.is_reached.wait(PATIENCE_SECONDS)
     assert states(engine) == {"done": COUNT, "claimed": 1, "pending": 1}
     assert engine.item("slow.txt", EXTRACT)["claimed_alone"]
     blocking.is_open.set()

@@ -17,6 +17,7 @@ from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
 from tests.support.extraction import COUNT, BlockingExtractor, notes, states, written
+from tests.support.patience import PATIENCE_SECONDS
 
 RUN = "run-of-several-steps"
 
@@ -45,11 +46,11 @@ def test_a_step_waits_for_what_another_step_of_its_run_holds_and_takes_it_over(e
                     waits.set()
 
             step = pool.submit(extract_together, settings, engine.ledger, RUN, stop_if_ended=note_rest)
-            assert waits.wait(240)
+            assert waits.wait(PATIENCE_SECONDS)
             assert not step.done()
             for claim in held:
                 engine.ledger.run(claims.release, other.id, claim, "the test gives it back")
-            assert step.result(240).done == COUNT
+            assert step.result(PATIENCE_SECONDS).done == COUNT
     assert states(engine) == {"done": COUNT}
 
 
@@ -99,13 +100,13 @@ def test_a_worker_that_was_reclaimed_registers_anew(engine: Engine, blocking: Bl
     written(engine, "slow.txt")
     with ThreadPoolExecutor(1) as pool:
         step = pool.submit(extract_together, engine.settings(), engine.ledger, RUN)
-        assert blocking.is_reached.wait(240)
+        assert blocking.is_reached.wait(PATIENCE_SECONDS)
         engine.sql(
             "with lost as (update workers set ended_at = clock_timestamp(), was_reclaimed = true returning worker_id) "
             "update work_items i set state = 'pending' from lost where i.worker_id = lost.worker_id returning item_id"
         )
         blocking.is_open.set()
-        step.result(120)
+        step.result(PATIENCE_SECONDS)
     assert states(engine) == {"done": 1}
     (row,) = engine.sql("select count(*) as n from workers where kind = 'extract'")
     assert row["n"] >= 2
@@ -121,10 +122,10 @@ def test_a_host_that_loses_the_library_stops_and_postpones_nothing(
     elsewhere: Path = engine.library.with_name("elsewhere")
     with ThreadPoolExecutor(1) as pool:
         step = pool.submit(extract_together, engine.settings(), engine.ledger, RUN)
-        assert blocking.is_reached.wait(240)
+        assert blocking.is_reached.wait(PATIENCE_SECONDS)
         engine.library.rename(elsewhere)
         blocking.is_open.set()
         with pytest.raises(HostRefused, match="can no longer be reached"):
-            step.result(120)
+            step.result(PATIENCE_SECONDS)
     assert states(engine)["pending"] > 0
     assert engine.sql("select 1 from work_items where attempts > 0 or not_before is not null") == []

@@ -16,6 +16,7 @@ from dagster_offload.ledger.slots import permits, rests
 from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.several_slots import BOTH, KEYS, Several
 
 
@@ -81,7 +82,7 @@ def test_the_work_goes_back_to_the_better_slot_after_the_document_that_the_reser
     reserve.engine.wait_until("select 1 from slots where name = 'deep' and was_red_since_opening")
     held_back.clear()  # it was held back until deep had refused a call
     reserve.deep.set(mode="awake", latency=0.2)
-    assert held_back.wait(240)
+    assert held_back.wait(PATIENCE_SECONDS)
     reserve.studio.set(hold=False)
     summary = drain.result()
     assert (summary.done, summary.left, summary.deferred) == (8, 0, 0)

@@ -24,6 +24,7 @@ from dagster_offload.stages.graph import CLASSIFY
 from dagster_offload.testing import ChangeTiming
 from tests.support.acceptance import is_running, wait_for
 from tests.support.engine import Engine
+from tests.support.patience import PATIENCE_SECONDS
 
 MAC = "a4:83:e7:01:23:45"
 
@@ -33,7 +34,7 @@ def network() -> Iterator[socket.socket]:
     """A UDP socket of this machine, which gets the packets."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
-        receiver.settimeout(60)
+        receiver.settimeout(PATIENCE_SECONDS)
         yield receiver
 
 
@@ -137,7 +138,7 @@ def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
         assert problem == f"the program did not end within {timeout:g} s: correct it, or raise wake.timeout"
     with contextlib.suppress(psutil.NoSuchProcess):
         child = psutil.Process(int(note.read_text()))
-        assert child.status() == psutil.STATUS_ZOMBIE or child.wait(240) is None
+        assert child.status() == psutil.STATUS_ZOMBIE or child.wait(PATIENCE_SECONDS) is None
 
 
 @pytest.mark.rule("wake-3")

@@ -17,6 +17,7 @@ from dagster_offload.postgres import DAGSTER_SCHEMA
 from dagster_offload.stages.graph import BUILT_IN, CLASSIFY, SUMMARIZE
 from tests.support.archive import add_texts, contents, put_back, with_engine
 from tests.support.engine import Engine
+from tests.support.patience import PATIENCE_SECONDS
 
 PLACE = "postgresql://offload@db.local/offload"
 KEYS = ("a.txt", "b.txt", "c.txt")
@@ -95,7 +96,7 @@ def test_a_worker_that_starts_during_a_move_waits_and_is_then_refused(engine: En
     add_texts(engine, ["a.txt"])
     move(engine.ledger, empty, BUILT_IN, place=PLACE, dagster_schema=DAGSTER_SCHEMA, on_progress=start_a_worker)
     with pytest.raises(LedgerUnavailable, match="moved"):
-        started[0].result(timeout=240)
+        started[0].result(timeout=PATIENCE_SECONDS)
     with empty.transaction() as cur:
         assert cur.execute("select worker_id from workers where ended_at is null").fetchall() == []
 

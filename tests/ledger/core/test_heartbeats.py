@@ -11,6 +11,7 @@ from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.testing import ChangeTiming
 from tests.support.ledger import Bench
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def becomes_lost(bench: Bench, harm: Callable[[Worker], object]) -> bool:
@@ -18,7 +19,7 @@ def becomes_lost(bench: Bench, harm: Callable[[Worker], object]) -> bool:
     with Worker(bench.ledger, "drain") as worker:
         worker.on_notify(lambda message: is_notified.set() if message == "lost" else None)
         harm(worker)
-        return is_notified.wait(240) and worker.is_lost
+        return is_notified.wait(PATIENCE_SECONDS) and worker.is_lost
 
 
 def test_a_worker_that_slept_past_its_lease_becomes_lost(bench: Bench, change_timing: ChangeTiming) -> None:
@@ -57,7 +58,7 @@ def test_a_worker_survives_the_loss_of_its_connection(bench: Bench, change_timin
     with Worker(bench.ledger, "drain") as worker:
         worker.on_notify(lambda message: back.set() if message == "reconnected" else None)
         end_heartbeat_connection(bench, worker)
-        assert back.wait(240)
+        assert back.wait(PATIENCE_SECONDS)
         assert bench.sql(
             "select 1 from pg_locks where locktype = 'advisory' and objid = %s and objsubid = 2", worker.id
         )
@@ -79,5 +80,5 @@ def test_a_heartbeat_that_loses_a_deadlock_keeps_its_connection_and_continues(
     with Worker(bench.ledger, "drain") as worker:
         worker.on_notify(messages.append)
         monkeypatch.setattr(workers, "reclaim_dead", chosen_once)
-        assert beaten.wait(240)
+        assert beaten.wait(PATIENCE_SECONDS)
     assert "reconnected" not in messages

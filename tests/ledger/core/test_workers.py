@@ -19,6 +19,7 @@ from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
 from tests.support.ledger import RECIPES, Bench
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.stages import DRAIN_STAGES
 
 
@@ -98,7 +99,7 @@ def test_every_heartbeat_reclaims_the_dead(bench: Bench, change_timing: ChangeTi
         dead = bench.worker()
         change_timing(stale_heartbeat=0)
         change_timing(server_settled=0)
-        assert freed.wait(240)
+        assert freed.wait(PATIENCE_SECONDS)
         assert ended(bench, dead)
 
 
@@ -195,7 +196,7 @@ def test_deregistering_waits_for_a_claim_and_a_permit_in_flight_and_returns_them
         assert permits.acquire(cur, DEEP, worker, is_person=False)
         deregistration = bench.begun(lambda cur: workers._deregister(cur, worker))
         assert not deregistration.done()
-    deregistration.result(240)
+    deregistration.result(PATIENCE_SECONDS)
     assert bench.state("a.txt", CLASSIFY) == State.PENDING
     assert bench.sql("select 1 from permits") == []
 

@@ -8,6 +8,7 @@ from dagster_offload.ledger.slots.breaker import TrialEnd, TrialTurn
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY
 from tests.support.ledger import SLOT, Bench
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def open_it(bench: Bench, wait: float | None = None, *, epoch: int = 1, at_once: bool = False) -> bool:
@@ -291,5 +292,5 @@ def test_opening_and_closing_notify_all_workers_at_once(bench: Bench) -> None:
         listener.execute(f"listen {bench.ledger.channel}")
         open_it(bench)
         bench.close_breaker()
-        messages = [notification.payload for notification in listener.notifies(timeout=240, stop_after=3)]
+        messages = [notification.payload for notification in listener.notifies(timeout=PATIENCE_SECONDS, stop_after=3)]
     assert messages == ["breaker:deep", "started", "breaker:deep"]

@@ -9,6 +9,7 @@ from dagster_offload.ledger.core.rows import SlotRow
 from dagster_offload.ledger.slots import breaker, concurrency, permits, slots
 from dagster_offload.slot.config import DEEP
 from tests.support.ledger import SLOT, Bench
+from tests.support.patience import PATIENCE_SECONDS
 
 AUTO = replace(SLOT, concurrency="auto")
 PATIENT = 1000.0
@@ -90,7 +91,7 @@ def test_too_few_calls_change_nothing_and_a_decrease_notifies_the_holders(auto: 
         listener.execute(f"listen {auto.ledger.channel}")
         calls(auto, 1, 1, 0.01, outcome=concurrency.BUSY)
         row = steer(auto)
-        assert [note.payload for note in listener.notifies(timeout=240, stop_after=1)] == ["wanted:deep"]
+        assert [note.payload for note in listener.notifies(timeout=PATIENCE_SECONDS, stop_after=1)] == ["wanted:deep"]
     assert row.permits == 2
     assert row.concurrency_found is None or row.concurrency_found["concurrency"] == 2
 

@@ -9,6 +9,7 @@ from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.slots import breaker, permits, slots
 from dagster_offload.slot.config import DEEP
 from tests.support.ledger import Bench
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def release(bench: Bench, worker: int) -> None:
@@ -36,7 +37,7 @@ def test_a_permit_that_another_transaction_reads_can_still_be_returned(bench: Be
     with bench.ledger.transaction() as cur:  # like a lost connection that Postgres has not noticed yet
         cur.execute("select 1 from permits for update")
         lane = bench.begun(lambda cur: permits.release(cur, DEEP, worker))
-    lane.result(240)
+    lane.result(PATIENCE_SECONDS)
     assert held(bench) == 0
 
 
@@ -47,7 +48,7 @@ def test_lanes_that_end_at_the_same_moment_each_return_a_permit(bench: Bench) ->
     with bench.ledger.transaction() as one:
         permits.release(one, DEEP, worker)
         other = bench.begun(lambda cur: permits.release(cur, DEEP, worker))
-    other.result(240)
+    other.result(PATIENCE_SECONDS)
     assert held(bench) == 0
 
 
@@ -62,7 +63,7 @@ def test_a_permit_returned_while_a_worker_with_a_trial_deregisters_causes_no_dea
         slots.locked(lane, DEEP)
         deregistration = bench.begun(lambda cur: workers._deregister(cur, worker))
         permits.release(lane, DEEP, worker)
-    deregistration.result(240)
+    deregistration.result(PATIENCE_SECONDS)
     assert held(bench) == 0
 
 
@@ -178,7 +179,7 @@ def test_a_waiting_run_notifies_all_holders(bench: Bench) -> None:
     with bench.ledger.connect() as listener:
         listener.execute(f"listen {bench.ledger.channel}")
         bench.acquire(bench.worker("run"), is_person=True)
-        messages = [note.payload for note in listener.notifies(timeout=240, stop_after=2)]
+        messages = [note.payload for note in listener.notifies(timeout=PATIENCE_SECONDS, stop_after=2)]
         assert messages == ["started", "wanted:deep"]
         release(bench, drain)
-        assert [note.payload for note in listener.notifies(timeout=240, stop_after=1)] == ["freed"]
+        assert [note.payload for note in listener.notifies(timeout=PATIENCE_SECONDS, stop_after=1)] == ["freed"]

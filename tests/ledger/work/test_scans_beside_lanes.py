@@ -13,6 +13,7 @@ from dagster_offload.library.files import FileStat
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import EXTRACT
 from tests.support.ledger import LOOKED_AT, RECIPES, Bench, record_result, sha
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.scanned_library import Library
 
 
@@ -39,7 +40,7 @@ def test_rows_a_lane_adds_to_a_work_item_that_a_scan_removes_are_removed_too(
         edited(scan, "a.txt")
         lane = bench.begun(lambda cur: add_rows(cur, item))
         assert not lane.done()
-    lane.result(240)
+    lane.result(PATIENCE_SECONDS)
     assert bench.sql("select 1 from cuts union all select 1 from refused_answers") == []
 
 
@@ -54,7 +55,7 @@ def test_a_scan_waits_for_a_lane_that_finishes_without_a_deadlock(bench: Bench) 
         assert finish.finish(
             lane, worker, [finish.Finish(claim, claim.items[0], record_result("ok"))], RECIPES, None
         ) == [True]
-    scan.result(240)
+    scan.result(PATIENCE_SECONDS)
     assert bench.state("a.txt", EXTRACT) == "pending"
 
 

@@ -15,7 +15,8 @@ from websockets.sync.client import connect
 
 from dagster_offload.service.ui.in_use import InUse, ServerWhileUsed
 from dagster_offload.service.ui.server import server_config
-from tests.support.acceptance import PATIENCE_SECONDS, wait_for
+from tests.support.acceptance import wait_for
+from tests.support.patience import PATIENCE_SECONDS
 
 MOST_UNUSED_SECONDS = 300.0
 

@@ -8,6 +8,7 @@ from websockets.exceptions import InvalidStatus
 
 from dagster_offload.service.ui.access import Access, token_address
 from dagster_offload.testing import ChangeTiming
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ui_attacks import EVIL, FORM, PAGE, PASSWORD, access, cookie_of, log_in, post, subscribe
 from tests.support.web import Web, web
 
@@ -95,7 +96,7 @@ def test_guesses_wait_for_each_other_and_too_many_are_turned_away(guarded: Acces
         threads = [threading.Thread(target=guess, daemon=True) for _ in range(21)]
         for thread in threads:
             thread.start()
-        assert refused.wait(240)
+        assert refused.wait(PATIENCE_SECONDS)
         assert statuses[0] == 429
         # A browser with a session is not affected.
         cookie = ("Cookie", f"{guarded.sessions.cookie_name}={guarded.sessions.issue(4_000_000_000)}")

@@ -15,6 +15,7 @@ from dagster_offload.service.ui.access import Access
 from dagster_offload.service.ui.passwords import hash_password, write_password_file
 from dagster_offload.service.ui.sessions import SECRET_NAME, read_secret
 from dagster_offload.testing import ChangeTiming
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ui_attacks import PAGE, PASSWORD, access, cookie_of, log_in
 from tests.support.web import Web, an_instance, web_of
 
@@ -145,7 +146,7 @@ def test_an_open_websocket_gets_nothing_after_a_new_password(ui: Web, file: Path
         additional_headers={"Cookie": cookie[1]},
         subprotocols=[Subprotocol("graphql-ws")],
         proxy=None,
-        open_timeout=240,
+        open_timeout=PATIENCE_SECONDS,
     ) as socket:
         socket.send(json.dumps({"type": "connection_init"}))
         assert json.loads(socket.recv())["type"] == "connection_ack"

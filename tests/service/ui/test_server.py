@@ -13,6 +13,7 @@ import pytest
 
 from dagster_offload.service.ui.sessions import load_secret
 from dagster_offload.settings.sections.ui import UISection
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def web_server(folder: Path, ui: UISection, **variables: str) -> Iterator[int]:
 
 def status_of(port: int, path: str) -> int:
     """The status of the answer. The socket listens before the server does, so no request is refused."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     try:
         connection.request("GET", path)
         return connection.getresponse().status
