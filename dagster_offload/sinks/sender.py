@@ -34,7 +34,7 @@ STORE_AGAIN_SECONDS = 1.0  # between two tries, each of which waits for Postgres
 class Sent:
     """What a sender did: records that arrived, that were refused, and why the sink waits, if it does.
 
-    `is_misconfigured`: it has just refused a setting, such as a token.
+    `is_misconfigured`: it waits for a changed setting, such as a token that it refused.
     """
 
     sent: int = 0
@@ -164,5 +164,13 @@ def _store_failure(cur: Cursor, delivery: Delivery, fault: SinkFault) -> NextTry
     if decided.is_refusal:
         deliveries.refuse(cur, delivery.delivery_id, decided.reason, decided.record_wait, counts=decided.counts)
     waiting = decided.reason if decided.sink_wait is not None else None
-    sinks.store_wait(cur, delivery.sink, decided.sink_wait, waiting, decided.state.waits, decided.state.refusals)
+    sinks.store_wait(
+        cur,
+        delivery.sink,
+        decided.sink_wait,
+        waiting,
+        decided.state.waits,
+        decided.state.refusals,
+        is_misconfigured=fault.blame is Blame.MISCONFIGURED,
+    )
     return decided
