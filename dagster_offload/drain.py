@@ -18,7 +18,7 @@ from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import usage
 from dagster_offload.ledger.reports.estimate import estimate
 from dagster_offload.ledger.slots import holds, slots
-from dagster_offload.ledger.work import claims, left
+from dagster_offload.ledger.work import left
 from dagster_offload.postgres.room import refuse_without_room, shortage_of
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import NO_DEEP_SLOT, SlotConfig
@@ -34,9 +34,9 @@ class DrainSummary:
     """What a drain did and left, in documents; what its calls cost, in tokens; how fast the slot is.
 
     `left` counts documents that are neither done nor deferred: due ones that the slot or the limit kept it from doing, and
-    the `in_back_off`, which wait for their next attempt. `reason` says why, if the slot, a stage that it holds or a change of
-    the pipeline is the cause; `next_check_at` (ISO 8601) is when a running `up` checks the slot again. `is_misconfigured`: what
-    is left waits for a person, who must change a setting of the slot, or a stage.
+    the `in_back_off`, which only wait for their next attempt. `reason` says why, if the slot, a stage that it holds or a
+    change of the pipeline is the cause; `next_check_at` (ISO 8601) is when a running `up` checks the slot again.
+    `is_misconfigured`: what is left waits for a person, who must change a setting of the slot, or a stage.
     `answered_in_part`: how many have an answer of this drain for a stage and are not done: another stage is left or failed.
     `waits_for`: how many documents wait for another stage before they can start, by that stage.
     `concurrency` is that at the end. `warning` is a line about a server that reads documents twice. The slot's pace
@@ -155,10 +155,9 @@ class _Drain:
     async def _summary(self, at_work: SeveralSlots) -> DrainSummary:
         """What was done and what is left. Raises `NoRoom` if work is left and the disk is full."""
         run, worker_id = self.ledger.run, self.worker.id
-        in_back_off = await run(left.count_in_back_off, self.stages)
-        due = await run(claims.count_due, self.stages)
-        if due and (shortage := shortage_of(self.settings)) is not None:
-            raise NoRoom(f"{shortage}. Documents: {self.totals.counts.done} done, {due} left")
+        counts = await run(left.count_left, self.stages)
+        if counts.left > counts.in_back_off and (shortage := shortage_of(self.settings)) is not None:
+            raise NoRoom(f"{shortage}. Documents: {self.totals.counts.done} done, {counts.left} left")
         used = await run(usage.of_worker, worker_id)
         held = holds.held_everywhere(self.settings, await run(holds.list_holds))
         pace = await run(estimate, *(slot.name for slot in self.slots), held_everywhere=held)
@@ -172,10 +171,10 @@ class _Drain:
         return DrainSummary(
             done=done,
             failed=self.totals.counts.failed,
-            deferred=await run(left.count_waiting, self.stages),
-            left=due + in_back_off,
+            deferred=counts.deferred,
+            left=counts.left,
             held_elsewhere=await run(left.count_claimed_elsewhere, self.stages, worker_id),
-            in_back_off=in_back_off,
+            in_back_off=counts.in_back_off,
             answered_in_part=await run(usage.documents_answered_in_part, worker_id, self.stages),
             waits_for=await run(left.count_waiting_for_others, stage_graph(self.settings), self.stages),
             reason=SUPERSEDED if at_work.is_superseded else "; ".join(reasons) or None,

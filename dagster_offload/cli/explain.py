@@ -9,10 +9,13 @@ from dagster_offload.cli.completion import complete_document
 from dagster_offload.cli.find_document import find_document
 from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import document_key, home_option, json_option
+from dagster_offload.text.counts import agreeing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator, Mapping
 
+    from dagster_offload.cli.waits import Wait
+    from dagster_offload.ledger.core.database import Ledger
     from dagster_offload.ledger.reports.explanation import ExplainedItem, Explanation
     from dagster_offload.ledger.sinks.deliveries import DeliveryState
     from dagster_offload.ledger.work.corrections import Correction
@@ -52,18 +55,20 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     settings = read_in_force().settings
     key = document_key(settings.library, document)
     key = downloaded_path(key) or key
+    slots = [slot.name for slot in settings.slots.of_drains]
     with open_ledger_as_it_is(settings) as ledger:
-        found = ledger.run(explain, key)
+        found = ledger.run(explain, key, slots)
         left_out = None if found is not None and found.is_present else _why_left_out(settings, key)
         if found is None and left_out is None:
             key = find_document(settings, ledger, document)
-            found = ledger.run(explain, key)
+            found = ledger.run(explain, key, slots)
+        waits = _waits(settings, ledger, found)
         refused = ledger.run(refused_answers.of_document, key)
         corrected = ledger.run(corrections.list_corrections, key)
         sent = ledger.run(deliveries.of_document, key)
     if as_json:
         answers = {"refused_answers": [asdict(answer) for answer in refused]} if with_answers else {}
-        about = {"document": key, "is_present": False} if found is None else asdict(found)
+        about = {"document": key, "is_present": False} if found is None else _as_object(found, waits)
         ours = {"corrections": [asdict(each) for each in corrected], "sinks": [asdict(each) for each in sent]}
         print_json(about | {"left_out": left_out and asdict(left_out)} | ours | answers)
         return
@@ -72,12 +77,40 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         say(f"{key}: left out: {left_out.reason}. To include it: {left_out.advice}")
     if found is None:
         return
-    _print(found, stage_graph(settings).names, is_left_out=left_out is not None)
+    _print(found, waits, stage_graph(settings).names, is_left_out=left_out is not None)
     _print_corrections_and_sinks(settings, corrected, sent)
     if with_answers:
         _print_answers(refused)
     elif refused:
         click.echo("\nSome answers were refused. To see what the model wrote, add --answer.")
+
+
+def _waits(settings: "Settings", ledger: "Ledger", found: "Explanation | None") -> "dict[str, Wait]":
+    """What the waiting work items of a document wait for, by stage of the pipeline."""
+    from dagster_offload.cli.waits import WAITING_STATES, read_facts, wait_of
+    from dagster_offload.stages.catalog import stage_graph
+
+    stages = stage_graph(settings).names
+    waiting = [item for item in found.items if item.stage in stages and item.state in WAITING_STATES] if found else []
+    if not waiting:
+        return {}
+    facts = read_facts(settings, ledger, [item.stage for item in waiting])
+    return {item.stage: wait_of(item, facts) for item in waiting}
+
+
+def _as_object(found: "Explanation", waits: "Mapping[str, Wait]") -> dict[str, Any]:
+    """The document in the object of `--json`. Of an item that waits, it has what is printed."""
+    shown = asdict(found)
+    for item in shown["items"]:
+        for fact in ("due_at", "first_needs", "same_in_work"):
+            del item[fact]
+        wait = waits.get(item["stage"])
+        item |= {
+            "is_due": wait is not None and wait.is_due,
+            "waits_for": wait.in_full if wait is not None and not wait.is_due else None,
+            "waits_until": wait and wait.until,
+        }
+    return shown
 
 
 def _print_corrections_and_sinks(
@@ -109,7 +142,7 @@ def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":
         return None
 
 
-def _print(found: "Explanation", stages: "Collection[str]", *, is_left_out: bool) -> None:
+def _print(found: "Explanation", waits: "Mapping[str, Wait]", stages: "Collection[str]", *, is_left_out: bool) -> None:
     from dagster_offload.cli.console import state_style, styled, table, to_terminal
     from dagster_offload.cli.formatting import say
 
@@ -120,9 +153,12 @@ def _print(found: "Explanation", stages: "Collection[str]", *, is_left_out: bool
     for item in found.items:
         counts = (str(item.attempts), str(item.deferrals))
         state = styled(_state(item), state_style(item.state))
-        due = _due(item) if item.stage in stages else "no longer in the pipeline"
+        due = waits[item.stage].short if item.stage in waits else ""
+        due = due if item.stage in stages else "no longer in the pipeline"
         items.add_row(item.stage, state, *counts, due, _why(found, item))
     to_terminal(items)
+    for line in _waiting_lines(waits):
+        say(line)
     click.echo()
     history = table("when", "stage", "from", "to", "by", "why")
     for step in found.transitions:
@@ -158,17 +194,19 @@ def _state(item: "ExplainedItem") -> str:
     return f"{state}, {item.parts_done} of {item.parts_total} {unit}" if item.parts_total else str(state)
 
 
-def _due(item: "ExplainedItem") -> str:
-    """When the item is taken: `not_before` is only the latest time for work that waits for a slot."""
-    from dagster_offload.cli.formatting import describe_time
+def _waiting_lines(waits: "Mapping[str, Wait]") -> "Iterator[str]":
+    """One line for all stages that wait for the same, and one for those that are due."""
+    for (is_due, reason), group in _grouped(waits).items():
+        names = " and ".join(group)
+        yield f"{names}: {reason}" if is_due else f"{names} {agreeing('wait', len(group))} for {reason}"
 
-    if item.state not in ("pending", "deferred"):
-        return ""
-    if item.held_by:
-        return f"not at {item.held_by}: the stage is held"
-    if item.is_due:
-        return "now"
-    return f"when {item.waits_for} answers" if item.waits_for else describe_time(item.not_before)
+
+def _grouped(waits: "Mapping[str, Wait]") -> "dict[tuple[bool, str], list[str]]":
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for stage, wait in waits.items():
+        if wait.reason:
+            groups.setdefault((wait.is_due, wait.reason), []).append(stage)
+    return groups
 
 
 def _why(found: "Explanation", item: "ExplainedItem") -> str:

@@ -9,6 +9,7 @@ from dagster_offload.cli.confirmation import confirm, yes_option
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import home_option, json_option
 from dagster_offload.text.counts import counted
+from dagster_offload.text.sizes import shown_size
 
 
 def _days(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -54,7 +55,7 @@ def command(*, older_than: int, yes: bool, as_json: bool) -> None:
             return
         click.echo(
             f"{counted(found.documents, 'document')} gone for more than {older_than} days, and "
-            f"{counted(found.results, 'result')} that no other document uses ({found.bytes / 1e6:,.1f} MB)"
+            f"{counted(found.results, 'result')} that no other document uses ({shown_size(found.bytes)})"
         )
         if not yes:
             confirm("Remove them?")

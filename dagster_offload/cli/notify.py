@@ -1,6 +1,6 @@
 """`dagster-offload notify list|test|send`: who is notified of what."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
     from dagster_offload.ledger.sinks.notifications import ChannelRow
     from dagster_offload.settings import Settings
-    from dagster_offload.sinks.faults import SinkFault
 
 HOW_TO_ADD = "add one under notify in the pipeline file (docs/running-for-years.md)"
 
@@ -47,17 +46,17 @@ def list_(*, as_json: bool) -> None:
     from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.sinks import notifications
     from dagster_offload.settings.sections.notify import channel_kind
-    from dagster_offload.settings.sections.unset import unset_in
+    from dagster_offload.settings.sections.unset import missing_in, unset_beside, unset_in
 
     settings = read_in_force().settings
-    unset = {name: variable.missing for name, variable in unset_in(settings.channels).items()}
+    unset = unset_in(settings.channels)
     with open_ledger_as_it_is(settings) as ledger:
         rows = ledger.run(notifications.list_channels, list(settings.channels))
     if as_json:
-        print_json({"channels": [asdict(row) | {"unset": unset.get(row.name)} for row in rows]})
+        print_json({"channels": [asdict(row) | {"unset": missing_in(unset, row.name)} for row in rows]})
         return
     for row in rows:
-        channel, here = settings.channels[row.name], f"; here, {unset[row.name]}" if row.name in unset else ""
+        channel, here = settings.channels[row.name], unset_beside(row.reason, unset, row.name)
         say(f"{row.name:<16} {channel_kind(channel):<8} {describe(row)}; events: {', '.join(channel.events)}{here}")
     if not rows:
         click.echo(f"no channels: {HOW_TO_ADD}")
@@ -99,7 +98,7 @@ def send(*, as_json: bool) -> None:
     """Look at the ledger once and send the messages that are due. For homes without a running `up`.
 
     Exit codes: 0 = everything due was sent; 75 = messages wait: a channel is unavailable, or its next try is not due yet;
-    78 = a channel has just refused a setting, such as its token; 2 = a setting of a channel cannot be used on this machine.
+    78 = a channel refuses a setting, such as its token; 2 = a setting of a channel cannot be used on this machine.
     Messages are kept. `notify list` shows why they wait.
 
     \b
@@ -109,48 +108,48 @@ def send(*, as_json: bool) -> None:
     from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.sinks import notifications
     from dagster_offload.settings import load_settings
-    from dagster_offload.sinks.faults import Blame
 
     settings = load_settings()
     names = list(settings.channels)
     with open_existing_ledger(settings) as ledger:
         ledger.run(notifications.register, names)
-        found, faults = _send_all(settings, ledger, names)
+        faults = _send_all(settings, ledger, names)
         rows = ledger.run(notifications.list_channels, names)
     for row in rows if not as_json else ():
-        say(f"{row.name}: {describe(row)}")
+        shown = replace(row, reason=None) if row.name in faults else row  # the fault is printed below
+        say(f"{row.name}: {describe(shown)}")
     done = {"channels": [asdict(row) for row in rows]}
     if faults:
-        raise Refusal(faults[0], more=faults[1:], done=done)
+        first, *more = faults.values()
+        raise Refusal(first, more=more, done=done)
     if as_json:
         print_json(done)
-    if any(fault.blame is Blame.MISCONFIGURED for fault in found):
+    if any(row.waiting and row.is_misconfigured for row in rows):
         raise click.exceptions.Exit(ExitCode.MISCONFIGURED)
     if any(row.waiting for row in rows):
         raise click.exceptions.Exit(ExitCode.UNAVAILABLE)
 
 
-def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "tuple[list[SinkFault], list[str]]":
-    """Send what is due. Returns the last failure of each channel that had one, and which settings are wrong here."""
+def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "dict[str, str]":
+    """Send what is due. Returns which settings are wrong here, by channel."""
     from dagster_offload.notify.build import build
     from dagster_offload.notify.look import look
     from dagster_offload.notify.sender import lock_name, send_due
     from dagster_offload.sinks.recipient import built
     from dagster_offload.sinks.sender import only_sender
 
-    found, faults = [], []
+    faults = {}
     for name in names:
         channel, wrong = built(partial(build, settings, name))
         if wrong is not None:  # its messages wait with that reason, and the other channels get theirs
-            faults.append(str(wrong))
+            faults[name] = str(wrong)
         with only_sender(ledger, lock_name(name)) as is_only_sender:
             if not is_only_sender:
                 click.echo(f"{name}: the running `up` notifies", err=True)
                 continue
             look(ledger, name, settings.channels[name])
-            if (fault := send_due(ledger, name, channel)) is not None:
-                found.append(fault)
-    return found, faults
+            send_due(ledger, name, channel)
+    return faults
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:

@@ -7,6 +7,7 @@ import click
 
 from dagster_offload.cli.options import deep_options, home_option, json_option, library_option
 from dagster_offload.text.counts import counted
+from dagster_offload.text.sizes import shown_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
     from dagster_offload.library.left_out import Kind, describe_count
     from dagster_offload.text.plain_text import escaped
 
-    say(f"{escaped(found.library)}: {counted(found.documents, 'document')}, {_size(found.bytes)}")
+    say(f"{escaped(found.library)}: {counted(found.documents, 'document')}, {shown_size(found.bytes)}")
     for kind in found.kinds[:TYPES_SHOWN]:
         notes = [
             f"{count} of {kind.sampled} sampled {what}"
@@ -63,7 +64,7 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
             if count
         ]
         tokens = f"about {kind.tokens:,} tokens" if kind.sampled < kind.documents else f"{kind.tokens:,} tokens"
-        say(f"  {kind.type:<12} {kind.documents:>7,}  {_size(kind.bytes):>8}  {'; '.join([tokens, *notes])}")
+        say(f"  {kind.type:<12} {kind.documents:>7,}  {shown_size(kind.bytes):>10}  {'; '.join([tokens, *notes])}")
     if len(found.kinds) > TYPES_SHOWN:
         rest = found.kinds[TYPES_SHOWN:]
         say(f"  and {counted(sum(kind.documents for kind in rest), 'document')} of {counted(len(rest), 'more type')}")
@@ -133,9 +134,3 @@ def _measured_pace(settings: "Settings") -> float | None:
     except (LedgerUnavailable, SettingsError):  # `up` starts or stops: its Postgres, or even its ledger, is not there
         return None
     return None if rate is None else rate.tokens_per_second
-
-
-def _size(count: int) -> str:
-    if count < 1e6:
-        return f"{count / 1e3:,.1f} kB"
-    return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"

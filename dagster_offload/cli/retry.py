@@ -8,7 +8,6 @@ from dagster_offload.cli.completion import complete_document, complete_stage
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_documents
 from dagster_offload.cli.options import home_option, json_option, stage_names
-from dagster_offload.text.counts import counted
 from dagster_offload.text.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -97,13 +96,13 @@ def _send_again(
     settings: "Settings", ledger: "Ledger", sink: str, keys: "Sequence[str] | None", *, as_json: bool
 ) -> None:
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.cli.sink import retry_dead
+    from dagster_offload.cli.sink import send_again
 
-    revived = retry_dead(settings, ledger, sink, keys)
+    revived, said = send_again(settings, ledger, sink, keys)
     if as_json:
         print_json({"sink": sink, "retried": revived})
     else:
-        click.echo(f"{counted(revived, 'record')} will be sent again by `up` or `dagster-offload sink send {sink}`")
+        click.echo(said)
 
 
 def _known_reason(ledger: "Ledger", reason: str) -> str:

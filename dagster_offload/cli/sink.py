@@ -1,6 +1,6 @@
 """`dagster-offload sink list|test|send|pause|resume`: where finished records are sent."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -54,25 +54,29 @@ def list_(*, as_json: bool) -> None:
     from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.settings.sections.sinks import kind_of
-    from dagster_offload.settings.sections.unset import unset_in
+    from dagster_offload.settings.sections.unset import missing_in, unset_beside, unset_in
     from dagster_offload.text.counts import agreeing, counted
 
     settings = read_in_force().settings
-    unset = {name: variable.missing for name, variable in unset_in(settings.sinks).items()}
+    unset = unset_in(settings.sinks)
     with open_ledger_as_it_is(settings) as ledger:
         rows = ledger.run(sinks.list_sinks)
         waiting = ledger.run(sinks.count_waiting_for_stages)
     if as_json:
         print_json(
-            {"sinks": [asdict(row) | {"unset": unset.get(row.name)} for row in rows], "waiting_for_stages": waiting}
+            {
+                "sinks": [asdict(row) | {"unset": missing_in(unset, row.name)} for row in rows],
+                "waiting_for_stages": waiting,
+            }
         )
         return
+    reasons = {row.name: row.reason for row in rows}
     shown = {
         name: (kind_of(sink), "new: records are sent by `up` or `dagster-offload sink send`")
         for name, sink in settings.sinks.items()
     } | {row.name: (row.kind, describe(row)) for row in rows}
     for name, (kind, words) in shown.items():
-        say(f"{name:<16} {kind:<10} {words}" + (f"; here, {unset[name]}" if name in unset else ""))
+        say(f"{name:<16} {kind:<10} {words}{unset_beside(reasons.get(name), unset, name)}")
     if waiting and settings.sinks:
         say(f"{counted(waiting, 'record')} {agreeing('wait', waiting)} until all stages of the document are done")
     if not rows and not settings.sinks:
@@ -117,7 +121,7 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
     """Send the records that are due, to all sinks or to these. For homes without a running `up`.
 
     Exit codes: 0 = everything due was sent; 75 = records wait: a sink is unavailable, or its next try is not due yet;
-    78 = a sink has just refused a setting, such as its token; 2 = a setting of a sink cannot be used on this machine.
+    78 = a sink refuses a setting, such as its token; 2 = a setting of a sink cannot be used on this machine.
     Nothing is lost. `sink list` shows why a sink waits.
 
     \b
@@ -139,15 +143,17 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
                 ledger.run(sinks.try_now, name)
             click.echo("The running `up` sends them.", err=True)
             done: dict[str, Sent] = {}
-            faults: list[str] = []
+            faults: dict[str, str] = {}
         else:
             done, faults = _send_all(settings, ledger, names or tuple(settings.sinks))
         rows = {row.name: row for row in ledger.run(sinks.list_sinks)}
     for name, sent in done.items() if not as_json else ():
-        say(f"{name}: {sent.sent} sent, {describe(rows[name])}")
+        shown = replace(rows[name], reason=None) if name in faults else rows[name]  # the fault is printed below
+        say(f"{name}: {sent.sent} sent, {describe(shown)}")
     found = {"sinks": {name: asdict(sent) | {"left": rows[name].waiting} for name, sent in done.items()}}
     if faults:
-        raise Refusal(faults[0], more=faults[1:], done=found)
+        first, *more = faults.values()
+        raise Refusal(first, more=more, done=found)
     if as_json:
         print_json(found)
     if any(sent.is_misconfigured for sent in done.values()):
@@ -156,19 +162,21 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
         raise click.exceptions.Exit(ExitCode.UNAVAILABLE)
 
 
-def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "tuple[dict[str, Sent], list[str]]":
-    """Send what is due. Returns what was sent, by sink, and which settings are wrong."""
+def _send_all(
+    settings: "Settings", ledger: "Ledger", names: "Sequence[str]"
+) -> "tuple[dict[str, Sent], dict[str, str]]":
+    """Send what is due. Returns what was sent, and which settings are wrong, by sink."""
     from dagster_offload.sinks.build import build
     from dagster_offload.sinks.planning import register
     from dagster_offload.sinks.recipient import built
     from dagster_offload.sinks.sender import only_sender, send_due
 
     register(settings, ledger)
-    done, faults = {}, []
+    done, faults = {}, {}
     for name in names:
         sink, wrong = built(partial(build, settings, name))
         if wrong is not None:  # its records wait with that reason, and the other sinks get theirs
-            faults.append(str(wrong))
+            faults[name] = str(wrong)
         with only_sender(ledger, name) as is_only_sender:
             if is_only_sender:
                 done[name] = send_due(settings, ledger, name, sink)
@@ -231,15 +239,26 @@ def _change(name: str, change: str) -> None:
         ledger.run({"pause": sinks.pause, "resume": sinks.resume}[change], name)
 
 
-def retry_dead(settings: "Settings", ledger: "Ledger", name: str, documents: "Sequence[str] | None") -> int:
-    """Try the records that a sink refused again; returns how many. Raises `SettingsError`."""
+def send_again(settings: "Settings", ledger: "Ledger", name: str, documents: "Sequence[str] | None") -> tuple[int, str]:
+    """Try the records that a sink refused again. Returns how many, and in words what follows. Raises `Refusal`."""
     from dagster_offload.ledger.sinks import deliveries, sinks
+    from dagster_offload.text.counts import agreeing, counted
 
     if ledger.run(sinks.get, name) is None:
         _refuse_unknown(settings, name)
     revived = ledger.run(deliveries.revive, name, documents)
-    ledger.run(sinks.try_now, name)
-    return revived
+    ledger.run(sinks.end_wait, name)
+    row = ledger.run(sinks.get, name)
+    others = 0 if row is None or documents is not None else row.waiting - row.refused
+    is_paused = row is not None and row.paused_at is not None
+    then = (
+        f"after dagster-offload sink resume {name}" if is_paused else f"by `up` or `dagster-offload sink send {name}`"
+    )
+    if revived:
+        return revived, f"{counted(revived, 'record')} will be sent again {then}"
+    nothing = f"nothing to send again: {name} refused none of {'its' if documents is None else 'these'} records"
+    waiting = f"{counted(others, 'record')} {agreeing('wait', others)} for other reasons, and will be sent {then}"
+    return 0, f"{nothing}; {waiting}" if others else nothing
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:

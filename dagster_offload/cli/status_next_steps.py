@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
+from dagster_offload.slot.config import NO_DEEP_SLOT
 from dagster_offload.text.counts import agreeing, counted
 
 if TYPE_CHECKING:
@@ -53,17 +54,14 @@ def _about_waiting(settings: "Settings", report: Report) -> "Iterator[str]":
     )
     if not waiting:
         return
-    if len(report.slots) > 1:
+    if report.room is not None and report.room.shortage is not None:
+        yield f"\n{waiting} waiting until the disk has enough free space"
+    elif len(report.slots) > 1:
         yield f"\n{waiting} waiting: {_what_several_wait_for(settings, report)}"
-    elif report.slot is not None and report.slot.breaker != "closed":
-        yield f"\n{waiting} waiting for deep: {report.slot.reason_text}"
     elif settings.slots.deep is None:
-        yield f"\n{waiting} waiting: no deep slot is configured (OFFLOAD_DEEP_URL, OFFLOAD_DEEP_MODEL)"
-    elif not report.deep["healthy"]:
-        then = "`up` continues" if report.up is not None else "start `dagster-offload up`, which continues"
-        yield f"\n{waiting} waiting for deep: {report.deep['reason']}; {then} when the slot is back"
+        yield f"\n{waiting} waiting: {NO_DEEP_SLOT}"
     else:
-        yield f"\n{waiting} waiting for deep: {_who_drains(report)}"
+        yield f"\n{waiting} waiting for deep: {_what_deep_waits_for(report)}"
 
 
 def _about_work(report: Report) -> "Iterator[str]":
@@ -147,6 +145,24 @@ def _first_scan(report: Report) -> str:
     )
 
 
+def _what_deep_waits_for(report: Report) -> str:
+    """What the waiting work waits for if `deep` is the only slot. A rest comes first: until its end nothing else counts."""
+    if (rest := report.rest_of("deep")) is not None and "drain" not in report.workers:
+        again = f"`dagster-offload resume {rest.slot}`" if rest.kind == "paused" else "the slot is used again"
+        return f"they wait until {again}"
+    if report.slot is not None and report.slot.breaker != "closed":
+        return report.slot.reason_text
+    if not report.deep["healthy"]:
+        return report.running.describe_unhealthy(str(report.deep["reason"]))
+    return _who_drains(report)
+
+
+def _who_drains(report: Report) -> str:
+    if report.has_due or "drain" in report.workers:
+        return report.running.who_drains
+    return "they wait for their next try (dagster-offload explain DOCUMENT)"
+
+
 def _what_several_wait_for(settings: "Settings", report: Report) -> str:
     """What the waiting work waits for if there are several slots. A stage may be for slots that are all unavailable."""
     from dagster_offload.stages.catalog import stages_by_slot
@@ -154,26 +170,14 @@ def _what_several_wait_for(settings: "Settings", report: Report) -> str:
     available = {each.config.name: each.is_available for each in report.slots}
     if not any(available.values()):
         return "no slot is available"
-    by_slot = stages_by_slot(settings, report.stages)
+    by_slot, held = stages_by_slot(settings, report.stages), {(hold.slot, hold.stage) for hold in report.holds}
     stuck = [
         f"{stage} waits for {' or '.join(slots)}"
         for stage in report.stages
-        if (slots := [name for name in available if stage in by_slot[name]]) and not any(map(available.get, slots))
+        if (slots := [name for name in available if stage in by_slot[name] and (name, stage) not in held])
+        and not any(map(available.get, slots))
     ]
     return "; ".join((_who_drains(report), *stuck))
-
-
-def _who_drains(report: Report) -> str:
-    if "drain" in report.workers:
-        return "a drain is working on them"
-    if (rest := report.rest_of("deep")) is not None and len(report.slots) == 1:
-        again = f"`dagster-offload resume {rest.slot}`" if rest.kind == "paused" else "the slot is used again"
-        return f"they wait until {again}"
-    if report.up is None:
-        return "start `dagster-offload up`, or run `dagster-offload drain` now"
-    if "drain_sensor" in report.stopped_sensors:
-        return "turn on drain_sensor in the UI (Automation), or run `dagster-offload drain` now"
-    return "`up` starts a drain within seconds; to start one now, run `dagster-offload drain`"
 
 
 def _describe_reviews(documents: int) -> str:

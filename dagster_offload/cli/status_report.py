@@ -4,6 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dagster_offload.cli.running import Running
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -75,12 +77,13 @@ class Report:
     rests: "list[Rest]"  # of the configured slots that rest
     holds: "list[Hold]"  # the stages that slots do not take
     held_everywhere: set[str]  # the stages that no slot takes
+    has_due: bool  # whether an available slot could take any document now
     wakes: str | None  # how the deep slot's machine was woken in the last week; None: not, or it is available
 
     @property
-    def is_slot_checked(self) -> bool:
-        """Whether a process is alive that checks an unavailable slot again."""
-        return bool(self.workers) or (self.up is not None and "drain_sensor" not in self.stopped_sensors)
+    def running(self) -> Running:
+        """What runs now."""
+        return Running(self.up, self.workers, self.stopped_sensors)
 
     def rest_of(self, slot: str) -> "Rest | None":
         """Why the slot must not be used now; None if it may be."""
@@ -88,7 +91,7 @@ class Report:
 
 
 def load_report(settings: "Settings") -> Report:
-    """Probe the slot, then read everything else in one transaction, so that the numbers are consistent."""
+    """Probe the slots, then read everything else as it is at one moment, so that the numbers agree."""
     from dagster_offload.cli.quick_probe import quick_probe
     from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.service.home import running_up
@@ -103,6 +106,7 @@ def load_report(settings: "Settings") -> Report:
 
 def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult]", up: "RunningUp | None") -> Report:
     from dagster_offload.ledger.archive import outcomes
+    from dagster_offload.ledger.core.database import see_one_moment
     from dagster_offload.ledger.core.pipelines import running_pipelines
     from dagster_offload.ledger.events import outbox
     from dagster_offload.ledger.reports import activity, status, usage
@@ -113,6 +117,7 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
     from dagster_offload.stages.catalog import recipes
     from dagster_offload.stages.pipeline import difference, pipeline_of
 
+    see_one_moment(cur)
     found = _read_slots(cur, settings, probes)
     running = next(iter(running_pipelines(cur)), None)
     return Report(
@@ -120,6 +125,7 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
         rests=found.rests,
         holds=found.holds,
         held_everywhere=found.held_everywhere,
+        has_due=_has_due(cur, settings, [each.config.name for each in found.slots if each.is_available]),
         wakes=found.wakes,
         slot=found.slot,
         slots=found.slots,
@@ -188,6 +194,17 @@ def _read_slots(cur: "Cursor", settings: "Settings", probes: "Mapping[str, Probe
         holds=held,
         held_everywhere=holds.held_everywhere(settings, held),
         wakes=wakes,
+    )
+
+
+def _has_due(cur: "Cursor", settings: "Settings", slots: "Collection[str]") -> bool:
+    """Whether any document is due at one of these available slots. Most work is: what is not waits for its next try."""
+    from dagster_offload.ledger.work import claims
+    from dagster_offload.stages.catalog import llm_stages, stages_by_slot
+
+    by_slot = stages_by_slot(settings, llm_stages(settings))
+    return any(
+        claims.has_due(cur, by_slot[slot], alone=is_alone, slot=slot) for slot in slots for is_alone in (False, True)
     )
 
 

@@ -106,8 +106,6 @@ def _describe_slots(report: Report) -> "Iterator[tuple[str, str]]":
 
 
 def _describe_slot(report: Report, each: ShownSlot) -> str:
-    from dagster_offload.cli.formatting import describe_time
-    from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK
     from dagster_offload.slot.reserve import describe_reserve
 
     configured, slot = each.config, each.row
@@ -119,16 +117,7 @@ def _describe_slot(report: Report, each: ShownSlot) -> str:
         health = (reason or "healthy") if each.state["healthy"] else f"unavailable: {reason}"
         reserve_for = each.state["in_reserve_for"]
         return f"{where}: {health}" + (f"; {describe_reserve(reserve_for)}" if reserve_for else "")
-    state = f"{where}: {slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
-    next_check = f"; next check {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
-    if not report.is_slot_checked:
-        others = "drain_sensor, if it is turned on," if report.up is not None else "`up`"
-        next_check = f"; `dagster-offload drain` or {others} checks it again"
-    if slot.breaker == "misconfigured":
-        return f"{state}; correct that; to check it at once, run `dagster-offload slot set {slot.name} --try-again`{next_check}"
-    if slot.is_retry_due and report.is_slot_checked:
-        return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
-    return f"{state}{next_check}"
+    return f"{where}: {report.running.describe_breaker(slot)}"
 
 
 def _pace(report: Report) -> list[str]:

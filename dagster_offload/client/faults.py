@@ -90,12 +90,18 @@ def reason_with_words(exc: BaseException) -> str:
 
 
 def reason_with_setting(
-    slot: SlotConfig, exc: BaseException, *, where: str = "", listed: Sequence[str] | None = None
+    slot: SlotConfig,
+    exc: BaseException,
+    *,
+    where: str = "",
+    listed: Sequence[str] | None = None,
+    has_answered: bool = False,
 ) -> str:
     """`fault_reason`, with the setting to check and the server's own message, unless the slot gave a reason code itself.
 
     No setting if the connection ended during the call: most often, the machine went to sleep.
     `where` follows the reason: ` on a.txt`. `listed`: the names in the server's model list, if the alias may be wrong.
+    `has_answered`: the slot has answered at its URL before, so the URL is right.
     """
     reason = fault_reason(exc) + where
     if router_reason(exc):
@@ -106,7 +112,8 @@ def reason_with_setting(
         check = f"({names})" if slot.model in listed else f"(check {slot.setting('model')}: {names})"
     else:
         setting = None if _ended_during_the_call(exc) else setting_to_check(slot, exc)
-        check = f"(check {setting})" if setting else ""
+        is_right = setting is None or (has_answered and setting == slot.setting("url"))
+        check = "" if is_right else f"(check {setting})"
     return f"{reason} {check}".rstrip() + _quoted(words_of(exc))
 
 

@@ -22,6 +22,7 @@ from dagster_offload.errors import CutAnswer, SettingsError
 from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.slot.addresses import USER_AGENT, auth_headers, basic, endpoint, origin, proxy_for
 from dagster_offload.slot.config import SlotConfig
+from dagster_offload.text.sizes import shown_size
 
 # A host that vanishes during an answer is detected 35 s after its last byte; the call survives a shorter sleep.
 # Keep-alive alone does not detect a host that still owes an acknowledgement; TCP_USER_TIMEOUT does (measured).
@@ -95,7 +96,7 @@ class Http:
         """Send one request and read its complete answer: httpx's `Response` with its `request`, unless its status is 2xx.
 
         Redirects are returned, not followed: a redirected POST loses its body or goes to a host that is not configured.
-        Raises `CutAnswer` for a body over 16 MB, and httpx's errors of transport and decoding.
+        Raises `CutAnswer` for a body over 16 MiB, and httpx's errors of transport and decoding.
         """
         sent, content = {**_HEADERS, **headers}, None
         if json is not None:
@@ -177,7 +178,7 @@ async def _body_of(answer: aiohttp.ClientResponse) -> bytes:
     async for part in parts:
         body += part
         if len(body) > LONGEST_BODY_BYTES:
-            raise CutAnswer(f"its body is longer than {LONGEST_BODY_BYTES >> 20} MB")
+            raise CutAnswer(f"its body is longer than {shown_size(LONGEST_BODY_BYTES)}")
     return bytes(body)
 
 

@@ -48,8 +48,12 @@ class TrialVerdict:
     answer: Answer | None = None
 
 
-async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float | None = None) -> TrialVerdict:
+async def trial(
+    client: AIClient, slot: SlotConfig, limit_seconds: float | None = None, *, has_answered: bool = False
+) -> TrialVerdict:
     """Request one token from `slot`. Content and finish_reason are ignored.
+
+    `has_answered`: the slot has answered at its URL before, so the reason does not name that as a setting to check.
 
     Waits as long as for any call, unless `limit_seconds` is set: a server that loads its model on first use (Ollama, LM
     Studio) stops loading when the client disconnects. A process that freezes meanwhile is detected within a minute.
@@ -69,7 +73,7 @@ async def trial(client: AIClient, slot: SlotConfig, limit_seconds: float | None 
         seconds = time.monotonic() - started
         return TrialVerdict(False, f"no answer within {limit_seconds:g} s", timed_out=True, seconds=seconds)
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError) as error:
-        return await _refused(slot, error, time.monotonic() - started)
+        return await _refused(slot, error, time.monotonic() - started, has_answered=has_answered)
     seconds = time.monotonic() - started
     return TrialVerdict(True, "answered", seconds=seconds, answer=answer if isinstance(answer, Answer) else None)
 
@@ -80,14 +84,14 @@ def _without_token_limits(slot: SlotConfig) -> SlotConfig:
     return slot if kept == slot.extra_body else replace(slot, extra_body=kept)
 
 
-async def _refused(slot: SlotConfig, error: Exception, seconds: float) -> TrialVerdict:
+async def _refused(slot: SlotConfig, error: Exception, seconds: float, *, has_answered: bool) -> TrialVerdict:
     if await lacks_a_key(slot, error):
         reason = f"{fault_reason(error)} (check {slot.setting('api_key')}: LiteLLM answers like this if no key is sent)"
         return TrialVerdict(False, reason, misconfigured=True, seconds=seconds)
     listed = await listed_models(slot) if may_be_the_model(error) else None
     return TrialVerdict(
         False,
-        reason_with_setting(slot, error, listed=listed),
+        reason_with_setting(slot, error, listed=listed, has_answered=has_answered),
         misconfigured=is_misconfigured(error),
         busy=is_busy(error),
         retry_after_seconds=retry_after_of(error),

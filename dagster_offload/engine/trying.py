@@ -144,7 +144,8 @@ async def _try(
             case Blame(_, fault):
                 return _tried(name, calls, fault=fault.message)
             case FindFault(_, error):
-                reason = f"{slot.name} gave no answer: {reason_with_setting(slot, error)}"
+                has_answered = await runner.ledger.run(slots.has_answered, slot)
+                reason = f"{slot.name} gave no answer: {reason_with_setting(slot, error, has_answered=has_answered)}"
                 raise (SettingsError(reason) if is_misconfigured(error) else StageDeferred(reason)) from error
             case RefineQuestion(_, _, refined):
                 question = refined

@@ -43,6 +43,7 @@ from dagster_offload.extraction.protocol import (
 from dagster_offload.host.python_process import environment_without_secrets, python_command
 from dagster_offload.library.files import extension
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
+from dagster_offload.text.sizes import shown_size
 
 TIME_LIMIT_SECONDS = 120.0
 PAGE_LIMIT_SECONDS = 120.0  # for each page that OCR reads; a dense page takes 10 s on a slow machine
@@ -184,7 +185,7 @@ class Extractor:
             case Refused(code, message, is_final):
                 raise ExtractionFailed(code, message, is_final=is_final)
             case Crashed(code) if code == OUT_OF_MEMORY:
-                limit = f"{self.memory_limit_bytes / 1024**3:.2g} GiB"
+                limit = shown_size(self.memory_limit_bytes)
                 raise ExtractionFailed(
                     code, f"the extractor needs more than its memory limit of {limit} for this file: split it"
                 )

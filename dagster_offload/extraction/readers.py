@@ -47,6 +47,7 @@ from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.refusals import FileRefused, broken, is_placeholder, protected, unsupported
 from dagster_offload.library.files import CODE_TYPES, extension
 from dagster_offload.stages.graph import Outcome
+from dagster_offload.text.sizes import shown_size
 
 _SOME_WRONG = 0.02  # of a page's letters
 
@@ -125,8 +126,8 @@ def _refuse_unsupported(data: bytes) -> None:
         raise unsupported("PowerPoint presentations of version 4 and older are not supported: save it as PPTX")
     unpacked = archives.unpacked_bytes(data)
     if unpacked > archives.UNPACKED_LIMIT_BYTES:
-        limit = f"{archives.UNPACKED_LIMIT_BYTES / 1024**3:.0f} GiB"
-        message = f"the file unpacks to {unpacked / 1024**3:.1f} GiB, and the limit is {limit}: split the file"
+        limit = shown_size(archives.UNPACKED_LIMIT_BYTES)
+        message = f"the file unpacks to {shown_size(unpacked)}, and the limit is {limit}: split the file"
         raise FileRefused("unpacks_too_large", message, is_final=True)
 
 

@@ -22,6 +22,7 @@ from dagster_offload.library.left_out import (
     why_file_left_out,
     why_folder_left_out,
 )
+from dagster_offload.text.sizes import shown_size
 
 MAX_IGNORE_BYTES = 1024**2
 
@@ -100,7 +101,7 @@ class Selection:
             os.stat(IGNORE_FILE, dir_fd=folder, follow_symlinks=False)
             raise ValueError((error.strerror or type(error).__name__).lower()) from error
         if len(data) > MAX_IGNORE_BYTES:
-            raise ValueError("it is larger than 1 MiB")
+            raise ValueError(f"it is larger than {shown_size(MAX_IGNORE_BYTES)}")
         try:
             lines = data.decode("utf-8-sig").splitlines()
         except UnicodeDecodeError:

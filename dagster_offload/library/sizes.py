@@ -1,11 +1,13 @@
 """The message for a file that is too large. The size is checked before the file is read."""
 
+from dagster_offload.text.sizes import shown_size
+
 DEFAULT_MAX_BYTES = 512 * 1024**2
 
 
 def too_large(size: int, most: int) -> str:
     """Return why a file of `size` bytes is not read and what to do. `most` is the limit in bytes."""
     return (
-        f"the file has {size / 1024**2:,.0f} MiB, and the limit is {most / 1024**2:,.0f} MiB: "
+        f"the file has {shown_size(size)}, and the limit is {shown_size(most)}: "
         "raise OFFLOAD_MAX_FILE_SIZE or split the file, then run dagster-offload scan"
     )

@@ -11,7 +11,7 @@ from dagster_offload.notify.build import Channel
 from dagster_offload.notify.channel_message import message_of
 from dagster_offload.notify.look import look
 from dagster_offload.settings import Settings
-from dagster_offload.sinks.faults import SinkFault
+from dagster_offload.sinks.faults import Blame, SinkFault
 from dagster_offload.sinks.next_try import SinkState, after_failure
 from dagster_offload.sinks.sender import store_outcome
 
@@ -63,30 +63,30 @@ class NotifyJob:
         self.channel.cancel()
 
 
-def send_due(
-    ledger: Ledger, name: str, channel: Channel, is_stopped: Callable[[], bool] = lambda: False
-) -> SinkFault | None:
-    """Send what is due; returns the failure of the last message, if it failed. Raises `LedgerUnavailable`."""
-    fault = None
+def send_due(ledger: Ledger, name: str, channel: Channel, is_stopped: Callable[[], bool] = lambda: False) -> None:
+    """Send what is due. Raises `LedgerUnavailable`."""
     while (due := ledger.run(notifications.next_due, name)) is not None and not is_stopped():
-        fault = _send(ledger, name, channel, due, is_stopped)
-    return fault
+        _send(ledger, name, channel, due, is_stopped)
 
 
-def _send(
-    ledger: Ledger, name: str, channel: Channel, due: DueNotification, is_stopped: Callable[[], bool]
-) -> SinkFault | None:
+def _send(ledger: Ledger, name: str, channel: Channel, due: DueNotification, is_stopped: Callable[[], bool]) -> None:
     try:
         channel.send(message_of(name, due))
     except SinkFault as fault:
         if is_stopped():  # the stop may have ended it, which is no refusal: it is sent again after the next start
-            return None
+            return
         decided = after_failure(fault, SinkState(due.waits), due.attempts)
         logger.info("notify.%s: %s", name, decided.reason)
         seconds = decided.record_wait if decided.is_refusal else decided.sink_wait
-        refused = decided.is_refusal
-        step = notifications.store_failure
-        store_outcome(ledger, is_stopped, step, due.notification_id, decided.reason, seconds, is_refusal=refused)
-        return fault
+        store_outcome(
+            ledger,
+            is_stopped,
+            notifications.store_failure,
+            due.notification_id,
+            decided.reason,
+            seconds,
+            is_refusal=decided.is_refusal,
+            is_misconfigured=fault.blame is Blame.MISCONFIGURED,
+        )
+        return
     store_outcome(ledger, is_stopped, notifications.mark_sent, due.notification_id)
-    return None

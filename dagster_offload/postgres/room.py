@@ -11,6 +11,7 @@ from pathlib import Path
 from dagster_offload.errors import NoRoom
 from dagster_offload.postgres.embedded.paths import Paths
 from dagster_offload.settings import Settings
+from dagster_offload.text.sizes import shown_size
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Room:
 
     @property
     def found(self) -> str:
-        """`1,200 MB free; OFFLOAD_MIN_FREE_DISK requires 537 MB`."""
-        return f"{_megabytes(self.free_bytes)} free; OFFLOAD_MIN_FREE_DISK requires {_megabytes(self.needed_bytes)}"
+        """`1.1 GiB free; OFFLOAD_MIN_FREE_DISK requires 512 MiB`."""
+        return f"{shown_size(self.free_bytes)} free; OFFLOAD_MIN_FREE_DISK requires {shown_size(self.needed_bytes)}"
 
     @property
     def shortage(self) -> str | None:
@@ -32,8 +33,8 @@ class Room:
         if self.free_bytes >= self.needed_bytes:
             return None
         return (
-            f"the disk of {self.folder} has {_megabytes(self.free_bytes)} free, less than the "
-            f"{_megabytes(self.needed_bytes)} of OFFLOAD_MIN_FREE_DISK, so no work is started: "
+            f"the disk of {self.folder} has {shown_size(self.free_bytes)} free, less than the "
+            f"{shown_size(self.needed_bytes)} of OFFLOAD_MIN_FREE_DISK, so no work is started: "
             "free some space or lower the setting"
         )
 
@@ -73,7 +74,3 @@ def refuse_without_room(settings: Settings) -> None:
     shortage = shortage_of(settings)
     if shortage is not None:
         raise NoRoom(shortage)
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB"

@@ -31,8 +31,8 @@ def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:
         *(line for name, slot in now.slots.items() if (line := _slot(before.slots.get(name), slot, now)) is not None),
         *(f"{hold.slot}: {_held(hold)}; {hold.next_step}" for hold in _new_holds(before, now)),
         *(f"{name}: {_paused(pause)}" for name, pause in _new_pauses(before, now)),
-        *(f"{name}: no longer paused; {_many(now.left)} left" for name in now.slots if _is_resumed(name, before, now)),
-        *(f"drain: started, {_many(now.left)} left" for worker in now.started if worker.kind == "drain"),
+        *(f"{name}: no longer paused; {_left(now)} left" for name in now.slots if _is_resumed(name, before, now)),
+        *(f"drain: started, {_left(now, worker.number)} left" for worker in now.started if worker.kind == "drain"),
         *(line for worker in now.ended if (line := _ended(worker, now)) is not None),
         *_failed(now),
         *([_all_done(now)] if _is_end(before, now, is_end_owed) and not now.alive else []),
@@ -42,9 +42,9 @@ def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:
 def progress(now: News) -> list[str]:
     """What the living workers have done so far."""
     return [
-        f"{_name(worker)}: {_done(worker)} so far, {_many(now.left)} left"
+        _line(worker, f"{_done(worker)} so far", now)
         for worker in now.alive
-        if worker.done or worker.answered_in_part
+        if worker.done or worker.failed or worker.answered_in_part
     ]
 
 
@@ -76,7 +76,7 @@ def _slot(before: SlotRow | None, now: SlotRow, news_now: News) -> str | None:
     if now.breaker is not BreakerState.CLOSED or before is None:
         return None
     if not was_closed:
-        return f"{now.name}: the slot is back; {_many(news_now.left)} left"
+        return f"{now.name}: the slot is back; {_left(news_now)} left"
     return f"{now.name}: the slot was away for a moment, and is back" if now.epoch > before.epoch else None
 
 
@@ -110,20 +110,45 @@ def _reason(slot: SlotRow) -> str:
 
 
 def _name(worker: WorkerNews) -> str:
-    return "text" if worker.kind in ("scan", "extract") else worker.kind
+    return "text" if worker.reads_texts else worker.kind
 
 
 def _ended(worker: WorkerNews, now: News) -> str | None:
     if not (worker.done or worker.failed or worker.answered_in_part) and worker.kind != "drain":
         return None
-    failed = f", {worker.failed} failed" if worker.failed else ""
-    left = f"; {_many(now.left)} left" if now.left else ""
-    return f"{_name(worker)}: {_done(worker)}{failed}{left}"
+    return _line(worker, _done(worker), now)
+
+
+def _line(worker: WorkerNews, done: str, now: News) -> str:
+    return "; ".join(filter(None, (f"{_name(worker)}: {done}", _left_of(worker, now))))
 
 
 def _done(worker: WorkerNews) -> str:
-    """`3 done, 2 answered in part`: another stage of the latter is left or failed."""
-    return f"{worker.done} done" + (f", {worker.answered_in_part} answered in part" if worker.answered_in_part else "")
+    """`3 done, 1 failed`. With those that were left when the worker ended, they are those that were left when it started."""
+    return f"{worker.done} done" + (f", {worker.failed} failed" if worker.failed else "")
+
+
+def _left_of(worker: WorkerNews, now: News) -> str:
+    """`5 documents left, 2 of them answered in part`, when the worker ended or, if it is alive, now. For those that make texts:
+    `5 texts left`. Empty if nothing was left."""
+    if worker.reads_texts:
+        return f"{counted(now.texts_left, 'text', MOST_COUNTED)} left" if now.texts_left else ""
+    left = _count_left(now, worker.number + 1)
+    if not left:
+        return ""
+    in_part = f", {worker.answered_in_part} of them answered in part" if worker.answered_in_part else ""
+    return f"{_many(left)} left{in_part}"
+
+
+def _left(now: News, number: int = 0) -> str:
+    return _many(_count_left(now, number))
+
+
+def _count_left(now: News, number: int = 0) -> int:
+    """How many documents were left before the workers from this `number` on started, of those that started since the last look:
+    what they have ended was left then."""
+    later = [worker for worker in now.started if worker.number >= number and not worker.reads_texts]
+    return now.left + sum(worker.done + worker.failed for worker in later)
 
 
 def _failed(now: News) -> Iterator[str]:

@@ -14,6 +14,7 @@ import httpx
 from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.sinks.faults import Blame, SinkFault, http_faults
 from dagster_offload.slot.addresses import USER_AGENT
+from dagster_offload.text.sizes import shown_size
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 # They describe the bytes that were sent, and the body of a `Response` made here is decoded already.
@@ -62,6 +63,6 @@ async def _read(answer: httpx.Response) -> bytes:
         if len(body) > MAX_ANSWER_BYTES:
             raise SinkFault(
                 Blame.MISCONFIGURED,
-                f"its answer is longer than {MAX_ANSWER_BYTES // 2**20} MB: check its address",
+                f"its answer is longer than {shown_size(MAX_ANSWER_BYTES)}: check its address",
             )
     return bytes(body)

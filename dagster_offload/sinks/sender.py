@@ -34,7 +34,8 @@ STORE_AGAIN_SECONDS = 1.0  # between two tries, each of which waits for Postgres
 class Sent:
     """What a sender did: records that arrived, that were refused, and why the sink waits with records, if it does.
 
-    `waits` is also the reason of a wait that began earlier. `is_misconfigured`: it has just refused a setting, such as a token.
+    `waits` is also the reason of a wait that began earlier. `is_misconfigured`: it waits for a changed setting, such as a token
+    that it refused.
     """
 
     sent: int = 0
@@ -103,7 +104,7 @@ def send_due(
             pass
         delivery = ledger.run(deliveries.next_due, name)
         if delivery is None:
-            done.waits = ledger.run(sinks.reason_to_wait, name)
+            done.waits, done.is_misconfigured = ledger.run(sinks.reason_to_wait, name)
             return done
         if not is_stopped():
             _send(ledger, sink, delivery, done, is_stopped)
@@ -164,5 +165,13 @@ def _store_failure(cur: Cursor, delivery: Delivery, fault: SinkFault) -> NextTry
     if decided.is_refusal:
         deliveries.refuse(cur, delivery.delivery_id, decided.reason, decided.record_wait, counts=decided.counts)
     waiting = decided.reason if decided.sink_wait is not None else None
-    sinks.store_wait(cur, delivery.sink, decided.sink_wait, waiting, decided.state.waits, decided.state.refusals)
+    sinks.store_wait(
+        cur,
+        delivery.sink,
+        decided.sink_wait,
+        waiting,
+        decided.state.waits,
+        decided.state.refusals,
+        is_misconfigured=fault.blame is Blame.MISCONFIGURED,
+    )
     return decided

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from dagster_offload.drain import drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
+from dagster_offload.stages.catalog import recipes
 from tests.support.cli import Call
+from tests.support.ledger import hold_stage
 
 
 def test_explain_accepts_a_key_or_a_path_and_shows_every_change(call: Call, scanned: Path) -> None:
@@ -127,12 +131,68 @@ def test_explain_shows_when_work_is_taken_not_the_latest_time(call: Call, scanne
     router.set(mode="cold")
     assert drain().is_slot_unavailable
     shown = call("explain", "letter.txt").stdout + call("explain", "minutes.md").stdout
-    assert "when deep answers" in shown
+    assert "when deep can be used" in shown
     assert "(in 30 min)" not in shown
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
         cur.execute("update slots set epoch = epoch + 1, breaker = 'closed'")
+    router.set(mode="awake")
     items = explained(call, "letter.txt") + explained(call, "minutes.md")
     assert [item["is_due"] for item in items if item["state"] == "deferred"] == [True]
+
+
+def test_each_document_that_waits_says_for_what_and_not_only_the_one_that_was_deferred(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    router.set(mode="cold")
+    assert drain().is_slot_unavailable
+    for document in ("letter.txt", "minutes.md"):
+        shown = words(call, document)
+        assert "classify and summarize wait for deep: open, upstream_cold since " in shown
+        assert "`dagster-offload drain` or `up` checks it again" in shown, "as `status` says"
+        assert " now " not in shown
+        items = explained(call, document)[1:]
+        assert [item["is_due"] for item in items] == [False, False]
+        assert all(str(item["waits_for"]).startswith("deep: open, upstream_cold since ") for item in items)
+
+
+def test_a_document_that_waits_for_a_slot_that_rests_says_until_when(call: Call, scanned: Path, router: Router) -> None:
+    call("pause", "deep", "--until", "2h")
+    assert re.search(
+        r"classify and summarize wait for deep: deep is resting until \w+ \d+ \w+ [\d:]+: paused since", words(call)
+    )
+    [_, classify, _] = explained(call, "letter.txt")
+    assert classify["is_due"] is False
+    assert str(classify["waits_until"]) > datetime.now(UTC).isoformat()
+    call("resume")
+    assert "classify and summarize: start `dagster-offload up`, or run `dagster-offload drain` now" in words(call)
+
+
+def test_a_document_says_that_it_waits_for_a_server_that_gives_no_answer(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    router.stop()
+    shown = words(call)
+    assert "wait for deep: unavailable: connection refused; start `dagster-offload up`, which continues" in shown
+    assert "connection refused; start `dagster-offload up`, which continues" in " ".join(call("status").stdout.split())
+
+
+def test_a_document_without_a_slot_says_what_to_set(call: Call, scanned: Path) -> None:
+    missing = "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL"
+    assert f"classify and summarize wait for a slot: {missing}" in words(call)
+    assert f"waiting: {missing}" in " ".join(call("status").stdout.split())
+
+
+def test_a_document_whose_stage_is_held_is_due_in_its_other_stage(call: Call, scanned: Path, router: Router) -> None:
+    assert call("drain", "--limit", "1").exit_code == 0
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
+        hold_stage(ledger, "classify", "no_json", recipe=recipes(load_settings())["classify"])
+        assert "summarize: start `dagster-offload up`" in words(call, "minutes.md")
+        [_, classify, summarize] = explained(call, "minutes.md")
+    assert (classify["held_by"], classify["is_due"], summarize["is_due"]) == ("deep", False, True)
+
+
+def words(call: Call, document: str = "letter.txt") -> str:
+    return " ".join(call("explain", document).stdout.split())
 
 
 def explained(call: Call, document: str) -> list[dict[str, object]]:

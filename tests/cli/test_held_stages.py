@@ -83,5 +83,5 @@ def test_slot_show_names_the_held_stage_and_try_again_ends_the_hold(call: Call, 
 
 
 def test_explain_says_that_the_stage_of_a_document_is_held(call: Call, held: Ledger) -> None:
-    assert "not at deep: the stage is held" in " ".join(call("explain", "letter.txt").stdout.split())
+    assert f"classify waits for deep: {HELD}" in " ".join(call("explain", "letter.txt").stdout.split())
     assert json.loads(call("explain", "letter.txt", "--json").stdout)["items"][1]["held_by"] == "deep"

@@ -23,12 +23,14 @@ HELPERS = {
     "options",
     "quick_probe",
     "record_lines",
+    "running",
     "run_job",
     "stage_bars",
     "stage_inputs",
     "status_next_steps",
     "status_report",
     "status_text",
+    "waits",
 }
 
 

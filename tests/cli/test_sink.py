@@ -113,6 +113,8 @@ def test_a_secret_that_is_not_set_stops_only_what_sends_and_is_named(
     for _ in range(2):  # the second time, nothing is due before the next try
         sent = call("sink", "send")
         assert (sent.exit_code, missing in " ".join(sent.output.split())) == (2, True)
+        assert " ".join((sent.output).split()).count(missing) == 1
+    assert " ".join(call("sink", "list").output.split()).count(missing) == 1
     assert missing in json.loads(call("sink", "send", "--json").stdout)["error"], "one object"
     assert receiver.seen == []
     [state] = json.loads(call("sink", "list", "--json").output)["sinks"]
@@ -136,7 +138,7 @@ def test_a_send_exits_by_whether_the_sink_is_away_or_does_not_accept_a_setting(
     with psycopg.connect(with_ledger, autocommit=True) as connection:
         connection.execute("update offload.sinks set not_before = now() + interval '1 hour'")
     again = call("sink", "send", "--json")
-    assert (again.exit_code, again.stdout.count("HTTP")) == (75, 1), "nothing is due, and the records still wait"
+    assert (again.exit_code, again.stdout.count("HTTP")) == (exit_code, 1), "nothing is due, and the cause is the same"
     with psycopg.connect(with_ledger, autocommit=True) as connection:
         connection.execute("delete from offload.deliveries")
     last = call("sink", "send", "--json")
@@ -161,6 +163,26 @@ def test_a_refused_record_is_listed_with_its_reason_and_its_next_try(call: Call,
     [state] = json.loads(call("sink", "list", "--json").output)["sinks"]
     assert (state["refused"], state["refused_reason"]) == (1, "HTTP 422 about detail")
     assert state["refused_next"] is not None
+
+
+def test_a_refused_record_that_waits_for_its_next_try_is_sent_again_by_retry(
+    call: Call, hook: str, receiver: Receiver
+) -> None:
+    receiver.refuses = lambda request: 422 if request.json["document"] == "letter.txt" else None
+    call("sink", "send")
+    assert "nothing to send again: hook refused none" in call("retry", "--sink", "hook", "minutes.md").output
+    receiver.refuses = lambda _request: None
+    assert "hook: 0 sent, 1 waiting" in call("sink", "send").output, "another document was named, so it still waits"
+    assert "1 record will be sent again by `up`" in call("retry", "--sink", "hook", "letter.txt").output
+    assert "hook: 1 sent, nothing waits" in call("sink", "send").output
+
+
+def test_retry_says_that_records_wait_for_a_sink_that_refused_none(call: Call, hook: str, receiver: Receiver) -> None:
+    receiver.status = 503
+    call("sink", "send")
+    assert "hook refused none of its records; 2 records wait" in call("retry", "--sink", "hook").output
+    call("sink", "pause", "hook")
+    assert "sent after dagster-offload sink resume hook" in call("retry", "--sink", "hook").output
 
 
 def test_records_that_wait_for_an_added_stage_are_counted(call: Call, hook: str, router: Router) -> None:

@@ -278,3 +278,42 @@ def test_status_shows_the_pipeline_of_the_running_up_and_what_differs_here(
     }
     assert "The last edit of the settings is not in force: 3:5: no key" in shown
     assert "differ from those of the running `up`" in shown
+
+
+def test_status_does_not_announce_a_drain_for_work_that_waits_for_its_next_try(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    assert call("drain", "classify").exit_code == 0
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        cur.execute(
+            "update work_items set state = 'deferred', deferred_slot = 'deep', not_before = now() + interval '9 days', "
+            "deferred_epoch = (select epoch from slots) where stage = 'summarize'"
+        )
+    shown = " ".join(call("status").stdout.split())
+    assert "2 waiting for deep: they wait for their next try (dagster-offload explain DOCUMENT)" in shown
+    assert "in 9.0 days" in " ".join(call("explain", "letter.txt").stdout.split())
+
+
+def test_status_says_that_work_waits_for_the_end_of_a_pause_though_the_slot_is_away_too(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    call("pause", "deep")
+    router.stop()
+    shown = " ".join(call("status").stdout.split())
+    assert "4 waiting for deep: they wait until `dagster-offload resume deep`" in shown
+
+
+@pytest.mark.rule("disk-1")
+def test_work_that_waits_for_free_space_says_so(
+    call: Call, scanned: Path, with_ledger: str, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An embedded Postgres in every respect but one: it is the session's server.
+    monkeypatch.setattr("dagster_offload.ledger.core.opening.ensure_postgres", lambda _settings: with_ledger)
+    monkeypatch.setattr("dagster_offload.ledger.core.opening.has_embedded", lambda _home: True)
+    monkeypatch.delenv("OFFLOAD_POSTGRES_URL")
+    os.environ["OFFLOAD_MIN_FREE_DISK"] = "1EiB"
+    shown = " ".join(call("status").stdout.split())
+    assert "of OFFLOAD_MIN_FREE_DISK, so no work is started" in shown
+    assert "4 waiting until the disk has enough free space" in shown
+    explained = " ".join(call("explain", "letter.txt").stdout.split())
+    assert "classify and summarize wait for free space: the disk of " in explained

@@ -110,6 +110,15 @@ async def test_a_call_that_was_cut_names_the_url_only_if_the_server_speaks_no_ht
     assert reason_with_setting(slot, error) == reason
 
 
+@pytest.mark.rule("slot-15")
+async def test_a_refused_connection_names_the_url_only_while_the_slot_has_not_answered_there() -> None:
+    with held_port() as port:
+        slot = slot_at(port)
+        error = await failure(slot)
+    assert reason_with_setting(slot, error) == "connection refused (check OFFLOAD_DEEP_URL)"
+    assert reason_with_setting(slot, error, has_answered=True) == "connection refused"
+
+
 async def test_a_reset_before_the_answer_may_have_been_a_cut() -> None:
     async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

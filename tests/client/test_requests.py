@@ -142,5 +142,5 @@ async def test_a_body_that_decompresses_to_more_than_the_limit_is_refused() -> N
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         slot = SlotConfig(name="deep", url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", model="m")
         async with Http([slot]) as http:
-            with pytest.raises(CutAnswer, match="longer than 16 MB"):
+            with pytest.raises(CutAnswer, match="longer than 16 MiB"):
                 await get(http, slot, "/health", 30)

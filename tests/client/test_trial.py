@@ -106,6 +106,8 @@ async def test_an_unreachable_slot_is_unavailable(router: Router, deep_slot: Slo
     await asyncio.to_thread(router.stop)
     verdict = await verdict_of(deep_slot)
     assert (verdict.answered, verdict.reason) == (False, "connection refused (check OFFLOAD_DEEP_URL)")
+    async with AIClient(Slots(deep=deep_slot)) as client:
+        assert (await trial(client, deep_slot, has_answered=True)).reason == "connection refused"
 
 
 async def test_a_key_that_cannot_be_sent_is_misconfigured(deep_slot: SlotConfig) -> None:

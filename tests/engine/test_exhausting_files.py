@@ -37,7 +37,7 @@ def test_a_huge_file_fails_with_a_reason_and_is_never_read(engine: Engine) -> No
     (problem,) = engine.ledger.run(status.problems, 10)
     assert (problem.document, problem.stage, problem.state) == ("a huge disk image.txt", EXTRACT, "failed")
     assert problem.reason is not None
-    assert problem.reason.startswith("too_large: the file has 1,048,576 MiB, and the limit is 512 MiB")
+    assert problem.reason.startswith("too_large: the file has 1 TiB, and the limit is 512 MiB")
     assert "OFFLOAD_MAX_FILE_SIZE" in problem.reason
     assert engine.ledger.run(redo.retry, [EXTRACT]) == []  # a retry would reach the same limit
 

@@ -29,7 +29,7 @@ KEYS = [f"{n}.txt" for n in range(6)]
 @pytest.mark.rule("disk-1")
 def test_a_drain_on_a_disk_with_too_little_space_makes_no_call_and_names_the_setting(engine: Engine) -> None:
     engine.texts(*KEYS)
-    with pytest.raises(NoRoom, match=r"the disk of .* has .* MB free, .* OFFLOAD_MIN_FREE_DISK") as refused:
+    with pytest.raises(NoRoom, match=r"the disk of .* has .*iB free, .* OFFLOAD_MIN_FREE_DISK") as refused:
         engine.drain(min_free_disk=MORE_THAN_ANY_DISK)
     assert "free some space" in str(refused.value)
     assert engine.router.completions() == []

@@ -85,7 +85,7 @@ def test_a_file_over_the_size_limit_is_not_read(tmp_path: Path) -> None:
         assert extractor.child_pid == child  # the child was not killed
     assert failed.value.code == "too_large"
     assert failed.value.is_final
-    assert failed.value.message.startswith("the file has 1,048,576 MiB, and the limit is 0 MiB")
+    assert failed.value.message.startswith("the file has 1 TiB, and the limit is 1 KiB")
     assert "OFFLOAD_MAX_FILE_SIZE" in failed.value.message
 
 

@@ -64,7 +64,7 @@ CONNECTIONS: list[Row] = [
     ),
     Row("headers of 20 kB", answers_with({"x-much": "a" * 20_000}), Hits.ALL, done(), is_plain_too=True),
     Row("blanks for ever", acts.drips_blanks, Hits.ALL, deferred(TRIAL_SLOW, 2), settings=SILENT),
-    *twice("a body without end", acts.endless_answer, deferred("longer than 16 MB", 2), quarantined("longer than 16 MB")),
-    *twice("a zip bomb", acts.bomb, deferred("longer than 16 MB", 2), quarantined("longer than 16 MB")),
+    *twice("a body without end", acts.endless_answer, deferred("longer than 16 MiB", 2), quarantined("longer than 16 MiB")),
+    *twice("a zip bomb", acts.bomb, deferred("longer than 16 MiB", 2), quarantined("longer than 16 MiB")),
     Row("closes kept connections on use", acts.closes_kept, Hits.ALL, Promise(State.DONE, "every_document_cut", UNAVAILABLE, 1)),
 ]  # fmt: skip

@@ -89,7 +89,7 @@ HEALTH: list[Row] = [
     Row("no /health, no models, calls work", well, Hits.ALL, done(), health=health_acts.models(), sensor=""),
     Row("no /health, alias not listed, calls work", well, Hits.ALL, done(), health=health_acts.models("b"), sensor=""),
     Row("no /health, alias listed", well, Hits.ALL, done(), health=health_acts.models("b", ALIAS), sensor=""),
-    Row("health is an endless body", well, Hits.ALL, done(), health=acts.endless_answer, sensor="longer than 16 MB"),
+    Row("health is an endless body", well, Hits.ALL, done(), health=acts.endless_answer, sensor="longer than 16 MiB"),
     Row(
         "health ok in a shutdown that never ends the call", SHUTTING_DOWN, Hits.ALL, deferred(TRIAL_SLOW, 2),
         settings=SILENT, sensor="",

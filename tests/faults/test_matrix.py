@@ -59,7 +59,7 @@ class PlainHttpx:
             async for part in response.aiter_bytes():
                 body += part
                 if len(body) > transport.LONGEST_BODY_BYTES:
-                    raise CutAnswer("its body is longer than 16 MB")
+                    raise CutAnswer("its body is longer than 16 MiB")
         finally:
             await response.aclose()
         packing = {"content-encoding", "transfer-encoding", "content-length"}

@@ -10,6 +10,7 @@ import pytest
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import News, ScanEnd, WorkerNews
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots import slots
@@ -17,6 +18,7 @@ from dagster_offload.ledger.work import documents
 from dagster_offload.service.event_lines import EventLines, lines, owes_end, printing, progress, what_is_left
 from dagster_offload.slot.config import DEEP
 from dagster_offload.slot.rest import Pause
+from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.ledger import AWAKE, HOLD, SLOT, Bench
 
 ASLEEP = replace(
@@ -94,7 +96,7 @@ def test_the_start_and_the_end_of_a_drain_are_reported() -> None:
     drain = WorkerNews("drain", ["classify", "summarize"])
     assert lines(News(), News(started=[drain], alive=[drain], left=14)) == ["drain: started, 14 documents left"]
     assert progress(News(alive=[replace(drain, done=5)], left=1000)) == [
-        "drain: 5 done so far, 1,000 or more documents left"
+        "drain: 5 done so far; 1,000 or more documents left"
     ]
     ended = News(ended=[replace(drain, done=12, failed=1)], failures=1, failed=[BROKEN], need_you=1, documents=14)
     assert lines(News(left=14), ended) == [
@@ -104,15 +106,30 @@ def test_the_start_and_the_end_of_a_drain_are_reported() -> None:
     ]
 
 
-def test_answers_for_some_of_the_stages_of_documents_are_counted_apart() -> None:
+def test_documents_that_were_answered_in_some_of_their_stages_are_among_those_that_are_left() -> None:
     drain = WorkerNews("drain", ["classify"], answered_in_part=5)
-    assert lines(News(left=5), News(ended=[drain], left=5)) == ["drain: 0 done, 5 answered in part; 5 documents left"]
-    assert progress(News(alive=[drain], left=5)) == ["drain: 0 done, 5 answered in part so far, 5 documents left"]
+    left = "7 documents left, 5 of them answered in part"
+    assert lines(News(left=7), News(ended=[drain], left=7)) == [f"drain: 0 done; {left}"]
+    assert progress(News(alive=[drain], left=7)) == [f"drain: 0 done so far; {left}"]
+    assert progress(News(alive=[replace(drain, done=3, failed=1)])) == ["drain: 3 done, 1 failed so far"]
+
+
+def test_what_was_left_when_a_drain_started_is_what_it_ended_and_what_is_left() -> None:
+    ended = WorkerNews("drain", ["classify"], done=3, failed=1, number=7)
+    alive = WorkerNews("drain", ["classify"], done=2, number=8)
+    now = News(slots={DEEP: replace(AWAKE, epoch=2)}, started=[ended, alive], ended=[ended], alive=[alive], left=5)
+    assert lines(at(ASLEEP, 11), now) == [
+        "deep: the slot is back; 11 documents left",
+        "drain: started, 11 documents left",
+        "drain: started, 7 documents left",
+        "drain: 3 done, 1 failed; 7 documents left",
+    ]
 
 
 def test_the_walk_of_a_scan_is_no_second_line() -> None:
     walk, text = WorkerNews("scan", []), WorkerNews("scan", ["extract"], done=3)
-    assert lines(News(), News(ended=[walk, text], left=3)) == ["text: 3 done; 3 documents left"]
+    assert lines(News(), News(ended=[walk, text], left=3)) == ["text: 3 done"]
+    assert lines(News(), News(ended=[walk, text], left=5, texts_left=2)) == ["text: 3 done; 2 texts left"]
 
 
 def test_what_is_left_names_the_slot_and_those_that_need_a_person() -> None:
@@ -159,9 +176,66 @@ def test_the_lines_of_a_scan_and_a_drain_come_from_the_notifications_of_the_ledg
             lines.wait_for("scan: 1 new, 1 document in all")
             with Worker(ledger, "scan", ["extract"]) as extracting:
                 bench.finish(extracting.id, bench.hold(extracting.id, ["extract"]))
-            lines.wait_for("text: 1 done; 1 document left")
+            lines.wait_for("text: 1 done")
             with Worker(ledger, "drain") as drain:
                 lines.wait_for("drain: started, 1 document left")
                 bench.finish(drain.id, bench.hold(drain.id, ["classify"]))
-            lines.wait_for("drain: 0 done, 1 answered in part; 1 document left")
+            lines.wait_for("drain: 0 done; 1 document left, 1 of them answered in part")
         assert event_lines.left == "Left: 1 document"
+
+
+def test_the_numbers_of_a_drain_with_copies_add_up_to_those_it_started_with(ledger: Ledger) -> None:
+    bench = Bench(ledger)
+    marks = ledger.run(news.begin, bench.worker("up"))
+    for key in ("letter.txt", "copy of letter.txt", "broken.txt", "other.txt"):
+        bench.put(key, "the same" if "letter" in key else key)
+    with Worker(ledger, "scan", [EXTRACT]) as scan:
+        while (claim := bench.take(scan.id, [EXTRACT])) is not None:
+            for item in claim.items:
+                bench.finish(scan.id, claim, item)
+    texts, marks = ledger.run(news.read, marks)
+    assert lines(News(), texts) == ["text: 4 done"], "a copy is counted, though it was not read"
+    with Worker(ledger, "drain") as drain:
+        answer(bench, drain.id, "letter.txt", CLASSIFY, SUMMARIZE)
+        assert bench.hold(drain.id, keys=["copy of letter.txt"]).items == (), "no call is needed"
+        assert (
+            bench.fail(drain.id, bench.hold(drain.id, [CLASSIFY], keys=["broken.txt"]), is_final=True) is State.FAILED
+        )
+        answer(bench, drain.id, "broken.txt", SUMMARIZE)
+        answer(bench, drain.id, "other.txt", CLASSIFY)
+    drained, marks = ledger.run(news.read, marks)
+    started, ended, failed = lines(texts, drained)
+    assert started == "drain: started, 4 documents left"
+    assert ended == "drain: 2 done, 1 failed; 1 document left, 1 of them answered in part"
+    assert failed.startswith("failed: broken.txt, classify: ")
+    with Worker(ledger, "drain") as drain:
+        answer(bench, drain.id, "other.txt", SUMMARIZE)
+    finished, _ = ledger.run(news.read, marks)
+    assert lines(drained, finished) == [
+        "drain: started, 1 document left",
+        "drain: 1 done",
+        "all done: 4 documents, 1 of them needs you (dagster-offload status)",
+    ]
+
+
+def test_a_document_that_two_drains_work_at_is_counted_at_the_one_that_ends_it(ledger: Ledger) -> None:
+    bench = Bench(ledger)
+    marks = ledger.run(news.begin, bench.worker("up"))
+    bench.extracted("letter.txt")
+    with Worker(ledger, "drain") as drain:
+        answer(bench, drain.id, "letter.txt", CLASSIFY)
+    with Worker(ledger, "drain") as drain:
+        answer(bench, drain.id, "letter.txt", SUMMARIZE)
+    both, _ = ledger.run(news.read, marks)
+    assert [line for line in lines(News(), both) if line.startswith("drain")] == [
+        "drain: started, 1 document left",
+        "drain: started, 1 document left",
+        "drain: 0 done; 1 document left, 1 of them answered in part",
+        "drain: 1 done",
+    ]
+
+
+def answer(bench: Bench, worker: int, key: str, *stages: str) -> None:
+    """Answer these stages of a document."""
+    for stage in stages:
+        bench.finish(worker, bench.hold(worker, [stage], keys=[key]))

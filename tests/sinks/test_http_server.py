@@ -77,7 +77,7 @@ def test_an_endless_answer_is_cut(status: str) -> None:
     fault = fault_of(act)
     assert (fault.blame, fault.reason) == (
         Blame.MISCONFIGURED,
-        "its answer is longer than 16 MB: check its address",
+        "its answer is longer than 16 MiB: check its address",
     )
     assert sent[0] < 4 * MAX_ANSWER_BYTES
 

@@ -16,7 +16,7 @@ from dagster_offload.errors import DocumentFault, SettingsError, is_deferrable_e
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, State
 from dagster_offload.ledger.core.workers import Worker
-from dagster_offload.ledger.slots import breaker
+from dagster_offload.ledger.slots import breaker, slots
 from dagster_offload.ledger.slots.breaker import BUSY_IN_A_ROW_TO_OPEN
 from dagster_offload.ledger.work import deferrals, suspects
 from dagster_offload.settings import Settings
@@ -57,7 +57,8 @@ class FaultAssigner:
         self, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, error: Exception
     ) -> DocumentEnd:
         """Decide whose fault a failed call is, and record the consequence."""
-        failure, reason = failure_of(error), reason_with_setting(slot, error)
+        has_answered = await self.ledger.run(slots.has_answered, slot)
+        failure, reason = failure_of(error), reason_with_setting(slot, error, has_answered=has_answered)
         logger.info("%s of %s on %s: %s", item.stage, escaped(claim.document), slot.name, reason)
         if failure is Failure.REFUSED:
             default_wait = self.settings.retry_after_minutes * 60
@@ -65,7 +66,8 @@ class FaultAssigner:
                 deferrals.open_and_defer, self.worker.id, claim, item, call, reason, retry_after_of(error), default_wait
             )
             return DocumentEnd.DEFERRED
-        reason_with_document = reason_with_setting(slot, error, where=f" on {claim.document}")
+        where = f" on {claim.document}"
+        reason_with_document = reason_with_setting(slot, error, where=where, has_answered=has_answered)
         if not await self._open_for_a_trial(failure, item, slot, call, reason, reason_with_document):
             return await self._retry_at_once(claim, item, call, reason)
         is_answered = await run_or_await_trial(

@@ -116,13 +116,14 @@ async def _run_trial(
     started = time.monotonic()
     limit = slot.read_timeout if limit_seconds is None else min(limit_seconds, slot.read_timeout)
     try:
-        found = await trial(client, slot, limit)
+        has_answered = await ledger.run(slots.has_answered, slot)
+        found = await trial(client, slot, limit, has_answered=has_answered)
         while (pause := busy_pause(found, busy_waits)) is not None:
             busy_waits -= 1
             await ledger.run(finish.record_call, worker.id, None, None, _call(slot, epoch, found))
             await asyncio.sleep(pause)
             started = time.monotonic()
-            found = await trial(client, slot, limit)
+            found = await trial(client, slot, limit, has_answered=has_answered)
     except BaseException:  # this worker is stopped, which says nothing about the slot
         stopped = CallRecord(slot.name, epoch, slot.model, time.monotonic() - started, "stopped")
         await ledger.run(_abandon, slot.name, worker.id, stopped)

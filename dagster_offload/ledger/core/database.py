@@ -314,6 +314,11 @@ def fetch_one(cur: Cursor, query: str, parameters: Sequence[Any] | Mapping[str, 
     return row
 
 
+def see_one_moment(cur: Cursor) -> None:
+    """Let all that this transaction reads be of one moment, so that its numbers agree. Must come before all else in it."""
+    cur.execute("set transaction isolation level repeatable read")
+
+
 def notify(cur: Cursor, message: str) -> None:
     """Notify every worker of this ledger when this transaction commits."""
     cur.execute("select pg_notify('offload_' || current_schema(), %s)", [message])

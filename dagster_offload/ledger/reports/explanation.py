@@ -1,9 +1,10 @@
 """The full history of one document, for `explain`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.database import Cursor, see_one_moment
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.work.claims import DUE
 from dagster_offload.stages.graph import Outcome
@@ -13,8 +14,9 @@ from dagster_offload.stages.graph import Outcome
 class ExplainedItem:
     """A work item of the document, with what its result says.
 
-    `waits_for` is the unavailable slot that deferred it; `held_by` are the slots that hold its stage. `first_document` had the
-    same content before: its result is used.
+    `is_due`: its time has come, at some slot. `due_at`: the slots at which it has, of those that were named. `first_needs`: the
+    stages of the document that are in work or must be done first. `same_in_work`: a document with the same content that is in
+    work. `held_by` are the slots that hold its stage. `first_document` had the same content before: its result is used.
     """
 
     stage: str
@@ -34,7 +36,9 @@ class ExplainedItem:
     extract_reason: str | None
     doubtful: list[str] | None
     is_due: bool
-    waits_for: str | None
+    due_at: list[str]
+    first_needs: list[str]
+    same_in_work: str | None
     held_by: str | None
 
 
@@ -83,28 +87,41 @@ class Explanation:
     calls: list[ExplainedCall]
 
 
-def explain(cur: Cursor, document: str) -> Explanation | None:
-    """The history of one document; None if the ledger has no such document."""
+def explain(cur: Cursor, document: str, slots: Sequence[str] = ()) -> Explanation | None:
+    """The history of one document; None if the ledger has no such document. `slots`: those at which work may be due."""
+    see_one_moment(cur)
     row = cur.execute("select document_id, is_present, digest from documents where key = %s", [document]).fetchone()
     if row is None:
         return None
     found = row["document_id"]
     return Explanation(
-        document, row["is_present"], row["digest"], _items(cur, found), _transitions(cur, found), _calls(cur, found)
+        document,
+        row["is_present"],
+        row["digest"],
+        _items(cur, found, slots),
+        _transitions(cur, found),
+        _calls(cur, found),
     )
 
 
-def _items(cur: Cursor, document_id: int) -> list[ExplainedItem]:
+def _items(cur: Cursor, document_id: int, slots: Sequence[str]) -> list[ExplainedItem]:
     cur.execute(
         "select i.stage, i.state, i.outcome, i.reason, i.attempts, i.deferrals, i.reclaims, i.not_before, "
         "i.must_run_alone, i.changed_at, i.parts_done, i.parts_total, r.served_model, r.first_document, "
         "case when i.stage = first_stage() then r.value->>'reason' end as extract_reason, r.value -> 'doubtful' as doubtful, "
-        f"({DUE}) as is_due, case when s.breaker <> 'closed' then i.deferred_slot end as waits_for, "
+        f"({DUE}) as is_due, array(select name from unnest(%(slots)s::text[]) as at (name) "
+        "  where is_due(i, at.name, (select epochs()))) as due_at, "
+        # The conditions of the view `free_items`.
+        "array(select o.stage from work_items o where o.document_id = i.document_id and o.item_id <> i.item_id "
+        "  and (o.token is not null or (o.state in ('pending', 'deferred') and exists (select from stages s "
+        "    join stages n on n.name = s.upstream or s.condition ? n.name "
+        "    where s.name = i.stage and n.name = o.stage and n.upstream is not null))) order by o.item_id) as first_needs, "
+        "(select min(d.key) from work_items o join documents d using (document_id) where o.state = 'claimed' "
+        "  and o.stage = i.stage and o.input_digest = i.input_digest and o.item_id <> i.item_id) as same_in_work, "
         "(select string_agg(f.slot, ' and ' order by f.slot) from stage_faults f "
         "  where f.stage = i.stage and f.held_since is not null) as held_by from work_items i "
-        "left join results r using (result_id) left join slots s on s.name = i.deferred_slot "
-        "where i.document_id = %s order by i.item_id",
-        [document_id],
+        "left join results r using (result_id) where i.document_id = %(document)s order by i.item_id",
+        {"document": document_id, "slots": list(slots)},
     )
     return [
         ExplainedItem(**row | {"state": State(row["state"]), "outcome": row["outcome"] and Outcome(row["outcome"])})

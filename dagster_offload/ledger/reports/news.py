@@ -1,9 +1,9 @@
 """What happened in the ledger since the last look, for the lines that `up` prints. Only reads, and at a bounded cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core.database import Cursor, fetch_one, see_one_moment
 from dagster_offload.ledger.core.rows import SlotRow, State
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots import holds, rests, slots
@@ -31,8 +31,9 @@ class ScanEnd:
 class WorkerNews:
     """A worker and what it has done since the first look at it, in documents. A scan that only walks has no stages.
 
-    `answered_in_part`: those with an answer for a stage that are not `done`: another stage is left or failed. So some of
-    them may also be among the `failed`.
+    `done` and `failed` are those of which it ended the last work, so that each document is counted once over all workers that
+    follow each other. `answered_in_part`: those with an answer of this worker that are among the ones left. `number` rises
+    from worker to worker.
     """
 
     kind: str
@@ -40,14 +41,21 @@ class WorkerNews:
     done: int = 0
     failed: int = 0
     answered_in_part: int = 0
+    number: int = 0
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it makes texts of files. What it has done is a document's text, not all of the document's stages."""
+        return self.kind in ("scan", "extract")
 
 
 @dataclass(frozen=True)
 class News:
     """`started`, `ended` and `alive` are workers; `failed` has the first of the `failures` since the last look.
 
-    `left` counts documents that are due, deferred or in work, up to `MOST_COUNTED`; `need_you` those that failed or are
-    quarantined; `documents` those that are present, counted only if nothing is left.
+    All numbers are of one moment. `left` counts documents that are due, deferred or in work, up to `MOST_COUNTED`; `texts_left`
+    those of them whose text is left; `need_you` those that failed or are quarantined; `documents` those that are present,
+    counted only if nothing is left.
     """
 
     slots: dict[str, SlotRow] = field(default_factory=dict)
@@ -60,6 +68,7 @@ class News:
     failures: int = 0
     failed: list[Problem] = field(default_factory=list)
     left: int = 0
+    texts_left: int = 0
     need_you: int = 0
     documents: int = 0
 
@@ -94,6 +103,7 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
 
     `with_progress`: also count what the living workers have done, which costs a tenth of a second an hour of their work.
     """
+    see_one_moment(cur)
     last = int(fetch_one(cur, "select coalesce(max(transition_id), 0) as n from transitions")["n"])
     looked = _read_workers(cur, since, with_progress=with_progress)
     failures = still_failed(cur, failed_transitions(cur, since.transition))
@@ -115,6 +125,7 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
         failures=len(failures),
         failed=failures[:NAMED],
         left=left,
+        texts_left=count_texts_left(cur) if left else 0,
         need_you=count_failed(cur),
         documents=0 if left else counts.count_documents(cur),
     )
@@ -144,39 +155,64 @@ def _read_workers(cur: Cursor, since: Marks, *, with_progress: bool) -> _Workers
     alive: list[WorkerNews] = []
     marks = {}
     for row in found:
-        worker_id, has_ended = row["worker_id"], row["has_ended"]
+        worker_id, has_ended, is_new = row["worker_id"], row["has_ended"], row["worker_id"] not in since.workers
         mark = since.workers.get(worker_id, since.transition)
-        done = _done(cur, worker_id, row["kind"], mark) if has_ended or with_progress else {}
-        worker = WorkerNews(row["kind"], row["stages"], **done)
+        worker = WorkerNews(row["kind"], row["stages"], number=worker_id)
+        if has_ended or is_new or with_progress:
+            worker = _with_counts(cur, worker, mark)
         (ended if has_ended else alive).append(worker)
-        if worker_id not in since.workers:
+        if is_new:
             started.append(worker)
         if not has_ended:
             marks[worker_id] = mark
     return _Workers(started, ended, alive, marks, max([since.worker, *(row["worker_id"] for row in found)]))
 
 
-def _done(cur: Cursor, worker_id: int, kind: str, mark: int) -> dict[str, int]:
-    """How many documents a worker has done, failed and answered in part since a transition.
+def _with_counts(cur: Cursor, worker: WorkerNews, mark: int) -> WorkerNews:
+    """The worker with how many documents it has done, failed and answered in part since a transition.
 
-    A drain or a run has done a document if it failed in no stage and no stage of the document is left, also none that the
-    worker does not take; a scan or an extraction if its text is there. A document that is answered in part may also be one
-    of the failed.
+    A scan or an extraction has done a document if its text is there. A drain or a run has done one if no stage of it is left,
+    also none that the worker does not take, if none has failed, and if no other worker has ended a stage of it since.
     """
-    row = fetch_one(
-        cur,
-        "with worked as (select document_id, bool_or(to_state = 'done') as is_done, "
-        "    bool_or(to_state in ('failed', 'quarantined')) as has_failed "
-        "  from transitions where transition_id > %(mark)s and worker_id = %(worker)s group by document_id), "
-        "counted as (select is_done, has_failed, not %(reads_texts)s and exists ("
-        "    select from work_items i where i.document_id = w.document_id "
-        "    and i.state in ('pending', 'deferred', 'claimed')) as is_left from worked w) "
-        "select count(*) filter (where is_done and not (has_failed or is_left)) as done, "
-        "  count(*) filter (where has_failed) as failed, "
-        "  count(*) filter (where is_done and (has_failed or is_left)) as answered_in_part from counted",
-        {"mark": mark, "worker": worker_id, "reads_texts": kind in ("scan", "extract")},
+    if worker.reads_texts:
+        counts = _texts_read(cur, worker.number, mark)
+    else:
+        counts = fetch_one(
+            cur,
+            "with ended as (select document_id, max(transition_id) as last, bool_or(to_state = 'done') as is_done "
+            "  from transitions where transition_id > %(mark)s and worker_id = %(worker)s "
+            "  and to_state in ('done', 'failed', 'quarantined') group by document_id), "
+            "found as (select e.is_done, "
+            f"  exists (select from work_items i where i.document_id = e.document_id and {_IS_LEFT}) "
+            "    or exists (select from transitions t where t.document_id = e.document_id and t.transition_id > e.last "
+            "      and t.worker_id <> %(worker)s and t.to_state in ('done', 'failed', 'quarantined')) as was_left, "
+            f"  exists (select from work_items i where i.document_id = e.document_id and {_NEEDS_YOU}) as needs_you "
+            "  from ended e) "
+            "select count(*) filter (where not was_left and not needs_you) as done, "
+            "  count(*) filter (where not was_left and needs_you) as failed, "
+            "  count(*) filter (where was_left and is_done) as answered_in_part from found",
+            {"mark": mark, "worker": worker.number},
+        )
+    return replace(
+        worker, done=counts["done"], failed=counts["failed"], answered_in_part=counts.get("answered_in_part", 0)
     )
-    return {name: int(row[name]) for name in ("done", "failed", "answered_in_part")}
+
+
+def _texts_read(cur: Cursor, worker_id: int, mark: int) -> dict[str, int]:
+    return fetch_one(
+        cur,
+        "select count(*) filter (where is_done) as done, count(*) filter (where not is_done) as failed from ("
+        "  select bool_or(to_state = 'done') as is_done from transitions "
+        "  where transition_id > %(mark)s and worker_id = %(worker)s and stage = first_stage() "
+        "  and to_state in ('done', 'failed', 'quarantined') group by document_id) ended",
+        {"mark": mark, "worker": worker_id},
+    )
+
+
+# Of a stage of the pipeline: the items of one that was removed are kept, and nothing takes them.
+_IN_PIPELINE = "i.stage = any(array(select name from stages))"
+_IS_LEFT = f"i.state in ('pending', 'deferred', 'claimed') and {_IN_PIPELINE}"
+_NEEDS_YOU = f"i.state in ('failed', 'quarantined') and {_IN_PIPELINE}"
 
 
 def failed_transitions(cur: Cursor, mark: int) -> list[int]:
@@ -205,18 +241,28 @@ def count_left(cur: Cursor) -> int:
     row = fetch_one(
         cur,
         "select count(distinct document_id) as n from ("
-        "  (select document_id from work_items where state in ('pending', 'deferred') limit %(items)s) union all "
-        "  (select document_id from work_items where state = 'claimed' limit %(items)s)) w",
+        f"  (select document_id from work_items i where state in ('pending', 'deferred') and {_IN_PIPELINE} limit %(items)s) "
+        f"  union all (select document_id from work_items i where state = 'claimed' and {_IN_PIPELINE} limit %(items)s)) w",
         {"items": MOST_COUNTED * 3},
     )
     return min(int(row["n"]), MOST_COUNTED)
+
+
+def count_texts_left(cur: Cursor) -> int:
+    """The documents whose text is to be made, up to `MOST_COUNTED`."""
+    row = fetch_one(
+        cur,
+        "select count(*) as n from (select from work_items "
+        "  where stage = first_stage() and state in ('pending', 'deferred', 'claimed') limit %s) w",
+        [MOST_COUNTED],
+    )
+    return int(row["n"])
 
 
 def count_failed(cur: Cursor) -> int:
     """The documents that failed or are quarantined."""
     row = fetch_one(
         cur,
-        "select count(distinct document_id) as n from work_items "
-        "where stage = any(array(select name from stages)) and state in ('failed', 'quarantined')",
+        f"select count(distinct document_id) as n from work_items i where {_NEEDS_YOU}",
     )
     return int(row["n"])

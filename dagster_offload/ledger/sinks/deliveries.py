@@ -153,20 +153,23 @@ def refuse(cur: Cursor, delivery_id: int, reason: str, seconds: float | None, *,
 
 
 def revive(cur: Cursor, sink: str, documents: Sequence[str] | None = None) -> int:
-    """Try dead deliveries of a sink again; returns how many. One with a newer record behind it is removed instead."""
-    dead = (
-        "n.sink = %(sink)s and n.state = 'dead' and (%(documents)s::text[] is null "
+    """Try the deliveries that a sink refused again, as if they were new; returns how many.
+
+    They are the dead ones and those that wait for their next try. A dead one with a newer record behind it is removed instead.
+    """
+    chosen = (
+        "n.sink = %(sink)s and (%(documents)s::text[] is null "
         "or n.document_id in (select document_id from documents where key = any(%(documents)s)))"
     )
     parameters = {"sink": sink, "documents": None if documents is None else list(documents)}
     cur.execute(
-        f"delete from deliveries n where {dead} and exists (select from deliveries l "
+        f"delete from deliveries n where {chosen} and n.state = 'dead' and exists (select from deliveries l "
         "where l.document_id = n.document_id and l.sink = n.sink and l.delivery_id > n.delivery_id)",
         parameters,
     )
     cur.execute(
         "update deliveries n set state = 'pending', attempts = 0, not_before = null, changed_at = clock_timestamp() "
-        f"where {dead}",
+        f"where {chosen} and (n.state = 'dead' or n.state = 'pending' and n.not_before is not null)",
         parameters,
     )
     return cur.rowcount

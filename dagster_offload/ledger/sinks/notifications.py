@@ -46,13 +46,14 @@ class DueNotification:
 
 @dataclass(frozen=True)
 class ChannelRow:
-    """A channel with its counts of messages, and why the oldest one waits."""
+    """A channel with its counts of messages, and why the oldest one waits; `is_misconfigured`: for a changed setting."""
 
     name: str
     waiting: int
     sent: int
     dead: int
     reason: str | None
+    is_misconfigured: bool
     not_before: datetime | None
 
 
@@ -146,14 +147,23 @@ def mark_sent(cur: Cursor, notification_id: int) -> None:
     )
 
 
-def store_failure(cur: Cursor, notification_id: int, reason: str, seconds: float | None, *, is_refusal: bool) -> None:
-    """Try the message again after `seconds`; None: give it up."""
+def store_failure(
+    cur: Cursor, notification_id: int, reason: str, seconds: float | None, *, is_refusal: bool, is_misconfigured: bool
+) -> None:
+    """Try the message again after `seconds`; None: give it up. `is_misconfigured`: it waits for a changed setting."""
     cur.execute(
         "update notifications set state = case when %(seconds)s::float8 is null then 'dead' else 'pending' end, "
         "  not_before = clock_timestamp() + make_interval(secs => %(seconds)s), reason = %(reason)s, "
-        "  attempts = attempts + %(refusal)s::int, waits = case when %(refusal)s then 0 else waits + 1 end, "
+        "  is_misconfigured = %(setting)s, attempts = attempts + %(refusal)s::int, "
+        "  waits = case when %(refusal)s then 0 else waits + 1 end, "
         "  changed_at = clock_timestamp() where notification_id = %(id)s and state = 'pending'",
-        {"id": notification_id, "reason": reason, "seconds": seconds, "refusal": is_refusal},
+        {
+            "id": notification_id,
+            "reason": reason,
+            "seconds": seconds,
+            "refusal": is_refusal,
+            "setting": is_misconfigured,
+        },
     )
 
 
@@ -163,6 +173,8 @@ def list_channels(cur: Cursor, names: Sequence[str]) -> list[ChannelRow]:
         "select name, count(n.*) filter (where n.state = 'pending') as waiting, "
         "  count(n.*) filter (where n.state = 'sent') as sent, count(n.*) filter (where n.state = 'dead') as dead, "
         "  (array_agg(n.reason order by n.notification_id) filter (where n.state = 'pending'))[1] as reason, "
+        "  coalesce((array_agg(n.is_misconfigured order by n.notification_id) filter (where n.state = 'pending'))[1], false) "
+        "  as is_misconfigured, "
         "  (array_agg(n.not_before order by n.notification_id) filter (where n.state = 'pending'))[1] as not_before "
         "from unnest(%s::text[]) with ordinality as c (name, place) left join notifications n on n.channel = c.name "
         "group by name, place order by place",

@@ -11,7 +11,7 @@ CHANNEL_SUFFIX = "_sinks"  # notified when a record may have changed, or a perso
 
 @dataclass(frozen=True)
 class SinkRow:
-    """A sink with its counts of deliveries. `reason` is why the sink itself waits.
+    """A sink with its counts of deliveries. `reason` is why the sink itself waits; `is_misconfigured`: for a changed setting.
 
     `refused` of those waiting were refused and wait each for their next try: the first at `refused_next`, for `refused_reason`.
     """
@@ -23,6 +23,7 @@ class SinkRow:
     not_before: datetime | None
     reason: str | None
     reason_since: datetime | None
+    is_misconfigured: bool
     waits: int
     refusals: int
     waiting: int
@@ -46,7 +47,7 @@ def register(cur: Cursor, kinds: Mapping[str, str], existing: Mapping[str, bool]
             "insert into sinks (name, kind, filled_to) values (%s, %s, %s) on conflict (name) do update set "
             # One that is back looks at all documents. A record that it has already got is not sent again.
             "kind = excluded.kind, is_configured = true, filled_to = 0, not_before = null, reason = null, "
-            "waits = 0, refusals = 0",
+            "is_misconfigured = false, waits = 0, refusals = 0",
             [name, kinds[name], 0 if existing[name] else None],
         )
 
@@ -54,7 +55,8 @@ def register(cur: Cursor, kinds: Mapping[str, str], existing: Mapping[str, bool]
 def list_sinks(cur: Cursor) -> list[SinkRow]:
     """The sinks of the pipeline file, and those that were removed from it while records waited."""
     cur.execute(
-        "select s.name, s.kind, s.is_configured, s.paused_at, s.not_before, s.reason, s.reason_since, s.waits, s.refusals, "
+        "select s.name, s.kind, s.is_configured, s.paused_at, s.not_before, s.reason, s.reason_since, "
+        "  s.is_misconfigured, s.waits, s.refusals, "
         "  coalesce(n.waiting, 0) as waiting, coalesce(n.dead, 0) as dead, coalesce(r.refused, 0) as refused, "
         "  r.refused_reason, r.refused_next from sinks s left join ("
         "  select sink, count(*) filter (where state = 'pending') as waiting, count(*) filter (where state = 'dead') as dead "
@@ -87,15 +89,18 @@ def get(cur: Cursor, name: str) -> SinkRow | None:
     return next((row for row in list_sinks(cur) if row.name == name), None)
 
 
-def reason_to_wait(cur: Cursor, name: str) -> str | None:
-    """Why this sink waits with records; None if it does not wait, is paused, or has no record that waits."""
+def reason_to_wait(cur: Cursor, name: str) -> tuple[str | None, bool]:
+    """Why this sink waits with records, and whether it waits for a changed setting.
+
+    `(None, False)` if it does not wait, is paused, or has no record that waits.
+    """
     cur.execute(
-        "select s.reason from sinks s where s.name = %s and s.paused_at is null "
+        "select s.reason, s.is_misconfigured from sinks s where s.name = %s and s.paused_at is null "
         "and exists (select from deliveries n where n.sink = s.name and n.state = 'pending')",
         [name],
     )
     row = cur.fetchone()
-    return None if row is None else row["reason"]
+    return (None, False) if row is None else (row["reason"], row["is_misconfigured"])
 
 
 def pause(cur: Cursor, name: str) -> None:
@@ -111,8 +116,13 @@ def resume(cur: Cursor, name: str) -> None:
 
 def try_now(cur: Cursor, name: str) -> None:
     """End the wait of this sink, and of the records that it refused."""
-    cur.execute("update sinks set not_before = null, waits = 0, refusals = 0 where name = %s", [name])
     cur.execute("update deliveries set not_before = null where sink = %s and state = 'pending'", [name])
+    end_wait(cur, name)
+
+
+def end_wait(cur: Cursor, name: str) -> None:
+    """End the wait of this sink. A record that it refused still waits for its own next try."""
+    cur.execute("update sinks set not_before = null, waits = 0, refusals = 0 where name = %s", [name])
     notify(cur)
 
 
@@ -125,20 +135,37 @@ def in_a_row(cur: Cursor, name: str) -> tuple[int, int]:
 def clear_wait(cur: Cursor, name: str) -> None:
     """The sink took a record."""
     cur.execute(
-        "update sinks set not_before = null, waits = 0, refusals = 0, reason = null, reason_since = null "
+        "update sinks set not_before = null, waits = 0, refusals = 0, reason = null, reason_since = null, "
+        "is_misconfigured = false "
         "where name = %s and (waits > 0 or refusals > 0 or reason is not null)",
         [name],
     )
 
 
-def store_wait(cur: Cursor, name: str, seconds: float | None, reason: str | None, waits: int, refusals: int) -> None:
-    """Store until when the sink waits and why; `seconds` None: it does not wait."""
+def store_wait(
+    cur: Cursor,
+    name: str,
+    seconds: float | None,
+    reason: str | None,
+    waits: int,
+    refusals: int,
+    *,
+    is_misconfigured: bool,
+) -> None:
+    """Store until when the sink waits and why; `seconds` None: it does not wait. `is_misconfigured`: for a changed setting."""
     cur.execute(
         "update sinks set not_before = clock_timestamp() + make_interval(secs => %(seconds)s), waits = %(waits)s, "
-        "refusals = %(refusals)s, reason = %(reason)s, "
+        "refusals = %(refusals)s, reason = %(reason)s, is_misconfigured = %(setting)s, "
         "reason_since = case when %(reason)s::text is null then null "
         "  when reason is not distinct from %(reason)s then reason_since else clock_timestamp() end where name = %(name)s",
-        {"name": name, "seconds": seconds, "reason": reason, "waits": waits, "refusals": refusals},
+        {
+            "name": name,
+            "seconds": seconds,
+            "reason": reason,
+            "waits": waits,
+            "refusals": refusals,
+            "setting": is_misconfigured,
+        },
     )
 
 

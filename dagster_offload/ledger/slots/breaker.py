@@ -140,7 +140,8 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
         restart_after_wake(cur, slot)
         cur.execute(
             "update slots set breaker = 'closed', epoch = epoch + 1, reason = null, reason_since = null, opened_at = null, "
-            "retry_at = null, backoff_seconds = %s, was_red_since_opening = false, busy_in_a_row = 0 where name = %s",
+            "retry_at = null, backoff_seconds = %s, was_red_since_opening = false, busy_in_a_row = 0, answered_url = url "
+            "where name = %s",
             [FIRST_BACKOFF_SECONDS, slot],
         )
     elif row.epoch == epoch:
@@ -187,8 +188,8 @@ def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -
 
 
 def note_success(cur: Cursor, slot: str, stage: str) -> None:
-    """After a successful call: reset the counts of the slot's consecutive 429s and of the stage's faults in a row there.
-    Writes only if there are any."""
+    """After a successful call: reset the counts of the slot's consecutive 429s and of the stage's faults in a row there, and
+    store that the slot has answered at its URL. Writes only what changes."""
     cur.execute("select note_success(array[%s], array[%s])", [slot, stage])
 
 

@@ -40,6 +40,12 @@ def list_slots(cur: Cursor) -> list[SlotRow]:
     return [SlotRow(**{**row, "breaker": BreakerState(row["breaker"])}) for row in cur.fetchall()]
 
 
+def has_answered(cur: Cursor, slot: SlotConfig) -> bool:
+    """Whether the slot has answered at its URL, so that the URL is right. Only the last URL at which it did is known."""
+    row = cur.execute("select answered_url from slots where name = %s", [slot.name]).fetchone()
+    return row is not None and bool(row["answered_url"] == slot.shown_url)
+
+
 def lock(cur: Cursor, name: str) -> None:
     """Lock the slot until the transaction ends. Its breaker, permits and trials change only under this lock, which must be
     taken before any other."""

@@ -162,7 +162,7 @@ begin
         select jsonb_agg(to_jsonb(claimed)), coalesce(array_agg(item_id) filter (where is_answered), '{}')
         into taken, answered from claimed;
         if answered <> '{}' then
-            answered := array(select complete_by_reuse(answered, recipes, run));
+            answered := array(select complete_by_reuse(answered, recipes, run, taker));
         end if;
         return query
         select t.document_id, (select d.key from documents d where d.document_id = t.document_id), t.token, (

@@ -75,7 +75,8 @@ begin
     from f left join stored s on s.stage = f.stage and s.input_digest = f.input_digest and s.recipe = f.recipe
         and s.superseded_at is null
     where f.n = any(held);
-    if exists (select from slots where busy_in_a_row > 0) or exists (select from stage_faults where held_since is null) then
+    if exists (select from slots where busy_in_a_row > 0 or answered_url is distinct from url)
+        or exists (select from stage_faults where held_since is null) then
         perform note_success(array_agg(f.slot), array_agg(f.stage))
         from jsonb_to_recordset(finishes) as f (slot text, stage text);
     end if;
@@ -87,8 +88,9 @@ end
 $$;
 
 -- Complete those of these items that a current result answers: a renamed or copied file costs no call.
--- Items of a redo are left alone. Returns the completed items.
-create or replace function complete_by_reuse(given_items bigint[], recipes jsonb, run text) returns setof bigint
+-- Items of a redo are left alone. Returns the completed items. `finisher`: the worker that took them; null = no worker.
+create or replace function complete_by_reuse(given_items bigint[], recipes jsonb, run text, finisher integer default null)
+returns setof bigint
 language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off
 set enable_seqscan = off set enable_bitmapscan = off
@@ -104,7 +106,7 @@ begin
     ) r
     where w.item_id = any(given_items) and not w.is_redo;
     if answered is not null then
-        perform mark_done(answered, their_results, null, run, recipes);
+        perform mark_done(answered, their_results, finisher, run, recipes);
         return query select unnest(answered);
     end if;
 end
@@ -117,7 +119,7 @@ create or replace function turns_behind(bytes bigint) returns integer language s
 $$;
 
 -- Mark items as done with these results (`done_items` and `their_results` in the same order), queue their events, and start
--- the items of the stages that need them. `finisher`: null = no worker, because no call was made.
+-- the items of the stages that need them. `finisher`: null = no worker.
 create or replace function mark_done(
     done_items bigint[], their_results bigint[], finisher integer, run text, recipes jsonb
 ) returns void

@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core.database import Cursor, fetch_one, see_one_moment
 from dagster_offload.ledger.core.rows import State
-from dagster_offload.ledger.work.claims import DUE
+from dagster_offload.ledger.work.claims import DUE, count_due
 from dagster_offload.stages.graph import StageGraph
 
 
@@ -33,15 +33,39 @@ def count_finished(cur: Cursor, document_ids: Sequence[int], stages: Sequence[st
     return int(row["n"])
 
 
-def count_in_back_off(cur: Cursor, stages: Sequence[str]) -> int:
-    """How many documents have work in `stages` that waits for its next attempt, after a fault of the document."""
+@dataclass(frozen=True)
+class WorkLeft:
+    """Documents that are not done, each counted once.
+
+    `deferred`: some stage waits because the slot is unavailable. `left`: all others with work that is due or waits for its next
+    attempt; of those, the `in_back_off` only wait.
+    """
+
+    deferred: int
+    left: int
+    in_back_off: int
+
+
+def count_left(cur: Cursor, stages: Sequence[str]) -> WorkLeft:
+    """What is left in `stages` now."""
+    see_one_moment(cur)
     row = fetch_one(
         cur,
-        "select count(distinct document_id) as n from work_items where state = 'pending' and stage = any(%s) "
-        "and not_before is not null and not_before > clock_timestamp()",
-        [list(stages)],
+        f"select (select count(distinct i.document_id) from work_items i where {_IS_DEFERRED} "
+        f"  and exists (select from work_items o where {_OF_THE_DOCUMENT} and {_IS_DUE})) as due_too, "
+        "(select count(distinct i.document_id) from work_items i where i.state = 'pending' and i.stage = any(%(stages)s) "
+        "  and i.not_before > clock_timestamp() "
+        f"  and not exists (select from work_items o where {_OF_THE_DOCUMENT} and ({_IS_DUE} or o.state = 'deferred'))) "
+        "as in_back_off",
+        {"stages": list(stages)},
     )
-    return int(row["n"])
+    due = count_due(cur, stages)
+    return WorkLeft(count_waiting(cur, stages), due - row["due_too"] + row["in_back_off"], row["in_back_off"])
+
+
+_IS_DEFERRED = f"i.state = 'deferred' and i.stage = any(%(stages)s) and not ({DUE})"
+_OF_THE_DOCUMENT = "o.document_id = i.document_id and o.stage = any(%(stages)s)"
+_IS_DUE = "o.state in ('pending', 'deferred') and o.input_digest is not null and is_due(o, null, (select epochs()))"
 
 
 def count_claimed_elsewhere(cur: Cursor, stages: Sequence[str], worker_id: int) -> int:

@@ -64,3 +64,18 @@ def unset_in(sections: "Mapping[str, Section]") -> dict[str, UnsetVariable]:
         for name, section in sections.items()
         if (value := next((each for _, each in section if isinstance(each, UnsetVariable)), None)) is not None
     }
+
+
+def missing_in(unset: Mapping[str, UnsetVariable], name: str) -> str | None:
+    """What is missing for this sink or channel where the command runs, and what to do; None if nothing is."""
+    return unset[name].missing if name in unset else None
+
+
+def unset_beside(reason: str | None, unset: Mapping[str, UnsetVariable], name: str) -> str:
+    """What to add to a line about this sink or channel, such as `; here, the variable TOKEN is not set: ...`.
+
+    Empty if nothing is missing, or if the `reason` for which it waits says so already.
+    """
+    if name not in unset or unset[name].place in (reason or ""):
+        return ""
+    return f"; here, {unset[name].missing}"

@@ -203,6 +203,22 @@ def test_deferred_work_is_due_after_its_wait_or_once_the_slots_breaker_closes(be
     assert bench.ledger.run(claims.count_due, [CLASSIFY]) == 2
 
 
+@pytest.mark.rule("drain-9")
+def test_a_document_that_is_deferred_in_one_stage_and_left_in_another_is_counted_once(bench: Bench) -> None:
+    bench.extracted("deferred.txt", "due.txt", "failing.txt", "failing twice.txt")
+    worker = bench.worker()
+    bench.defer(worker, bench.hold(worker, keys=["deferred.txt"]))
+    bench.close_breaker()
+    for key, stages in (("failing.txt", [CLASSIFY]), ("failing twice.txt", [CLASSIFY, SUMMARIZE])):
+        for stage in stages:
+            bench.fail(worker, bench.hold(worker, [stage], keys=[key]))
+    bench.defer(worker, bench.hold(worker, keys=["deferred.txt"]), epoch=2)
+    found = bench.ledger.run(left.count_left, DRAIN_STAGES)
+    assert (found.deferred, found.left, found.in_back_off) == (1, 3, 1)
+    found = bench.ledger.run(left.count_left, [CLASSIFY])
+    assert (found.deferred, found.left, found.in_back_off) == (1, 3, 2)
+
+
 def test_work_deferred_in_the_current_epoch_waits(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
