@@ -55,13 +55,13 @@ def _about_waiting(settings: "Settings", report: Report) -> "Iterator[str]":
     if not waiting:
         return
     if report.room is not None and report.room.shortage is not None:
-        yield f"\n{waiting} waiting until the disk has enough free space"
+        yield f"\n{counted(waiting, 'work item')} waiting until the disk has enough free space"
     elif len(report.slots) > 1:
-        yield f"\n{waiting} waiting: {_what_several_wait_for(settings, report)}"
+        yield f"\n{counted(waiting, 'work item')} waiting: {_what_several_wait_for(settings, report)}"
     elif settings.slots.deep is None:
-        yield f"\n{waiting} waiting: {NO_DEEP_SLOT}"
+        yield f"\n{counted(waiting, 'work item')} waiting: {NO_DEEP_SLOT}"
     else:
-        yield f"\n{waiting} waiting for deep: {_what_deep_waits_for(report)}"
+        yield f"\n{counted(waiting, 'work item')} waiting for deep: {_what_deep_waits_for(report)}"
 
 
 def _about_work(report: Report) -> "Iterator[str]":

@@ -141,7 +141,7 @@ def test_a_slot_that_answers_no_health_request_during_a_call_is_busy(
 def test_status_shows_what_is_waiting_and_why(call: Call, scanned: Path) -> None:
     result = call("status")
     assert result.exit_code == 0
-    assert "4 waiting: no deep slot is configured" in result.stdout
+    assert "4 work items waiting: no deep slot is configured" in result.stdout
 
 
 def test_status_shows_the_speed_of_the_slot_and_the_tokens_of_the_last_drain(
@@ -229,7 +229,7 @@ def test_status_counts_what_is_in_work_and_what_waits_for_its_next_attempt(
     assert found["stages"]["summarize"]["in_back_off"] == 0
     shown = call("status").stdout
     assert "2 pending wait for their next attempt" in shown
-    assert "2 waiting for deep" in shown, "the two of summarize"
+    assert "2 work items waiting for deep" in shown, "the two of summarize"
     with open_ledger(load_settings()) as ledger, Worker(ledger, "drain"):
         assert "working now: drain" in call("status").stdout
 
@@ -290,7 +290,7 @@ def test_status_does_not_announce_a_drain_for_work_that_waits_for_its_next_try(
             "deferred_epoch = (select epoch from slots) where stage = 'summarize'"
         )
     shown = " ".join(call("status").stdout.split())
-    assert "2 waiting for deep: they wait for their next try (dagster-offload explain DOCUMENT)" in shown
+    assert "2 work items waiting for deep: they wait for their next try (dagster-offload explain DOCUMENT)" in shown
     assert "in 9.0 days" in " ".join(call("explain", "letter.txt").stdout.split())
 
 
@@ -300,7 +300,7 @@ def test_status_says_that_work_waits_for_the_end_of_a_pause_though_the_slot_is_a
     call("pause", "deep")
     router.stop()
     shown = " ".join(call("status").stdout.split())
-    assert "4 waiting for deep: they wait until `dagster-offload resume deep`" in shown
+    assert "4 work items waiting for deep: they wait until `dagster-offload resume deep`" in shown
 
 
 @pytest.mark.rule("disk-1")
@@ -314,6 +314,6 @@ def test_work_that_waits_for_free_space_says_so(
     os.environ["OFFLOAD_MIN_FREE_DISK"] = "1EiB"
     shown = " ".join(call("status").stdout.split())
     assert "of OFFLOAD_MIN_FREE_DISK, so no work is started" in shown
-    assert "4 waiting until the disk has enough free space" in shown
+    assert "4 work items waiting until the disk has enough free space" in shown
     explained = " ".join(call("explain", "letter.txt").stdout.split())
     assert "classify and summarize wait for free space: the disk of " in explained
