@@ -77,6 +77,10 @@ def with_verbosity(command: click.Command) -> click.Command:
 
 def _set_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     ctx.meta[QUIET] = value
+    if value:
+        from dagster_offload.postgres import without_start_lines
+
+        ctx.with_resource(without_start_lines())
 
 
 def _set_verbose(_ctx: click.Context, _: click.Parameter, value: bool) -> None:

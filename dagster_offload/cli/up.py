@@ -60,26 +60,29 @@ def _run(loaded: "Loaded", console: "Console", host: str, port: int | None) -> N
     from dagster_offload.cli.preview import show_if_large
     from dagster_offload.service.event_lines import EventLines, printing
     from dagster_offload.service.home import hold_up_lock
-    from dagster_offload.service.pipeline import keep_in_home
+    from dagster_offload.service.pipeline import keep_in_home, refuse_second_file
     from dagster_offload.service.ports import listen_for_ui, port_of
     from dagster_offload.service.processes import running_services
     from dagster_offload.service.supervisor import StopRequest, stop_on_signals
     from dagster_offload.service.ui.access import decide_access
 
-    settings, stop = loaded.settings, StopRequest()
+    settings, typed, stop = loaded.settings, typed_settings(), StopRequest()
 
     def say(line: str) -> None:
         console.print(f"{datetime.now().astimezone():%H:%M:%S}  {line}", style=style_of(line))
 
+    def keep(before: "Loaded") -> "Loaded":
+        return keep_in_home(before, typed, console.print)
+
     with ExitStack() as until_the_end:
         until_the_end.enter_context(stop_on_signals(stop))
         lock = until_the_end.enter_context(hold_up_lock(settings.home))
-        loaded = keep_in_home(loaded, typed_settings(), console.print)
+        refuse_second_file(loaded)
         access = decide_access(settings.ui, settings.home, host)  # before anything listens
         listener = until_the_end.enter_context(listen_for_ui(host, port))
         show_if_large(settings, console.print)
         console.print(f"Starting; the logs are in {settings.home / 'logs'}")
-        with running_services(loaded, host, listener, lock, stop, say) as services:
+        with running_services(loaded, host, listener, lock, stop, say, keep=keep) as services:
             if not stop:
                 _welcome(console, settings, access, host, port_of(listener))
             event_lines = EventLines(services.ledger, services.pipeline.worker_id, say)

@@ -4,8 +4,14 @@
 """
 
 from dagster_offload.postgres.embedded.accounts import prepare_home
-from dagster_offload.postgres.embedded.postmaster import has_embedded, is_running, server_pid, stop_postgres
-from dagster_offload.postgres.embedded.server import ensure_embedded
+from dagster_offload.postgres.embedded.postmaster import (
+    has_embedded,
+    is_running,
+    reason_to_restart,
+    server_pid,
+    stop_postgres,
+)
+from dagster_offload.postgres.embedded.server import ensure_embedded, without_start_lines
 from dagster_offload.postgres.external import ensure_external
 from dagster_offload.postgres.pooler import refuse_pooler
 from dagster_offload.postgres.urls import dagster_url, shown_url
@@ -22,10 +28,12 @@ __all__ = [
     "has_embedded",
     "is_running",
     "prepare_home",
+    "reason_to_restart",
     "refuse_pooler",
     "server_pid",
     "shown_url",
     "stop_postgres",
+    "without_start_lines",
 ]
 
 

@@ -68,8 +68,25 @@ def keep_log_small(log: Path) -> None:
 class UpLock:
     """The lock that `up` holds while it runs."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, home: Path, descriptor: int) -> None:
+        self._home = home
         self._descriptor = descriptor
+
+    @property
+    def has_home(self) -> bool:
+        """Whether the home is still the folder in which the lock was taken: it was not removed, moved or replaced."""
+        try:
+            return os.path.samestat(os.stat(self._home / LOCK_NAME), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
+
+    def refuse_lost_home(self) -> None:
+        """Raise `SettingsError` if the home was removed, moved or replaced. What goes on would work in another folder."""
+        if not self.has_home:
+            raise SettingsError(
+                f"OFFLOAD_HOME {self._home} was removed or moved while `up` ran, so `up` ends: start it again with the home "
+                "to use"
+            )
 
     def write(self, running: RunningUp) -> None:
         """Write the holder's process id and the address of its UI into the lock file."""
@@ -94,7 +111,7 @@ def hold_up_lock(home: Path) -> Iterator[UpLock]:
                 f"`up` already runs on {home}{where}{who}: use it, stop it with `dagster-offload stop`, "
                 "or set OFFLOAD_HOME to another folder"
             ) from None
-        lock = UpLock(descriptor)
+        lock = UpLock(home, descriptor)
         lock.write(RunningUp.of_this_process())
         yield lock
         os.ftruncate(descriptor, 0)

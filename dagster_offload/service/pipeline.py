@@ -167,11 +167,23 @@ def _definitions(settings: Settings) -> object:
     )
 
 
+def refuse_second_file(loaded: Loaded) -> None:
+    """Raise `SettingsError` if the pipeline file is not the one that this home has. A home without one may get it."""
+    home_file = loaded.settings.home / FILE_NAME
+    if loaded.file is None or not os.path.lexists(home_file):
+        return
+    if not home_file.exists() or not home_file.samefile(loaded.file):
+        raise SettingsError(
+            f"{home_file} is the pipeline file of this home, and {loaded.file} is another one: remove one of them, or set "
+            "OFFLOAD_HOME to another folder"
+        )
+
+
 def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
     """Make the home's pipeline file the one that `up` runs with, so that commands in other terminals find it.
 
     Options on a home without a file are written to one. A file elsewhere is linked. An option that equals the file is dropped.
-    `typed` are the options, by variable, which are set. Raises `SettingsError` if the home has another pipeline file.
+    `typed` are the options, by variable, which are set. Call `refuse_second_file` first. Raises `SettingsError`.
     """
     home_file = loaded.settings.home / FILE_NAME
     options = {name: value for name, value in typed.items() if name not in (CONFIG, "OFFLOAD_HOME")}
@@ -190,11 +202,6 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
         except OSError as error:
             raise SettingsError(f"{home_file} cannot be created: {error.strerror}") from error
         say(f"{home_file} now links to {loaded.file}, so that commands in other folders find it.")
-    elif not home_file.exists() or not home_file.samefile(loaded.file):
-        raise SettingsError(
-            f"{home_file} is the pipeline file of this home, and {loaded.file} is another one: remove one of them, or set "
-            "OFFLOAD_HOME to another folder"
-        )
     kept = _kept_already(options, loaded.settings)
     for name, value in options.items():
         if name in kept:

@@ -1,4 +1,4 @@
-"""Restarts the embedded Postgres if it dies under a running `up` or a job in a terminal.
+"""Restarts the embedded Postgres if it dies or loses its socket under a running `up` or a job in a terminal.
 
 Postgres is not a child process, so the supervisor does not restart it. Dagster only retries its connection for six
 seconds.
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dagster_offload.postgres import is_running, stop_postgres
+from dagster_offload.postgres import reason_to_restart, stop_postgres
 from dagster_offload.service.home import keep_log_small
 from dagster_offload.service.say import Say
 
@@ -19,12 +19,12 @@ CHECK_EVERY_SECONDS = 2.0
 
 @contextlib.contextmanager
 def kept_alive(home: Path, revive: Callable[[], None]) -> Iterator[None]:
-    """Check Postgres from a thread during the block and restart it if it dies. It keeps running afterwards."""
+    """Check Postgres from a thread during the block and restart it if it must be. It keeps running afterwards."""
     over = threading.Event()
 
     def watch_until_over() -> None:
         while not over.wait(CHECK_EVERY_SECONDS / 2):
-            if not is_running(home):
+            if reason_to_restart(home) is not None:
                 revive()
 
     threading.Thread(target=watch_until_over, name="keep-postgres", daemon=True).start()
@@ -49,15 +49,15 @@ class KeptPostgres:
         self._next_check = time.monotonic()
 
     def check(self) -> None:
-        """Restart Postgres if it has died. Call this often: it checks at most every 2 s."""
+        """Restart Postgres if it must be. Call this often: it checks at most every 2 s."""
         if (now := time.monotonic()) < self._next_check:
             return
         self._next_check = now + CHECK_EVERY_SECONDS
         keep_log_small(self._log)
         is_reviving = self._reviving is not None and self._reviving.is_alive()
-        if is_reviving or is_running(self._home):
+        if is_reviving or (why := reason_to_restart(self._home)) is None:
             return
-        self._say(f"Postgres ended; restarting it. Log: {self._log}")
+        self._say(f"{why}; restarting it. Log: {self._log}")
         self._reviving = threading.Thread(target=self._revive, name="revive-postgres", daemon=True)
         self._reviving.start()
 

@@ -27,7 +27,7 @@ from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import WorkerRow, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.ledger.work.documents import has_documents
-from dagster_offload.postgres import is_running
+from dagster_offload.postgres import is_running, stop_postgres, without_start_lines
 from dagster_offload.service.backups import ScheduledBackups
 from dagster_offload.service.errand import Errand
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
@@ -85,7 +85,9 @@ class Services:
             self.check()
 
     def check(self) -> None:
-        """Check every process once; restart what has ended. Does not wait, not even while Postgres is unavailable."""
+        """Check every process once; restart what has ended. Does not wait, not even while Postgres is unavailable. Raises
+        `SettingsError` if the home was removed or moved."""
+        self.lock.refuse_lost_home()
         self.supervisor.check()
         if self.postgres is not None:
             self.postgres.check()
@@ -132,24 +134,37 @@ class Services:
 
 @contextlib.contextmanager
 def running_services(
-    loaded: Loaded, host: str, listener: socket.socket, lock: UpLock, stop: StopRequest, say: Say
+    loaded: Loaded,
+    host: str,
+    listener: socket.socket,
+    lock: UpLock,
+    stop: StopRequest,
+    say: Say,
+    *,
+    keep: Callable[[Loaded], Loaded] = lambda loaded: loaded,
 ) -> Iterator[Services]:
     """Run all processes during the block. Entering returns when the UI answers or a stop is requested.
 
-    `listener` listens on `host` for the UI. Leaving ends all processes. It waits at most 10 s for other workers to
-    disconnect before it stops an embedded Postgres. Raises `StoppedWaiting` if a stop is requested before the ledger is ready.
+    `listener` listens on `host` for the UI. `keep` may write the pipeline file of a new home: it is called when the ledger
+    has answered. Leaving ends all processes. It waits at most 10 s for other workers to disconnect before it stops an
+    embedded Postgres. Raises `StoppedWaiting` if a stop is requested before the ledger is ready.
     """
     settings = loaded.settings
     logs = log_folder(settings.home)
     address = address_of(host, port_of(listener), settings.ui.path_prefix)
     access = decide_access(settings.ui, settings.home, host)
     postgres, wait = None, PostgresWait(settings, stop, say)
+    ran_before = is_running(settings.home)
     try:
-        with wait.entered(open_ledger(settings)) as ledger, _code_socket(settings.home) as socket_file:
+        with (
+            without_start_lines(),
+            wait.entered(open_ledger(settings)) as ledger,
+            _code_socket(settings.home) as socket_file,
+        ):
             postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
             refuse_mistyped_library(settings, lambda: wait.run(ledger.run, has_documents))
             with (
-                wait.entered(RunningPipeline(ledger, loaded, say)) as pipeline,
+                wait.entered(RunningPipeline(ledger, keep(loaded), say)) as pipeline,
                 Supervisor(say) as supervisor,
                 contextlib.ExitStack() as stops,
             ):
@@ -181,8 +196,10 @@ def running_services(
             if postgres is not None and is_running(settings.home):
                 _wait_for_others(ledger, stop, say)
     finally:
-        if postgres is not None:
+        if postgres is not None and lock.has_home:  # the Postgres of a new home at this path belongs to another `up`
             postgres.stop()
+        elif postgres is None and not ran_before:  # the ledger could not be opened
+            stop_postgres(settings.home)
 
 
 def _start(

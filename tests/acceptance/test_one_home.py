@@ -86,6 +86,17 @@ def test_a_file_elsewhere_is_linked_to_the_home_and_another_one_is_refused(home:
     assert "is the pipeline file of this home" in refused.stderr
 
 
+def test_a_first_start_whose_postgres_does_not_answer_writes_no_pipeline_file(home: Home, router: Router) -> None:
+    options = ("--library", str(home.library), "--deep-url", router.url, "--deep-model", "qwen-macbook")
+    home.environment["OFFLOAD_POSTGRES_URL"] = "postgresql://127.0.0.1:1/offload"
+    refused = home.run("up", *options)
+    assert "OFFLOAD_POSTGRES_URL: cannot use the database at" in refused.stderr
+    assert not (home.home / "offload.yaml").exists()
+    del home.environment["OFFLOAD_POSTGRES_URL"]
+    home.up(*options)
+    assert (home.home / "offload.yaml").exists()
+
+
 @pytest.mark.rule("pipeline-5")
 def test_a_mistyped_library_is_refused_at_the_first_start_and_nothing_is_written(home: Home) -> None:
     wrong = Path(f"{home.library}x")

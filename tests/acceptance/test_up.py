@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from dagster_offload.postgres import DAGSTER_SCHEMA, server_pid
+from dagster_offload.postgres import DAGSTER_SCHEMA, server_pid, stop_postgres
+from dagster_offload.postgres.embedded.sockets import socket_path
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import EXTRACT
 from tests.support.acceptance import (
@@ -102,6 +103,15 @@ def test_killed_postgres_is_restarted(running: Running) -> None:
     home.ledger("select 1")  # waits until it answers
 
 
+def test_postgres_whose_socket_was_removed_is_restarted(running: Running) -> None:
+    home = running.home
+    before = server_pid(home.home)
+    socket_path(home.home / "postgres").unlink()
+    wait_for(lambda: server_pid(home.home) not in (None, before), "its return")  # by `up` or by a run
+    home.ledger.close()
+    home.ledger("select 1")  # a new connection
+
+
 def test_kill_9_of_up_leaves_only_postgres_and_up_can_start_again(running: Running) -> None:
     home, up = running.home, running.up
     up.kill()
@@ -164,6 +174,29 @@ def test_stop_ends_a_job_that_only_reports_to_dagster_so_that_postgres_stays_sto
     assert (stopped.returncode, stopped.stdout) == (0, "stopped: 1 worker, Postgres\n")
     scan.wait(timeout=PATIENCE_SECONDS)  # a running scan would restart its Postgres
     assert home.processes() == []
+
+
+def test_a_command_says_that_the_postgres_it_started_keeps_running_and_up_does_not(home: Home) -> None:
+    first = home.run("status")
+    assert first.stderr == f"Started Postgres in {home.home}. It keeps running; `dagster-offload stop` ends it.\n"
+    assert home.run("status").stderr == "", "it runs"
+    assert home.run("stop").stdout == "stopped: Postgres\n"
+    assert home.run("status", "--quiet").stderr == ""
+    assert home.run("stop").stdout == "stopped: Postgres\n"
+    home.up()
+    assert home.run("stop").returncode == 0
+    assert "Started Postgres" not in home.said
+
+
+def test_up_ends_when_its_home_is_moved_or_removed_and_does_not_make_it_again(home: Home) -> None:
+    up = home.up()
+    moved = home.home.rename(home.folder / "moved")
+    try:
+        assert up.wait(timeout=PATIENCE_SECONDS) == 2
+        assert f"OFFLOAD_HOME {home.home} was removed or moved while `up` ran, so `up` ends" in home.said
+        assert not (home.home / "postgres").exists()
+    finally:
+        stop_postgres(moved)
 
 
 def test_stop_succeeds_if_nothing_runs(new_home: Home) -> None:

@@ -1,6 +1,7 @@
 """One `up` per home, its port, and homes that cannot be used."""
 
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -35,6 +36,21 @@ def test_a_second_up_is_refused_and_shows_the_address_of_the_first(call: Call, l
     assert "already runs" in result.stderr
     assert "http://127.0.0.1:3000" in result.stderr
     assert running_up(home) is None
+
+
+def test_the_lock_shows_whether_the_home_is_still_the_same_folder(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with hold_up_lock(home) as lock:
+        lock.refuse_lost_home()
+        moved = home.rename(tmp_path / "moved")
+        with pytest.raises(SettingsError, match=rf"OFFLOAD_HOME {home} was removed or moved while `up` ran"):
+            lock.refuse_lost_home()
+        with hold_up_lock(home) as another:
+            assert another.has_home
+            assert not lock.has_home, "the home of another `up`"
+        shutil.rmtree(home)
+        moved.rename(home)
+        assert lock.has_home
 
 
 def test_a_home_that_is_a_file_is_named(call: Call, library: Path) -> None:

@@ -13,6 +13,7 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import server_pid, stop_postgres
 from dagster_offload.postgres.embedded import binaries
 from dagster_offload.postgres.embedded.accounts import Account
+from dagster_offload.postgres.embedded.sockets import socket_folder
 from tests.support.postgres import AS_OTHER_USER, IS_ROOT, RunProcess
 
 Start = Callable[[Path], str]
@@ -46,7 +47,7 @@ def test_roots_server_runs_as_an_unprivileged_user_that_owns_only_its_data_and_s
     postgres = home / "postgres"
     assert (home.stat().st_uid, mode(home)) == (0, 0o711)
     assert (postgres.stat().st_uid, mode(postgres)) == (0, 0o711)
-    for folder in (postgres / "data", postgres / "socket"):
+    for folder in (postgres / "data", socket_folder(postgres)):
         assert (folder.stat().st_uid, mode(folder)) == (account.pw_uid, 0o700)
 
 

@@ -1,6 +1,5 @@
 """A copied home is refused, so that two copies never run; a renamed or restored one starts as before."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.postgres.embedded import place
 from dagster_offload.postgres.embedded.place import Place, Verdict, judge
+from tests.support.postgres import copy_home
 
 HERE = Place("box", "/srv/home", 1, 10)
 
@@ -45,24 +45,13 @@ def test_what_a_start_finds(
     assert judge(recorded, here, at_recorded_path) is verdict
 
 
-def copy(home: Path, target: Path) -> Path:
-    """Copy a home as `cp -a` does."""
-    shutil.copytree(home, target, symlinks=True)
-    for folder, names, files in os.walk(home):
-        for name in (".", *names, *files):
-            of = Path(folder, name)
-            info = of.lstat()
-            os.chown(target / of.relative_to(home), info.st_uid, info.st_gid, follow_symlinks=False)
-    return target
-
-
 @pytest.mark.rule("backup-4")
 def test_a_copy_beside_a_running_home_is_refused_and_the_original_goes_on(
     home: Path, start: Callable[[Path], str]
 ) -> None:
     url = start(home)
     stop_postgres(home)
-    other = copy(home, home.parent / "copy")
+    other = copy_home(home, home.parent / "copy")
     start(home)
     with pytest.raises(LedgerUnavailable, match=rf"copy is a copy of {home}, which still exists.*place\.json"):
         start(other)
@@ -73,7 +62,7 @@ def test_a_copy_beside_a_running_home_is_refused_and_the_original_goes_on(
 def test_a_copy_that_a_person_confirms_is_a_home_of_its_own(home: Path, start: Callable[[Path], str]) -> None:
     start(home)
     stop_postgres(home)
-    other = copy(home, home.parent / "copy")
+    other = copy_home(home, home.parent / "copy")
     (other / "postgres" / "place.json").unlink()
     first, second = start(home), start(other)
     with psycopg.connect(first) as one, psycopg.connect(second) as two:
@@ -90,15 +79,15 @@ def test_a_renamed_home_starts(home: Path, start: Callable[[Path], str]) -> None
     start(renamed)
     stop_postgres(renamed)
     with pytest.raises(LedgerUnavailable, match=r"is a copy of .*renamed"):  # the record follows the rename
-        start(copy(renamed, home))
+        start(copy_home(renamed, home))
 
 
 def test_a_home_restored_under_its_old_path_starts(home: Path, start: Callable[[Path], str]) -> None:
     start(home)
     stop_postgres(home)
-    saved = copy(home, home.parent / "saved")
+    saved = copy_home(home, home.parent / "saved")
     shutil.rmtree(home)
-    start(copy(saved, home))
+    start(copy_home(saved, home))
 
 
 def test_a_copy_from_another_machine_is_refused(
@@ -106,7 +95,7 @@ def test_a_copy_from_another_machine_is_refused(
 ) -> None:
     start(home)
     stop_postgres(home)
-    other = copy(home, home.parent / "copy")
+    other = copy_home(home, home.parent / "copy")
     shutil.rmtree(home)
     monkeypatch.setattr(place, "_host", lambda: "another machine")
     with pytest.raises(LedgerUnavailable, match=rf"was copied from {home} on another machine"):

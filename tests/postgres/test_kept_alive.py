@@ -1,11 +1,19 @@
-"""`up` restarts its Postgres when it ends, and reports it."""
+"""`up` restarts its Postgres when it ends, and reports it. It stops it at its end, also if it could not start."""
 
 import threading
 from pathlib import Path
 
 import pytest
 
+from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.postgres import ensure_postgres, is_running, stop_postgres
+from dagster_offload.service.home import hold_up_lock
+from dagster_offload.service.ports import listen_for_ui
 from dagster_offload.service.postgres_keeper import KeptPostgres
+from dagster_offload.service.processes import running_services
+from dagster_offload.service.supervisor import StopRequest
+from dagster_offload.settings import read_settings
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -29,3 +37,27 @@ def test_the_log_of_a_postgres_that_runs_for_years_is_kept_small(
         server.write("next")
     assert log.read_text() == "next"
     assert log.with_suffix(".log.1").read_text() == "a long line of the server"
+
+
+@pytest.mark.parametrize("ran_before", [False, True])
+def test_an_up_that_cannot_use_the_ledger_stops_the_postgres_that_it_started(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ran_before: bool
+) -> None:
+    monkeypatch.setenv("OFFLOAD_HOME", str(home))
+    monkeypatch.setenv("OFFLOAD_LIBRARY", str(home.parent))
+    loaded = read_settings()
+    with open_ledger(loaded.settings) as ledger, ledger.transaction() as cur:
+        cur.execute("insert into migrations (number, name) values (9999, 'of a newer version')")
+    stop_postgres(home)
+    if ran_before:
+        ensure_postgres(loaded.settings)
+    caplog.clear()
+    with (
+        hold_up_lock(home) as lock,
+        listen_for_ui("127.0.0.1", None) as listener,
+        pytest.raises(LedgerUnavailable, match="a newer dagster_offload wrote this ledger"),
+        running_services(loaded, "127.0.0.1", listener, lock, StopRequest(), print),
+    ):
+        pass
+    assert is_running(home) is ran_before
+    assert "Started Postgres" not in caplog.text

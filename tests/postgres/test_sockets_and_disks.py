@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,7 +63,33 @@ def test_a_temporary_socket_folder_is_reused_after_a_stop(long_home: Path, start
     assert start(long_home) == url
 
 
-@pytest.mark.parametrize("what", ["removed", "opened to others", "a link"])
+@pytest.mark.parametrize("is_long", [True, False])
+def test_a_socket_folder_that_was_removed_is_made_again_under_its_name(
+    home: Path, long_home: Path, start: Start, is_long: bool
+) -> None:
+    used = long_home if is_long else home
+    url = start(used)
+    stop_postgres(used)
+    shutil.rmtree(socket_folder(used / "postgres"))
+
+    assert start(used) == url
+    assert stat.S_IMODE(socket_folder(used / "postgres").stat().st_mode) == 0o700
+
+
+def test_a_temporary_socket_folder_in_a_folder_that_is_gone_is_replaced(
+    long_home: Path, start: Start, monkeypatch: pytest.MonkeyPatch, short_folder: Path
+) -> None:
+    (short_folder / "tmp").mkdir(mode=0o755)
+    monkeypatch.setattr(tempfile, "tempdir", str(short_folder / "tmp"))
+    start(long_home)
+    stop_postgres(long_home)
+    assert socket_folder(long_home / "postgres").parent == short_folder / "tmp"
+    shutil.rmtree(short_folder / "tmp")
+
+    assert is_up(start(long_home))
+
+
+@pytest.mark.parametrize("what", ["opened to others", "a link"])
 def test_a_temporary_socket_folder_that_is_no_longer_private_is_not_reused(
     long_home: Path, start: Start, what: str
 ) -> None:
@@ -73,7 +100,6 @@ def test_a_temporary_socket_folder_that_is_no_longer_private_is_not_reused(
         folder.chmod(0o755)
     else:
         shutil.rmtree(folder)
-    if what == "a link":
         folder.symlink_to("/")
     try:
         assert is_up(start(long_home))
@@ -91,7 +117,7 @@ def test_a_home_moved_to_a_shorter_path_has_its_socket_inside(
     moved = long_home.rename(short_folder / "moved")
 
     assert is_up(start(moved))
-    assert socket_folder(moved / "postgres") == moved / "postgres" / "socket"
+    assert socket_folder(moved / "postgres").parent == moved / "postgres"
     shutil.rmtree(outside)
 
 

@@ -14,6 +14,7 @@ from dagster_offload.service.pipeline import (
     RunningPipeline,
     keep_in_home,
     refuse_mistyped_library,
+    refuse_second_file,
 )
 from dagster_offload.settings import load_settings, read_settings
 from dagster_offload.settings.leaves import CONFIG_SNAPSHOT
@@ -284,10 +285,10 @@ def test_a_file_elsewhere_is_linked_and_options_beside_a_file_are_not_stored(
     assert len(said) == 2
 
 
-def test_a_second_file_for_the_same_home_is_refused(file: Path, said: list[str]) -> None:
+def test_a_second_file_for_the_same_home_is_refused(file: Path) -> None:
     edit(Path("offload.yaml"), TEXT)
     with pytest.raises(SettingsError, match=r"is the pipeline file of this home, and .* is another one"):
-        keep_in_home(read_settings(), {}, said.append)
+        refuse_second_file(read_settings())
 
 
 @pytest.mark.rule("pipeline-5")

@@ -34,7 +34,7 @@ class World:
             schema="s",
             run=self._run,
         )
-        lock: Any = SimpleNamespace(write=self.written.append)
+        lock: Any = SimpleNamespace(write=self.written.append, refuse_lost_home=lambda: None)
         self.services = Services(
             address="",
             ledger=idle,

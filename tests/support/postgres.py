@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -51,3 +52,14 @@ def checkpointer_of(home: Path) -> psutil.Process:
 
     assert wait_until(is_named, PATIENCE_SECONDS)
     return found[0]
+
+
+def copy_home(home: Path, target: Path) -> Path:
+    """Copy a home as `cp -a` does."""
+    shutil.copytree(home, target, symlinks=True)
+    for folder, names, files in os.walk(home):
+        for name in (".", *names, *files):
+            of = Path(folder, name)
+            info = of.lstat()
+            os.chown(target / of.relative_to(home), info.st_uid, info.st_gid, follow_symlinks=False)
+    return target

@@ -93,10 +93,12 @@ def _migrate(ledger: Ledger, settings: Settings) -> bool:
 
 def _reviving_ledger(settings: Settings, schema: str) -> Ledger:
     def revive() -> None:
-        if settings.postgres_url is None:
-            ensure_postgres(settings)
-        else:
+        if settings.postgres_url is not None:
             ledger.move(_present_address(settings.home, settings.postgres_url))
+        elif has_embedded(settings.home):
+            ensure_postgres(settings)
+        else:  # a start would make an empty ledger
+            raise LedgerUnavailable(f"OFFLOAD_HOME {settings.home} was removed or moved meanwhile")
 
     ledger = Ledger(ensure_postgres(settings), schema, revive=revive)
     return ledger

@@ -60,8 +60,9 @@ def refuse_copy(paths: Paths) -> None:
         return  # a first start
     verdict = judge(recorded, here, None if recorded is None else _place(Path(recorded.home)))
     if recorded is None or verdict in (Verdict.SAME, Verdict.MOVED):
-        if recorded is None or recorded.home != here.home:
-            # It may name the folder of the home that this one was copied from, whose server may run.
+        if recorded != here:
+            # It may name the folder of a server that still runs: of the home that this one was copied from, or of a home
+            # that was removed and then restored here.
             forget_socket_folder(paths.postgres)
         return
     if verdict is Verdict.COPY_OF_EXISTING:

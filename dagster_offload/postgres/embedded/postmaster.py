@@ -1,5 +1,6 @@
 """The server's processes: started in their own session, identified by the data folder, stopped by signal."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ from dagster_offload.postgres.embedded.accounts import Account, explained
 from dagster_offload.postgres.embedded.binaries import ENVIRONMENT
 from dagster_offload.postgres.embedded.locks import alive_lock, is_held, server_lock_within, wait_until
 from dagster_offload.postgres.embedded.paths import PORT, Paths, open_log
-from dagster_offload.postgres.embedded.sockets import SOCKET_NAME
+from dagster_offload.postgres.embedded.sockets import SOCKET_NAME, socket_path
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,24 @@ def is_alive(paths: Paths) -> bool:
     return is_held(paths.alive) or _postmaster(paths) is not None
 
 
+def reason_to_restart(home: Path) -> str | None:
+    """Return why the home's server must be started again, or None if it need not. Raises `LedgerUnavailable`."""
+    with explained(home):
+        paths = Paths(home)
+        if not is_alive(paths):
+            return "Postgres ended"
+        return "Postgres lost its socket, which was removed" if has_lost_socket(paths) else None
+
+
+def has_lost_socket(paths: Paths) -> bool:
+    """Return whether the server accepts connections but its socket was removed, as programs do that clean up /tmp.
+
+    Its connections go on, but no process can open another one. That ends only with a restart.
+    """
+    # In this order: a server has its socket before it says that it is ready.
+    return _is_ready(paths) and not socket_path(paths.postgres).exists()
+
+
 def server_pid(home: Path) -> int | None:
     """Return the process id of the home's server, or None if none runs or its process is not visible to us."""
     with explained(home):
@@ -111,18 +130,24 @@ def stop_postgres(home: Path, *, within_seconds: float = 15.0) -> bool:
     from which the next start recovers. Raises `LedgerUnavailable` if the server still runs after `within_seconds`.
     """
     paths = Paths(home)
-    fast_seconds = max(within_seconds - IMMEDIATE_STOP_SECONDS - LOCK_WAIT_SECONDS, 0.0)
     with explained(home):
         if not is_alive(paths):
             return False
         # Stop even without the lock: a process that holds it this long waits for a recovery and notices the stop.
         with server_lock_within(paths.server_lock, LOCK_WAIT_SECONDS):
-            for how, seconds in ((signal.SIGINT, fast_seconds), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)):
-                _send(_postmaster(paths), how)
-                if wait_until(lambda: not is_alive(paths), seconds):
-                    return True
+            end_server(paths, within_seconds - LOCK_WAIT_SECONDS)
+    return True
+
+
+def end_server(paths: Paths, within_seconds: float) -> None:
+    """Stop the server as `stop_postgres` does. The caller has tried to take the start lock. Raises `LedgerUnavailable`."""
+    fast_seconds = max(within_seconds - IMMEDIATE_STOP_SECONDS, 0.0)
+    for how, seconds in ((signal.SIGINT, fast_seconds), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)):
+        _send(_postmaster(paths), how)
+        if wait_until(lambda: not is_alive(paths), seconds):
+            return
     raise LedgerUnavailable(
-        f"the Postgres of OFFLOAD_HOME {home} does not stop (it may run in another container): see {paths.log}"
+        f"the Postgres of OFFLOAD_HOME {paths.home} does not stop (it may run in another container): see {paths.log}"
     )
 
 
@@ -146,6 +171,15 @@ def _postmaster(paths: Paths) -> psutil.Process | None:
     except (psutil.Error, OSError):  # it ended, is a zombie, or belongs to another user
         return None
     return process if is_server else None
+
+
+def _is_ready(paths: Paths) -> bool:
+    """Whether the server accepts connections, as the last line of its pid file says (PostgreSQL: utils/pidfile.h)."""
+    if _postmaster(paths) is None:
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        return paths.pid_file.read_text().rstrip().endswith("\nready")
+    return False
 
 
 def _pid_in_file(paths: Paths) -> int | None:

@@ -1,13 +1,15 @@
 """The embedded server of one home: the first process that needs it starts it, and all others find it.
 
-It runs in its own session without a TCP port, and keeps running when the process that started it ends.
+It runs in its own session without a TCP port, and keeps running when the process that started it ends. That process says so
+in one line, unless it stops the server itself.
 """
 
 import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +23,23 @@ from dagster_offload.postgres.embedded.binaries import binaries
 from dagster_offload.postgres.embedded.cluster import check_major_version, make_cluster, write_access_rules
 from dagster_offload.postgres.embedded.locks import POLL_SECONDS, server_lock
 from dagster_offload.postgres.embedded.paths import NAME, PORT, Paths, rotate_log
-from dagster_offload.postgres.embedded.postmaster import is_alive, remove_stale_pid_files, spawn
+from dagster_offload.postgres.embedded.postmaster import (
+    end_server,
+    has_lost_socket,
+    is_alive,
+    remove_stale_pid_files,
+    spawn,
+)
 from dagster_offload.postgres.embedded.sockets import make_socket_folder, socket_folder
 from dagster_offload.postgres.embedded.start_errors import start_error_message
 from dagster_offload.postgres.urls import libpq_url
 
 logger = logging.getLogger(__name__)
+starts = logging.getLogger(f"{__name__}.starts")  # a line for each start that this process makes
 
 SILENCE_SECONDS = 60.0  # how long a running server may stay silent; there is no limit while it reports recovery
 REFUSAL_SECONDS = 5.0  # how long it may refuse connections for another reason, such as too many clients
+STOP_SECONDS = 15.0  # for a server that must be restarted to end
 REPORT_AFTER_SECONDS = 2.0
 REPORT_EVERY_SECONDS = 10.0
 
@@ -37,7 +47,7 @@ Report = Callable[[str], None]
 
 
 def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, report: Report = logger.warning) -> str:
-    """Start the home's server unless it runs, and return the URL of its database.
+    """Start the home's server unless it runs, and return the URL of its database. Restarts a server whose socket was removed.
 
     Waits as long as the server reports that it starts or recovers. Calls `report` with a message after 2 s, then every
     10 s. `options` are server options for a start made here (tests turn fsync off). Raises `LedgerUnavailable`.
@@ -49,12 +59,29 @@ def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, rep
         prepare_home(home)
         make_private(paths.postgres, 0o711 if os.geteuid() == 0 else 0o700)
         with server_lock(paths.server_lock, lambda: report("waiting for another process to start Postgres")) as fd:
-            _start_and_wait(paths, fd, options or {}, report)
+            if has_lost_socket(paths):
+                starts.warning("The socket of Postgres in %s was removed: restarting Postgres.", home)
+                end_server(paths, STOP_SECONDS)
+            is_started_here = _start_and_wait(paths, fd, options or {}, report)
             _create_database(paths)
+    if is_started_here:
+        starts.warning("Started Postgres in %s. It keeps running; `dagster-offload stop` ends it.", home)
     return _url(paths, NAME)
 
 
-def _start_and_wait(paths: Paths, lock_fd: int, options: Mapping[str, str], report: Report) -> None:
+@contextmanager
+def without_start_lines() -> Iterator[None]:
+    """Leave out the lines about starts during the block: for `up`, which has its own and stops the server, and for `--quiet`."""
+    before = starts.level
+    starts.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        starts.setLevel(before)
+
+
+def _start_and_wait(paths: Paths, lock_fd: int, options: Mapping[str, str], report: Report) -> bool:
+    """Return whether it was started here. Raises `LedgerUnavailable`."""
     log_start: int | None = None  # the byte of the log at which the messages of a server started here begin
     started = unchanged_since = time.monotonic()
     report_at = started + REPORT_AFTER_SECONDS
@@ -67,7 +94,7 @@ def _start_and_wait(paths: Paths, lock_fd: int, options: Mapping[str, str], repo
             _start(paths, lock_fd, options)
         before, answer, now = answer, _try_connect(paths, "postgres"), time.monotonic()
         if answer.is_ready:
-            return
+            return log_start is not None
         if answer != before:
             unchanged_since = now
         if now - unchanged_since > answer.patience_seconds:

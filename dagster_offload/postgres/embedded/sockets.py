@@ -1,10 +1,12 @@
 """The folder of the embedded server's socket: in the home, or a private temporary folder if the home's path is too long.
 
-The process that starts the server makes the choice and stores it in the home, because the next process may have
-another TMPDIR.
+The first start makes a folder with a random name and stores it in the home. Later starts and all other processes read it
+there, so the URL stays the same. A server removes the socket at its path when it ends. If its home was removed, it ends up to
+a minute later, so a new home at that path needs a socket with another path.
 """
 
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -13,37 +15,42 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres.embedded.accounts import Account, blocked_folder
 
 SOCKET_NAME = ".s.PGSQL.5432"
+_PREFIX = "socket-"
 MAX_PATH_BYTES = 100  # the kernel's limit is 108 on Linux and 104 on macOS
+
+
+def socket_path(postgres: Path) -> Path:
+    """The path of this home's socket, which exists while the server runs."""
+    return socket_folder(postgres) / SOCKET_NAME
 
 
 def socket_folder(postgres: Path) -> Path:
     """Return the folder of this home's socket. `make_socket_folder` may choose another one at the next start."""
     record = _record_file(postgres)
-    return Path(os.fsdecode(record.read_bytes())) if record.exists() else postgres / "socket"
+    # Without a record no server runs, or one that an older version started.
+    return postgres / os.fsdecode(record.read_bytes()) if record.exists() else postgres / "socket"
 
 
 def make_socket_folder(postgres: Path, account: Account) -> Path:
     """Return a folder that only `account` can use and whose path leaves room for the socket's name.
 
-    Call it only while no server runs. Raises `LedgerUnavailable` if every candidate path is too long.
+    It is the folder of the last start if that can still be used. Call it only while no server of this home runs. Raises
+    `LedgerUnavailable` if every candidate path is too long.
     """
-    inside = postgres / "socket"
-    if _fits_a_socket(inside):
-        inside.mkdir(exist_ok=True)
-        account.make_owner_of(inside)
-        _record_file(postgres).unlink(missing_ok=True)
-        return inside
-    outside = socket_folder(postgres)
-    if outside == inside or not _fits_a_socket(outside) or not _is_private(outside, account):
-        outside = _temporary_folder(account)
-        draft = _record_file(postgres).with_suffix(".new")
-        draft.write_bytes(os.fsencode(outside))
-        draft.replace(_record_file(postgres))
-    return outside
+    if _record_file(postgres).exists() and _is_usable(socket_folder(postgres), account):
+        return socket_folder(postgres)
+    for unused in (postgres / "socket", *postgres.glob(f"{_PREFIX}*")):
+        shutil.rmtree(unused, ignore_errors=True)
+    folder = _folder_inside(postgres, account) or _temporary_folder(account)
+    draft = _record_file(postgres).with_suffix(".new")
+    # Inside, only its name: a home can be renamed while its server runs.
+    draft.write_bytes(os.fsencode(folder.name if folder.parent == postgres else folder))
+    draft.replace(_record_file(postgres))
+    return folder
 
 
 def forget_socket_folder(postgres: Path) -> None:
-    """Make the next start choose a new folder outside the home, if it needs one. Call it only while no server runs."""
+    """Make the next start choose a new folder. Call it only while no server of this home runs."""
     _record_file(postgres).unlink(missing_ok=True)
 
 
@@ -56,12 +63,25 @@ def _fits_a_socket(folder: Path) -> bool:
     return len(os.fsencode(folder / SOCKET_NAME)) <= MAX_PATH_BYTES and "," not in str(folder)
 
 
-def _is_private(folder: Path, account: Account) -> bool:
+def _is_usable(folder: Path, account: Account) -> bool:
+    """Whether the folder is private to `account`. A folder that was removed is made again, so that the URL stays the same."""
     try:
+        folder.mkdir(mode=0o700)
+        account.make_owner_of(folder)
+    except FileExistsError:
         info = folder.lstat()
-    except FileNotFoundError:
+        return stat.S_ISDIR(info.st_mode) and info.st_uid == account.uid and stat.S_IMODE(info.st_mode) == 0o700
+    except OSError:  # the temporary folder that it was in is gone, for example
         return False
-    return stat.S_ISDIR(info.st_mode) and info.st_uid == account.uid and stat.S_IMODE(info.st_mode) == 0o700
+    return True
+
+
+def _folder_inside(postgres: Path, account: Account) -> Path | None:
+    if not _fits_a_socket(postgres / f"{_PREFIX}12345678"):
+        return None
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=postgres))
+    account.make_owner_of(folder)
+    return folder
 
 
 def _temporary_folder(account: Account) -> Path:

@@ -1,0 +1,64 @@
+"""A server whose socket was removed is restarted: no process could connect to it any more."""
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.postgres import reason_to_restart, server_pid
+from dagster_offload.postgres.embedded.locks import wait_until
+from dagster_offload.postgres.embedded.paths import Paths
+from dagster_offload.postgres.embedded.sockets import socket_folder, socket_path
+from dagster_offload.service.postgres_keeper import KeptPostgres, kept_alive
+from dagster_offload.settings import load_settings
+
+Start = Callable[[Path], str]
+
+
+@pytest.mark.parametrize("what", ["the socket", "its folder"])
+@pytest.mark.parametrize("name", ["home", "long" * 25])
+def test_the_next_command_restarts_a_server_whose_socket_was_removed_and_says_so(
+    short_folder: Path, start: Start, caplog: pytest.LogCaptureFixture, name: str, what: str
+) -> None:
+    home = short_folder / name
+    url, before = start(home), server_pid(home)
+    assert reason_to_restart(home) is None
+    if what == "the socket":
+        socket_path(home / "postgres").unlink()
+    else:
+        shutil.rmtree(socket_folder(home / "postgres"))
+    assert start(home) == url
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    assert server_pid(home) not in (None, before)
+    assert f"The socket of Postgres in {home} was removed: restarting Postgres." in caplog.text
+
+
+def test_up_restarts_a_postgres_that_lost_its_socket_and_says_why(home: Path, start: Start) -> None:
+    start(home)
+    socket_path(home / "postgres").unlink()
+    revived, messages = threading.Event(), list[str]()
+    KeptPostgres(home, revived.set, messages.append).check()
+    assert revived.wait(240)
+    assert messages == [
+        f"Postgres lost its socket, which was removed; restarting it. Log: {home / 'postgres' / 'server.log'}"
+    ]
+
+
+def test_a_job_in_a_terminal_restarts_a_postgres_that_lost_its_socket(home: Path) -> None:
+    with open_ledger(load_settings(home=home)) as ledger, kept_alive(home, ledger.revive):
+        before = server_pid(home)
+        socket_path(home / "postgres").unlink()
+        assert wait_until(lambda: server_pid(home) not in (None, before), 240)
+
+
+def test_a_server_that_does_not_accept_connections_yet_has_lost_no_socket(home: Path, start: Start) -> None:
+    start(home)
+    socket_path(home / "postgres").unlink()
+    pid_file = Paths(home).pid_file
+    pid_file.write_text(pid_file.read_text().replace("ready   ", "starting"))
+    assert reason_to_restart(home) is None
