@@ -21,9 +21,9 @@ def test_every_stage_gets_a_record_of_the_same_length_and_the_text_is_read_once(
     with served(model_file) as (slot, _), counting_proxy(slot.url) as (url, proxy):
         for stage in llm_stages(settings).values():
             body = request_body(slot, stage.instruction, system_message(TEXT), stage.options)
-            answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+            answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=240).json()
             stage.parse(answer["choices"][0]["message"]["content"])
-        document_tokens = len(httpx.post(f"{url}/tokenize", json={"content": TEXT}, timeout=60).json()["tokens"])
+        document_tokens = len(httpx.post(f"{url}/tokenize", json={"content": TEXT}, timeout=240).json()["tokens"])
     first, second = proxy.calls
     assert [call.written_tokens for call in proxy.calls] == [ANSWER_TOKENS] * 2
     assert second.cached_tokens > document_tokens
@@ -34,7 +34,7 @@ def test_every_stage_gets_a_record_of_the_same_length_and_the_text_is_read_once(
 def test_a_trial_has_one_token_and_the_servers_own_answer(model_file: Path) -> None:
     with served(model_file) as (slot, _), counting_proxy(slot.url) as (url, proxy):
         body = {"model": "any", "messages": [{"role": "user", "content": "Say ok."}], "max_tokens": 1}
-        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=240).json()
     assert [call.written_tokens for call in proxy.calls] == [1]
     assert answer["choices"][0]["finish_reason"] == "length"
 
@@ -42,6 +42,6 @@ def test_a_trial_has_one_token_and_the_servers_own_answer(model_file: Path) -> N
 def test_a_refusal_is_passed_on_and_not_counted(model_file: Path) -> None:
     with served(model_file) as (slot, _), counting_proxy(slot.url) as (url, proxy):
         body = {"model": "any", "messages": [{"role": "user", "content": "word " * 9_000}], "max_tokens": 1}
-        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=240)
     assert answer.status_code == 400
     assert proxy.calls == []

@@ -302,7 +302,7 @@ def test_a_name_lookup_that_hangs_does_not_outlast_the_probe(
     is_over = threading.Event()
 
     def hang(*_: object, **__: object) -> None:
-        is_over.wait(180)
+        is_over.wait(240)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)

@@ -123,7 +123,7 @@ def test_documents_that_a_drain_finished_during_a_wait_are_recorded_under_the_ru
     is_waiting = three.listen_for("STEP_UP_FOR_RETRY", run_id)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(three.materialize, "a.txt", "c.txt", stages=LLM, run_id=run_id)
-        assert is_waiting.wait(120)
+        assert is_waiting.wait(240)
         three.router.set(mode="awake")
         with three.ledger.transaction() as cur:
             slots.try_again(cur, "deep", "the test woke it")
@@ -242,7 +242,7 @@ def test_a_run_that_waits_redoes_its_documents_once(three: Edge) -> None:
     is_waiting = three.listen_for("STEP_UP_FOR_RETRY", run_id)
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(three.materialize, "a.txt", stages=["summarize"], tags={REDO_TAG: "all"}, run_id=run_id)
-        assert is_waiting.wait(120)
+        assert is_waiting.wait(240)
         three.router.set(mode="awake")
         with three.ledger.transaction() as cur:
             slots.try_again(cur, "deep", "the test woke it")

@@ -78,7 +78,7 @@ class Runs:
 
     def await_wait(self) -> None:
         """Block until the run begins a wait."""
-        assert self._waits.acquire(timeout=120), "the run did not wait"
+        assert self._waits.acquire(timeout=240), "the run did not wait"
 
     def wake(self) -> None:
         """Close the breaker of the slot during the run's next wait."""

@@ -118,7 +118,7 @@ def test_answers_in_hand_on_a_full_disk_are_stored_when_there_is_space_and_no_ca
     wait_for(lambda: "free some space on the disk" in caplog.text or drain.done(), "the advice")
     assert not drain.done(), drain.exception()
     disk.free()
-    summary = drain.result(120)
+    summary = drain.result(240)
     assert (summary.done, summary.failed, summary.left) == (6, 0, 0)
     assert set(Counter(engine.asked()).values()) == {1}
     assert len(engine.asked()) == 12

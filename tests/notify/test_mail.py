@@ -63,7 +63,7 @@ def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, d
 @contextmanager
 def smtp_server(mailbox: Mailbox, **options: Any) -> Iterator[int]:
     with held_port() as port:
-        controller = Controller(mailbox, hostname="127.0.0.1", port=port, **options)
+        controller = Controller(mailbox, hostname="127.0.0.1", port=port, ready_timeout=240.0, **options)
         controller.start()
         try:
             yield port
@@ -246,7 +246,7 @@ def test_a_name_lookup_that_hangs_ends_at_the_time_limit(monkeypatch: pytest.Mon
     is_over, ended = threading.Event(), threading.Event()
 
     def hang(*_arguments: object, **_options: object) -> None:
-        is_over.wait(120)
+        is_over.wait(240)
         ended.set()
         raise socket.gaierror
 

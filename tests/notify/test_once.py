@@ -234,7 +234,7 @@ def test_a_message_is_not_sent_again_while_its_outcome_cannot_be_stored(
         wait_for_refused(3, sending)
         assert len(receiver.seen) == 1
         assert not sending.done()
-    sending.result(120)
+    sending.result(240)
     assert len(receiver.seen) == 1
 
 

@@ -59,7 +59,7 @@ def test_an_outage_longer_than_the_ledgers_patience_loses_no_answer_of_a_drain(
     assert not drain.done(), drain.exception()
     assert engine.router.log()["open"] == 0
     start(home)
-    summary = drain.result(120)
+    summary = drain.result(240)
     assert (summary.done, summary.failed, summary.left) == (6, 0, 0)
     assert len(engine.asked()) == 12
     assert set(Counter(engine.asked()).values()) == {1}
@@ -81,7 +81,7 @@ def test_a_drain_follows_its_postgres_to_a_new_address_in_the_env_file_and_repea
         ensure_embedded_elsewhere(home)
         Path(".env").write_text(f"OFFLOAD_POSTGRES_URL={elsewhere(ledger.conninfo)}\n")
         router.set(hold=False)
-        summary = drain.result(120)
+        summary = drain.result(240)
         assert (summary.done, summary.failed, summary.left) == (6, 0, 0)
         assert ledger.conninfo == normalised(elsewhere(ledger.conninfo))
         assert len(engine.asked()) == 12

@@ -143,7 +143,7 @@ class Lines:
 
     def wait_for(self, part: str) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: any(part in line for line in self.lines), 120), self.lines
+            assert self._changed.wait_for(lambda: any(part in line for line in self.lines), 240), self.lines
 
 
 def test_the_lines_of_a_scan_and_a_drain_come_from_the_notifications_of_the_ledger(ledger: Ledger) -> None:

@@ -96,6 +96,6 @@ def test_ctrl_c_and_stop_end_up_while_it_waits_for_postgres_with_a_line_and_exit
                     run([*program, "stop"], env=environment, check=True)
                 else:
                     up.send_signal(signal.SIGINT)
-        assert up.wait(60) == 0, said
+        assert up.wait(240) == 0, said
     assert "Stopped before the ledger at " in " ".join("".join(said).split())
     assert "refused" not in "".join(said)

@@ -16,7 +16,7 @@ from dagster_offload.service.supervisor import StopRequest
 from dagster_offload.settings import read_settings
 from tests.support.acceptance import wait_for
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 
 
 class World:

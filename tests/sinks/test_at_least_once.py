@@ -151,7 +151,7 @@ def test_a_sender_process_that_is_killed_in_a_request_repeats_that_record_with_i
             "OFFLOAD_POSTGRES_URL": ledger_url,
         }
         sender = subprocess.Popen(command, env=environment)
-        assert arrived.wait(120)
+        assert arrived.wait(240)
         os.kill(sender.pid, signal.SIGKILL)
         sender.wait()
         may_answer.set()

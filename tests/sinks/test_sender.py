@@ -232,7 +232,7 @@ def test_a_record_is_not_sent_again_while_its_outcome_cannot_be_stored(
         assert not sending.done()
         [said, *_] = [line for line in caplog.messages if line.startswith("waiting to record what was just sent")]
         assert "the same is sent again at the next start" in said
-    sent = sending.result(120)
+    sent = sending.result(240)
     keys = [request.json["idempotency_key"] for request in receiver.seen]
     assert len(keys) == len(set(keys)) == (1 if status == 503 else 2)
     assert (sent.sent, sent.refused) == ({200: 2}.get(status, 0), {400: 2}.get(status, 0))

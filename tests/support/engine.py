@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,7 @@ from dagster_offload.stages.catalog import recipes, stage_graph
 from tests.support.ledger import Bench
 from tests.support.stages import DRAIN_STAGES
 
+PATIENCE_SECONDS = 240.0  # for a busy machine; every wait ends as soon as its condition is true
 # So long that the rules before it are less than a tenth: servers treat prompts that share more than that as similar.
 FILLER = "The tenant shall pay the rent on the first day of every month to the landlord. " * 100
 
@@ -47,7 +49,7 @@ class Engine(Bench):
             "deep_url": router.url,
             "deep_model": "qwen-macbook",
             "deep_connect_timeout": 60.0,
-            "deep_read_timeout": 120.0,  # calls are held while other processes start
+            "deep_read_timeout": 2 * PATIENCE_SECONDS,  # calls are held while a test waits
         }
         self.pool = ThreadPoolExecutor(6)
 
@@ -94,11 +96,11 @@ class Engine(Bench):
 
     def wait_until(self, query: str) -> None:
         """Wait until the query returns a row, written by another transaction. Raises `TimeoutError`."""
-        for _ in range(5000):
-            if self.sql(query):
-                return
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self.sql(query):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(query)
             self.sql("select pg_sleep(0.02)")
-        raise TimeoutError(query)
 
 
 @contextmanager
@@ -183,7 +185,8 @@ def drains_heard(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> DrainsHeard
         if beginning == ALL_SO_FAR:
             engine.sql("select pg_notify(%s, %s)", engine.ledger.channel, ALL_SO_FAR)
         with changed:
-            assert changed.wait_for(lambda: any(what.startswith(beginning) for what in heard), 120), (beginning, heard)
+            is_heard = changed.wait_for(lambda: any(what.startswith(beginning) for what in heard), PATIENCE_SECONDS)
+            assert is_heard, (beginning, heard)
 
     monkeypatch.setattr(Lanes, "_notified", notify)
     monkeypatch.setattr(Lanes, "read_rest", read)

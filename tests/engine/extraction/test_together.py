@@ -105,7 +105,7 @@ def test_a_worker_that_was_reclaimed_registers_anew(engine: Engine, blocking: Bl
             "update work_items i set state = 'pending' from lost where i.worker_id = lost.worker_id returning item_id"
         )
         blocking.is_open.set()
-        step.result(120)
+        step.result(240)
     assert states(engine) == {"done": 1}
     (row,) = engine.sql("select count(*) as n from workers where kind = 'extract'")
     assert row["n"] >= 2
@@ -125,6 +125,6 @@ def test_a_host_that_loses_the_library_stops_and_postpones_nothing(
         engine.library.rename(elsewhere)
         blocking.is_open.set()
         with pytest.raises(HostRefused, match="can no longer be reached"):
-            step.result(120)
+            step.result(240)
     assert states(engine)["pending"] > 0
     assert engine.sql("select 1 from work_items where attempts > 0 or not_before is not null") == []

@@ -37,7 +37,7 @@ def web_server(folder: Path, ui: UISection, **variables: str) -> Iterator[int]:
 
 def status_of(port: int, path: str) -> int:
     """The status of the answer. The socket listens before the server does, so no request is refused."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=240)
     try:
         connection.request("GET", path)
         return connection.getresponse().status
