@@ -134,18 +134,29 @@ def outcomes(engine: Engine) -> Counter[str]:
     return Counter(row["outcome"] for row in engine.sql("select outcome from calls where item_id is not null"))
 
 
+Superseded = Callable[..., None]
+
+
 @pytest.fixture
-def superseded(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set as soon as the lanes of a drain have heard that another pipeline is in force."""
-    heard, notified = threading.Event(), Lanes._notified
+def superseded(monkeypatch: pytest.MonkeyPatch) -> Superseded:
+    """`superseded("deep")`: wait until the lanes of a drain at these slots have heard that another pipeline is in force."""
+    heard: set[str] = set()
+    changed = threading.Condition()
+    notified = Lanes._notified
 
     def notify(lanes: Lanes, message: str) -> None:
         notified(lanes, message)
         if lanes.is_superseded:
-            heard.set()
+            with changed:
+                heard.add(lanes.slot.name)
+                changed.notify_all()
+
+    def wait_for(*slots: str) -> None:
+        with changed:
+            assert changed.wait_for(lambda: heard >= set(slots), PATIENCE_SECONDS), heard
 
     monkeypatch.setattr(Lanes, "_notified", notify)
-    return heard
+    return wait_for
 
 
 DrainsHeard = Callable[..., None]
