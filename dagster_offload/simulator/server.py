@@ -82,7 +82,7 @@ class Router:
         """Return the log's completion requests, oldest first."""
         return [entry for entry in self.log()["requests"] if entry["path"] == "/v1/chat/completions"]
 
-    def wait(self, *, timeout: float = 60, **numbers: int) -> None:
+    def wait(self, *, timeout: float = 240, **numbers: int) -> None:
         """Block until `open`, `answers` and `refusals` reach the given numbers. Raises `TimeoutError` after `timeout` s.
 
         From a coroutine: `await asyncio.to_thread(router.wait, open=1)`.
@@ -91,7 +91,7 @@ class Router:
 
     def _admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         longest_wait = (body or {}).get("timeout", 0.0)
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60 + longest_wait)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=240 + longest_wait)
         try:
             connection.request(method, path, body=None if body is None else json.dumps(body))
             response = connection.getresponse()

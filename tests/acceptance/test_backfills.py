@@ -14,6 +14,7 @@ from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.acceptance import Home, wait_for
 from tests.support.browser import browser
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.router import change_after
 from tests.support.ui import UI, answered, configure, home_for, write_letters
 
 GAP = 50
@@ -93,16 +94,15 @@ def test_a_backfill_of_two_ranges_does_the_chosen_documents_and_no_other(world: 
 
 def test_a_backfill_that_is_cancelled_half_way_keeps_what_is_done_and_fails_nothing(world: World) -> None:
     before = world.done()
-    world.router.set(latency=2.0)  # all of them would take half a minute
+    change_after(world.router, after_answers=12, hold=True)  # two for each document, and some documents are begun
     backfill = world.ui.backfill(LETTERS)
     run = world.run_of(backfill)
+    world.router.wait(open=CONCURRENCY, timeout=PATIENCE_SECONDS)
     wait_for(lambda: len(world.done() - before) >= 3, "some documents")
-    world.router.set(hold=True)
-    world.router.wait(open=1, timeout=PATIENCE_SECONDS)
     world.ui.cancel_backfill(backfill)
     assert world.end_of(backfill) == "CANCELED"
     assert world.ui.end_of(run) == "CANCELED"
-    world.router.set(hold=False, latency=0.0)
+    world.router.set(hold=False)
     done = world.done()
     assert 3 <= len(done - before) < len(LETTERS) - len(before)
     assert (world.home.ledger.count("failed"), world.home.ledger.count("quarantined")) == (0, 0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dagster_offload.host.replacing import replace_file
 from dagster_offload.simulator import Router
 from dagster_offload.stages.graph import CLASSIFY
 from tests.support.acceptance import Home, a_home, wait_for
@@ -42,7 +43,7 @@ def test_up_keeps_its_options_in_a_file_that_every_terminal_uses_and_takes_over_
     del home.environment["OFFLOAD_CLASSES"]
 
     text = file.read_text()
-    file.write_text(text + "clases: [tax]\n")
+    replace_file(file, text + "clases: [tax]\n", mode=0o600)  # at once: `up` may read the file at any time
     wait_for(lambda: "not in force" in home.said, "the edit is noticed")
     file_in_use = home.home / "running-offload.yaml"
     assert file_in_use.read_text() == text
@@ -51,7 +52,7 @@ def test_up_keeps_its_options_in_a_file_that_every_terminal_uses_and_takes_over_
     for command, code in (("pause", 0), ("resume", 0), ("records", 0), ("drain", 2)):
         ended = home.run(command)
         assert (ended.returncode, "there is no key 'clases'" in ended.stderr) == (code, True), command
-    file.write_text(text)
+    replace_file(file, text, mode=0o600)
     wait_for(lambda: "are in force." in home.said, "the edit is taken over")
     assert home.run("config", "set", "stages.classify.classes", "tax, letter").returncode == 0
     wait_for(lambda: "tax" in file_in_use.read_text(), "the edit is taken over")

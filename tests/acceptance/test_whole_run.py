@@ -167,9 +167,7 @@ def play(home: Home, router: Tattler, watch: Watch) -> None:
     router.mode = "silent"
     watch.run("slot", "set", "deep", "--try-again")
     watch.wait(lambda: router.open_calls > 0, "an open call")
-    while processes := home.processes():
-        for process in processes:
-            process.kill()
+    home.kill_processes()  # including Postgres
 
     router.mode = "answers"
     home.up()

@@ -92,7 +92,7 @@ def test_status_shows_hours_and_a_wake_that_fails(
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.settings import load_settings
 
-    change_timing(wake_shown=60.0)
+    change_timing(wake_shown=240.0)
     os.environ["OFFLOAD_DEEP_WAKE_COMMAND"] = "/bin/false"
     router.stop()
     with open_ledger(load_settings()) as ledger:

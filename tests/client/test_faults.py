@@ -44,7 +44,7 @@ async def serving(handler: Handler) -> AsyncIterator[SlotConfig]:
 
 
 def slot_at(port: int, **fields: Any) -> SlotConfig:
-    limits = {"connect_timeout": 60.0, "read_timeout": 60.0, **fields}
+    limits = {"connect_timeout": 240.0, "read_timeout": 240.0, **fields}
     return SlotConfig(name="deep", url=f"http://127.0.0.1:{port}", model="qwen-macbook", **limits)
 
 

@@ -85,27 +85,37 @@ async def test_calls_that_are_answered_between_silent_probes_are_not_ended() -> 
 @pytest.mark.rule("breaker-7")
 async def test_calls_of_which_one_is_always_open_are_kept_if_none_is_open_during_three_silent_probes() -> None:
     """A server that answers no probe while it generates: each call ends after two of them."""
-    probes, changed = 0, asyncio.Condition()
+    probes, changed, ends = 0, asyncio.Condition(), list[int]()
 
     async def probe(_slot: SlotConfig) -> ProbeResult:
         nonlocal probes
         async with changed:
+            # However slow this machine is, a call ends before the next probe.
+            await changed.wait_for(lambda: all(end > probes for end in ends))
             probes += 1
             changed.notify_all()
         return GREEN if probes == 1 else SILENT
 
     async def pass_probes(count: int) -> str:
         end = probes + count
+        ends.append(end)
         async with changed:
             await changed.wait_for(lambda: probes >= end)
         return "answer"
+
+    async def note_end() -> None:
+        async with changed:
+            ends.remove(min(ends))
+            changed.notify_all()
 
     async with FreezeWatch(SLOT, probe, every_seconds=0.001) as freeze_watch:
 
         async def one_after_another(*, wait: int) -> None:
             await pass_probes(wait)
+            await note_end()
             for _ in range(2 * SILENT_PROBES):
                 assert await freeze_watch.beside(pass_probes(2)) == "answer"
+                await note_end()
 
         async with asyncio.TaskGroup() as lanes:
             lanes.create_task(one_after_another(wait=0))

@@ -11,8 +11,14 @@ from dagster_offload.simulator import Router
 from dagster_offload.slot.config import DEEP, SlotConfig, Slots
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy machine answer in time."""
+    monkeypatch.setattr(prompt_cache, "ASK_SECONDS", 240.0)
+
+
 def slot(router: Router) -> SlotConfig:
-    return SlotConfig(DEEP, router.url, "qwen-macbook")
+    return SlotConfig(DEEP, router.url, "qwen-macbook", connect_timeout=240.0)
 
 
 async def reuse(router: Router, documents: int) -> Reuse:

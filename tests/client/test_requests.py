@@ -100,7 +100,7 @@ async def test_a_proxy_gets_its_password_and_the_request_with_the_slots_key(monk
         port = proxy.sockets[0].getsockname()[1]
         monkeypatch.setenv("http_proxy", f"http://us%40er:pass@127.0.0.1:{port}")
         async with Http([keyed("key")]) as http:
-            response = await get(http, keyed("key"), "/health", 5)
+            response = await get(http, keyed("key"), "/health", 240)
     assert (response.status_code, response.content) == (200, b"{}")
     [request] = requests
     first, *headers = request.splitlines()
@@ -123,7 +123,7 @@ async def test_a_proxy_that_tunnels_gets_its_password_and_not_the_slots_key(monk
         monkeypatch.setenv("https_proxy", f"http://us%40er:pass@127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
         async with Http([slot]) as http:
             with pytest.raises(httpx.ProxyError):
-                await get(http, slot, "/health", 5)
+                await get(http, slot, "/health", 240)
     [request] = requests
     assert request.startswith("connect router:443 ")
     assert f"proxy-authorization: {basic('us@er', 'pass').lower()}" in request

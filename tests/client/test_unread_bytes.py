@@ -194,7 +194,7 @@ async def test_a_tls_connection_is_kept_and_its_unread_bytes_drop_it(monkeypatch
 
 
 def slot_at(url: str) -> SlotConfig:
-    return SlotConfig(name="deep", url=url, model="qwen-macbook", connect_timeout=60.0, read_timeout=60.0)
+    return SlotConfig(name="deep", url=url, model="qwen-macbook", connect_timeout=240.0, read_timeout=240.0)
 
 
 async def let_the_event_loop_read() -> None:

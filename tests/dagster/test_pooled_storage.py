@@ -104,7 +104,7 @@ def test_a_connection_that_postgres_closed_is_replaced(settings: Settings, datab
         use_all_storages(instance)
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(
-                "select pg_terminate_backend(pid, 10000) from pg_stat_activity "
+                "select pg_terminate_backend(pid, 240000) from pg_stat_activity "
                 "where datname = current_database() and pid <> pg_backend_pid()"
             )
         use_all_storages(instance)

@@ -1,8 +1,9 @@
 """Files that are too large or take too long: they fail with a reason, and no other document waits for them."""
 
-import functools
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,13 @@ from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.limits import Children
+from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import redo
 from dagster_offload.stages.graph import EXTRACT
 from tests.support.engine import Engine
+from tests.support.patience import PATIENCE_SECONDS
 
 LETTER = "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace."
 TEBIBYTE = 1024**4
@@ -61,7 +64,20 @@ def test_a_huge_file_is_not_scanned_again_until_the_limit_allows_it(engine: Engi
 def test_a_file_that_times_out_is_reported_and_the_others_continue_meanwhile(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "Extractor", functools.partial(Extractor, time_limit_seconds=20.0))
+    letters_are_read = threading.Event()
+
+    class Limited(Extractor):
+        """An extractor with a short time limit for a.html, whose outcome is kept until the letters are read."""
+
+        def extract(self, path: Path, *given: Any, **options: Any) -> Extracted:
+            is_slow = path.name == "a.html"
+            self.time_limit_seconds = 5.0 if is_slow else PATIENCE_SECONDS
+            try:
+                return super().extract(path, *given, **options)
+            finally:
+                assert not is_slow or letters_are_read.wait(PATIENCE_SECONDS)
+
+    monkeypatch.setattr(pool, "Extractor", Limited)
     monkeypatch.setattr(run, "children_for", lambda wanted, _: Children(min(wanted, 2), 2 * 1024**3))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     (engine.library / "a.html").write_text("<div>" * 300_000)  # takes the extractor minutes
@@ -74,7 +90,8 @@ def test_a_file_that_times_out_is_reported_and_the_others_continue_meanwhile(
         "select 1 from work_items where stage = 'extract' having count(*) filter (where state = 'done') = 5 "
         "and count(*) filter (where state = 'claimed') = 1"
     )
+    letters_are_read.set()
     beside.result()
     item = engine.item("a.html", EXTRACT)
     assert (item["state"], item["attempts"]) == (State.PENDING, 1)
-    assert "no text after 20 s: the extractor was stopped" in item["reason"]
+    assert "no text after 5 s: the extractor was stopped" in item["reason"]

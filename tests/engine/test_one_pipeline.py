@@ -1,6 +1,5 @@
 """One home, one pipeline: a process whose recipes differ from those of the running `up` refuses before it writes."""
 
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,9 +14,8 @@ from dagster_offload.ledger.core.pipelines import announce, pipeline_message, re
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.stages.graph import CLASSIFY
 from dagster_offload.stages.pipeline import Pipeline, pipeline_of
-from tests.support.engine import Engine
-from tests.support.patience import PATIENCE_SECONDS
-from tests.support.several_slots import KEYS, Several
+from tests.support.engine import Engine, Superseded
+from tests.support.several_slots import BOTH, KEYS, Several
 
 WRITTEN = "select count(*) as n, max(changed_at) as last, (select fingerprint from slots) as slot from work_items"
 
@@ -69,7 +67,8 @@ def test_a_run_waits_until_up_takes_over_an_edit_that_the_run_already_has(
 
     monkeypatch.setattr(agreement, "refuse_other_pipeline", check)
     engine.texts("a.txt")
-    assert engine.run("a.txt", classes="tax").done == 1
+    with timing.use(take_over=240):
+        assert engine.run("a.txt", classes="tax").done == 1
 
 
 def test_a_refusal_says_why_an_edit_is_not_in_force(engine: Engine, up: Worker) -> None:
@@ -106,9 +105,7 @@ def test_a_scan_of_another_library_is_refused_while_up_runs(engine: Engine, up: 
         engine.scan()
 
 
-def test_a_drain_ends_when_the_running_up_takes_over_an_edited_pipeline(
-    engine: Engine, superseded: threading.Event
-) -> None:
+def test_a_drain_ends_when_the_running_up_takes_over_an_edited_pipeline(engine: Engine, superseded: Superseded) -> None:
     engine.texts("a.txt", "b.txt", "c.txt")
     with Worker(engine.ledger, "up") as worker:
         engine.ledger.run(announce, worker.id, pipeline_of(engine.settings()), None)
@@ -116,7 +113,7 @@ def test_a_drain_ends_when_the_running_up_takes_over_an_edited_pipeline(
         drain = engine.beside(engine.drain)
         engine.router.wait(open=1)
         engine.ledger.run(announce, worker.id, pipeline_of(engine.settings(classes="tax")), None)
-        assert superseded.wait(PATIENCE_SECONDS)
+        superseded("deep")
         engine.router.set(hold=False)
         summary = drain.result()
         assert len(engine.asked()) == 1, "the open call is answered, and no other is sent"
@@ -140,9 +137,7 @@ def test_an_announcement_can_change_and_name_a_problem(engine: Engine, up: Worke
 
 
 @pytest.mark.rule("pipeline-4")
-def test_a_drain_ends_when_a_slot_is_removed_from_the_list_of_a_stage(
-    several: Several, superseded: threading.Event
-) -> None:
+def test_a_drain_ends_when_a_slot_is_removed_from_the_list_of_a_stage(several: Several, superseded: Superseded) -> None:
     several.engine.texts(*KEYS)
     with Worker(several.engine.ledger, "up") as worker:
         before = pipeline_of(several.engine.settings())
@@ -156,7 +151,7 @@ def test_a_drain_ends_when_a_slot_is_removed_from_the_list_of_a_stage(
         edited = pipeline_of(several.engine.settings())
         assert edited.recipes == before.recipes, "otherwise the recipes alone would end the drain"
         several.engine.ledger.run(announce, worker.id, edited, None)
-        assert superseded.wait(PATIENCE_SECONDS)
+        superseded(*BOTH)
         for router in (several.deep, several.studio):
             router.set(hold=False)
         assert drain.result().reason == SUPERSEDED

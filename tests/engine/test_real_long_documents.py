@@ -35,7 +35,7 @@ def test_a_document_longer_than_the_context_ends_in_a_validated_summary(
 ) -> None:
     tame_answers(monkeypatch)
     with served(model_file, "--ctx", str(CONTEXT)) as (slot, _):
-        engine.options |= {"deep_url": slot.url, "deep_read_timeout": 60.0}
+        engine.options |= {"deep_url": slot.url, "deep_read_timeout": 240.0}
         engine.options["deep_context_tokens"] = None if is_reported else 8_192
         deep = engine.settings().slots.deep
         assert deep is not None

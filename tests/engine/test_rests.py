@@ -24,6 +24,13 @@ KEYS = [f"{n}.txt" for n in range(4)]
 HALF_AN_HOUR = 1800.0
 
 
+@pytest.fixture(autouse=True)
+def one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The day began 24 hours ago and does not end: at midnight, the minutes that were just used would be those of yesterday."""
+    today = datetime.now(UTC) - timedelta(hours=24)
+    monkeypatch.setattr(rests, "beginning_of_day", lambda _now: today)
+
+
 def closed_now() -> str:
     """Hours that begin in six hours."""
     local = datetime.now(UTC).astimezone()

@@ -131,15 +131,16 @@ def test_a_model_that_loads_longer_than_a_tick_is_loaded_by_one_trial_of_a_drain
     decision = decide_drain(engine.settings(), engine.ledger)
     assert decision.launch
     assert "no answer within 0.2 s" in decision.message
-    asked = len(engine.router.completions())
+    engine.router.stop()  # it might read the request of that trial only now
+    engine.router.start()
     drain = engine.beside(engine.drain, CLASSIFY)
     engine.router.wait(open=1)
     second = engine.beside(engine.drain, CLASSIFY)
     engine.wait_until("select 1 from workers where kind = 'drain' and ended_at is null having count(*) = 2")
     engine.router.set(hold=False)
     assert drain.result().done + second.result().done == 1
-    trials = [entry for entry in engine.router.completions()[asked:] if entry["document"] is None]
-    assert [entry["outcome"] for entry in trials] == ["answered"], "one trial at a time for all workers"
+    trials = [entry["outcome"] for entry in engine.router.completions() if entry["document"] is None]
+    assert trials.count("answered") == 1, "one trial at a time for all workers"
 
 
 def misconfigured(engine: Engine) -> None:

@@ -12,7 +12,7 @@ import pytest
 from dagster_offload.engine import waiting
 from dagster_offload.engine.waiting import WaitEnd, reason_to_continue, wait_for_work
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.database import Connection, Ledger
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.slots import rests
@@ -155,16 +155,18 @@ def test_the_wait_ends_when_its_time_is_up(engine: Engine, begin: Callable[[], W
     assert Wait(engine, seconds=0.1).end.result(timeout=PATIENCE_SECONDS) is WaitEnd.TIME_IS_UP
 
 
-def test_a_waiting_run_sleeps_between_checks(engine: Engine, begin: Callable[[], Wait]) -> None:
-    calls = 0
+def test_a_waiting_run_sleeps_between_checks(begin: Callable[[], Wait], monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeps: list[float] = []
+    sleep = waiting._has_input
 
-    def count() -> bool:
-        nonlocal calls
-        calls += 1
-        return False
+    def note_and_sleep(connection: Connection, seconds: float) -> bool:
+        sleeps.append(seconds)
+        return sleep(connection, seconds)
 
-    wait_for_work(Wait(engine, seconds=0.01).open, "run", 1.0, count)
-    assert 1 <= calls <= 1.0 / waiting.CHECK_STOP_SECONDS + 1
+    monkeypatch.setattr(waiting, "_has_input", note_and_sleep)
+    wait = begin()
+    wait_for_work(wait.open, "run", LONG, lambda: len(sleeps) >= 4)
+    assert set(sleeps) == {waiting.CHECK_STOP_SECONDS}
 
 
 @pytest.mark.parametrize(

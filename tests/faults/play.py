@@ -29,8 +29,8 @@ class Play:
             "home": home,
             "deep_url": server.url,
             "deep_model": ALIAS,
-            "deep_connect_timeout": 5.0,
-            "deep_read_timeout": 10.0,
+            "deep_connect_timeout": 60.0,
+            "deep_read_timeout": 240.0,
             **options,
         }
         deep = self.settings().slots.deep

@@ -41,7 +41,7 @@ def other_host() -> Iterator[OtherHost]:
 
 
 def test_a_frozen_process_is_noticed_and_one_more_call_does_its_document_later(
-    empty_ledger: Ledger, tmp_path: Path
+    empty_ledger: Ledger, tmp_path: Path, change_timing: ChangeTiming
 ) -> None:
     with simulator() as (process, router):
         asleep = Asleep(empty_ledger, router, tmp_path)
@@ -53,6 +53,7 @@ def test_a_frozen_process_is_noticed_and_one_more_call_does_its_document_later(
             process.send_signal(signal.SIGCONT)
         assert summary.is_slot_unavailable
         assert "frozen: no answer to 3 probes" in str(summary.reason)
+        change_timing(probe_limit=PATIENCE_SECONDS)
         asleep.assert_done_later_with_one_more_call()
 
 
@@ -70,7 +71,10 @@ async def test_the_first_probe_during_a_call_is_early_so_that_an_early_freeze_is
         await watching.beside(asyncio.wait_for(probed.wait(), PATIENCE_SECONDS))
 
 
-def test_a_slow_slot_that_answers_probes_keeps_its_call(empty_ledger: Ledger, tmp_path: Path) -> None:
+def test_a_slow_slot_that_answers_probes_keeps_its_call(
+    empty_ledger: Ledger, tmp_path: Path, change_timing: ChangeTiming
+) -> None:
+    change_timing(probe_limit=PATIENCE_SECONDS)
     with simulator() as (_, router):
         asleep = Asleep(empty_ledger, router, tmp_path)
         drain = asleep.start_drain_and_wait_for_a_probe(probes=5)
@@ -80,7 +84,7 @@ def test_a_slow_slot_that_answers_probes_keeps_its_call(empty_ledger: Ledger, tm
 
 
 def test_a_vanished_host_is_noticed_and_one_more_call_does_its_document_later(
-    empty_ledger: Ledger, other_host: OtherHost, tmp_path: Path
+    empty_ledger: Ledger, other_host: OtherHost, tmp_path: Path, change_timing: ChangeTiming
 ) -> None:
     with simulator(other_host) as (_, router):
         asleep = Asleep(empty_ledger, router, tmp_path)
@@ -89,4 +93,5 @@ def test_a_vanished_host_is_noticed_and_one_more_call_does_its_document_later(
         summary = drain.result()
         assert summary.is_slot_unavailable
         other_host.come_back()
+        change_timing(probe_limit=PATIENCE_SECONDS)
         asleep.assert_done_later_with_one_more_call()

@@ -83,9 +83,8 @@ def assert_kept(promise: Promise, state: str, reason: str | None, code: int, cal
 
 @pytest.fixture(autouse=True)
 def short_waits(change_timing: ChangeTiming) -> None:
-    """Shorten pauses and time limits. What waits for what stays the same."""
+    """Shorten pauses. What waits for what stays the same."""
     change_timing(busy_pause=0.01)
-    change_timing(probe_limit=2.0)
 
 
 @pytest.mark.parametrize(("row", "kind"), PLAYS)
@@ -102,6 +101,7 @@ def test_a_row_of_the_matrix_ends_as_promised(
         monkeypatch.setattr(transport, "_sender", PlainHttpx)
         # httpx looks names up by the event loop, and that of uvloop does not see `pretend_names`.
         monkeypatch.setattr("uvloop.new_event_loop", asyncio.new_event_loop)
+    change_timing(probe_limit=2.0 if row.health else 240.0)  # probes that are answered may take long on a busy machine
     if "429" in row.name:
         change_timing(
             shortest_retry_after=1.0
@@ -161,7 +161,7 @@ def check_fault_of_the_slot(row: Row, play: Play, entry: Played, names: dict[str
         assert set(play.states().values()) <= {State.PENDING, State.DEFERRED}
     play.server.mend()
     names[row.host] = "127.0.0.1"
-    repaired: dict[str, Any] = {"deep_connect_timeout": 5.0, "deep_read_timeout": 10.0}
+    repaired: dict[str, Any] = {"deep_connect_timeout": 60.0, "deep_read_timeout": 240.0}
     if not row.is_mended_at_server:
         repaired |= {"deep_expected_model": ".*"}
     is_misconfigured = exit_code(summary) == MISCONFIGURED

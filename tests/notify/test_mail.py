@@ -64,7 +64,7 @@ def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, d
 @contextmanager
 def smtp_server(mailbox: Mailbox, **options: Any) -> Iterator[int]:
     with held_port() as port:
-        controller = Controller(mailbox, hostname="127.0.0.1", port=port, **options)
+        controller = Controller(mailbox, hostname="127.0.0.1", port=port, ready_timeout=240.0, **options)
         controller.start()
         try:
             yield port

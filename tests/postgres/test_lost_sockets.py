@@ -15,6 +15,7 @@ from dagster_offload.postgres.embedded.paths import Paths
 from dagster_offload.postgres.embedded.sockets import socket_folder, socket_path
 from dagster_offload.service.postgres_keeper import KeptPostgres, kept_alive
 from dagster_offload.settings import load_settings
+from tests.support.patience import PATIENCE_SECONDS
 
 Start = Callable[[Path], str]
 
@@ -43,7 +44,7 @@ def test_up_restarts_a_postgres_that_lost_its_socket_and_says_why(home: Path, st
     socket_path(home / "postgres").unlink()
     revived, messages = threading.Event(), list[str]()
     KeptPostgres(home, revived.set, messages.append).check()
-    assert revived.wait(240)
+    assert revived.wait(PATIENCE_SECONDS)
     assert messages == [
         f"Postgres lost its socket, which was removed; restarting it. Log: {home / 'postgres' / 'server.log'}"
     ]
@@ -53,7 +54,7 @@ def test_a_job_in_a_terminal_restarts_a_postgres_that_lost_its_socket(home: Path
     with open_ledger(load_settings(home=home)) as ledger, kept_alive(home, ledger.revive):
         before = server_pid(home)
         socket_path(home / "postgres").unlink()
-        assert wait_until(lambda: server_pid(home) not in (None, before), 240)
+        assert wait_until(lambda: server_pid(home) not in (None, before), PATIENCE_SECONDS)
 
 
 def test_a_server_that_does_not_accept_connections_yet_has_lost_no_socket(home: Path, start: Start) -> None:

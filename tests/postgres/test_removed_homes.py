@@ -14,6 +14,7 @@ from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.postgres import server_pid, stop_postgres
 from dagster_offload.postgres.embedded.sockets import socket_folder
 from dagster_offload.settings import load_settings
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.postgres import copy_home
 
 Start = Callable[[Path], str]
@@ -46,7 +47,7 @@ def end(server: psutil.Process) -> None:
     """End a server whose data folder was removed as it ends itself within a minute: with an immediate shutdown."""
     if server.is_running():
         server.send_signal(signal.SIGQUIT)
-    assert psutil.wait_procs([server], timeout=240)[1] == []
+    assert psutil.wait_procs([server], timeout=PATIENCE_SECONDS)[1] == []
 
 
 def connects(url: str) -> bool:

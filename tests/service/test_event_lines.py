@@ -20,6 +20,7 @@ from dagster_offload.slot.config import DEEP
 from dagster_offload.slot.rest import Pause
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.ledger import AWAKE, HOLD, SLOT, Bench
+from tests.support.patience import PATIENCE_SECONDS
 
 ASLEEP = replace(
     AWAKE,
@@ -160,7 +161,9 @@ class Lines:
 
     def wait_for(self, part: str) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: any(part in line for line in self.lines), 120), self.lines
+            assert self._changed.wait_for(lambda: any(part in line for line in self.lines), PATIENCE_SECONDS), (
+                self.lines
+            )
 
 
 def test_the_lines_of_a_scan_and_a_drain_come_from_the_notifications_of_the_ledger(ledger: Ledger) -> None:

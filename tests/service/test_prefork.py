@@ -91,7 +91,7 @@ def test_a_new_process_starts_with_the_servers_memory(folder: Path) -> None:
 def test_a_process_started_by_a_new_process_has_that_memory_too(folder: Path) -> None:
     script = """
     queue = context.Queue()
-    started(starts_another, queue).join(120)
+    started(starts_another, queue).join(240)
     print(queue.get()[0])
     """
     assert run(folder, script) == ["known"]
@@ -100,7 +100,7 @@ def test_a_process_started_by_a_new_process_has_that_memory_too(folder: Path) ->
 def test_the_exit_code_is_reported(folder: Path) -> None:
     script = """
     for process in (started(exits, 7), started(exits, 0), started(dies)):
-        process.join(120)
+        process.join(240)
         print(process.exitcode)
     """
     assert run(folder, script) == ["7", "0", str(-signal.SIGKILL.value)]
@@ -113,8 +113,8 @@ def test_events_and_output_work_as_in_a_spawned_process(folder: Path) -> None:
     queue.get()
     event.set()
     print(queue.get(), flush=True)
-    process.join(120)
-    started(prints).join(120)
+    process.join(240)
+    started(prints).join(240)
     """
     assert run(folder, script) == ["woken", "printed by the process"]
 
@@ -124,14 +124,14 @@ def test_a_process_starts_as_usual_after_the_server_was_killed(folder: Path) -> 
     queue = context.Queue()
     process = started(knows, queue)
     _, pid = queue.get()
-    process.join(120)
+    process.join(240)
     import psutil
     [server] = [p for p in psutil.Process().children() if "main.py" in " ".join(p.cmdline())]
     server.kill()
     server.wait()
     process = started(knows, queue)
     known, _ = queue.get()
-    process.join(120)
+    process.join(240)
     print(known, process.exitcode)
     """
     assert run(folder, script) == ["None 0"]
@@ -172,8 +172,8 @@ def test_killing_the_client_kills_the_forked_process(folder: Path) -> None:
     process = started(sleeps, queue)
     pid = queue.get()
     process.kill()
-    process.join(120)
-    until = time.monotonic() + 120
+    process.join(240)
+    until = time.monotonic() + 240
     while time.monotonic() < until and Path(f"/proc/{pid}").exists(): time.sleep(0.05)
     print(process.exitcode, Path(f"/proc/{pid}").exists())
     """
@@ -198,7 +198,7 @@ def test_after_the_end_of_its_parent_the_server_reports_how_its_processes_end_an
         assert gone(prefork_server)
 
 
-def await_refusal(socket_file: Path, seconds: float = 120.0) -> None:
+def await_refusal(socket_file: Path, seconds: float = 240.0) -> None:
     """Wait until nothing listens at the socket."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -225,7 +225,7 @@ def test_a_process_with_threads_starts_no_server(folder: Path) -> None:
     assert run(folder, script) == ["False"]
 
 
-def gone(process: psutil.Process, seconds: float = 120.0) -> bool:
+def gone(process: psutil.Process, seconds: float = 240.0) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:

@@ -284,7 +284,7 @@ def test_a_signal_stops_it_cleanly_even_if_the_shell_ignored_interrupts(tmp_path
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert output.decode().strip() == "stopped"
     assert process.returncode == 0
-    assert not any(map(is_running, children))
+    wait_for(lambda: not any(map(is_running, children)), "the end of the children")
 
 
 def supervising(tmp_path: Path, prefix: tuple[str, ...] = ()) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:

@@ -40,7 +40,7 @@ def address(paperless: FakePaperless) -> Iterator[str]:
 
 
 def client(address: str, library: Path, **settings: Any) -> Paperless:
-    written = PaperlessSettings.model_validate({"paperless": address, "timeout": 5, **settings})
+    written = PaperlessSettings.model_validate({"paperless": address, "timeout": 240, **settings})
     return Paperless(written, "s3cret-token", library, lambda record: record, {"amount": "number"})
 
 

@@ -19,7 +19,7 @@ MESSAGE = Message("key-1", "hook", "a.txt", "v1", {"document": "a.txt", "summary
 
 @pytest.fixture
 def hook(webhook: str) -> Webhook:
-    return Webhook(webhook, SECRET, "bearer-1", 5.0)
+    return Webhook(webhook, SECRET, "bearer-1", 240.0)
 
 
 @pytest.mark.rule("sink-5")
@@ -84,12 +84,12 @@ def test_the_advice_about_a_refusal_depends_on_whether_a_token_was_sent(
 ) -> None:
     receiver.status = status
     with pytest.raises(SinkFault) as caught:
-        Webhook(webhook, SECRET, token, 5.0).send(MESSAGE)
+        Webhook(webhook, SECRET, token, 240.0).send(MESSAGE)
     assert caught.value.reason == advice
 
 
 def test_a_server_that_is_not_there_is_unavailable(hook: Webhook) -> None:
-    gone = Webhook("http://127.0.0.1:1/private-path", None, None, 5.0)
+    gone = Webhook("http://127.0.0.1:1/private-path", None, None, 240.0)
     with pytest.raises(SinkFault) as caught:
         gone.send(MESSAGE)
     assert (caught.value.blame, caught.value.reason) == (Blame.UNAVAILABLE, "connection refused")

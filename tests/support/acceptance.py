@@ -179,6 +179,10 @@ class Home:
         wait_for(lambda: others() == [], lambda: f"the end of {others()}")
         wait_for(lambda: server_pid(self.home) is not None, "Postgres")
 
+    def wait_until_nothing_runs(self) -> None:
+        """Wait until every process of this home has ended. One that was killed ends some time after the signal."""
+        wait_for(lambda: self.processes() == [], lambda: f"the end of {list(map(command_line, self.processes()))}")
+
     def _names_home(self, process: Path) -> bool:
         """Whether the command line or the environment of a process in /proc names this home. psutil takes far longer to read both
         of every process of the machine."""

@@ -49,7 +49,7 @@ class Engine(Bench):
             "deep_url": router.url,
             "deep_model": "qwen-macbook",
             "deep_connect_timeout": 60.0,
-            "deep_read_timeout": 120.0,  # calls are held while other processes start
+            "deep_read_timeout": 2 * PATIENCE_SECONDS,  # calls are held while a test waits
         }
         self.pool = ThreadPoolExecutor(6)
 
@@ -98,7 +98,7 @@ class Engine(Bench):
         """Wait until the query returns a row, written by another transaction. Raises `TimeoutError`."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self.sql(query):
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise TimeoutError(query)
             self.sql("select pg_sleep(0.02)")
 
@@ -134,18 +134,29 @@ def outcomes(engine: Engine) -> Counter[str]:
     return Counter(row["outcome"] for row in engine.sql("select outcome from calls where item_id is not null"))
 
 
+Superseded = Callable[..., None]
+
+
 @pytest.fixture
-def superseded(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set as soon as the lanes of a drain have heard that another pipeline is in force."""
-    heard, notified = threading.Event(), Lanes._notified
+def superseded(monkeypatch: pytest.MonkeyPatch) -> Superseded:
+    """`superseded("deep")`: wait until the lanes of a drain at these slots have heard that another pipeline is in force."""
+    heard: set[str] = set()
+    changed = threading.Condition()
+    notified = Lanes._notified
 
     def notify(lanes: Lanes, message: str) -> None:
         notified(lanes, message)
         if lanes.is_superseded:
-            heard.set()
+            with changed:
+                heard.add(lanes.slot.name)
+                changed.notify_all()
+
+    def wait_for(*slots: str) -> None:
+        with changed:
+            assert changed.wait_for(lambda: heard >= set(slots), PATIENCE_SECONDS), heard
 
     monkeypatch.setattr(Lanes, "_notified", notify)
-    return heard
+    return wait_for
 
 
 DrainsHeard = Callable[..., None]
@@ -185,7 +196,8 @@ def drains_heard(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> DrainsHeard
         if beginning == ALL_SO_FAR:
             engine.sql("select pg_notify(%s, %s)", engine.ledger.channel, ALL_SO_FAR)
         with changed:
-            assert changed.wait_for(lambda: any(what.startswith(beginning) for what in heard), 120), (beginning, heard)
+            is_heard = changed.wait_for(lambda: any(what.startswith(beginning) for what in heard), PATIENCE_SECONDS)
+            assert is_heard, (beginning, heard)
 
     monkeypatch.setattr(Lanes, "_notified", notify)
     monkeypatch.setattr(Lanes, "read_rest", read)

@@ -1,8 +1,8 @@
 """A real llama.cpp server for tests: its own HTTP code, with a generated model of random weights.
 
 `make_model(path)` writes the model (half a megabyte, always the same bytes). `python llama_server.py MODEL PORT` serves it
-until a signal ends it. Needs gguf, numpy, tokenizers and xllamacpp. Its answers are noise. It spells nearly every word
-letter by letter, unless it gets the vocabulary of a real model.
+until a signal ends it (PORT 0: on a free port) and prints its address. Needs gguf, numpy, tokenizers and xllamacpp. Its
+answers are noise. It spells nearly every word letter by letter, unless it gets the vocabulary of a real model.
 """
 
 import argparse

@@ -23,7 +23,7 @@ def router() -> Iterator[Router]:
 @pytest.fixture
 def deep_slot(router: Router) -> SlotConfig:
     """The deep slot behind `router`. Its time limits leave a busy machine enough time."""
-    return SlotConfig(name=DEEP, url=router.url, model="qwen-macbook", connect_timeout=60.0, read_timeout=60.0)
+    return SlotConfig(name=DEEP, url=router.url, model="qwen-macbook", connect_timeout=240.0, read_timeout=240.0)
 
 
 def change_after(router: Router, *, after_answers: int = 0, after_refusals: int = 0, **changes: Any) -> None:

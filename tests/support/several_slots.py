@@ -14,6 +14,8 @@ from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import Engine
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.ports import held_port
 
 KEYS = [f"{n:02}.txt" for n in range(8)]
 BOTH = ["deep", "studio"]
@@ -33,7 +35,12 @@ class Several:
 
     def stages(self, classify: Any = BOTH, summarize: Any = BOTH, deep_priority: int = 0, **studio: Any) -> None:
         """Write the pipeline file: which slots may answer which stage. `studio`: more settings of that slot."""
-        further = {"url": self.studio.url, "model": "qwen-studio", "expected_model": MODEL, "read_timeout": 120.0}
+        further = {
+            "url": self.studio.url,
+            "model": "qwen-studio",
+            "expected_model": MODEL,
+            "read_timeout": 2 * PATIENCE_SECONDS,
+        }
         sections = {
             "slots": {"deep": {"expected_model": MODEL, "priority": deep_priority}, "studio": further | studio},
             "stages": {CLASSIFY: {"slots": classify}, SUMMARIZE: {"slots": summarize}},
@@ -69,9 +76,8 @@ class Several:
 @pytest.fixture
 def several(engine: Engine, change_timing: ChangeTiming) -> Iterator[Several]:
     change_timing(recheck=0.1)
-    engine.options["deep_read_timeout"] = 120.0  # calls are held while the other slot works
     with ExitStack() as stack:
-        studio = stack.enter_context(Router())
+        studio = stack.enter_context(Router(stack.enter_context(held_port())))
         stack.callback(lambda: studio.set(hold=False))
         found = Several(engine, studio)
         found.stages()

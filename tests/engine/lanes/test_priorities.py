@@ -197,7 +197,7 @@ class TestWakes:
         self, several: Several, change_timing: ChangeTiming, monkeypatch: pytest.MonkeyPatch
     ) -> Iterator[Several]:
         """Both machines are off and can be woken. `deep` is preferred. A tick waits for the end of a wake."""
-        change_timing(wake_shown=60.0)
+        change_timing(wake_shown=240.0)
         # Shortly after midnight, the wakes of some minutes ago would be those of yesterday.
         monkeypatch.setattr(rests, "beginning_of_day", lambda now: now - timedelta(days=1))
         several.stages(deep_priority=1, wake={"command": [program("true")]})

@@ -117,9 +117,7 @@ def test_a_slot_that_is_back_during_a_drain_is_used_again(several: Several) -> N
     several.deep.wait(open=1)
     several.engine.wait_until("select 1 from slots where name = 'studio' and was_red_since_opening")
     several.studio.set(mode="awake")
-    several.studio.wait(
-        timeout=100, answers=15
-    )  # a trial, and both stages of all documents but the one that deep holds
+    several.studio.wait(answers=15)  # a trial, and both stages of all documents but the one that deep holds
     several.deep.set(hold=False)
     assert drain.result().left == 0
     assert several.answers()["studio", SUMMARIZE] == 7

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -18,7 +18,6 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.slots import permits, rests
 from dagster_offload.slot.config import DEEP
-from dagster_offload.slot.rest import beginning_of_day
 from dagster_offload.slot.waking import WakeConfig, magic_packet
 from dagster_offload.stages.graph import CLASSIFY
 from dagster_offload.testing import ChangeTiming
@@ -39,9 +38,19 @@ def network() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def asleep(engine: Engine, network: socket.socket, change_timing: ChangeTiming) -> Iterator[Engine]:
+def beginning_of_day(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """Twelve hours ago, and the day does not end: shortly after midnight, the wakes of some minutes ago are of yesterday."""
+    beginning = datetime.now(UTC) - timedelta(hours=12)
+    monkeypatch.setattr(rests, "beginning_of_day", lambda _now: beginning)
+    return beginning
+
+
+@pytest.fixture
+def asleep(
+    engine: Engine, network: socket.socket, change_timing: ChangeTiming, beginning_of_day: datetime
+) -> Iterator[Engine]:
     """An engine with work, whose slot's machine is off and can be woken. A tick waits for the end of a wake."""
-    change_timing(wake_shown=60.0)
+    change_timing(wake_shown=240.0)
     engine.texts("a.txt", "b.txt")
     engine.options |= {
         "deep_wake_mac": MAC,
@@ -81,10 +90,10 @@ def test_ticks_one_after_another_wake_a_machine_once(asleep: Engine) -> None:
 
 
 @pytest.mark.rule("wake-2")
-def test_the_limit_of_a_day_is_kept_across_restarts(asleep: Engine) -> None:
+def test_the_limit_of_a_day_is_kept_across_restarts(asleep: Engine, beginning_of_day: datetime) -> None:
     asleep.options["deep_wake_times_a_day"] = "1"
     tick(asleep)
-    asleep.sql("update wakes set at = %s", beginning_of_day(datetime.now(UTC)))  # the pause is over, the day is not
+    asleep.sql("update wakes set at = %s", beginning_of_day)  # the pause is over, the day is not
     with Ledger(asleep.ledger.conninfo) as restarted:
         assert "woken" not in decide_drain(asleep.settings(), restarted).message
     asleep.sql("update wakes set at = at - interval '1 second'")
@@ -159,7 +168,7 @@ OWNER = """
 import sys, time
 from dagster_offload.engine.slot.waking import wake
 from dagster_offload.slot.waking import WakeConfig
-wake(WakeConfig(command=("/bin/sh", "-c", f"trap '' TERM; sleep 600 & echo $$ $! > {sys.argv[1]}; wait"), timeout=45))
+wake(WakeConfig(command=("/bin/sh", "-c", f"trap '' TERM; sleep 600 & echo $$ $! > {sys.argv[1]}; wait"), timeout=600))
 """
 
 

@@ -1,5 +1,6 @@
 """OCR: which pictures are read, which results are worthless, and how long a page may take."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -183,12 +184,15 @@ def test_ocr_can_be_switched_off() -> None:
 @pytest.mark.slow
 def test_ocr_that_hangs_is_stopped_and_leaves_no_process(tmp_path: Path) -> None:
     command = script(tmp_path, 'echo $$ > "$(dirname "$0")/pid"\nexec sleep 600')
-    with Extractor(reader=reader_of(command), page_limit_seconds=2) as extractor:
-        with pytest.raises(ExtractionFailed) as failed:
-            extractor.extract(SCANS / "letters.pdf")
-        pid = int((tmp_path / "pid").read_text())
-        assert (failed.value.code, failed.value.is_final) == ("ocr_timeout", False)
-        assert "at page 1 of 2" in failed.value.message
+    note = tmp_path / "pid"
+    with Extractor(reader=reader_of(command), page_limit_seconds=1) as extractor:
+        while not note.exists() or not note.read_text():  # a busy machine may not start the program in this time
+            extractor.page_limit_seconds *= 2
+            with pytest.raises(ExtractionFailed) as failed:
+                extractor.extract(SCANS / "letters.pdf")
+            assert (failed.value.code, failed.value.is_final) == ("ocr_timeout", False)
+            assert "at page 1 of 2" in failed.value.message
+        pid = int(note.read_text())
         wait_for(lambda: has_ended(pid), "the end of tesseract")
         (tmp_path / "a.txt").write_text("the next document")
         assert extractor.extract(tmp_path / "a.txt").text == "the next document"
@@ -223,11 +227,19 @@ def test_a_crash_of_tesseract_is_a_document_fault(tmp_path: Path, body: str, end
 
 @pytest.mark.slow
 def test_each_page_has_its_own_time_limit(tmp_path: Path) -> None:
-    reader = Reader(script(tmp_path, "sleep 6"), "5", "eng", (), knows_orientation=False, advice="")
-    pages: list[PageRead] = []
-    with Extractor(reader=reader, page_limit_seconds=11) as extractor:  # both pages take 12 s
-        extractor.extract(SCANS / "fax.tif", on_page=pages.append)
-    assert [page.number for page in pages] == [1, 1, 2, 2]
+    def pages_read(seconds: float) -> list[int]:
+        """The pages of a document, if OCR takes so long for each, and the limit is a little less than both take."""
+        reader = Reader(script(tmp_path, f"sleep {seconds}"), "5", "eng", (), knows_orientation=False, advice="")
+        pages: list[PageRead] = []
+        with (
+            Extractor(reader=reader, page_limit_seconds=1.8 * seconds) as extractor,
+            contextlib.suppress(ExtractionFailed),
+        ):
+            extractor.extract(SCANS / "fax.tif", on_page=pages.append)
+        return [page.number for page in pages]
+
+    # A busy machine may need longer than the rest of the limit for all else that is done with a page.
+    assert any(pages_read(seconds) == [1, 1, 2, 2] for seconds in (6, 12, 24, 48))
 
 
 def has_ended(pid: int) -> bool:

@@ -153,7 +153,7 @@ def test_an_open_websocket_gets_nothing_after_a_new_password(ui: Web, file: Path
         write_password_file(file, hash_password(NEW))
         socket.send(json.dumps({"type": "start", "id": "1", "payload": {"query": "subscription { x }"}}))
         with pytest.raises(ConnectionClosed, match="the password or the token of the UI has changed"):
-            socket.recv(60)
+            socket.recv(240)
 
 
 def test_the_start_of_up_recognizes_its_ui_after_a_new_password(ui: Web, file: Path, guarded: Access) -> None:
