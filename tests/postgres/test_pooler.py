@@ -15,6 +15,7 @@ import pytest
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import ensure_postgres, pooler
 from dagster_offload.postgres.embedded.locks import wait_until
+from dagster_offload.postgres.embedded.sockets import socket_folder
 from dagster_offload.settings import load_settings
 from tests.support.database import WITHOUT_FSYNC
 from tests.support.needs import pgbouncer
@@ -41,7 +42,7 @@ def trusting_server() -> Iterator[Path]:
     rules.chmod(0o644)
     ensure_embedded(folder / "home", options={**WITHOUT_FSYNC, "hba_file": str(rules)})
     try:
-        yield folder / "home" / "postgres" / "socket"
+        yield socket_folder(folder / "home" / "postgres")
     finally:
         stop_postgres(folder / "home")
         shutil.rmtree(folder)

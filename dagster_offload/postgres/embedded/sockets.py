@@ -5,6 +5,7 @@ there, so the URL stays the same. A server removes the socket at its path when i
 a minute later, so a new home at that path needs a socket with another path.
 """
 
+import contextlib
 import os
 import shutil
 import stat
@@ -37,8 +38,11 @@ def make_socket_folder(postgres: Path, account: Account) -> Path:
     It is the folder of the last start if that can still be used. Call it only while no server of this home runs. Raises
     `LedgerUnavailable` if every candidate path is too long.
     """
-    if _record_file(postgres).exists() and _is_usable(socket_folder(postgres), account):
-        return socket_folder(postgres)
+    if _record_file(postgres).exists():
+        of_last_start = socket_folder(postgres)
+        _make_again(of_last_start, account)
+        if _is_private(of_last_start, account):
+            return of_last_start
     for unused in (postgres / "socket", *postgres.glob(f"{_PREFIX}*")):
         shutil.rmtree(unused, ignore_errors=True)
     folder = _folder_inside(postgres, account) or _temporary_folder(account)
@@ -63,17 +67,19 @@ def _fits_a_socket(folder: Path) -> bool:
     return len(os.fsencode(folder / SOCKET_NAME)) <= MAX_PATH_BYTES and "," not in str(folder)
 
 
-def _is_usable(folder: Path, account: Account) -> bool:
-    """Whether the folder is private to `account`. A folder that was removed is made again, so that the URL stays the same."""
-    try:
+def _make_again(folder: Path, account: Account) -> None:
+    """Make a folder that was removed, so that the URL stays the same."""
+    with contextlib.suppress(OSError):  # it exists, or the temporary folder that it was in is gone
         folder.mkdir(mode=0o700)
         account.make_owner_of(folder)
-    except FileExistsError:
+
+
+def _is_private(folder: Path, account: Account) -> bool:
+    try:
         info = folder.lstat()
-        return stat.S_ISDIR(info.st_mode) and info.st_uid == account.uid and stat.S_IMODE(info.st_mode) == 0o700
-    except OSError:  # the temporary folder that it was in is gone, for example
+    except OSError:
         return False
-    return True
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == account.uid and stat.S_IMODE(info.st_mode) == 0o700
 
 
 def _folder_inside(postgres: Path, account: Account) -> Path | None:
