@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What is installed: the product only, or also what developers need.
 PRODUCT := $(VENV)/.installed-product
+EXTRAS :=
 INSTALLED := $(VENV)/.installed
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 uv = $(BIN)/uv pip install --quiet --python $(BIN)/python

@@ -4,6 +4,7 @@
 """
 
 from dagster_offload.postgres.embedded.accounts import prepare_home
+from dagster_offload.postgres.embedded.place import identity_of_data
 from dagster_offload.postgres.embedded.postmaster import (
     has_embedded,
     is_running,
@@ -26,6 +27,7 @@ __all__ = [
     "dagster_url",
     "ensure_postgres",
     "has_embedded",
+    "identity_of_data",
     "is_running",
     "prepare_home",
     "reason_to_restart",

@@ -66,26 +66,30 @@ def keep_log_small(log: Path) -> None:
 
 
 class UpLock:
-    """The lock that `up` holds while it runs."""
+    """The lock that `up` holds while it runs. `folder` is the open folder of the home."""
 
-    def __init__(self, home: Path, descriptor: int) -> None:
+    def __init__(self, home: Path, folder: int, descriptor: int) -> None:
         self._home = home
+        self._folder = folder  # while it is open, no other folder gets its inode
         self._descriptor = descriptor
 
     @property
     def has_home(self) -> bool:
         """Whether the home is still the folder in which the lock was taken: it was not removed, moved or replaced."""
         try:
-            return os.path.samestat(os.stat(self._home / LOCK_NAME), os.fstat(self._descriptor))
-        except FileNotFoundError:
+            return os.path.samestat(os.stat(self._home), os.fstat(self._folder))
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError:  # a network file system that does not answer for a moment, for example
+            return True
 
     def refuse_lost_home(self) -> None:
-        """Raise `SettingsError` if the home was removed, moved or replaced. What goes on would work in another folder."""
+        """Raise `SettingsError` if the home was removed, moved or replaced. Otherwise `up` would go on in another folder."""
         if not self.has_home:
             raise SettingsError(
                 f"OFFLOAD_HOME {self._home} was removed or moved while `up` ran, so `up` ends: start it again with the home "
-                "to use"
+                "to use. The Postgres of a home that was moved still runs: `dagster-offload stop` with the new OFFLOAD_HOME "
+                "ends it"
             )
 
     def write(self, running: RunningUp) -> None:
@@ -98,6 +102,7 @@ class UpLock:
 def hold_up_lock(home: Path) -> Iterator[UpLock]:
     """Hold the `up` lock of this home. Raises `SettingsError` if another process holds it."""
     prepare_home(home)
+    folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     descriptor = os.open(home / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -111,12 +116,13 @@ def hold_up_lock(home: Path) -> Iterator[UpLock]:
                 f"`up` already runs on {home}{where}{who}: use it, stop it with `dagster-offload stop`, "
                 "or set OFFLOAD_HOME to another folder"
             ) from None
-        lock = UpLock(home, descriptor)
+        lock = UpLock(home, folder, descriptor)
         lock.write(RunningUp.of_this_process())
         yield lock
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+        os.close(folder)
 
 
 def running_up(home: Path) -> RunningUp | None:

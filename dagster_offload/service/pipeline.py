@@ -37,8 +37,12 @@ class RunningPipeline:
     Entering raises `OtherPipeline` if another `up` of this ledger runs with other recipes.
     """
 
-    def __init__(self, ledger: Ledger, loaded: Loaded, say: Say) -> None:
+    def __init__(
+        self, ledger: Ledger, loaded: Loaded, say: Say, *, has_home: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`has_home`: whether the home is still the one of this `up` (`UpLock.has_home`)."""
         self._ledger = ledger
+        self._has_home = has_home
         self._file = loaded.file
         self._files = loaded.files
         self._schemas = loaded.tree.schemas
@@ -65,7 +69,8 @@ class RunningPipeline:
         wait_for([start_in_daemon_thread(self._stack.close)], SIGN_OFF_SECONDS)
         if self._file is not None:
             del os.environ[CONFIG_SNAPSHOT]
-            for copy in (self._copy, *self._copies(self._schemas)):
+            # In a new home at the same path, the copies belong to another `up`.
+            for copy in (self._copy, *self._copies(self._schemas)) if self._has_home() else ():
                 copy.unlink(missing_ok=True)
 
     @property
@@ -183,9 +188,12 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
     """Make the home's pipeline file the one that `up` runs with, so that commands in other terminals find it.
 
     Options on a home without a file are written to one. A file elsewhere is linked. An option that equals the file is dropped.
-    `typed` are the options, by variable, which are set. Call `refuse_second_file` first. Raises `SettingsError`.
+    `typed` are the options, by variable, which are set. Raises `SettingsError` if the home has another pipeline file.
     """
     home_file = loaded.settings.home / FILE_NAME
+    if loaded.file is None and os.path.lexists(home_file):
+        raise SettingsError(f"{home_file} was written while `up` started: start `up` again to use it")
+    refuse_second_file(loaded)
     options = {name: value for name, value in typed.items() if name not in (CONFIG, "OFFLOAD_HOME")}
     if loaded.file is None:
         library = loaded.settings.library

@@ -156,15 +156,12 @@ def running_services(
     postgres, wait = None, PostgresWait(settings, stop, say)
     ran_before = is_running(settings.home)
     try:
-        with (
-            without_start_lines(),
-            wait.entered(open_ledger(settings)) as ledger,
-            _code_socket(settings.home) as socket_file,
-        ):
+        open_socket = _code_socket(settings.home)
+        with without_start_lines(), wait.entered(open_ledger(settings)) as ledger, open_socket as socket_file:
             postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
             refuse_mistyped_library(settings, lambda: wait.run(ledger.run, has_documents))
             with (
-                wait.entered(RunningPipeline(ledger, keep(loaded), say)) as pipeline,
+                wait.entered(RunningPipeline(ledger, keep(loaded), say, has_home=lambda: lock.has_home)) as pipeline,
                 Supervisor(say) as supervisor,
                 contextlib.ExitStack() as stops,
             ):
@@ -196,10 +193,12 @@ def running_services(
             if postgres is not None and is_running(settings.home):
                 _wait_for_others(ledger, stop, say)
     finally:
-        if postgres is not None and lock.has_home:  # the Postgres of a new home at this path belongs to another `up`
-            postgres.stop()
-        elif postgres is None and not ran_before:  # the ledger could not be opened
-            stop_postgres(settings.home)
+        # The Postgres of a new home at this path belongs to another `up`.
+        if settings.postgres_url is None and lock.has_home:
+            if postgres is not None:
+                postgres.stop()
+            elif not ran_before:  # the ledger could not be opened
+                stop_postgres(settings.home)
 
 
 def _start(

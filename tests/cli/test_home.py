@@ -1,5 +1,6 @@
 """One `up` per home, its port, and homes that cannot be used."""
 
+import errno
 import os
 import shutil
 import socket
@@ -51,6 +52,28 @@ def test_the_lock_shows_whether_the_home_is_still_the_same_folder(tmp_path: Path
         shutil.rmtree(home)
         moved.rename(home)
         assert lock.has_home
+
+
+def test_a_home_whose_lock_file_was_replaced_is_still_the_same_folder(tmp_path: Path) -> None:
+    with hold_up_lock(tmp_path) as lock:
+        (tmp_path / "up.lock").rename(tmp_path / "saved")
+        (tmp_path / "saved").rename(tmp_path / "up.lock")
+        (tmp_path / "up.lock").unlink()
+        assert lock.has_home
+
+
+@pytest.mark.parametrize(("number", "has_home"), [(errno.ESTALE, True), (errno.EIO, True), (errno.ENOTDIR, False)])
+def test_a_home_that_cannot_be_looked_at_is_not_taken_for_a_lost_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, has_home: bool
+) -> None:
+    def refuse(_path: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with hold_up_lock(tmp_path) as lock:
+        monkeypatch.setattr(os, "stat", refuse)
+        found = lock.has_home
+        monkeypatch.undo()
+    assert found is has_home
 
 
 def test_a_home_that_is_a_file_is_named(call: Call, library: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.postgres import ensure_postgres, is_running, stop_postgres
 from dagster_offload.service.home import hold_up_lock
@@ -13,7 +13,7 @@ from dagster_offload.service.ports import listen_for_ui
 from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.processes import running_services
 from dagster_offload.service.supervisor import StopRequest
-from dagster_offload.settings import read_settings
+from dagster_offload.settings import Loaded, read_settings
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -61,3 +61,33 @@ def test_an_up_that_cannot_use_the_ledger_stops_the_postgres_that_it_started(
         pass
     assert is_running(home) is ran_before
     assert "Started Postgres" not in caplog.text
+
+
+def test_an_up_with_a_postgres_of_your_own_leaves_the_embedded_one_of_another_terminal_alone(
+    home: Path, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFFLOAD_HOME", str(home))
+    monkeypatch.setenv("OFFLOAD_LIBRARY", str(home.parent))
+    embedded = read_settings().settings
+    monkeypatch.setenv("OFFLOAD_POSTGRES_URL", ledger_url)
+
+    def end_while_another_terminal_starts_the_embedded_one(_loaded: Loaded) -> Loaded:
+        ensure_postgres(embedded)
+        raise SettingsError("the end of `up`")
+
+    with (
+        hold_up_lock(home) as lock,
+        listen_for_ui("127.0.0.1", None) as listener,
+        pytest.raises(SettingsError, match="the end of `up`"),
+        running_services(
+            read_settings(),
+            "127.0.0.1",
+            listener,
+            lock,
+            StopRequest(),
+            print,
+            keep=end_while_another_terminal_starts_the_embedded_one,
+        ),
+    ):
+        pass
+    assert is_running(home)

@@ -1,6 +1,8 @@
 """A server whose socket was removed is restarted: no process could connect to it any more."""
 
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -63,3 +65,21 @@ def test_a_server_that_does_not_accept_connections_yet_has_lost_no_socket(home: 
     pid_file = Paths(home).pid_file
     pid_file.write_text(pid_file.read_text().replace("ready   ", "starting"))
     assert reason_to_restart(home) is None
+
+
+@pytest.mark.root
+def test_a_socket_that_only_this_process_cannot_see_is_not_lost(home: Path, start: Start) -> None:
+    start(home)
+    sockets = socket_folder(home / "postgres")
+    look = (
+        "from pathlib import Path; from dagster_offload.postgres import reason_to_restart; "
+        f"print(reason_to_restart(Path({str(home)!r})))"
+    )
+    hidden = 'mount -t tmpfs none "$1" && exec "$2" -c "$3"'
+    shown = subprocess.run(
+        ("unshare", "--mount", "sh", "-c", hidden, "sh", str(sockets), sys.executable, look),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == "None\n"

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.postgres import server_pid, stop_postgres
+from dagster_offload.postgres import is_running, server_pid, stop_postgres
 from dagster_offload.postgres.embedded.sockets import socket_folder
 from dagster_offload.settings import load_settings
 from tests.support.patience import PATIENCE_SECONDS
@@ -96,3 +96,24 @@ def test_work_on_a_removed_home_does_not_make_it_again(
         end(remove())
         ledger.revive()
         assert not os.path.lexists(home)
+
+
+def test_work_on_a_removed_home_does_not_start_the_postgres_of_a_new_home_at_its_path(
+    home: Path, start: Start, remove: Callable[[], psutil.Process]
+) -> None:
+    start(home)
+    with open_ledger(load_settings(home=home)) as ledger:
+        end(remove())
+        start(home)
+        stop_postgres(home)
+        ledger.revive()
+        assert not is_running(home)
+
+
+def test_a_home_keeps_its_address_when_it_is_reached_through_a_link(home: Path, start: Start) -> None:
+    url = start(home)
+    stop_postgres(home)
+    link = home.parent / "link"
+    link.symlink_to(home)
+    start(link)
+    assert connects(url), "processes that know the home by its other path"

@@ -1,6 +1,7 @@
 """The pipeline of `up`: kept in the home, announced in the ledger, and changed by edits that are valid."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from dagster_offload.errors import OtherPipeline, SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import AnnouncedPipeline, running_pipelines
 from dagster_offload.ledger.work.documents import has_documents
+from dagster_offload.service.home import hold_up_lock
 from dagster_offload.service.pipeline import (
     RunningPipeline,
     keep_in_home,
@@ -224,6 +226,27 @@ def test_options_on_a_home_without_a_file_are_written_to_one(
     Path(".env").unlink()
     assert load_settings() == before, "the file alone has the same settings; the key comes from its variable"
     assert set(typed) & set(os.environ) == set(), "an edit of the file is not overridden"
+
+
+def test_a_file_that_was_written_while_up_started_is_not_overwritten(
+    home: Path, tmp_path: Path, said: list[str]
+) -> None:
+    loaded = read_settings(library=tmp_path / "library")
+    edit(home / "offload.yaml", TEXT)
+    with pytest.raises(SettingsError, match=r"offload\.yaml was written while `up` started: start `up` again"):
+        keep_in_home(loaded, {"OFFLOAD_LIBRARY": str(tmp_path / "library")}, said.append)
+    assert (home / "offload.yaml").read_text() == TEXT
+
+
+def test_the_end_of_an_up_leaves_the_copies_of_a_new_home_at_its_path(
+    file: Path, ledger: Ledger, said: list[str]
+) -> None:
+    with hold_up_lock(file.parent) as lock:
+        with RunningPipeline(ledger, read_settings(), said.append, has_home=lambda: lock.has_home):
+            copy = Path(os.environ[CONFIG_SNAPSHOT])
+            moved = file.parent.rename(file.parent.with_name("moved"))
+            shutil.copytree(moved, file.parent)
+        assert copy.exists()
 
 
 def test_without_options_no_file_is_written(home: Path, tmp_path: Path, said: list[str]) -> None:

@@ -15,7 +15,7 @@ from dagster_offload.ledger.archive.before_migration import back_up_before_migra
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Cursor, Ledger
 from dagster_offload.ledger.core.migrate import existing_step, migrate, refuse_other_sql, refuse_unusable
 from dagster_offload.ledger.reports import views
-from dagster_offload.postgres import ensure_postgres, has_embedded
+from dagster_offload.postgres import ensure_postgres, has_embedded, identity_of_data
 from dagster_offload.postgres.external import normalised
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.catalog import stage_graph
@@ -95,12 +95,13 @@ def _reviving_ledger(settings: Settings, schema: str) -> Ledger:
     def revive() -> None:
         if settings.postgres_url is not None:
             ledger.move(_present_address(settings.home, settings.postgres_url))
-        elif has_embedded(settings.home):
-            ensure_postgres(settings)
-        else:  # a start would make an empty ledger
-            raise LedgerUnavailable(f"OFFLOAD_HOME {settings.home} was removed or moved meanwhile")
+        elif identity_of_data(settings.home) == identity:
+            ledger.move(ensure_postgres(settings))
+        else:  # a start would make an empty ledger, or start the Postgres of another home
+            raise LedgerUnavailable(f"OFFLOAD_HOME {settings.home} was removed, moved or replaced meanwhile")
 
     ledger = Ledger(ensure_postgres(settings), schema, revive=revive)
+    identity = identity_of_data(settings.home)
     return ledger
 
 

@@ -58,9 +58,10 @@ def refuse_copy(paths: Paths) -> None:
     recorded, here = _read(paths), _place(paths.home)
     if here is None:
         return  # a first start
-    verdict = judge(recorded, here, None if recorded is None else _place(Path(recorded.home)))
+    at_recorded_path = None if recorded is None else _place(Path(recorded.home))
+    verdict = judge(recorded, here, at_recorded_path)
     if recorded is None or verdict in (Verdict.SAME, Verdict.MOVED):
-        if recorded != here:
+        if not (here.is_same_folder(recorded) and here.is_same_folder(at_recorded_path)):
             # It may name the folder of a server that still runs: of the home that this one was copied from, or of a home
             # that was removed and then restored here.
             forget_socket_folder(paths.postgres)
@@ -83,6 +84,15 @@ def remember(paths: Paths) -> None:
     draft = _record(paths).with_suffix(".new")
     draft.write_bytes(_PLACES.dump_json(here))
     draft.replace(_record(paths))
+
+
+def identity_of_data(home: Path) -> tuple[int, int] | None:
+    """The device and the inode of a home's data folder; None if it has none. A server keeps them as long as it runs."""
+    try:
+        found = Paths(home).data.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 _PLACES = TypeAdapter(Place)

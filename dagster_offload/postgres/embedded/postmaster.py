@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def has_lost_socket(paths: Paths) -> bool:
     Its connections go on, but no process can open another one. That ends only with a restart.
     """
     # In this order: a server has its socket before it says that it is ready.
-    return _is_ready(paths) and not socket_path(paths.postgres).exists()
+    return _is_ready(paths) and not socket_path(paths.postgres).exists() and _has_our_mounts(_postmaster(paths))
 
 
 def server_pid(home: Path) -> int | None:
@@ -171,6 +172,18 @@ def _postmaster(paths: Paths) -> psutil.Process | None:
     except (psutil.Error, OSError):  # it ended, is a zombie, or belongs to another user
         return None
     return process if is_server else None
+
+
+def _has_our_mounts(process: psutil.Process | None) -> bool:
+    """Whether the process sees the same files at the same paths as this one. `PrivateTmp=` of systemd gives it another /tmp."""
+    if process is None:
+        return False
+    if sys.platform != "linux":
+        return True
+    try:
+        return os.readlink(f"/proc/{process.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    except OSError:  # it ended, or belongs to another user
+        return False
 
 
 def _is_ready(paths: Paths) -> bool:
