@@ -122,6 +122,7 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
 
     Exit codes: 0 = everything due was sent; 75 = records wait: a sink is unavailable, or its next try is not due yet;
     78 = a sink refuses a setting, such as its token; 2 = a setting of a sink cannot be used on this machine.
+    A sink that waits for a changed setting is tried at once.
     Nothing is lost. `sink list` shows why a sink waits.
 
     \b
@@ -166,6 +167,7 @@ def _send_all(
     settings: "Settings", ledger: "Ledger", names: "Sequence[str]"
 ) -> "tuple[dict[str, Sent], dict[str, str]]":
     """Send what is due. Returns what was sent, and which settings are wrong, by sink."""
+    from dagster_offload.ledger.sinks import sinks
     from dagster_offload.sinks.build import build
     from dagster_offload.sinks.planning import register
     from dagster_offload.sinks.recipient import built
@@ -179,6 +181,7 @@ def _send_all(
             faults[name] = str(wrong)
         with only_sender(ledger, name) as is_only_sender:
             if is_only_sender:
+                ledger.run(sinks.end_wait_for_setting, name)
                 done[name] = send_due(settings, ledger, name, sink)
             else:
                 click.echo(f"{name}: another process sends its records now", err=True)
