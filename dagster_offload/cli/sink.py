@@ -250,18 +250,24 @@ def send_again(settings: "Settings", ledger: "Ledger", name: str, documents: "Se
     if ledger.run(sinks.get, name) is None:
         _refuse_unknown(settings, name)
     revived = ledger.run(deliveries.revive, name, documents)
-    ledger.run(sinks.end_wait, name)
+    if revived or documents is None:
+        ledger.run(sinks.end_wait, name)
     row = ledger.run(sinks.get, name)
     others = 0 if row is None or documents is not None else row.waiting - row.refused
-    is_paused = row is not None and row.paused_at is not None
-    then = (
-        f"after dagster-offload sink resume {name}" if is_paused else f"by `up` or `dagster-offload sink send {name}`"
-    )
+    then = _when_sent(name, is_removed=name not in settings.sinks, is_paused=row is not None and bool(row.paused_at))
     if revived:
         return revived, f"{counted(revived, 'record')} will be sent again {then}"
     nothing = f"nothing to send again: {name} refused none of {'its' if documents is None else 'these'} records"
     waiting = f"{counted(others, 'record')} {agreeing('wait', others)} for other reasons, and will be sent {then}"
     return 0, f"{nothing}; {waiting}" if others else nothing
+
+
+def _when_sent(name: str, *, is_removed: bool, is_paused: bool) -> str:
+    if is_removed:
+        return f"after {name} is in the pipeline file again"
+    if is_paused:
+        return f"after dagster-offload sink resume {name}"
+    return f"by `up` or `dagster-offload sink send {name}`"
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:

@@ -211,6 +211,27 @@ def test_retry_says_that_records_wait_for_a_sink_that_refused_none(call: Call, h
     assert "sent after dagster-offload sink resume hook" in call("retry", "--sink", "hook").output
 
 
+def test_retry_of_a_document_that_was_not_refused_does_not_end_the_wait_of_the_sink(
+    call: Call, hook: str, receiver: Receiver
+) -> None:
+    receiver.status = 503
+    call("sink", "send")
+    before = json.loads(call("sink", "list", "--json").output)["sinks"]
+    assert "nothing to send again" in call("retry", "--sink", "hook", "letter.txt").output
+    assert json.loads(call("sink", "list", "--json").output)["sinks"] == before
+    assert before[0]["not_before"] is not None
+
+
+def test_retry_for_a_sink_that_was_removed_says_that_it_must_be_in_the_pipeline_file_again(
+    call: Call, hook: str, receiver: Receiver
+) -> None:
+    receiver.refuses = lambda request: 422 if request.json["document"] == "letter.txt" else None
+    call("sink", "send")
+    Path("offload.yaml").write_text("on_record: {}\n")
+    retried = call("retry", "--sink", "hook")
+    assert "1 record will be sent again after hook is in the pipeline file again" in " ".join(retried.output.split())
+
+
 def test_records_that_wait_for_an_added_stage_are_counted(call: Call, hook: str, router: Router) -> None:
     assert "until all stages" not in call("sink", "list").output
     with Path("offload.yaml").open("a", encoding="utf-8") as file:
