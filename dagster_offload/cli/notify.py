@@ -99,6 +99,7 @@ def send(*, as_json: bool) -> None:
 
     Exit codes: 0 = everything due was sent; 75 = messages wait: a channel is unavailable, or its next try is not due yet;
     78 = a channel refuses a setting, such as its token; 2 = a setting of a channel cannot be used on this machine.
+    A channel that waits for a changed setting is tried at once.
     Messages are kept. `notify list` shows why they wait.
 
     \b
@@ -132,6 +133,7 @@ def send(*, as_json: bool) -> None:
 
 def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "dict[str, str]":
     """Send what is due. Returns which settings are wrong here, by channel."""
+    from dagster_offload.ledger.sinks import notifications
     from dagster_offload.notify.build import build
     from dagster_offload.notify.look import look
     from dagster_offload.notify.sender import lock_name, send_due
@@ -148,6 +150,7 @@ def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") ->
                 click.echo(f"{name}: the running `up` notifies", err=True)
                 continue
             look(ledger, name, settings.channels[name])
+            ledger.run(notifications.end_wait_for_setting, name)
             send_due(ledger, name, channel)
     return faults
 

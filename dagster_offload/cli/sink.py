@@ -122,6 +122,7 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
 
     Exit codes: 0 = everything due was sent; 75 = records wait: a sink is unavailable, or its next try is not due yet;
     78 = a sink refuses a setting, such as its token; 2 = a setting of a sink cannot be used on this machine.
+    A sink that waits for a changed setting is tried at once.
     Nothing is lost. `sink list` shows why a sink waits.
 
     \b
@@ -166,6 +167,7 @@ def _send_all(
     settings: "Settings", ledger: "Ledger", names: "Sequence[str]"
 ) -> "tuple[dict[str, Sent], dict[str, str]]":
     """Send what is due. Returns what was sent, and which settings are wrong, by sink."""
+    from dagster_offload.ledger.sinks import sinks
     from dagster_offload.sinks.build import build
     from dagster_offload.sinks.planning import register
     from dagster_offload.sinks.recipient import built
@@ -179,6 +181,7 @@ def _send_all(
             faults[name] = str(wrong)
         with only_sender(ledger, name) as is_only_sender:
             if is_only_sender:
+                ledger.run(sinks.end_wait_for_setting, name)
                 done[name] = send_due(settings, ledger, name, sink)
             else:
                 click.echo(f"{name}: another process sends its records now", err=True)
@@ -247,18 +250,24 @@ def send_again(settings: "Settings", ledger: "Ledger", name: str, documents: "Se
     if ledger.run(sinks.get, name) is None:
         _refuse_unknown(settings, name)
     revived = ledger.run(deliveries.revive, name, documents)
-    ledger.run(sinks.end_wait, name)
+    if revived or documents is None:
+        ledger.run(sinks.end_wait, name)
     row = ledger.run(sinks.get, name)
     others = 0 if row is None or documents is not None else row.waiting - row.refused
-    is_paused = row is not None and row.paused_at is not None
-    then = (
-        f"after dagster-offload sink resume {name}" if is_paused else f"by `up` or `dagster-offload sink send {name}`"
-    )
+    then = _when_sent(name, is_removed=name not in settings.sinks, is_paused=row is not None and bool(row.paused_at))
     if revived:
         return revived, f"{counted(revived, 'record')} will be sent again {then}"
     nothing = f"nothing to send again: {name} refused none of {'its' if documents is None else 'these'} records"
     waiting = f"{counted(others, 'record')} {agreeing('wait', others)} for other reasons, and will be sent {then}"
     return 0, f"{nothing}; {waiting}" if others else nothing
+
+
+def _when_sent(name: str, *, is_removed: bool, is_paused: bool) -> str:
+    if is_removed:
+        return f"after {name} is in the pipeline file again"
+    if is_paused:
+        return f"after dagster-offload sink resume {name}"
+    return f"by `up` or `dagster-offload sink send {name}`"
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:

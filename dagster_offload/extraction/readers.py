@@ -47,7 +47,7 @@ from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.extraction.refusals import FileRefused, broken, is_placeholder, protected, unsupported
 from dagster_offload.library.files import CODE_TYPES, extension
 from dagster_offload.stages.graph import Outcome
-from dagster_offload.text.sizes import shown_size
+from dagster_offload.text.sizes import shown_size, shown_size_above
 
 _SOME_WRONG = 0.02  # of a page's letters
 
@@ -127,7 +127,7 @@ def _refuse_unsupported(data: bytes) -> None:
     unpacked = archives.unpacked_bytes(data)
     if unpacked > archives.UNPACKED_LIMIT_BYTES:
         limit = shown_size(archives.UNPACKED_LIMIT_BYTES)
-        message = f"the file unpacks to {shown_size(unpacked)}, and the limit is {limit}: split the file"
+        message = f"the file unpacks to {shown_size_above(unpacked)}, and the limit is {limit}: split the file"
         raise FileRefused("unpacks_too_large", message, is_final=True)
 
 

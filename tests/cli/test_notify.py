@@ -43,12 +43,15 @@ def test_a_message_is_sent_once_without_a_running_up(call: Call, all_done: None,
     assert "events: done, needs_you" in " ".join(call("notify", "list").output.split())
 
 
-def test_a_send_through_a_channel_that_refuses_the_token_exits_with_78(
+def test_a_send_through_a_channel_that_refuses_the_token_exits_with_78_until_it_is_corrected(
     call: Call, all_done: None, receiver: Receiver
 ) -> None:
     receiver.status = 401
     assert call("notify", "send").exit_code == 78
-    assert call("notify", "send").exit_code == 78, "nothing is due before the next try, and the cause is the same"
+    assert call("notify", "send").exit_code == 78, "the cause is the same"
+    receiver.status = 200
+    sent = call("notify", "send")
+    assert (sent.exit_code, "phone: 1 sent" in sent.output) == (0, True), "it is tried before its wait is over"
 
 
 def test_a_message_that_waits_is_in_the_status_without_the_address_or_the_token(

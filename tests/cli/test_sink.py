@@ -110,7 +110,7 @@ def test_a_secret_that_is_not_set_stops_only_what_sends_and_is_named(
     assert f"here, {missing}" in " ".join(call("sink", "list").output.split())
     tested = call("sink", "test", "hook")
     assert (tested.exit_code, missing in " ".join(tested.output.split())) == (2, True)
-    for _ in range(2):  # the second time, nothing is due before the next try
+    for _ in range(2):  # the second time, the sink already waits
         sent = call("sink", "send")
         assert (sent.exit_code, missing in " ".join(sent.output.split())) == (2, True)
         assert " ".join((sent.output).split()).count(missing) == 1
@@ -138,11 +138,37 @@ def test_a_send_exits_by_whether_the_sink_is_away_or_does_not_accept_a_setting(
     with psycopg.connect(with_ledger, autocommit=True) as connection:
         connection.execute("update offload.sinks set not_before = now() + interval '1 hour'")
     again = call("sink", "send", "--json")
-    assert (again.exit_code, again.stdout.count("HTTP")) == (exit_code, 1), "nothing is due, and the cause is the same"
+    assert (again.exit_code, again.stdout.count("HTTP")) == (exit_code, 1), "the cause is the same"
     with psycopg.connect(with_ledger, autocommit=True) as connection:
         connection.execute("delete from offload.deliveries")
     last = call("sink", "send", "--json")
     assert (last.exit_code, json.loads(last.stdout)["sinks"]["hook"]["waits"]) == (0, None), "nothing waits"
+
+
+@pytest.mark.rule("sink-3")
+def test_a_send_tries_a_sink_whose_setting_was_corrected_before_its_wait_is_over(
+    call: Call, hook: str, receiver: Receiver, with_ledger: str
+) -> None:
+    receiver.status = 401
+    assert call("sink", "send").exit_code == 78
+    with psycopg.connect(with_ledger, autocommit=True) as connection:
+        connection.execute("update offload.sinks set not_before = now() + interval '1 hour'")
+    receiver.status = 200
+    sent = call("sink", "send")
+    assert (sent.exit_code, "hook: 2 sent, nothing waits" in sent.output) == (0, True)
+
+
+@pytest.mark.rule("sink-3")
+def test_a_send_does_not_try_a_sink_that_is_down_before_its_next_try(
+    call: Call, hook: str, receiver: Receiver, with_ledger: str
+) -> None:
+    receiver.status = 503
+    call("sink", "send")
+    with psycopg.connect(with_ledger, autocommit=True) as connection:
+        connection.execute("update offload.sinks set not_before = now() + interval '1 hour'")
+    seen = len(receiver.seen)
+    assert call("sink", "send").exit_code == 75
+    assert len(receiver.seen) == seen
 
 
 def test_a_send_prints_what_the_other_sinks_got_beside_the_error_of_one(
@@ -183,6 +209,27 @@ def test_retry_says_that_records_wait_for_a_sink_that_refused_none(call: Call, h
     assert "hook refused none of its records; 2 records wait" in call("retry", "--sink", "hook").output
     call("sink", "pause", "hook")
     assert "sent after dagster-offload sink resume hook" in call("retry", "--sink", "hook").output
+
+
+def test_retry_of_a_document_that_was_not_refused_does_not_end_the_wait_of_the_sink(
+    call: Call, hook: str, receiver: Receiver
+) -> None:
+    receiver.status = 503
+    call("sink", "send")
+    before = json.loads(call("sink", "list", "--json").output)["sinks"]
+    assert "nothing to send again" in call("retry", "--sink", "hook", "letter.txt").output
+    assert json.loads(call("sink", "list", "--json").output)["sinks"] == before
+    assert before[0]["not_before"] is not None
+
+
+def test_retry_for_a_sink_that_was_removed_says_that_it_must_be_in_the_pipeline_file_again(
+    call: Call, hook: str, receiver: Receiver
+) -> None:
+    receiver.refuses = lambda request: 422 if request.json["document"] == "letter.txt" else None
+    call("sink", "send")
+    Path("offload.yaml").write_text("on_record: {}\n")
+    retried = call("retry", "--sink", "hook")
+    assert "1 record will be sent again after hook is in the pipeline file again" in " ".join(retried.output.split())
 
 
 def test_records_that_wait_for_an_added_stage_are_counted(call: Call, hook: str, router: Router) -> None:

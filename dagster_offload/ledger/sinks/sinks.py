@@ -126,6 +126,11 @@ def end_wait(cur: Cursor, name: str) -> None:
     notify(cur)
 
 
+def end_wait_for_setting(cur: Cursor, name: str) -> None:
+    """End the wait of this sink if it waits for a changed setting. Only the next try can show whether the setting is right."""
+    cur.execute("update sinks set not_before = null where name = %s and is_misconfigured", [name])
+
+
 def in_a_row(cur: Cursor, name: str) -> tuple[int, int]:
     """The waits and the refusals of this sink in a row."""
     row = fetch_one(cur, "select waits, refusals from sinks where name = %s", [name])
