@@ -153,11 +153,12 @@ class _Drain:
             pass
 
     async def _summary(self, at_work: SeveralSlots) -> DrainSummary:
-        """What was done and what is left. Raises `NoRoom` if work is left and the disk is full."""
+        """What was done and what is left. Raises `NoRoom` if work is due and the disk is full."""
         run, worker_id = self.ledger.run, self.worker.id
         counts = await run(left.count_left, self.stages)
-        if counts.left > counts.in_back_off and (shortage := shortage_of(self.settings)) is not None:
-            raise NoRoom(f"{shortage}. Documents: {self.totals.counts.done} done, {counts.left} left")
+        if counts.due and (shortage := shortage_of(self.settings)) is not None:
+            done = self.totals.counts.done
+            raise NoRoom(f"{shortage}. Documents: {done} done, {counts.deferred} deferred, {counts.left} left")
         used = await run(usage.of_worker, worker_id)
         held = holds.held_everywhere(self.settings, await run(holds.list_holds))
         pace = await run(estimate, *(slot.name for slot in self.slots), held_everywhere=held)

@@ -37,6 +37,17 @@ def test_a_drain_on_a_disk_with_too_little_space_makes_no_call_and_names_the_set
 
 
 @pytest.mark.rule("disk-1")
+def test_a_drain_names_a_disk_that_got_full_though_the_last_document_is_deferred_in_another_stage(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.texts("a.txt")
+    engine.router.set(mode="cold")
+    monkeypatch.setattr("dagster_offload.drain.shortage_of", lambda _settings: "the disk of /home is full")
+    with pytest.raises(NoRoom, match=r"the disk of /home is full\. Documents: 0 done, 1 deferred, 0 left"):
+        engine.drain()
+
+
+@pytest.mark.rule("disk-1")
 def test_the_sensor_launches_no_drain_and_makes_no_request_while_the_disk_is_full(engine: Engine) -> None:
     engine.texts(*KEYS)
     decision = decide_drain(engine.settings(min_free_disk=MORE_THAN_ANY_DISK), engine.ledger)

@@ -238,6 +238,19 @@ def test_a_document_that_two_drains_work_at_is_counted_at_the_one_that_ends_it(l
     ]
 
 
+def test_a_document_that_a_drain_beside_this_one_has_ended_is_not_among_those_left(ledger: Ledger) -> None:
+    bench = Bench(ledger)
+    marks = ledger.run(news.begin, bench.worker("up"))
+    bench.extracted("letter.txt", "other.txt")
+    with Worker(ledger, "drain", [SUMMARIZE]) as beside:
+        with Worker(ledger, "drain", [CLASSIFY]) as drain:
+            before, marks = ledger.run(news.read, marks)
+            answer(bench, drain.id, "letter.txt", CLASSIFY)
+            answer(bench, beside.id, "letter.txt", SUMMARIZE)
+        now, _ = ledger.run(news.read, marks)
+    assert lines(before, now) == ["drain: 0 done; 1 document left"]
+
+
 def answer(bench: Bench, worker: int, key: str, *stages: str) -> None:
     """Answer these stages of a document."""
     for stage in stages:

@@ -46,7 +46,13 @@ def sha(content: str) -> str:
 
 def call(epoch: int = 1, outcome: str = "ok", slot: str = DEEP) -> CallRecord:
     return CallRecord(
-        slot=slot, epoch=epoch, asked_model="qwen", seconds=1.5, outcome=outcome, served_model="Qwen3.6-27B"
+        slot=slot,
+        url=SLOT.url,
+        epoch=epoch,
+        asked_model="qwen",
+        seconds=1.5,
+        outcome=outcome,
+        served_model="Qwen3.6-27B",
     )
 
 
@@ -157,7 +163,7 @@ class Bench:
         worker, epoch = self.worker("sensor"), self.slot().epoch
         self.sql("update slots set retry_at = clock_timestamp()")
         assert self.begin_trial(worker, epoch) is breaker.TrialTurn.YOURS
-        self.ledger.run(breaker.end_trial, DEEP, worker, epoch, breaker.TrialEnd(True, "answered"))
+        self.ledger.run(breaker.end_trial, DEEP, worker, epoch, breaker.TrialEnd(True, "answered"), SLOT.url)
 
     def acquire(self, worker: int, *, is_person: bool = False, is_exclusive: bool = False) -> bool:
         return self.ledger.run(permits.acquire, DEEP, worker, is_person=is_person, is_exclusive=is_exclusive) == 1

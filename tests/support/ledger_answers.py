@@ -10,7 +10,7 @@ from dagster_offload.ledger.slots.breaker import TrialEnd, TrialTurn
 from dagster_offload.ledger.work import claims, deferrals, finish, redo, suspects
 from dagster_offload.ledger.work.finish import Finish
 from dagster_offload.stages.graph import EXTRACT, Outcome
-from tests.support.ledger import HALF_AN_HOUR, RECIPES, call, text_result
+from tests.support.ledger import HALF_AN_HOUR, RECIPES, SLOT, call, text_result
 from tests.support.ledger_claims import ClaimEvents
 from tests.support.ledger_model import BACKOFFS_SECONDS, KEYS, SLOTS, FaultsInARow, Held, ModelItem, happens
 from tests.support.stages import DRAIN_STAGES, STAGE_NAMES
@@ -185,7 +185,7 @@ class AnswerEvents(ClaimEvents):
         self.bench.sql("update slots set retry_at = clock_timestamp() where breaker = 'open'")
         assert self.bench.begin_trial(worker, epoch, slot) is TrialTurn.YOURS
         is_answered = data.draw(st.sampled_from([True, True, True, False]))
-        self.run(breaker.end_trial, slot, worker, epoch, TrialEnd(is_answered, "warming"))
+        self.run(breaker.end_trial, slot, worker, epoch, TrialEnd(is_answered, "warming"), SLOT.url)
         assert self.slot_row(slot).epoch == epoch + is_answered
 
     @happens(2, lambda self: self.workers)

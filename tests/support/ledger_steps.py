@@ -13,7 +13,7 @@ from dagster_offload.ledger.work import finish as results
 from dagster_offload.ledger.work import redo as requests
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT
-from tests.support.ledger import RECIPES, Bench, call, hold_stage, record_result, text_result
+from tests.support.ledger import RECIPES, SLOT, Bench, call, hold_stage, record_result, text_result
 from tests.support.stages import DRAIN_STAGES
 
 Step = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -163,13 +163,13 @@ def begin_trial(bench: Bench) -> Step:
 def trial_answered(bench: Bench) -> Step:
     worker = opened(bench)
     bench.begin_trial(worker, 1)
-    return step(breaker.end_trial, DEEP, worker, 1, TrialEnd(True, "ok"))
+    return step(breaker.end_trial, DEEP, worker, 1, TrialEnd(True, "ok"), SLOT.url)
 
 
 def trial_refused(bench: Bench) -> Step:
     worker = opened(bench)
     bench.begin_trial(worker, 1)
-    return step(breaker.end_trial, DEEP, worker, 1, TrialEnd(False, "warming"))
+    return step(breaker.end_trial, DEEP, worker, 1, TrialEnd(False, "warming"), SLOT.url)
 
 
 def register_worker(bench: Bench) -> Step:

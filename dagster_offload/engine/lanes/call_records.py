@@ -18,6 +18,7 @@ def call_record(
     known = answer if isinstance(answer, Answer) else Answer("")
     return CallRecord(
         slot=slot.name,
+        url=slot.shown_url,
         epoch=epoch,
         asked_model=slot.model,
         seconds=known.seconds or seconds,

@@ -125,7 +125,7 @@ async def _run_trial(
             started = time.monotonic()
             found = await trial(client, slot, limit, has_answered=has_answered)
     except BaseException:  # this worker is stopped, which says nothing about the slot
-        stopped = CallRecord(slot.name, epoch, slot.model, time.monotonic() - started, "stopped")
+        stopped = CallRecord(slot.name, slot.shown_url, epoch, slot.model, time.monotonic() - started, "stopped")
         await ledger.run(_abandon, slot.name, worker.id, stopped)
         raise
     if found.timed_out and limit < slot.read_timeout:
@@ -157,7 +157,7 @@ def _abandon(cur: Cursor, slot: str, worker_id: int, call: CallRecord) -> None:
 
 def _end(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd, call: CallRecord) -> Any:
     finish.record_call(cur, worker_id, None, None, call)
-    return breaker.end_trial(cur, slot, worker_id, epoch, end)
+    return breaker.end_trial(cur, slot, worker_id, epoch, end, call.url)
 
 
 async def present(ledger: AsyncLedger, slot: SlotConfig) -> SlotRow:

@@ -71,10 +71,12 @@ IS_ANSWERED = "(outcome = 'ok' or model_evidence is not null)"
 class CallRecord:
     """One completion: a row of `calls`. `outcome` is `ok` or the code of the fault; `seconds` is its duration.
 
-    `model_evidence` is None if there was no answer. Tokens are None if the server did not count them.
+    `url` is the slot's URL of that time, without user and password; it is not stored with the call. `model_evidence` is None if
+    there was no answer. Tokens are None if the server did not count them.
     """
 
     slot: str
+    url: str
     epoch: int
     asked_model: str
     seconds: float

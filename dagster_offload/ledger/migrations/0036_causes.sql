@@ -9,4 +9,6 @@ comment on column sinks.is_misconfigured is 'it waits for `reason`, which a chan
 alter table notifications add column is_misconfigured boolean not null default false;
 comment on column notifications.is_misconfigured is 'it waits for `reason`, which a changed setting would end';
 
+drop function if exists note_success(text[], text[]);  -- it has another argument now
+
 drop function if exists complete_by_reuse(bigint[], jsonb, text);  -- it has another argument now

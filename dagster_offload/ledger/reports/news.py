@@ -159,7 +159,7 @@ def _read_workers(cur: Cursor, since: Marks, *, with_progress: bool) -> _Workers
         mark = since.workers.get(worker_id, since.transition)
         worker = WorkerNews(row["kind"], row["stages"], number=worker_id)
         if has_ended or is_new or with_progress:
-            worker = _with_counts(cur, worker, mark)
+            worker = _with_counts(cur, worker, mark, since.worker)
         (ended if has_ended else alive).append(worker)
         if is_new:
             started.append(worker)
@@ -168,11 +168,13 @@ def _read_workers(cur: Cursor, since: Marks, *, with_progress: bool) -> _Workers
     return _Workers(started, ended, alive, marks, max([since.worker, *(row["worker_id"] for row in found)]))
 
 
-def _with_counts(cur: Cursor, worker: WorkerNews, mark: int) -> WorkerNews:
+def _with_counts(cur: Cursor, worker: WorkerNews, mark: int, newest: int) -> WorkerNews:
     """The worker with how many documents it has done, failed and answered in part since a transition.
 
     A scan or an extraction has done a document if its text is there. A drain or a run has done one if no stage of it is left,
-    also none that the worker does not take, if none has failed, and if no other worker has ended a stage of it since.
+    also none that the worker does not take, if none has failed, and if no other worker has ended a stage of it since. Answered in
+    part are those that are left now, or that a later worker has ended since. `newest`: the newest worker at the look before. Only
+    what later ones have ended counts as left when this one ended.
     """
     if worker.reads_texts:
         counts = _texts_read(cur, worker.number, mark)
@@ -183,15 +185,16 @@ def _with_counts(cur: Cursor, worker: WorkerNews, mark: int) -> WorkerNews:
             "  from transitions where transition_id > %(mark)s and worker_id = %(worker)s "
             "  and to_state in ('done', 'failed', 'quarantined') group by document_id), "
             "found as (select e.is_done, "
-            f"  exists (select from work_items i where i.document_id = e.document_id and {_IS_LEFT}) "
-            "    or exists (select from transitions t where t.document_id = e.document_id and t.transition_id > e.last "
-            "      and t.worker_id <> %(worker)s and t.to_state in ('done', 'failed', 'quarantined')) as was_left, "
+            f"  exists (select from work_items i where i.document_id = e.document_id and {_IS_LEFT}) as is_left, "
+            "  (select max(t.worker_id) from transitions t where t.document_id = e.document_id and t.transition_id > e.last "
+            "    and t.worker_id <> %(worker)s and t.to_state in ('done', 'failed', 'quarantined')) as ended_by, "
             f"  exists (select from work_items i where i.document_id = e.document_id and {_NEEDS_YOU}) as needs_you "
             "  from ended e) "
-            "select count(*) filter (where not was_left and not needs_you) as done, "
-            "  count(*) filter (where not was_left and needs_you) as failed, "
-            "  count(*) filter (where was_left and is_done) as answered_in_part from found",
-            {"mark": mark, "worker": worker.number},
+            "select count(*) filter (where not is_left and ended_by is null and not needs_you) as done, "
+            "  count(*) filter (where not is_left and ended_by is null and needs_you) as failed, "
+            "  count(*) filter (where is_done and (is_left or ended_by > greatest(%(worker)s, %(newest)s))) as answered_in_part "
+            "from found",
+            {"mark": mark, "worker": worker.number, "newest": newest},
         )
     return replace(
         worker, done=counts["done"], failed=counts["failed"], answered_in_part=counts.get("answered_in_part", 0)

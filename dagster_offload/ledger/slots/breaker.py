@@ -128,11 +128,12 @@ class TrialEnd:
     is_busy: bool = False
 
 
-def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd) -> SlotRow:
+def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd, url: str) -> SlotRow:
     """Close the breaker and raise the epoch, or schedule the next trial: after Retry-After, else after 15 s, doubled up to
     45 s.
 
-    The next trial of a misconfigured slot is due after 1 minute, doubled up to 30.
+    The next trial of a misconfigured slot is due after 1 minute, doubled up to 30. `url`: that of the trial, without user and
+    password; another may have been registered since.
     """
     row = locked(cur, slot)
     abandon_trial(cur, slot, worker_id)  # the trial is over; its result is stored below
@@ -140,9 +141,9 @@ def end_trial(cur: Cursor, slot: str, worker_id: int, epoch: int, end: TrialEnd)
         restart_after_wake(cur, slot)
         cur.execute(
             "update slots set breaker = 'closed', epoch = epoch + 1, reason = null, reason_since = null, opened_at = null, "
-            "retry_at = null, backoff_seconds = %s, was_red_since_opening = false, busy_in_a_row = 0, answered_url = url "
+            "retry_at = null, backoff_seconds = %s, was_red_since_opening = false, busy_in_a_row = 0, answered_url = %s "
             "where name = %s",
-            [FIRST_BACKOFF_SECONDS, slot],
+            [FIRST_BACKOFF_SECONDS, url, slot],
         )
     elif row.epoch == epoch:
         cur.execute(
@@ -187,10 +188,10 @@ def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -
     return True
 
 
-def note_success(cur: Cursor, slot: str, stage: str) -> None:
+def note_success(cur: Cursor, slot: str, stage: str, url: str) -> None:
     """After a successful call: reset the counts of the slot's consecutive 429s and of the stage's faults in a row there, and
-    store that the slot has answered at its URL. Writes only what changes."""
-    cur.execute("select note_success(array[%s], array[%s])", [slot, stage])
+    store that the slot has answered at this URL. Writes only what changes."""
+    cur.execute("select note_success(array[%s], array[%s], array[%s])", [slot, stage, url])
 
 
 def count_document_fault(

@@ -5,7 +5,7 @@
 -- only if token, input digest and recipe still match. A result that comes too late is kept, because it was paid for.
 -- Returns the positions `n` of the results whose claim still held the item.
 -- `finishes`: [{n, item_id, token, document_id, document, stage, input_digest, recipe, outcome, value, output_digest, slot,
--- served_model, model_evidence, tokens_in, tokens_out, tokens_cached, seconds, calls: [...]}]; n counts from 1.
+-- url, served_model, model_evidence, tokens_in, tokens_out, tokens_cached, seconds, calls: [...]}]; n counts from 1.
 -- `texts`: by n, null if the result has none. They are a separate argument because jsonb holds at most 256 MB.
 create or replace function finish(finishes jsonb, texts text[], finisher integer, run text, recipes jsonb)
 returns setof integer
@@ -75,10 +75,11 @@ begin
     from f left join stored s on s.stage = f.stage and s.input_digest = f.input_digest and s.recipe = f.recipe
         and s.superseded_at is null
     where f.n = any(held);
-    if exists (select from slots where busy_in_a_row > 0 or answered_url is distinct from url)
+    if exists (select from slots s join jsonb_to_recordset(finishes) as f (slot text, url text) on f.slot = s.name
+            where s.busy_in_a_row > 0 or s.answered_url is distinct from f.url)
         or exists (select from stage_faults where held_since is null) then
-        perform note_success(array_agg(f.slot), array_agg(f.stage))
-        from jsonb_to_recordset(finishes) as f (slot text, stage text);
+        perform note_success(array_agg(f.slot), array_agg(f.stage), array_agg(f.url))
+        from jsonb_to_recordset(finishes) as f (slot text, stage text, url text);
     end if;
     if done_items is not null then
         perform mark_done(done_items, their_results, finisher, run, recipes);

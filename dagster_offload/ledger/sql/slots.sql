@@ -1,12 +1,13 @@
 -- Slots: how a finished call changes the slot that answered it, and which stages a slot takes.
 
 -- After successful calls: reset the counts of consecutive 429s at these slots, and of the faults in a row of these stages there,
--- and store at which URL the slots have answered. Writes only what changes. A stage that is held stays so: its call was open when
--- the hold began.
-create or replace function note_success(slot_names text[], stage_names text[]) returns void language plpgsql as $$
+-- and store at which URLs the slots have answered: those of the calls, because another URL may have been registered since.
+-- Writes only what changes. A stage that is held stays so: its call was open when the hold began.
+create or replace function note_success(slot_names text[], stage_names text[], urls text[])
+returns void language plpgsql as $$
 begin
-    update slots set busy_in_a_row = 0, answered_url = url
-    where name = any(slot_names) and (busy_in_a_row > 0 or answered_url is distinct from url);
+    update slots s set busy_in_a_row = 0, answered_url = done.url from unnest(slot_names, urls) as done (slot, url)
+    where s.name = done.slot and (s.busy_in_a_row > 0 or s.answered_url is distinct from done.url);
     delete from stage_faults f using unnest(slot_names, stage_names) as done (slot, stage)
     where f.slot = done.slot and f.stage = done.stage and f.held_since is null;
 end

@@ -89,6 +89,7 @@ def _row(n: int, entry: Finish) -> dict[str, Any]:
         "value": result.value,
         "output_digest": result.output_digest,
         "slot": call and call.slot,
+        "url": call and call.url,
         "served_model": call and call.served_model,
         "model_evidence": call and call.model_evidence,
         "tokens_in": call and call.tokens_in,

@@ -35,12 +35,13 @@ def count_finished(cur: Cursor, document_ids: Sequence[int], stages: Sequence[st
 
 @dataclass(frozen=True)
 class WorkLeft:
-    """Documents that are not done, each counted once.
+    """Documents that are not done, each counted once in `deferred` or `left`.
 
-    `deferred`: some stage waits because the slot is unavailable. `left`: all others with work that is due or waits for its next
-    attempt; of those, the `in_back_off` only wait.
+    `due`: some stage is due, whatever another waits for. `deferred`: some stage waits because the slot is unavailable. `left`:
+    all others with work that is due or waits for its next attempt; of those, the `in_back_off` only wait.
     """
 
+    due: int
     deferred: int
     left: int
     in_back_off: int
@@ -60,7 +61,12 @@ def count_left(cur: Cursor, stages: Sequence[str]) -> WorkLeft:
         {"stages": list(stages)},
     )
     due = count_due(cur, stages)
-    return WorkLeft(count_waiting(cur, stages), due - row["due_too"] + row["in_back_off"], row["in_back_off"])
+    return WorkLeft(
+        due=due,
+        deferred=count_waiting(cur, stages),
+        left=due - row["due_too"] + row["in_back_off"],
+        in_back_off=row["in_back_off"],
+    )
 
 
 _IS_DEFERRED = f"i.state = 'deferred' and i.stage = any(%(stages)s) and not ({DUE})"

@@ -64,7 +64,7 @@ def keep(
         ],
     )
     record_call(cur, worker_id, claim, item, call)
-    note_success(cur, call.slot, item.stage)
+    note_success(cur, call.slot, item.stage, call.url)
     if lock_held(cur, claim, item) is None:
         return False
     # A book takes hours. Faults before a part was answered show nothing about the next part.

@@ -24,7 +24,7 @@ from dagster_offload.stages.llm_stage import LLMStage
 from dagster_offload.stages.prompts.long_documents import Kind, Passage
 from dagster_offload.stages.prompts.questions import Question
 
-CALL = CallRecord("deep", 1, "qwen", 1.0, "ok")
+CALL = CallRecord("deep", "http://slot:1", 1, "qwen", 1.0, "ok")
 GOOD = '{"category": "other", "confidence": 90, "language": "en"}'
 TOO_LONG = ContextOverflow(8192, 9000)
 TEXT = "The tenant shall pay the rent. " * 400

@@ -79,7 +79,7 @@ def test_functions_are_applied_again_only_when_they_differ(ledger_url: str) -> N
         def installed() -> object:
             with ledger.transaction() as cur:
                 cur.execute(
-                    "select xmin::text as written from pg_proc where oid = 'note_success(text[], text[])'::regprocedure"
+                    "select xmin::text as written from pg_proc where oid = 'note_success(text[], text[], text[])'::regprocedure"
                 )
                 return cur.fetchone()
 

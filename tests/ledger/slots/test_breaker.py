@@ -29,7 +29,7 @@ def refuse(bench: Bench, wait: float | None = None, *, is_misconfigured: bool = 
     reach_retry_at(bench)
     assert bench.begin_trial(worker, epoch) is TrialTurn.YOURS
     end = TrialEnd(False, "editor_busy", is_misconfigured, wait)
-    return bench.ledger.run(breaker.end_trial, DEEP, worker, epoch, end)
+    return bench.ledger.run(breaker.end_trial, DEEP, worker, epoch, end, SLOT.url)
 
 
 @pytest.mark.parametrize(("retry_after", "expected"), [(None, 15), (120.0, 120), (5.0, 5)])
@@ -96,7 +96,7 @@ def test_an_old_trials_answer_cannot_close_a_newer_epoch(bench: Bench) -> None:
     bench.close_breaker()
     open_it(bench, epoch=2)
     late = bench.worker()
-    bench.ledger.run(breaker.end_trial, DEEP, late, 1, TrialEnd(True, "answered"))
+    bench.ledger.run(breaker.end_trial, DEEP, late, 1, TrialEnd(True, "answered"), SLOT.url)
     row = bench.slot()
     assert (row.breaker, row.epoch) == (BreakerState.OPEN, 2)
 
@@ -111,11 +111,11 @@ def test_one_trial_runs_at_a_time_and_all_workers_use_its_result(bench: Bench) -
 
     assert turn(first) is TrialTurn.YOURS
     assert turn(second) is TrialTurn.WAIT
-    bench.ledger.run(breaker.end_trial, DEEP, first, 1, TrialEnd(False, "warming"))
+    bench.ledger.run(breaker.end_trial, DEEP, first, 1, TrialEnd(False, "warming"), SLOT.url)
     assert turn(second) is TrialTurn.REFUSED
     reach_retry_at(bench)
     assert turn(second) is TrialTurn.YOURS
-    bench.ledger.run(breaker.end_trial, DEEP, second, 1, TrialEnd(True, "answered"))
+    bench.ledger.run(breaker.end_trial, DEEP, second, 1, TrialEnd(True, "answered"), SLOT.url)
     assert turn(first) is TrialTurn.ANSWERED
 
 

@@ -159,7 +159,7 @@ def test_an_immediate_trial_after_a_document_fault_is_no_wake(auto: Bench) -> No
     auto.ledger.run(breaker.open_breaker, DEEP, 1, "HTTP 500", None, at_once=True)
     worker = auto.worker()
     auto.begin_trial(worker, 1)
-    auto.ledger.run(breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(True, "answered"))
+    auto.ledger.run(breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(True, "answered"), SLOT.url)
     assert (auto.slot().permits, auto.slot().epoch) == (3, 2)
 
 

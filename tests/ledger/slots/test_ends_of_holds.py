@@ -41,7 +41,9 @@ def test_a_hold_does_not_end_by_itself_when_the_slot_was_away_or_misconfigured(b
     bench.ledger.run(breaker.note_probe, DEEP, is_healthy=False, reason="warming")
     bench.ledger.run(breaker.note_probe, DEEP, is_healthy=True, reason="ok")
     bench.begin_trial(worker, 1)
-    bench.ledger.run(breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(False, "HTTP 401", is_misconfigured=True))
+    bench.ledger.run(
+        breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(False, "HTTP 401", is_misconfigured=True), SLOT.url
+    )
     bench.ledger.run(slots.note_models, DEEP, "a")
     bench.ledger.run(slots.note_models, DEEP, "b")
     bench.ledger.run(slots.make_trial_due, DEEP)

@@ -12,7 +12,7 @@ from dagster_offload.ledger.work import claims, deferrals, waiting_runs
 from dagster_offload.slot.config import DEEP, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from tests.support.held_stages import KEYS, answer, attempts, held, held_by_five, refuse, the_hold
-from tests.support.ledger import RECIPES, Bench
+from tests.support.ledger import RECIPES, SLOT, Bench
 from tests.support.stages import DRAIN_STAGES
 
 STUDIO = SlotConfig(name="studio", url="http://studio:1", model="qwen", concurrency=2)
@@ -94,7 +94,7 @@ def test_a_stage_is_held_even_if_answered_trials_raised_the_epoch_in_between(ben
         epoch = bench.slot().epoch
         bench.ledger.run(breaker.open_breaker, DEEP, epoch, "HTTP 500", None, at_once=True)
         bench.close_breaker()
-        fault = CallRecord(DEEP, epoch, "qwen", 1.0, "HTTPStatusError")
+        fault = CallRecord(DEEP, SLOT.url, epoch, "qwen", 1.0, "HTTPStatusError")
         bench.ledger.run(deferrals.fail, worker, claim, claim.items[0], "http_500", "HTTP 500", fault, is_final=False)
     assert held(bench) == {DEEP: {CLASSIFY}}
     assert attempts(bench, *KEYS) == [0] * 5
@@ -214,7 +214,7 @@ def test_of_two_calls_that_fail_at_the_same_moment_the_second_finds_the_stage_he
     for key in KEYS[:4]:
         refuse(bench, worker, key)
     fifth, sixth = bench.hold(worker, [CLASSIFY], keys=[KEYS[4]]), bench.hold(other, [CLASSIFY], keys=["05.txt"])
-    fault = CallRecord(DEEP, 1, "qwen", 1.0, "http_400")
+    fault = CallRecord(DEEP, SLOT.url, 1, "qwen", 1.0, "http_400")
 
     def fail(cur: Cursor, by: int, claim: Claim) -> State:
         return deferrals.fail(cur, by, claim, claim.items[0], "http_400", "why", fault, is_final=False)
@@ -245,7 +245,7 @@ def test_each_slot_counts_and_holds_for_itself(bench: Bench) -> None:
     worker = bench.worker()
     for n, key in enumerate(KEYS):
         claim = bench.hold(worker, [CLASSIFY], keys=[key])
-        fault = CallRecord((DEEP, "studio")[n % 2], 1, "qwen", 1.0, "no_json")
+        fault = CallRecord((DEEP, "studio")[n % 2], SLOT.url, 1, "qwen", 1.0, "no_json")
         bench.ledger.run(deferrals.fail, worker, claim, claim.items[0], "no_json", "why", fault, is_final=False)
     assert held(bench) == {}
 

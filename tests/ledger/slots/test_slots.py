@@ -22,7 +22,9 @@ def misconfigure(bench: Bench) -> None:
     worker = bench.worker("sensor")
     bench.ledger.run(breaker.open_breaker, DEEP, 1, "HTTP 401", None, at_once=True)
     bench.begin_trial(worker, 1)
-    bench.ledger.run(breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(False, "HTTP 401", is_misconfigured=True))
+    bench.ledger.run(
+        breaker.end_trial, DEEP, worker, 1, breaker.TrialEnd(False, "HTTP 401", is_misconfigured=True), SLOT.url
+    )
 
 
 def test_n_follows_a_changed_setting_and_until_then_the_command_has_precedence(bench: Bench) -> None:

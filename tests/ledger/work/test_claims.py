@@ -214,9 +214,9 @@ def test_a_document_that_is_deferred_in_one_stage_and_left_in_another_is_counted
             bench.fail(worker, bench.hold(worker, [stage], keys=[key]))
     bench.defer(worker, bench.hold(worker, keys=["deferred.txt"]), epoch=2)
     found = bench.ledger.run(left.count_left, DRAIN_STAGES)
-    assert (found.deferred, found.left, found.in_back_off) == (1, 3, 1)
+    assert (found.due, found.deferred, found.left, found.in_back_off) == (3, 1, 3, 1)
     found = bench.ledger.run(left.count_left, [CLASSIFY])
-    assert (found.deferred, found.left, found.in_back_off) == (1, 3, 2)
+    assert (found.due, found.deferred, found.left, found.in_back_off) == (1, 1, 3, 2)
 
 
 def test_work_deferred_in_the_current_epoch_waits(bench: Bench) -> None:

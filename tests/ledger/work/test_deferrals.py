@@ -7,7 +7,7 @@ from dagster_offload.ledger.slots import breaker
 from dagster_offload.ledger.work import claims, deferrals, finish, redo, suspects
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.support.ledger import Bench, call
+from tests.support.ledger import SLOT, Bench, call
 from tests.support.stages import DRAIN_STAGES
 
 
@@ -191,7 +191,7 @@ def refused_trial(bench: Bench, epoch: int) -> None:
     bench.sql("update slots set retry_at = clock_timestamp()")
     assert bench.begin_trial(worker, epoch) is breaker.TrialTurn.YOURS
     bench.ledger.run(finish.record_call, worker, None, None, call(epoch, "connection refused"))
-    bench.ledger.run(breaker.end_trial, DEEP, worker, epoch, breaker.TrialEnd(False, "connection refused"))
+    bench.ledger.run(breaker.end_trial, DEEP, worker, epoch, breaker.TrialEnd(False, "connection refused"), SLOT.url)
 
 
 def crash(bench: Bench, worker: int, claim: Claim) -> State:

@@ -9,7 +9,7 @@ from dagster_offload.ledger.core.rows import CallRecord, NewResult, State
 from dagster_offload.ledger.work import documents
 from dagster_offload.ledger.work import finish as results
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, Outcome
-from tests.support.ledger import RECIPES, Bench, call, record_result, text_result
+from tests.support.ledger import RECIPES, SLOT, Bench, call, record_result, text_result
 
 
 def current(bench: Bench, stage: str) -> list[dict[str, object]]:
@@ -197,7 +197,7 @@ def test_every_completion_is_a_row_with_its_item_slot_epoch_models_and_tokens(be
     bench.extracted("a.txt")
     worker = bench.worker()
     claim = bench.hold(worker)
-    record = CallRecord("deep", 1, "qwen", 2.5, "ok", "Qwen3.6", "reported", 100, 20, 80)
+    record = CallRecord("deep", SLOT.url, 1, "qwen", 2.5, "ok", "Qwen3.6", "reported", 100, 20, 80)
     bench.finish(worker, claim, result=NewResult(Outcome.OK, "digest", value={}, calls=(record,)))
     (row,) = bench.sql("select * from calls")
     assert (row["item_id"], row["document_id"], row["stage"]) == (claim.items[0].item_id, claim.document_id, CLASSIFY)

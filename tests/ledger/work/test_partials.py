@@ -9,14 +9,14 @@ from dagster_offload.ledger.work import claims, documents, partials, redo
 from dagster_offload.slot.chat import MOST_TOKENS
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.prompts.splitting import Size
-from tests.support.ledger import HALF_AN_HOUR, RECIPES, Bench, call, record_result
+from tests.support.ledger import HALF_AN_HOUR, RECIPES, SLOT, Bench, call, record_result
 
 SIZES = (Size(0, 1_000),)
 ANSWER = {"summary": "what it says"}
 
 
 def spent(tokens: int) -> CallRecord:
-    return CallRecord("deep", 1, "qwen", 2.0, "ok", tokens_in=tokens, tokens_out=10, part="part 1 of 3")
+    return CallRecord("deep", SLOT.url, 1, "qwen", 2.0, "ok", tokens_in=tokens, tokens_out=10, part="part 1 of 3")
 
 
 class LongDocument:
