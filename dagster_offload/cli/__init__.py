@@ -136,10 +136,11 @@ class LazyGroup(HintingGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        from dagster_offload.service.driver_log import leave_out_driver_warnings
+        from dagster_offload.service.driver_log import leave_out_driver_warnings, leave_out_starts_under_up
 
         _adapt_to_terminal(ctx)
         leave_out_driver_warnings()
+        leave_out_starts_under_up()
         try:
             return super().invoke(ctx)
         except click.UsageError as error:

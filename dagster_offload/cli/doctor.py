@@ -1,17 +1,18 @@
 """`dagster-offload doctor`: test a slot step by step, as you would with curl, and name the setting to change."""
 
+import itertools
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from dagster_offload.cli.exits import ExitCode
-from dagster_offload.cli.in_force import read_in_force
+from dagster_offload.cli.in_force import read_in_force_and_warning
 from dagster_offload.cli.options import deep_options, home_option, json_option, slot_names
 from dagster_offload.text.plain_text import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from dagster_offload.client.checkup import Check
 
@@ -27,8 +28,9 @@ def command(slot: str | None, *, as_json: bool) -> None:
     Shows which model answered and how reliable that is, how fast it is, and how requests ask for JSON and turn thinking
     off. The last line names the setting to change.
 
-    Exit codes: 0 = the slot works; 75 = the slot or the Postgres of the ledger is unavailable; 78 = a setting is wrong;
-    2 = no slot is configured, or the ledger cannot be used and the slot was not called.
+    Exit codes: 0 = the slot works; 75 = the slot or the Postgres of the ledger is unavailable; 78 = a setting is wrong, or
+    an edit of the pipeline file is not valid and the settings before it were tested; 2 = no slot is configured, or the
+    ledger cannot be used and the slot was not called.
 
     \b
     dagster-offload doctor
@@ -41,7 +43,8 @@ def command(slot: str | None, *, as_json: bool) -> None:
     from dagster_offload.errors import SettingsError
     from dagster_offload.slot.config import variable
 
-    settings = read_in_force().settings
+    loaded, fault = read_in_force_and_warning()
+    settings = loaded.settings
     (name, *_) = slot_names(settings, slot)
     chosen = settings.slots.for_prompt() if slot is None else settings.slots.named(name)
     if chosen is None:
@@ -51,17 +54,29 @@ def command(slot: str | None, *, as_json: bool) -> None:
             "no slot is configured: set OFFLOAD_DEEP_URL=http://HOST:8890 and OFFLOAD_DEEP_MODEL to an alias of your router"
         )
     checks = []
-    for check in checkup(settings, chosen, on_wait=_ignore_wait if as_json else _print_wait):
+    of_slot = checkup(settings, chosen, on_wait=_ignore_wait if as_json else _print_wait)
+    for check in itertools.chain(_of_settings(fault), of_slot):
         checks.append(check)
         if not as_json:
             print_check(check.name, check.found, is_ok=check.ok, width=12)
     advice = advice_of(checks)
-    exit_code = _exit_code(checks)
+    exit_code = _exit_code(checks) if fault is None else ExitCode.MISCONFIGURED
     if as_json:
         print_json({"ok": exit_code is ExitCode.OK, "advice": advice, "checks": [asdict(check) for check in checks]})
     else:
         click.echo(f"\n{escaped(advice or 'Nothing to change.')}")
     raise click.exceptions.Exit(exit_code)
+
+
+def _of_settings(fault: str | None) -> "Iterator[Check]":
+    """A failed check if an edit of the settings is not valid: what is tested may not be what the file says."""
+    from dagster_offload.client.checkup import Check
+
+    if fault is not None:
+        advice = (
+            "correct the edit of the settings, then run this command again: the settings before the edit were tested"
+        )
+        yield Check("settings", False, fault, advice, is_setting=True, is_about_slot=False)
 
 
 def _exit_code(checks: "Sequence[Check]") -> ExitCode:

@@ -19,11 +19,19 @@ def read_in_force() -> "Loaded":
 
     Raises `SettingsError` if the file is not valid and no `up` runs with it.
     """
+    loaded, _ = read_in_force_and_warning()
+    return loaded
+
+
+def read_in_force_and_warning() -> "tuple[Loaded, str | None]":
+    """`read_in_force`, and the line that it printed, which names the fault. None if the file is valid."""
     from dagster_offload.service.pipeline import read_settings_in_force
 
-    return read_settings_in_force(_warn)
-
-
-def _warn(line: str) -> None:
+    lines: list[str] = []
+    loaded = read_settings_in_force(lines.append)
+    if not lines:
+        return loaded, None
+    warning = " ".join(lines[0].split())
     # Also with --quiet: what is shown may not be what the file says.
-    click.echo(f"dagster-offload: {escaped(' '.join(line.split()))}", err=True)
+    click.echo(f"dagster-offload: {escaped(warning)}", err=True)
+    return loaded, warning

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import queue
 import signal
 import threading
 import time
@@ -17,11 +18,13 @@ from dagster_offload.cli.options import home_option, json_option
 from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
+    from dagster_offload.ledger.core.database import Ledger
     from dagster_offload.settings import Settings
 
 # Deadlines since the start, 15 s in total: `up` ends its children (4 s), workers stop, Postgres has the rest.
 CHILDREN_SECONDS = 5.0
 WORKERS_SECONDS = 11.0
+QUERY_SECONDS = 3.0  # for the names of the workers
 
 
 @click.command("stop")
@@ -79,11 +82,14 @@ def _end_workers(settings: "Settings", started_at: float) -> int:
 
     if settings.postgres_url is None and not is_running(settings.home):
         return 0
-    found: list[psutil.Process] = []
-    # A query can take minutes while Postgres recovers. `stop` has seconds, so it queries in a thread.
-    query = threading.Thread(target=_find_workers, args=(settings, found), daemon=True)
-    query.start()
-    query.join(timeout=3.0)
+    found = _find_workers_in_time(settings)
+    if isinstance(found, str):
+        click.echo(
+            f"cannot find the workers to stop ({found}): if one still runs, stop it in its terminal, or run"
+            " `dagster-offload stop` again",
+            err=True,
+        )
+        return 0
     for process in found:
         _send_signal(process.pid, signal.SIGTERM)
     _wait(lambda: not any(_is_alive(process) for process in found), started_at + WORKERS_SECONDS)
@@ -93,24 +99,36 @@ def _end_workers(settings: "Settings", started_at: float) -> int:
     return len(found)
 
 
-def _find_workers(settings: "Settings", found: list[psutil.Process]) -> None:
+def _find_workers_in_time(settings: "Settings") -> list[psutil.Process] | str:
+    """The workers of this host, or why they are not known. Takes at most `QUERY_SECONDS`."""
+    from dagster_offload.postgres import reason_to_restart
+
+    # A query can take minutes while Postgres recovers. `stop` has seconds, so it queries in a thread.
+    outcome = queue.SimpleQueue[list[psutil.Process] | str]()
+    threading.Thread(target=lambda: outcome.put(_find_workers(settings)), daemon=True).start()
+    try:
+        return outcome.get(timeout=QUERY_SECONDS)
+    except queue.Empty:
+        why = reason_to_restart(settings.home) if settings.postgres_url is None else None
+        return why or f"Postgres did not answer within {QUERY_SECONDS:g} s"
+
+
+def _find_workers(settings: "Settings") -> list[psutil.Process] | str:
     import psycopg
 
     from dagster_offload.errors import LedgerUnavailable
     from dagster_offload.host.machine import boot_id, host_name
     from dagster_offload.ledger.core.migrate import current_step
-    from dagster_offload.ledger.core.opening import reach_ledger
     from dagster_offload.ledger.core.workers import live_workers
 
-    here = (host_name(), boot_id())
     try:
-        # Not migrated: the settings may be wrong, and would then change the stages of the ledger.
-        with reach_ledger(settings) as ledger, ledger.transaction() as cur:
+        with _open_ledger(settings) as ledger, ledger.transaction() as cur:
             has_ledger = current_step(cur, ledger.schema) is not None
             workers = live_workers(cur, ledger.schema) if has_ledger else []
     except (LedgerUnavailable, psycopg.Error) as error:
-        click.echo(f"cannot find the workers to stop: {error}", err=True)
-        return
+        return str(error)
+    found: list[psutil.Process] = []
+    here = (host_name(), boot_id())
     for worker in workers:
         # `up` has got its own signal. A second one would end its children without a grace period.
         if worker.kind != "up" and (worker.host, worker.boot_id) == here and worker.pid != os.getpid():
@@ -120,6 +138,19 @@ def _find_workers(settings: "Settings", found: list[psutil.Process]) -> None:
                 # workers: a command and its drain.
                 if process.create_time() <= worker.started_at.timestamp() and process not in found:
                     found.append(process)
+    return found
+
+
+def _open_ledger(settings: "Settings") -> contextlib.AbstractContextManager["Ledger"]:
+    """Not migrated: the settings may be wrong, and would then change the stages of the ledger.
+
+    Starts no embedded Postgres, also not one that lost its socket: `stop` would have to stop it again.
+    """
+    from dagster_offload.ledger.core.database import Ledger
+    from dagster_offload.ledger.core.opening import reach_ledger
+    from dagster_offload.postgres import embedded_url
+
+    return Ledger(embedded_url(settings.home)) if settings.postgres_url is None else reach_ledger(settings)
 
 
 def _find_process(pid: int) -> psutil.Process | None:

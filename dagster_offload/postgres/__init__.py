@@ -1,6 +1,6 @@
 """Postgres for the ledger and for Dagster's storages: the user's own, or an embedded server in the home.
 
-`ensure_postgres` is the only entry point. The URL it returns serves every process on this host.
+`ensure_postgres` is the only entry point for what uses the ledger. The URL it returns serves every process on this host.
 """
 
 from dagster_offload.postgres.embedded.accounts import prepare_home
@@ -12,7 +12,7 @@ from dagster_offload.postgres.embedded.postmaster import (
     server_pid,
     stop_postgres,
 )
-from dagster_offload.postgres.embedded.server import ensure_embedded, without_start_lines
+from dagster_offload.postgres.embedded.server import embedded_url, ensure_embedded, without_start_lines
 from dagster_offload.postgres.external import ensure_external
 from dagster_offload.postgres.pooler import refuse_pooler
 from dagster_offload.postgres.urls import dagster_url, shown_url
@@ -25,6 +25,7 @@ DAGSTER_SCHEMA = "offload_dagster"
 __all__ = [
     "DAGSTER_SCHEMA",
     "dagster_url",
+    "embedded_url",
     "ensure_postgres",
     "has_embedded",
     "identity_of_data",

@@ -15,7 +15,7 @@ from dagster._cli import main  # noqa: E402 - the command `dagster`
 from dagster_offload.definitions import defs  # noqa: E402
 from dagster_offload.defs import pooled_storage  # noqa: E402, F401 - every run imports these storages
 from dagster_offload.errors import SettingsError  # noqa: E402
-from dagster_offload.service.driver_log import leave_out_driver_warnings  # noqa: E402
+from dagster_offload.service.driver_log import leave_out_driver_warnings, leave_out_starts_under_up  # noqa: E402
 from dagster_offload.service.prefork import runs_socket, start_prefork_server  # noqa: E402
 from dagster_offload.settings import load_settings  # noqa: E402
 
@@ -23,6 +23,7 @@ from dagster_offload.settings import load_settings  # noqa: E402
 def serve() -> None:
     """Serve the definitions until the process is stopped. Ends in `SystemExit`."""
     leave_out_driver_warnings()
+    leave_out_starts_under_up()
     repository = defs.get_repository_def()
     for name in repository.job_names:
         repository.get_job(name)  # the repository caches the job, so no run builds it again

@@ -1,9 +1,28 @@
-"""What psycopg logs in a process that is all ours: a command, `up`, the code server and the runs that it forks."""
+"""What a process that is all ours does not log: a command, `up`, the code server and the runs that it forks."""
 
+import contextlib
 import logging
+
+# `postgres/embedded/server.py`. Its import takes long, and most commands start no Postgres.
+STARTS = "dagster_offload.postgres.embedded.server.starts"
 
 
 def leave_out_driver_warnings() -> None:
     """Log only errors of the driver. All connections are ours: `ledger/core/outage.py` writes our own line about each outage."""
     for name in ("psycopg", "psycopg_pool"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def leave_out_starts_under_up() -> None:
+    """Log no start of an embedded Postgres while `up` runs on its home: `up` says so itself, and stops it later."""
+    logging.getLogger(STARTS).addFilter(_is_without_up)
+
+
+def _is_without_up(start: logging.LogRecord) -> bool:
+    from dagster_offload.errors import SettingsError
+    from dagster_offload.service.home import running_up
+
+    (home,) = start.args  # type: ignore[misc]
+    with contextlib.suppress(SettingsError):
+        return running_up(home) is None  # type: ignore[arg-type]
+    return True

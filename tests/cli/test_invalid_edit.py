@@ -37,8 +37,8 @@ THEY_WORK = (
     ("explain", "letter.txt"),
     ("records",),
     ("records", "letter.txt", "--json"),
+    ("text", "letter.txt"),
     ("correct", "--list"),
-    ("doctor",),
     ("slot", "show"),
     ("sink", "list", "--json"),
     ("notify", "list"),
@@ -63,6 +63,7 @@ THEY_REFUSE = (
     ("preview",),
     ("gc", "--older-than", "90d"),
     ("config", "check"),
+    ("config", "show"),
     ("up",),
 )
 
@@ -130,6 +131,20 @@ def test_the_settings_in_force_are_those_before_the_edit(call: Call, file: Path,
             assert list(ledger.run(rests.pauses)) == ["studio"]
         file.write_text(TEXT)
         assert call("resume", "studio").stderr == ""
+
+
+@pytest.mark.rule("pipeline-8")
+def test_doctor_tests_the_slot_in_force_and_fails_with_the_fault(call: Call, file: Path) -> None:
+    with up(file):
+        file.write_text(WITHOUT_STUDIO)
+        result = call("doctor", "--json")
+    assert result.exit_code == 78, result.output
+    assert result.stderr.startswith(WARNING)
+    found = json.loads(result.stdout)
+    assert (found["ok"], found["advice"].split(",")[0]) == (False, "correct the edit of the settings")
+    assert found["checks"][0]["name"] == "settings"
+    assert f"{file}{FAULT}" in found["checks"][0]["found"]
+    assert [check["name"] for check in found["checks"] if not check["ok"] and check["is_about_slot"]] == []
 
 
 @pytest.mark.rule("pipeline-8")

@@ -5,18 +5,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.postgres import reason_to_restart, server_pid
+from dagster_offload.postgres import is_running, reason_to_restart, server_pid, stop_postgres
 from dagster_offload.postgres.embedded.locks import wait_until
 from dagster_offload.postgres.embedded.paths import Paths
 from dagster_offload.postgres.embedded.sockets import socket_folder, socket_path
+from dagster_offload.service.home import hold_up_lock
 from dagster_offload.service.postgres_keeper import KeptPostgres, kept_alive
 from dagster_offload.settings import load_settings
+from tests.support.cli import call
 from tests.support.patience import PATIENCE_SECONDS
 
 Start = Callable[[Path], str]
@@ -57,6 +60,41 @@ def test_a_job_in_a_terminal_restarts_a_postgres_that_lost_its_socket(home: Path
         before = server_pid(home)
         socket_path(home / "postgres").unlink()
         assert wait_until(lambda: server_pid(home) not in (None, before), PATIENCE_SECONDS)
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_stop_ends_a_postgres_that_lost_its_socket_and_starts_none(
+    home: Path, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(home)
+    socket_path(home / "postgres").unlink()
+    monkeypatch.setenv("OFFLOAD_HOME", str(home))
+    caplog.clear()
+    result = call("stop")
+    assert (result.exit_code, result.stdout) == (0, "stopped: Postgres\n")
+    assert result.stderr == (
+        "cannot find the workers to stop (Postgres lost its socket, which was removed): if one still runs, stop it in its"
+        " terminal, or run `dagster-offload stop` again\n"
+    )
+    assert caplog.messages == []
+    assert not is_running(home)
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_a_command_says_nothing_of_its_restart_while_up_runs(
+    home: Path, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(home)
+    monkeypatch.setenv("OFFLOAD_HOME", str(home))
+    lines = []
+    for is_up_running in (False, True):
+        assert stop_postgres(home)
+        caplog.clear()
+        with hold_up_lock(home) if is_up_running else nullcontext():
+            call("status")
+        assert is_running(home)
+        lines.append([line for line in caplog.messages if "Postgres" in line])
+    assert lines == [[f"Started Postgres in {home}. It keeps running; `dagster-offload stop` ends it."], []]
 
 
 def test_a_server_that_does_not_accept_connections_yet_has_lost_no_socket(home: Path, start: Start) -> None:

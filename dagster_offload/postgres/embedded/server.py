@@ -69,6 +69,11 @@ def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, rep
     return _url(paths, NAME)
 
 
+def embedded_url(home: Path) -> str:
+    """The URL of the database of the home's server. Neither starts the server nor connects to it."""
+    return _url(Paths(home), NAME)
+
+
 @contextmanager
 def without_start_lines() -> Iterator[None]:
     """Leave out the lines about starts during the block: for `up`, which has its own and stops the server, and for `--quiet`."""
