@@ -48,7 +48,7 @@ class Wait:
     @property
     def in_full(self) -> str:
         """What it waits for, in words."""
-        return self.reason or self.short
+        return self.reason or ("its next attempt" if self.until is not None else self.short)
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,7 @@ def _read(
         if (rest := rests.read_rest(cur, slot)) is not None:
             obstacles[slot.name] = Obstacle(str(rest), rest.until)
         elif row is not None and row.breaker != "closed":
-            is_known = running.is_slot_checked and not row.is_retry_due
-            obstacles[slot.name] = Obstacle(running.describe_breaker(row), row.retry_at if is_known else None)
+            obstacles[slot.name] = Obstacle(running.describe_breaker(row))  # the next check may not be the end
     held = {(hold.slot, hold.stage): str(hold) for hold in holds.list_holds(cur)}
     busy = {slot.name for slot in settings.slots.of_drains if permits.count_held(cur, slot.name)}
     return running, obstacles, held, busy

@@ -55,6 +55,7 @@ def test_what_waits_for_its_next_attempt_says_when_that_is() -> None:
     wait = wait_of(replace(ITEM, due_at=[], is_due=False, not_before=LATER), ONE)
     assert (wait.is_due, wait.until) == (False, LATER)
     assert wait.short.startswith(f"{LATER.astimezone():%H:%M:%S} (")
+    assert wait.in_full == "its next attempt"
 
 
 def test_what_no_slot_can_take_says_why_for_each_slot_and_when_the_first_can_be_used() -> None:
