@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.exits import ExitCode
-from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import json_option
 from dagster_offload.text.counts import counted
 
@@ -60,9 +59,10 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
     from dagster_offload.cli.formatting import as_json as to_json
     from dagster_offload.cli.formatting import say
     from dagster_offload.extraction.ocr.tesseract import find_reader
+    from dagster_offload.settings import load_settings
     from dagster_offload.text.plain_text import cleaned
 
-    settings = read_in_force().settings
+    settings = load_settings()
     has_failed = False
     chosen = [_file(settings, file) for file in files]
     for found in _read_all(chosen, find_reader(settings.ocr, settings.ocr_languages)):
