@@ -62,13 +62,13 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         if found is None and left_out is None:
             key = find_document(settings, ledger, document)
             found = ledger.run(explain, key, slots)
-        waits = _waits(settings, ledger, found)
+        waiting = _waits(settings, ledger, found)
         refused = ledger.run(refused_answers.of_document, key)
         corrected = ledger.run(corrections.list_corrections, key)
         sent = ledger.run(deliveries.of_document, key)
     if as_json:
         answers = {"refused_answers": [asdict(answer) for answer in refused]} if with_answers else {}
-        about = {"document": key, "is_present": False} if found is None else _as_object(found, waits)
+        about = {"document": key, "is_present": False} if found is None else _as_object(found, waiting)
         ours = {"corrections": [asdict(each) for each in corrected], "sinks": [asdict(each) for each in sent]}
         print_json(about | {"left_out": left_out and asdict(left_out)} | ours | answers)
         return
@@ -77,7 +77,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         say(f"{key}: left out: {left_out.reason}. To include it: {left_out.advice}")
     if found is None:
         return
-    _print(found, waits, stage_graph(settings).names, is_left_out=left_out is not None)
+    _print(found, waiting, stage_graph(settings).names, is_left_out=left_out is not None)
     _print_corrections_and_sinks(settings, corrected, sent)
     if with_answers:
         _print_answers(refused)
@@ -98,13 +98,13 @@ def _waits(settings: "Settings", ledger: "Ledger", found: "Explanation | None") 
     return {item.stage: wait_of(item, facts) for item in waiting}
 
 
-def _as_object(found: "Explanation", waits: "Mapping[str, Wait]") -> dict[str, Any]:
+def _as_object(found: "Explanation", waiting: "Mapping[str, Wait]") -> dict[str, Any]:
     """The document in the object of `--json`. Of an item that waits, it has what is printed."""
     shown = asdict(found)
     for item in shown["items"]:
         for fact in ("due_at", "first_needs", "same_in_work"):
             del item[fact]
-        wait = waits.get(item["stage"])
+        wait = waiting.get(item["stage"])
         item |= {
             "is_due": wait is not None and wait.is_due,
             "waits_for": wait.in_full if wait is not None and not wait.is_due else None,
@@ -142,7 +142,9 @@ def _why_left_out(settings: "Settings", key: str) -> "LeftOut | None":
         return None
 
 
-def _print(found: "Explanation", waits: "Mapping[str, Wait]", stages: "Collection[str]", *, is_left_out: bool) -> None:
+def _print(
+    found: "Explanation", waiting: "Mapping[str, Wait]", stages: "Collection[str]", *, is_left_out: bool
+) -> None:
     from dagster_offload.cli.console import state_style, styled, table, to_terminal
     from dagster_offload.cli.formatting import say
 
@@ -153,11 +155,11 @@ def _print(found: "Explanation", waits: "Mapping[str, Wait]", stages: "Collectio
     for item in found.items:
         counts = (str(item.attempts), str(item.deferrals))
         state = styled(_state(item), state_style(item.state))
-        due = waits[item.stage].short if item.stage in waits else ""
+        due = waiting[item.stage].short if item.stage in waiting else ""
         due = due if item.stage in stages else "no longer in the pipeline"
         items.add_row(item.stage, state, *counts, due, _why(found, item))
     to_terminal(items)
-    for line in _waiting_lines(waits):
+    for line in _waiting_lines(waiting):
         say(line)
     click.echo()
     history = table("when", "stage", "from", "to", "by", "why")
@@ -194,16 +196,16 @@ def _state(item: "ExplainedItem") -> str:
     return f"{state}, {item.parts_done} of {item.parts_total} {unit}" if item.parts_total else str(state)
 
 
-def _waiting_lines(waits: "Mapping[str, Wait]") -> "Iterator[str]":
+def _waiting_lines(waiting: "Mapping[str, Wait]") -> "Iterator[str]":
     """One line for all stages that wait for the same, and one for those that are due."""
-    for (is_due, reason), group in _grouped(waits).items():
+    for (is_due, reason), group in _grouped(waiting).items():
         names = " and ".join(group)
         yield f"{names}: {reason}" if is_due else f"{names} {agreeing('wait', len(group))} for {reason}"
 
 
-def _grouped(waits: "Mapping[str, Wait]") -> "dict[tuple[bool, str], list[str]]":
+def _grouped(waiting: "Mapping[str, Wait]") -> "dict[tuple[bool, str], list[str]]":
     groups: dict[tuple[bool, str], list[str]] = {}
-    for stage, wait in waits.items():
+    for stage, wait in waiting.items():
         if wait.reason:
             groups.setdefault((wait.is_due, wait.reason), []).append(stage)
     return groups
