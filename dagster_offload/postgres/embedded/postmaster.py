@@ -113,8 +113,11 @@ def has_lost_socket(paths: Paths) -> bool:
 
     Its connections go on, but no process can open another one. That ends only with a restart.
     """
+    process = _postmaster(paths)
+    if process is None or not _says_it_is_ready(paths):
+        return False
     # In this order: a server has its socket before it says that it is ready.
-    return _is_ready(paths) and not socket_path(paths.postgres).exists() and _has_our_mounts(_postmaster(paths))
+    return not socket_path(paths.postgres).exists() and _has_our_mounts(process)
 
 
 def server_pid(home: Path) -> int | None:
@@ -174,10 +177,8 @@ def _postmaster(paths: Paths) -> psutil.Process | None:
     return process if is_server else None
 
 
-def _has_our_mounts(process: psutil.Process | None) -> bool:
+def _has_our_mounts(process: psutil.Process) -> bool:
     """Whether the process sees the same files at the same paths as this one. `PrivateTmp=` of systemd gives it another /tmp."""
-    if process is None:
-        return False
     if sys.platform != "linux":
         return True
     try:
@@ -186,10 +187,8 @@ def _has_our_mounts(process: psutil.Process | None) -> bool:
         return False
 
 
-def _is_ready(paths: Paths) -> bool:
-    """Whether the server accepts connections, as the last line of its pid file says (PostgreSQL: utils/pidfile.h)."""
-    if _postmaster(paths) is None:
-        return False
+def _says_it_is_ready(paths: Paths) -> bool:
+    """Whether the last line of the pid file says that the server accepts connections (PostgreSQL: utils/pidfile.h)."""
     with contextlib.suppress(FileNotFoundError):
         return paths.pid_file.read_text().rstrip().endswith("\nready")
     return False
