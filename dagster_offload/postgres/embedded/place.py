@@ -87,12 +87,12 @@ def remember(paths: Paths) -> None:
 
 
 def identity_of_data(home: Path) -> tuple[int, int] | None:
-    """The device and the inode of a home's data folder; None if it has none. A server keeps them as long as it runs."""
+    """The file system (statvfs(3)) and the inode of a home's data folder; None if it has none that we can see."""
+    data = Paths(home).data
     try:
-        found = Paths(home).data.stat()
+        return os.statvfs(data).f_fsid, data.stat().st_ino
     except OSError:
         return None
-    return found.st_dev, found.st_ino
 
 
 _PLACES = TypeAdapter(Place)
@@ -111,11 +111,8 @@ def _read(paths: Paths) -> Place | None:
 
 def _place(home: Path) -> Place | None:
     """Where the data folder of a home is; None if it has none that we can see."""
-    data = Paths(home).data
-    try:
-        return Place(_host(), os.path.abspath(home), os.statvfs(data).f_fsid, data.stat().st_ino)
-    except OSError:
-        return None
+    identity = identity_of_data(home)
+    return None if identity is None else Place(_host(), os.path.abspath(home), *identity)
 
 
 def _host() -> str:
