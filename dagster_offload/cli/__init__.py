@@ -78,7 +78,7 @@ def with_verbosity(command: click.Command) -> click.Command:
 def _set_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     ctx.meta[QUIET] = value
     if value:
-        from dagster_offload.postgres import without_start_lines
+        from dagster_offload.service.driver_log import without_start_lines
 
         ctx.with_resource(without_start_lines())
 

@@ -12,7 +12,7 @@ from dagster_offload.postgres.embedded.postmaster import (
     server_pid,
     stop_postgres,
 )
-from dagster_offload.postgres.embedded.server import embedded_url, ensure_embedded, without_start_lines
+from dagster_offload.postgres.embedded.server import embedded_url, ensure_embedded
 from dagster_offload.postgres.external import ensure_external
 from dagster_offload.postgres.pooler import refuse_pooler
 from dagster_offload.postgres.urls import dagster_url, shown_url
@@ -36,7 +36,6 @@ __all__ = [
     "server_pid",
     "shown_url",
     "stop_postgres",
-    "without_start_lines",
 ]
 
 

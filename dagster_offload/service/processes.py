@@ -27,8 +27,9 @@ from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.workers import WorkerRow, live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.ledger.work.documents import has_documents
-from dagster_offload.postgres import is_running, stop_postgres, without_start_lines
+from dagster_offload.postgres import is_running, stop_postgres
 from dagster_offload.service.backups import ScheduledBackups
+from dagster_offload.service.driver_log import without_start_lines
 from dagster_offload.service.errand import Errand
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
 from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_library

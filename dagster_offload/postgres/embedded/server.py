@@ -8,8 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,17 +71,6 @@ def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, rep
 def embedded_url(home: Path) -> str:
     """The URL of the database of the home's server. Neither starts the server nor connects to it."""
     return _url(Paths(home), NAME)
-
-
-@contextmanager
-def without_start_lines() -> Iterator[None]:
-    """Leave out the lines about starts during the block: for `up`, which has its own and stops the server, and for `--quiet`."""
-    before = starts.level
-    starts.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        starts.setLevel(before)
 
 
 def _start_and_wait(paths: Paths, lock_fd: int, options: Mapping[str, str], report: Report) -> bool:
