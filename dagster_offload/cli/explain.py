@@ -62,7 +62,8 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         if found is None and left_out is None:
             key = find_document(settings, ledger, document)
             found = ledger.run(explain, key, slots)
-        waiting = _waits(settings, ledger, found)
+        stages = stage_graph(settings).names
+        waiting = _waits(settings, ledger, found, stages)
         refused = ledger.run(refused_answers.of_document, key)
         corrected = ledger.run(corrections.list_corrections, key)
         sent = ledger.run(deliveries.of_document, key)
@@ -77,7 +78,7 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         say(f"{key}: left out: {left_out.reason}. To include it: {left_out.advice}")
     if found is None:
         return
-    _print(found, waiting, stage_graph(settings).names, is_left_out=left_out is not None)
+    _print(found, waiting, stages, is_left_out=left_out is not None)
     _print_corrections_and_sinks(settings, corrected, sent)
     if with_answers:
         _print_answers(refused)
@@ -85,12 +86,12 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
         click.echo("\nSome answers were refused. To see what the model wrote, add --answer.")
 
 
-def _waits(settings: "Settings", ledger: "Ledger", found: "Explanation | None") -> "dict[str, Wait]":
+def _waits(
+    settings: "Settings", ledger: "Ledger", found: "Explanation | None", stages: "Collection[str]"
+) -> "dict[str, Wait]":
     """What the waiting work items of a document wait for, by stage of the pipeline."""
     from dagster_offload.cli.waits import WAITING_STATES, read_facts, wait_of
-    from dagster_offload.stages.catalog import stage_graph
 
-    stages = stage_graph(settings).names
     waiting = [item for item in found.items if item.stage in stages and item.state in WAITING_STATES] if found else []
     if not waiting:
         return {}
@@ -155,9 +156,9 @@ def _print(
     for item in found.items:
         counts = (str(item.attempts), str(item.deferrals))
         state = styled(_state(item), state_style(item.state))
-        due = waiting[item.stage].short if item.stage in waiting else ""
-        due = due if item.stage in stages else "no longer in the pipeline"
-        items.add_row(item.stage, state, *counts, due, _why(found, item))
+        wait = waiting.get(item.stage)  # only stages of the pipeline
+        nothing = "" if item.stage in stages else "no longer in the pipeline"
+        items.add_row(item.stage, state, *counts, wait.short if wait else nothing, _why(found, item))
     to_terminal(items)
     for line in _waiting_lines(waiting):
         say(line)
