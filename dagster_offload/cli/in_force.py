@@ -27,11 +27,10 @@ def read_in_force_and_warning() -> "tuple[Loaded, str | None]":
     """`read_in_force`, and the line that it printed, which names the fault. None if the file is valid."""
     from dagster_offload.service.pipeline import read_settings_in_force
 
-    lines: list[str] = []
-    loaded = read_settings_in_force(lines.append)
-    if not lines:
+    loaded, line = read_settings_in_force()
+    if line is None:
         return loaded, None
-    warning = " ".join(lines[0].split())
+    warning = " ".join(line.split())
     # Also with --quiet: what is shown may not be what the file says.
     click.echo(f"dagster-offload: {escaped(warning)}", err=True)
     return loaded, warning

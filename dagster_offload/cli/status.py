@@ -62,7 +62,8 @@ def _watch() -> None:
 
     interrupt = _Interrupt()
     signal.signal(signal.SIGINT, interrupt.handle)
-    settings = read_settings_in_force(lambda _line: None).settings  # each report says if an edit is not valid
+    loaded, _ = read_settings_in_force()  # each report says if an edit is not valid
+    settings = loaded.settings
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         with interrupt.ends_this():
             ledger = stack.enter_context(open_ledger_as_it_is(settings))

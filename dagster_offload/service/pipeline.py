@@ -231,20 +231,22 @@ def _kept_already(options: Collection[str], settings: Settings) -> set[str]:
     return {name for name, leaf in leaves.items() if leaf.value_in(settings) == leaf.value_in(without)}
 
 
-def read_settings_in_force(warn: Say) -> Loaded:
+def read_settings_in_force() -> tuple[Loaded, str | None]:
     """The settings, or those that the running `up` keeps in force while an edit of its file is not valid.
 
     For commands that must work then, because a person needs them: those that only look, that pause and resume, and `stop`.
-    `warn` gets one line that says what is wrong and what is used. Raises `SettingsError` if nothing else is in force.
+    The second value is then a line that says what is wrong and what is used. Raises `SettingsError` if nothing else is in force.
     """
     try:
-        return read_settings()
+        return read_settings(), None
     except SettingsError as error:
         in_force = _read_copy_of_up()
         if in_force is None:
             raise
-        warn(f"an edit of the settings is not valid, so those that the running `up` has in force are used: {error}")
-        return in_force
+        return (
+            in_force,
+            f"an edit of the settings is not valid, so those that the running `up` has in force are used: {error}",
+        )
 
 
 def _read_copy_of_up() -> Loaded | None:
