@@ -158,9 +158,9 @@ def _what_deep_waits_for(report: Report) -> str:
 
 
 def _who_drains(report: Report) -> str:
-    if report.has_due or "drain" in report.workers:
+    if report.has_free or "drain" in report.workers:
         return report.running.who_drains
-    return "they wait for their next try (dagster-offload explain DOCUMENT)"
+    return "none is due now (dagster-offload explain DOCUMENT)"
 
 
 def _what_several_wait_for(settings: "Settings", report: Report) -> str:

@@ -77,7 +77,7 @@ class Report:
     rests: "list[Rest]"  # of the configured slots that rest
     holds: "list[Hold]"  # the stages that slots do not take
     held_everywhere: set[str]  # the stages that no slot takes
-    has_due: bool  # whether an available slot could take any document now
+    has_free: bool  # whether an available slot would take any document now
     wakes: str | None  # how the deep slot's machine was woken in the last week; None: not, or it is available
 
     @property
@@ -125,7 +125,7 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
         rests=found.rests,
         holds=found.holds,
         held_everywhere=found.held_everywhere,
-        has_due=_has_due(cur, settings, [each.config.name for each in found.slots if each.is_available]),
+        has_free=_has_free(cur, settings, found),
         wakes=found.wakes,
         slot=found.slot,
         slots=found.slots,
@@ -197,14 +197,17 @@ def _read_slots(cur: "Cursor", settings: "Settings", probes: "Mapping[str, Probe
     )
 
 
-def _has_due(cur: "Cursor", settings: "Settings", slots: "Collection[str]") -> bool:
-    """Whether any document is due at one of these available slots. Most work is: what is not waits for its next try."""
+def _has_free(cur: "Cursor", settings: "Settings", found: _Slots) -> bool:
+    """Whether an available slot would take any document now: one that is due, in a stage that the slot does not hold."""
+    from dagster_offload.ledger.slots import holds
     from dagster_offload.ledger.work import claims
     from dagster_offload.stages.catalog import llm_stages, stages_by_slot
 
-    by_slot = stages_by_slot(settings, llm_stages(settings))
+    by_slot, held = stages_by_slot(settings, llm_stages(settings)), holds.by_slot(found.holds)
+    available = [each.config.name for each in found.slots if each.is_available]
     return any(
-        claims.has_due(cur, by_slot[slot], alone=is_alone, slot=slot) for slot in slots for is_alone in (False, True)
+        claims.is_any_free(cur, [stage for stage in by_slot[slot] if stage not in held.get(slot, ())], slot)
+        for slot in available
     )
 
 

@@ -60,6 +60,16 @@ def test_status_names_the_held_stage_and_offers_no_drain_for_it(call: Call, held
     }
 
 
+def test_status_announces_no_drain_if_only_held_work_is_due(call: Call, held: Ledger) -> None:
+    with held.transaction() as cur:
+        cur.execute(
+            "update work_items set state = 'deferred', result_id = null, outcome = null, deferred_slot = 'deep', "
+            "not_before = now() + interval '9 days', deferred_epoch = (select epoch from slots) where stage = 'summarize'"
+        )
+    shown = " ".join(call("status").stdout.split())
+    assert "2 work items waiting for deep: none is due now (dagster-offload explain DOCUMENT)" in shown
+
+
 def test_a_drain_with_nothing_else_to_do_ends_with_the_held_stage_as_its_reason(
     call: Call, held: Ledger, router: Router
 ) -> None:
