@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.sinks import notifications
 from dagster_offload.notify.build import build
 from dagster_offload.notify.sender import NotifyJob
@@ -38,8 +39,8 @@ class Channels:
         return [(row["event"], row["state"]) for row in rows]
 
     def end_work(self) -> None:
-        """End the workers that the helpers of this engine registered."""
-        self.engine.sql("update workers set ended_at = clock_timestamp() where ended_at is null")
+        """End the workers that the helpers of this engine registered, as they do themselves: this wakes the senders."""
+        self.engine.ledger.run(workers.deregister_all, "the work has ended")
 
     def fail(self, *documents: str) -> None:
         """Add documents that fail at once, as a drain would see it."""
