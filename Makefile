@@ -19,6 +19,7 @@ N ?= 100
 
 .DEFAULT_GOAL := help
 LINTERS := check-types check-format check-code check-imports
+CHECKS := $(LINTERS) check-definitions check-tests
 FAST := -m 'not slow and not chromium and not tesseract'
 # More workers than cores, because many tests wait for processes. The order of tests/support/needs.py is kept.
 WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN) + 1)))
@@ -28,7 +29,7 @@ PROCESSES := tests/acceptance tests/chaos
 EVERY_PART := $(MAKE) --no-print-directory --keep-going
 
 .PHONY: help demo test test-fast test-together test-alone test-real-model real-servers pictures recording coverage faults chaos hosts bench \
-	lint check check-and-measure $(LINTERS) check-definitions check-tests format clean licences commands docs audit test-oldest test-newest
+	lint check check-and-measure $(CHECKS) format clean licences commands docs audit test-oldest test-newest
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,13 +48,13 @@ test-together: $(INSTALLED)
 
 # The ratios hold beside the linters: those that wait for a slot leave a processor to them.
 check-and-measure:
-	@$(EVERY_PART) --jobs 2 --output-sync check test-alone
+	@$(EVERY_PART) --jobs 3 --output-sync $(CHECKS) test-alone
 
 test-alone: $(INSTALLED) # one after the other, because each measures
 	@$(BIN)/python -m pytest -m alone tests/benchmarks $(ARGS)
 
 check: $(INSTALLED)
-	@$(EVERY_PART) --jobs 2 --output-sync $(LINTERS) check-definitions check-tests
+	@$(EVERY_PART) --jobs 2 --output-sync $(CHECKS)
 
 # It compiles the tests for all workers of `test-together`, which shows the errors.
 check-tests: $(INSTALLED)

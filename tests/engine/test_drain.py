@@ -163,13 +163,16 @@ def test_three_drains_at_once_keep_to_the_concurrency_and_send_nothing_twice(eng
     assert engine.sql("select 1 from permits") == []
 
 
-def test_lowering_the_concurrency_during_a_drain_applies_from_the_next_call(engine: Engine) -> None:
+def test_lowering_the_concurrency_during_a_drain_applies_from_the_next_call(
+    engine: Engine, drains_heard: DrainsHeard
+) -> None:
     engine.texts(*KEYS)
     engine.router.set(hold=True)
     drain = engine.beside(engine.drain, deep_concurrency=3)
     engine.router.wait(open=3)
     held = {e["number"] for e in engine.router.completions()}
     engine.ledger.run(slots.set_permits, DEEP, 1)
+    drains_heard()
     engine.router.set(hold=False)
     assert drain.result().done == 6
     late = [e for e in engine.router.completions() if e["number"] not in held]
