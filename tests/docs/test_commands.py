@@ -9,20 +9,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from dagster_offload.postgres import stop_postgres
 from dagster_offload.simulator import Router
 from tests.support.acceptance import wait_for
 from tests.support.doc_blocks import ROOT, Block, blocks_of, runnable
 from tests.support.forked_commands import write_program
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import hold_port, port_of
+from tests.support.short_folders import make_short_folder, stop_servers_below
 
 pytestmark = pytest.mark.slow
 
@@ -170,14 +169,13 @@ class Shell:
 
     def end(self) -> None:
         """Stop every Postgres that the page started, and give back the port."""
-        for found in self.folder.rglob("postmaster.pid"):
-            stop_postgres(found.parents[2])
+        stop_servers_below(self.folder)
         self._held.close()
 
 
 @contextmanager
 def a_shell(router: Router) -> Iterator[Shell]:
-    folder = Path(tempfile.mkdtemp(prefix="offload-docs-", dir="/tmp")).resolve()
+    folder = make_short_folder()
     shell = Shell(folder, router)
     try:
         yield shell

@@ -5,7 +5,6 @@ import pwd
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -17,15 +16,16 @@ from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.embedded.sockets import socket_folder
 from tests.support.database import WITHOUT_FSYNC
 from tests.support.postgres import IS_ROOT, PRELUDE, RunProcess
+from tests.support.short_folders import make_short_folder
 
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """An empty folder with a short path: sockets fit below it, and root's server can reach it.
+    """An empty folder that root's server can reach.
 
     Servers of homes below it are stopped after the test.
     """
-    folder = Path(tempfile.mkdtemp(prefix=f"offload-tests-{os.getpid()}-", dir="/tmp"))
+    folder = make_short_folder()
     folder.chmod(0o755)
     try:
         yield folder

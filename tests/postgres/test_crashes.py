@@ -1,7 +1,6 @@
 """A home still works after a killed server, a killed caller, a killed initdb or a reused process id."""
 
 import contextlib
-import shutil
 import signal
 import subprocess
 import threading
@@ -27,7 +26,7 @@ from dagster_offload.stages.graph import BUILT_IN
 from dagster_offload.testing import ChangeTiming
 from tests.support.database import WITHOUT_FSYNC
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.postgres import RunProcess, checkpointer_of
+from tests.support.postgres import RunProcess, checkpointer_of, remove_home
 
 Start = Callable[[Path], str]
 
@@ -287,7 +286,7 @@ def test_a_home_deleted_under_a_running_server_can_be_used_again(home: Path, sta
     assert pid is not None
     orphan = psutil.Process(pid)
     try:
-        shutil.rmtree(home)
+        remove_home(home)
 
         with psycopg.connect(start(home)) as conn:
             assert conn.execute("select 1").fetchone() == (1,)

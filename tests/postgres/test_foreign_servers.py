@@ -39,7 +39,7 @@ def impostor(short_folder: Path, start: Start) -> Iterator[tuple[Path, str, "sub
     url = start(home)
     sockets = socket_folder(home / "postgres")
     assert not sockets.is_relative_to(home)
-    shutil.move(sockets, short_folder / "aside")  # as programs do that clean up /tmp
+    aside = sockets.rename(sockets.with_name(f"{sockets.name}-aside"))  # as programs do that clean up /tmp
     fake = subprocess.Popen([sys.executable, "-c", FAKE_SERVER, str(sockets)], stdout=subprocess.PIPE, text=True)
     try:
         with fake:
@@ -50,7 +50,7 @@ def impostor(short_folder: Path, start: Start) -> Iterator[tuple[Path, str, "sub
     finally:
         fake.kill()
         shutil.rmtree(sockets, ignore_errors=True)
-        shutil.move(short_folder / "aside", sockets)
+        aside.rename(sockets)
 
 
 def test_nothing_is_sent_to_a_server_of_another_user_at_our_socket(

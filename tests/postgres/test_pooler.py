@@ -1,6 +1,5 @@
 """A pooler that shares our backend with other clients is refused; a session-mode pooler is accepted. Needs PgBouncer."""
 
-import os
 import pwd
 import shutil
 import socket
@@ -21,6 +20,7 @@ from tests.support.database import WITHOUT_FSYNC
 from tests.support.needs import pgbouncer
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.postgres import IS_ROOT
+from tests.support.short_folders import make_short_folder
 
 pytestmark = pytest.mark.pgbouncer
 
@@ -30,12 +30,10 @@ Pool = Callable[..., str]
 @pytest.fixture(scope="module")
 def trusting_server() -> Iterator[Path]:
     """The socket folder of a server that trusts every local user; the pooler runs as the server's user."""
-    import tempfile
-
     from dagster_offload.postgres import stop_postgres
     from dagster_offload.postgres.embedded.server import ensure_embedded
 
-    folder = Path(tempfile.mkdtemp(prefix=f"offload-tests-{os.getpid()}-", dir="/tmp"))
+    folder = make_short_folder()
     folder.chmod(0o755)
     rules = folder / "rules.conf"
     rules.write_text("local all all trust\n")

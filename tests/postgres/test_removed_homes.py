@@ -15,7 +15,7 @@ from dagster_offload.postgres import is_running, server_pid, stop_postgres
 from dagster_offload.postgres.embedded.sockets import socket_folder
 from dagster_offload.settings import load_settings
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.postgres import copy_home
+from tests.support.postgres import copy_home, remove_home
 
 Start = Callable[[Path], str]
 
@@ -34,7 +34,7 @@ def remove(home: Path) -> Iterator[Callable[[], psutil.Process]]:
     def remove() -> psutil.Process:
         server = psutil.Process(server_pid(home))
         left.append((server, socket_folder(home / "postgres")))
-        shutil.rmtree(home)
+        remove_home(home)
         return server
 
     yield remove

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.support.forked_commands import run_command, start_command
 from tests.support.ledger_reader import LedgerReader
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import hold_port, port_of
+from tests.support.short_folders import make_short_folder
 from tests.support.started_home import copy_started_home
 
 CLI = ("-m", "dagster_offload.cli")
@@ -221,8 +221,8 @@ def a_home(router: Router) -> Iterator[Home]:
 
 @contextlib.contextmanager
 def new_home(router: Router) -> Iterator[Home]:
-    """A home that was never started, in a folder with a short name, because a socket's path may have about 100 bytes."""
-    folder = Path(tempfile.mkdtemp(prefix="offload-up-", dir="/tmp")).resolve()
+    """A home that was never started."""
+    folder = make_short_folder()
     folder.chmod(0o711)  # root's Postgres runs as another user
     home = Home(folder, router)
     try:

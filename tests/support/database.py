@@ -5,14 +5,11 @@ OFFLOAD_TEST_POSTGRES_URL (the URL of a superuser) runs the same tests on anothe
 
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 from psycopg import sql
@@ -24,13 +21,10 @@ from dagster_offload.postgres import stop_postgres
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.postgres.urls import libpq_url
 from dagster_offload.stages.graph import BUILT_IN
+from tests.support.short_folders import make_short_folder, remove_those_of_killed_sessions
 
 WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-SESSION_HOMES = "offload-tests-"  # followed by the session's pid
-# A test's database has a thousand files, so it is made and dropped faster in memory. A socket's path must be short in both.
-MEMORY, DISK = Path("/dev/shm"), Path("/tmp")
-ENOUGH_MEMORY = 4 * 2**30  # bytes: a session needs about 300 MB
-LITTLE_WAL = {"max_wal_size": "128MB"}
+LITTLE_WAL = {"max_wal_size": "128MB"}  # a session's server may be in memory
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +34,8 @@ def postgres_url() -> Iterator[str]:
         with _closed_at_the_end():
             yield given
         return
-    _stop_servers_of_killed_sessions()
-    home = Path(tempfile.mkdtemp(prefix=f"{SESSION_HOMES}{os.getpid()}-", dir=MEMORY if _has_memory() else DISK))
+    remove_those_of_killed_sessions()
+    home = make_short_folder()
     try:
         with _closed_at_the_end():
             yield ensure_embedded(home, options=WITHOUT_FSYNC | LITTLE_WAL)
@@ -112,20 +106,3 @@ def _closed_at_the_end() -> Iterator[None]:
     finally:
         while _administrators:
             _administrators.popitem()[1].close()
-
-
-def _has_memory() -> bool:
-    """Whether the session's server may be in memory. The server's programs may be copied there and must be able to run."""
-    if not os.access(MEMORY, os.W_OK | os.X_OK):
-        return False
-    found = os.statvfs(MEMORY)
-    return found.f_bavail * found.f_frsize >= ENOUGH_MEMORY and not found.f_flag & os.ST_NOEXEC
-
-
-def _stop_servers_of_killed_sessions() -> None:
-    for home in (*MEMORY.glob(f"{SESSION_HOMES}*"), *DISK.glob(f"{SESSION_HOMES}*")):
-        pid = home.name.removeprefix(SESSION_HOMES).partition("-")[0]
-        with suppress(FileNotFoundError):  # another session that starts now does the same, or one has just ended
-            if home.owner() == Path("/proc/self").owner() and not psutil.pid_exists(int(pid)):
-                stop_postgres(home)
-                shutil.rmtree(home, ignore_errors=True)

@@ -54,6 +54,16 @@ def checkpointer_of(home: Path) -> psutil.Process:
     return found[0]
 
 
+def remove_home(home: Path) -> None:
+    """Remove a home whose server runs. A file that the server writes meanwhile makes one attempt fail."""
+
+    def is_removed() -> bool:
+        shutil.rmtree(home, ignore_errors=True)
+        return not home.exists()
+
+    assert wait_until(is_removed, PATIENCE_SECONDS)
+
+
 def copy_home(home: Path, target: Path) -> Path:
     """Copy a home as `cp -a` does."""
     shutil.copytree(home, target, symlinks=True)

@@ -8,7 +8,6 @@ import atexit
 import functools
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from dagster_offload.defs.instance import create_tables
@@ -18,6 +17,7 @@ from dagster_offload.postgres import stop_postgres
 from dagster_offload.postgres.embedded.server import ensure_embedded
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.database import WITHOUT_FSYNC
+from tests.support.short_folders import make_short_folder
 
 
 def copy_started_home(home: Path) -> None:
@@ -28,7 +28,7 @@ def copy_started_home(home: Path) -> None:
 @functools.cache
 def _started_home() -> Path:
     """This process's home to copy, which is made at the first call."""
-    home = Path(tempfile.mkdtemp(prefix="offload-started-", dir="/tmp"))
+    home = make_short_folder()
     atexit.register(shutil.rmtree, home)
     url = ensure_embedded(home, options=WITHOUT_FSYNC)
     with Ledger(url) as ledger:
