@@ -10,6 +10,7 @@ from dagster_offload.cli.find_document import find_document
 from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import document_key, home_option, json_option
 from dagster_offload.text.counts import agreeing
+from dagster_offload.text.lists import listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -200,7 +201,7 @@ def _state(item: "ExplainedItem") -> str:
 def _waiting_lines(waiting: "Mapping[str, Wait]") -> "Iterator[str]":
     """One line for all stages that wait for the same, and one for those that are due."""
     for (is_due, reason), group in _grouped(waiting).items():
-        names = " and ".join(group)
+        names = listed(group)
         yield f"{names}: {reason}" if is_due else f"{names} {agreeing('wait', len(group))} for {reason}"
 
 

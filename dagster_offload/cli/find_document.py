@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import document_key, no_such_document
+from dagster_offload.text.lists import listed
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
@@ -56,9 +57,9 @@ def choose(typed: str, key: str, matches: "Matches") -> str:
         return matches.found[0]
     if matches.found:
         more = f" and {len(matches.found) - LISTED} more" if len(matches.found) > LISTED else ""
-        listed = ", ".join(matches.found[:LISTED])
-        raise Refusal(f"{len(matches.found)} documents match {typed!r}: {listed}{more}. Type more of the name")
-    hint = f". Did you mean {' or '.join(matches.nearest)}?" if matches.nearest else ""
+        names = ", ".join(matches.found[:LISTED])
+        raise Refusal(f"{len(matches.found)} documents match {typed!r}: {names}{more}. Type more of the name")
+    hint = f". Did you mean {listed(matches.nearest, 'or')}?" if matches.nearest else ""
     raise Refusal(f"no such document: {no_such_document(key, {})}{hint}")
 
 

@@ -42,7 +42,7 @@ class Running:
             return "start `dagster-offload up`, or run `dagster-offload scan` now"
         if "library_sensor" in self.stopped_sensors:
             return "turn on library_sensor in the UI (Automation), or run `dagster-offload scan` now"
-        return "`up` reads them within seconds"
+        return "`up` reads them in its next scan; to start one now, run `dagster-offload scan`"
 
     def describe_breaker(self, slot: "SlotRow") -> str:
         """The state of a slot whose breaker is not closed: `open, upstream_cold since ...; next check 14:02:25 (in 12 s)`."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
 from dagster_offload.slot.config import NO_DEEP_SLOT
 from dagster_offload.text.counts import agreeing, counted
+from dagster_offload.text.lists import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,7 +173,7 @@ def _what_several_wait_for(settings: "Settings", report: Report) -> str:
         return "no slot is available"
     by_slot, held = stages_by_slot(settings, report.stages), {(hold.slot, hold.stage) for hold in report.holds}
     stuck = [
-        f"{stage} waits for {' or '.join(slots)}"
+        f"{stage} waits for {listed(slots, 'or')}"
         for stage in report.stages
         if (slots := [name for name in available if stage in by_slot[name] and (name, stage) not in held])
         and not any(map(available.get, slots))

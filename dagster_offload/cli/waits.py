@@ -14,6 +14,7 @@ from dagster_offload.cli.running import Running
 from dagster_offload.slot.config import NO_DEEP_SLOT, SlotConfig
 from dagster_offload.slot.reserve import describe_reserve, preferred_to
 from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.text.lists import listed
 
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Cursor, Ledger
@@ -69,7 +70,7 @@ class Facts:
 def wait_of(item: "ExplainedItem", facts: Facts) -> Wait:
     """Decide what a work item waits for that is in one of `WAITING_STATES`."""
     if item.first_needs:
-        return Wait(f"after {' and '.join(item.first_needs)}")
+        return Wait(f"after {listed(item.first_needs)}")
     if item.same_in_work is not None:
         return Wait("after a copy", f"{item.same_in_work}, which has the same content and is in work")
     if facts.shortage is not None:
@@ -90,7 +91,7 @@ def _wait_for_slots(item: "ExplainedItem", facts: Facts) -> Wait:
         return Wait(f"{NOW}{alone}", facts.running.who_drains, is_due=True)
     if usable:
         return _at(item.not_before)
-    names = " or ".join(slots)
+    names = listed(slots, "or")
     if len(slots) == 1:
         reason = f"{names}: {obstacles[names].text}"
     else:

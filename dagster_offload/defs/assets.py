@@ -35,6 +35,7 @@ from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageNode
 from dagster_offload.stages.pipeline import pipeline_of
 from dagster_offload.text.counts import counted
+from dagster_offload.text.lists import listed
 from dagster_offload.text.plain_text import escaped
 
 GROUP = "documents"
@@ -186,7 +187,7 @@ def _redo_if_wanted(
     if value is None or context.retry_number:  # a run that waited must not redo what it has done
         return
     if value not in REDO_VALUES:
-        raise dg.Failure(f"the tag {REDO_TAG} is {value!r}: set it to {' or '.join(REDO_VALUES)}", allow_retries=False)
+        raise dg.Failure(f"the tag {REDO_TAG} is {value!r}: set it to {listed(REDO_VALUES, 'or')}", allow_retries=False)
     if value == RETRY:
         retried = ledger.run(redo.retry, stages, documents=keys)
         context.log.info(f"retry: {counted(len(retried), 'work item')}")

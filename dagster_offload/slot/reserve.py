@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.text.counts import agreeing
+from dagster_offload.text.lists import listed
 
 # By stage that a slot may answer, the slots of a higher priority that may answer it, too.
 Preferred = Mapping[str, Sequence[SlotConfig]]
@@ -53,4 +54,4 @@ def reserve_for(preferred: Preferred, available: Collection[str]) -> list[str]:
 
 def describe_reserve(names: Sequence[str]) -> str:
     """`in reserve while studio is available`."""
-    return f"in reserve while {' and '.join(names)} {agreeing('are', len(names))} available"
+    return f"in reserve while {listed(names)} {agreeing('are', len(names))} available"

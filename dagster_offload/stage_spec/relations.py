@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from dagster_offload.stage_spec.stage import StageSpec, name_problem
+from dagster_offload.text.lists import listed
 from dagster_offload.text.suggestions import suggestion
 
 OTHER = "other"  # the class that always exists
@@ -28,7 +29,7 @@ def mistakes(own: Mapping[str, StageSpec], classes: Sequence[str] = ()) -> Itera
             yield (name,), problem
         yield from _mistakes_of(name, spec, own, classes)
     if loop := needing_each_other(own):
-        yield (loop[0],), f"{' and '.join(loop)} need each other: remove one `reads` or `when`"
+        yield (loop[0],), f"{listed(loop)} need each other: remove one `reads` or `when`"
 
 
 def _mistakes_of(name: str, spec: StageSpec, own: Mapping[str, StageSpec], classes: Sequence[str]) -> Iterator[Mistake]:

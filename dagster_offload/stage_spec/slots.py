@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from dagster_offload.text.lists import listed
+
 # The slot `deep` alone, every slot, or the names of those that may answer.
 AllowedSlots = Literal["deep", "any"] | tuple[str, ...]
 WORDS = ("deep", "any")
@@ -22,7 +24,7 @@ def named_slots(value: Any) -> Any:
     if "any" in names:
         raise ValueError("`any` stands alone: it means every slot")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"lists {' and '.join(twice)} twice: name each slot once")
+        raise ValueError(f"lists {listed(twice)} twice: name each slot once")
     return tuple(names)
 
 

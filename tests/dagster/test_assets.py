@@ -268,4 +268,4 @@ def test_a_run_retries_failed_documents_only_if_its_tag_says_so(three: Edge) -> 
 def test_a_wrong_value_of_the_redo_tag_fails_the_run_and_names_the_values(three: Edge) -> None:
     result = three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "yes"})
     assert not result.success
-    assert "set it to outdated or all or failed" in failure_message(result)
+    assert "set it to outdated, all or failed" in failure_message(result)

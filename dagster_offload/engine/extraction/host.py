@@ -22,6 +22,7 @@ from dagster_offload.library.digests import locate
 from dagster_offload.library.handles import stat_file
 from dagster_offload.settings import Settings
 from dagster_offload.stages.pipeline import pipeline_of
+from dagster_offload.text.lists import listed
 
 SAMPLE = 20  # documents whose files are compared with the ledger
 CLOCK_TOLERANCE_SECONDS = 2.0
@@ -222,7 +223,7 @@ def refuse_other_terms(here: Terms, of_run: Terms) -> None:
     missing = set(of_run.ocr_languages.split("+")) - set(here.ocr_languages.split("+")) - {""}
     if missing:
         raise HostRefused(
-            f"this host cannot read pictures in {' and '.join(sorted(missing))}, and the run's first host can: install "
+            f"this host cannot read pictures in {listed(sorted(missing))}, and the run's first host can: install "
             "Tesseract with the same languages, or set OFFLOAD_OCR=off on all hosts"
         )
 

@@ -40,6 +40,7 @@ from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
 from dagster_offload.text.counts import agreeing, counted
+from dagster_offload.text.lists import listed
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ class _Tick:
         better = [each.name for each in all_preferred(preferred) if await self._is_awaited[each.name]]
         backlog = await run(claims.backlog, stages_left(preferred, better), slot.name)
         if not backlog.due + backlog.waiting:
-            return f"it is woken only if {' and '.join(better)} {agreeing('do', len(better))} not answer"
+            return f"it is woken only if {listed(better)} {agreeing('do', len(better))} not answer"
         woken = await wake_if_due(self._ledger, slot)
         if (absence := await run(availability.absence, slot.name)) is not None:
             self._is_awaited[slot.name].set_result(await run(rests.is_awaited, slot, absence.since))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dagster_offload.text.counts import plural
+from dagster_offload.text.lists import listed
 
 QUERY_LIMIT_SECONDS = 10.0
 
@@ -98,7 +99,7 @@ def find_reader(mode: str, requested_languages: str) -> Reader:
 
 def _language_advice(missing: tuple[str, ...]) -> str:
     packages = " ".join(f"tesseract-ocr-{language.replace('_', '-')}" for language in missing)
-    which = f"{plural('language', len(missing))} {' and '.join(missing)}"
+    which = f"{plural('language', len(missing))} {listed(missing)}"
     return (
         f"Tesseract lacks the {which}: apt-get install {packages} (Debian, Ubuntu) or brew install tesseract-lang "
         "(macOS), or set OFFLOAD_OCR_LANGUAGES to installed languages"
