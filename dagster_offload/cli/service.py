@@ -12,6 +12,8 @@ from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import home_option, json_option
 
 if TYPE_CHECKING:
+    from pwd import struct_passwd
+
     from dagster_offload.service.boot.manager import Manager
     from dagster_offload.service.boot.unit import Boot
     from dagster_offload.settings.loading import Loaded
@@ -50,16 +52,15 @@ def install(*, port: int, host: str, run_as: str | None, is_only_shown: bool, as
     """
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.service.boot import manager as boot_manager
-    from dagster_offload.settings import read_settings
 
-    loaded = read_settings()
+    loaded = _read_settings(run_as)
     home = loaded.settings.home
     boot = _boot(loaded, port, host, run_as)
     if is_only_shown:
         click.echo(_shown(boot), nl=False)
         return
     manager = boot_manager.find_manager(home, is_root=_is_root())
-    _refuse_to_install(loaded, manager, boot.name)
+    _refuse_to_install(loaded, manager, boot.name, host, port)
     installed = boot_manager.install(manager, boot)
     if as_json:
         print_json(
@@ -83,25 +84,56 @@ def install(*, port: int, host: str, run_as: str | None, is_only_shown: bool, as
         )
 
 
-def _refuse_to_install(loaded: "Loaded", manager: "Manager", name: str) -> None:
-    """Raise `Refusal` if the service could not work with this home, or if `up` runs there without it."""
+def _read_settings(run_as: str | None) -> "Loaded":
+    """The settings of the service. Root reads them with the rights of `run_as`, in the home, as the service does.
+
+    Raises `Refusal`, or `SettingsError` as `read_settings` does.
+    """
+    from dagster_offload.host.acting_as import acting_as
+    from dagster_offload.settings import default_home, read_settings
+
+    if run_as is None:
+        return read_settings()
+    home = Path(os.environ.get("OFFLOAD_HOME") or default_home()).absolute()
+    user = _user_of_service(run_as, home)
+    if not home.is_dir():
+        raise Refusal(_no_such_home(home))
+    os.environ["OFFLOAD_HOME"] = str(home)
+    os.chdir(home)
+    with acting_as(user):
+        if not os.access(sys.executable, os.X_OK, effective_ids=True):
+            raise Refusal(f"{run_as} cannot run {sys.executable}: install the program where {run_as} can read it")
+        return read_settings()
+
+
+def _no_such_home(home: Path) -> str:
+    return f"the home {home} does not exist: run dagster-offload up once, or dagster-offload init"
+
+
+def _refuse_to_install(loaded: "Loaded", manager: "Manager", name: str, host: str, port: int) -> None:
+    """Raise `Refusal` if the service could not work with this home or port, or if `up` runs there without it."""
+    from dagster_offload.service import ports
     from dagster_offload.service.home import running_up
 
     home = loaded.settings.home
     if not home.is_dir():
-        raise Refusal(f"the home {home} does not exist: run dagster-offload up once, or dagster-offload init")
+        raise Refusal(_no_such_home(home))
     if not _has_library_without_this_shell(loaded):
         raise Refusal(
             "the pipeline file names no library, and the service has no variables of this shell: run dagster-offload config set "
             "library.path DIR"
         )
+    if manager.state(name).pid is not None:
+        return
     up = running_up(home)
-    if up is not None and manager.state(name).pid is None:
+    if up is not None:
         place, there = ("", "") if up.is_here else (f" of {up.host}", " there")
         raise Refusal(
             f"`up` already runs on {home} (process {up.pid}{place}), and is not the service: stop it{there} with "
             "dagster-offload stop, then install the service"
         )
+    if not ports.is_free(host, port):  # the service would fail and start again for ever
+        raise Refusal(f"port {port} on {host} is in use: give the service another one with --port")
 
 
 @command.command("status")
@@ -179,8 +211,6 @@ def _boot(loaded: "Loaded", port: int, host: str, run_as: str | None) -> "Boot":
             "as root, name the user who owns the documents and the home: --run-as USER. --run-as root works, too: the embedded "
             "Postgres then runs as an unprivileged user"
         )
-    if run_as is not None:
-        _check_user(run_as, home)
     environment = {"OFFLOAD_HOME": str(home), "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
     if loaded.file is not None and loaded.file.parent != home:
         environment["OFFLOAD_CONFIG"] = str(loaded.file)
@@ -188,7 +218,8 @@ def _boot(loaded: "Loaded", port: int, host: str, run_as: str | None) -> "Boot":
     return Boot(name_of(home, default_home()), home, argv, environment, run_as)
 
 
-def _check_user(run_as: str, home: Path) -> None:
+def _user_of_service(run_as: str, home: Path) -> "struct_passwd":
+    """The user with this name, who owns the home. Raises `Refusal`."""
     import pwd
 
     if not _is_root():
@@ -199,6 +230,7 @@ def _check_user(run_as: str, home: Path) -> None:
         raise Refusal(f"there is no user {run_as!r} on this machine") from None
     if home.exists() and home.stat().st_uid != user.pw_uid:
         raise Refusal(f"{home} does not belong to {run_as}: name the home with --home, or chown it")
+    return user
 
 
 def _shown(boot: "Boot") -> str:

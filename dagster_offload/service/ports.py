@@ -28,6 +28,14 @@ def listen_for_ui(host: str, wanted: int | None) -> socket.socket:
     )
 
 
+def is_free(host: str, port: int) -> bool:
+    """Whether this process could listen on the port. Raises `SettingsError` if `host` is no address of this machine."""
+    if (listener := _listen(host, port)) is None:
+        return False
+    listener.close()
+    return True
+
+
 def port_of(listener: socket.socket) -> int:
     """The port that the socket listens on."""
     port: int = listener.getsockname()[1]

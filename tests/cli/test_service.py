@@ -5,15 +5,21 @@
 
 import json
 import os
+import shutil
+import socket
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from dagster_offload.cli import service
 from dagster_offload.errors import SettingsError
+from dagster_offload.service import ports
 from dagster_offload.service.boot import manager as boot_manager
 from dagster_offload.service.boot.manager import Launchd, find_manager
 from dagster_offload.service.home import hold_up_lock
+from dagster_offload.service.ports import is_free
 from tests.support.cli import Call
 
 SYSTEMCTL = """#!/bin/sh
@@ -47,6 +53,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Path) -> Pat
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(boot_manager, "SYSTEMD_RUNS", tmp_path)
     monkeypatch.setattr(service, "_is_root", lambda: False)
+    monkeypatch.setattr(ports, "is_free", lambda host, port: True)  # 3000 may be in use on this machine
     home = Path(os.environ["OFFLOAD_HOME"])
     home.mkdir(mode=0o700)
     (home / "offload.yaml").write_text(f"library: {{path: '{library}'}}\n", encoding="utf-8")
@@ -130,6 +137,55 @@ def test_root_must_name_the_user_of_the_service(
         [unit] = (tmp_path / "units").glob("*")
         assert "User=root" in unit.read_text()
         assert "systemctl enable" in calls.read_text()
+
+
+@pytest.mark.root
+def test_root_installs_the_service_of_a_home_that_belongs_to_its_user(
+    call: Call, calls: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_is_root", lambda: True)
+    monkeypatch.setattr(sys, "executable", "/bin/sh")  # the user may be unable to run this test's Python
+    with tempfile.TemporaryDirectory(dir="/tmp") as parent:
+        home, units = Path(parent) / "home", Path(parent) / "units"
+        shutil.copytree(os.environ["OFFLOAD_HOME"], home)
+        Path(parent).chmod(0o755)
+        for owned in (home, home / "offload.yaml"):
+            shutil.chown(owned, "nobody")
+        monkeypatch.setattr(boot_manager, "SYSTEM_UNITS", units)
+        installed = call("service", "install", "--run-as", "nobody", "--home", str(home))
+        assert installed.exit_code == 0, installed.output
+        [unit] = units.glob("*")
+        assert "User=nobody" in unit.read_text()
+        assert f"WorkingDirectory={home}" in unit.read_text()
+        shutil.chown(home / "offload.yaml", "daemon")
+        refused = call("service", "install", "--run-as", "nobody", "--home", str(home))
+        assert (refused.exit_code, "belongs to daemon" in refused.output) == (2, True)
+        os.chdir("/")  # out of the home, which is removed now
+
+
+@pytest.mark.root
+def test_a_program_that_the_user_cannot_run_is_named(
+    call: Call, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_is_root", lambda: True)
+    program = tmp_path / "python"
+    program.touch(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    shutil.chown(os.environ["OFFLOAD_HOME"], "nobody")
+    refused = call("service", "install", "--run-as", "nobody")
+    assert refused.exit_code == 2
+    assert f"nobody cannot run {program}: install the program where nobody can read it" in refused.output
+
+
+def test_a_port_that_is_in_use_is_refused_before_anything_is_installed(
+    call: Call, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ports, "is_free", is_free)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        refused = call("service", "install", "--port", str(other.getsockname()[1]))
+    assert refused.exit_code == 2
+    assert "is in use: give the service another one with --port" in refused.output
+    assert units(tmp_path) == []
 
 
 def test_only_root_names_another_user(call: Call, calls: Path) -> None:
