@@ -34,7 +34,7 @@ NOT_GOOD_ENOUGH = 1  # `check`: below --at-least
 prompt_option = click.option(
     "--prompt-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Ask with the prompt in this file instead of the stage's own.",
+    help="Ask with the prompt in this file instead of the stage's. Not for built-in stages.",
 )
 
 
@@ -196,7 +196,7 @@ def check(
 
     \b
     dagster-offload stage check classify --expected expected.jsonl --at-least 0.9
-    dagster-offload stage check classify --expected expected.jsonl --prompt-file new.txt
+    dagster-offload stage check payment --expected expected.jsonl --prompt-file new.txt
     """
     from dagster_offload.cli.console import table, to_terminal
     from dagster_offload.cli.formatting import print_json, say
