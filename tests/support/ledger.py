@@ -204,4 +204,4 @@ def hold_stage(ledger: Ledger, stage: str, code: str, slot: str = DEEP, recipe: 
 def _take_back(cur: Cursor, worker: int) -> None:
     cur.execute("select 1 from workers where worker_id = %s and ended_at is null for update", [worker])
     if cur.fetchone() is not None:
-        workers._reclaim(cur, worker, counts=True)
+        workers._reclaim(cur, worker, innocent_end=None)

@@ -11,9 +11,10 @@ import select
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import psycopg
 
@@ -235,11 +236,12 @@ def reclaim_dead(cur: Cursor, schema: str) -> list[int]:
 
     A worker is dead if its lease has expired, or if its lock is free, its heartbeat is over 15 s old and Postgres has been
     up for over 30 s. The lease does not run while Postgres is down. A death counts against a document only if the document
-    ran alone, and never after a reboot of the host or a restart of Postgres.
+    ran alone, and never after a reboot of the host, a restart of Postgres or a sleep: a process that slept for longer than
+    its lease still has its lock.
     """
     cur.execute(
         "select worker_id, pg_postmaster_start_time() > heartbeat_at as server_restarted, "
-        "  host = %(host)s and boot_id <> %(boot)s as rebooted "
+        f"  host = %(host)s and boot_id <> %(boot)s as rebooted, {_HAS_LOCK} as is_connected "
         "from workers w where ended_at is null and ("
         "  greatest(heartbeat_at, pg_postmaster_start_time()) < clock_timestamp() - make_interval(secs => %(lease)s)"
         "  or (heartbeat_at < clock_timestamp() - make_interval(secs => %(stale)s)"
@@ -257,12 +259,19 @@ def reclaim_dead(cur: Cursor, schema: str) -> list[int]:
     )
     dead = cur.fetchall()
     for row in dead:
-        _reclaim(cur, row["worker_id"], counts=not (row["server_restarted"] or row["rebooted"]))
+        _reclaim(cur, row["worker_id"], _innocent_end(row))
     return [row["worker_id"] for row in dead]
 
 
-def _reclaim(cur: Cursor, worker_id: int, *, counts: bool) -> None:
-    reason = f"worker {worker_id} died" if counts else f"worker {worker_id} went down with its host or with Postgres"
+def _innocent_end(row: Mapping[str, Any]) -> str | None:
+    """What happened to a dead worker, if no document can be the cause of it; None if one can."""
+    if row["server_restarted"] or row["rebooted"]:
+        return "went down with its host or with Postgres"
+    return "slept for longer than its lease" if row["is_connected"] else None
+
+
+def _reclaim(cur: Cursor, worker_id: int, innocent_end: str | None) -> None:
+    reason = f"worker {worker_id} {innocent_end or 'died'}"
     cur.execute(
         "update work_items set "
         "  reclaims = reclaims + %(one)s, "
@@ -274,7 +283,7 @@ def _reclaim(cur: Cursor, worker_id: int, *, counts: bool) -> None:
         "  not_before = null, changed_at = clock_timestamp() "
         "where state = 'claimed' and worker_id = %(worker)s returning document_id, stage, state, reason",
         {
-            "one": 1 if counts else 0,
+            "one": 0 if innocent_end else 1,
             "alone": RECLAIMS_TO_RUN_ALONE,
             "lone": LONE_DEATHS_TO_QUARANTINE,
             "reason": reason,

@@ -96,8 +96,10 @@ def keep(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem, page: Rea
         "from ocr_pages where input_digest = %s and languages = %s",
         [item.item_id, item.input_digest, page.languages],
     )
+    # A book takes hours. Deaths before a page was read show nothing about the next page.
     cur.execute(
-        "update work_items set parts_done = %s where item_id = %s and state = 'claimed' and token = %s",
+        "update work_items set parts_done = %s, reclaims = 0, lone_deaths = 0, must_run_alone = false "
+        "where item_id = %s and state = 'claimed' and token = %s",
         [read["done"], item.item_id, claim.token],
     )
     row = fetch_one(

@@ -14,7 +14,7 @@ from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.core.workers import Worker, live_workers, reclaim_dead
 from dagster_offload.ledger.slots import permits
-from dagster_offload.ledger.work import claims
+from dagster_offload.ledger.work import claims, ocr_pages
 from dagster_offload.slot.config import DEEP
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
@@ -162,6 +162,39 @@ def test_a_reboot_and_a_restart_of_postgres_never_count(bench: Bench, what: str,
     item = bench.item("a.txt", CLASSIFY)
     assert (item["state"], item["reclaims"], item["lone_deaths"]) == (State.PENDING, 0, 2)
     assert "host or with Postgres" in item["reason"]
+
+
+@pytest.mark.rule("suspect-4")
+def test_a_page_that_ocr_has_read_ends_the_count_of_deaths(bench: Bench) -> None:
+    bench.put("book.pdf")
+    bench.sql("update work_items set must_run_alone = true, lone_deaths = 2, reclaims = 2")
+    worker = bench.worker("scan")
+    claim = bench.hold(worker, [EXTRACT], alone=True)
+    page = ocr_pages.ReadPage(1, "text", "eng", seconds=1.0, lanes=1)
+    bench.ledger.run(ocr_pages.keep, worker, claim, claim.items[0], page)
+    bench.die(worker)
+    item = bench.item("book.pdf", EXTRACT)
+    assert (item["state"], item["reclaims"], item["lone_deaths"], item["must_run_alone"]) == (
+        State.PENDING,
+        1,
+        1,
+        False,
+    )
+
+
+@pytest.mark.rule("suspect-4")
+def test_a_worker_that_slept_for_longer_than_its_lease_costs_its_document_nothing(
+    bench: Bench, change_timing: ChangeTiming
+) -> None:
+    bench.extracted("a.txt")
+    bench.sql("update work_items set must_run_alone = true, lone_deaths = 2 where stage = 'classify'")
+    with Worker(bench.ledger, "drain") as sleeper:
+        bench.hold(sleeper.id, [CLASSIFY], alone=True)
+        change_timing(lease=0)
+        assert sleeper.id in reclaim(bench), "its connection and its lock are as they were before the sleep"
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["reclaims"], item["lone_deaths"]) == (State.PENDING, 0, 2)
+    assert item["reason"] == f"worker {sleeper.id} slept for longer than its lease"
 
 
 def test_the_lease_does_not_run_while_postgres_is_down(bench: Bench, change_timing: ChangeTiming) -> None:
