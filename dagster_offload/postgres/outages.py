@@ -20,6 +20,10 @@ _ADVICE = (
         "correct the user and the password in OFFLOAD_POSTGRES_URL, or Postgres' access rules",
     ),
     (
+        r"in a read-only transaction",
+        "make Postgres writable again: its disk may be nearly full, or this address may lead to a standby",
+    ),
+    (
         r"connection refused|no such file or directory|failed to resolve|could not translate|timeout",
         "start Postgres; if it has a new address, change OFFLOAD_POSTGRES_URL",
     ),
@@ -28,6 +32,8 @@ _ADVICE = (
 _NEEDS_A_SETTING = r"password|pg_hba\.conf|does not exist|certificate|ssl"
 # Classes of SQLSTATE: connection, out of resources, ended by an operator, and system errors.
 _OUTAGE_CLASSES = ("08", "53", "57", "58")
+# 25P03 and 25P04 end a transaction of a frozen process. 25006: Postgres permits no writing now.
+_OUTAGE_CODES = ("25006", "25P03", "25P04")
 
 
 def describe_outage(error: BaseException) -> str:
@@ -45,8 +51,8 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, PoolTimeout):
         return True
     code = error.sqlstate if isinstance(error, psycopg.Error) else None
-    # Without a code, the connection was lost or refused. 25P03 and 25P04 end a transaction of a frozen process.
-    return code is None or code[:2] in _OUTAGE_CLASSES or code in ("25P03", "25P04")
+    # Without a code, the connection was lost or refused.
+    return code is None or code[:2] in _OUTAGE_CLASSES or code in _OUTAGE_CODES
 
 
 def is_down(error: BaseException) -> bool:

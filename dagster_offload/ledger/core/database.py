@@ -33,13 +33,14 @@ CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 1.0
 # The pool's back-off grows. Without this limit the pool would sleep for minutes after a long recovery.
 RECONNECT_SECONDS = 2.0
-# Errors of a lost connection. Any other error is a bug or bad data and is raised at once. The last two: Postgres ended a
-# transaction because our process was frozen in it.
+# Errors of a lost connection. Any other error is a bug or bad data and is raised at once. The last three: Postgres ended a
+# transaction because our process was frozen in it, or permits no writing now: a standby, or a disk that is nearly full.
 CONNECTION_LOST = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
     psycopg.errors.IdleInTransactionSessionTimeout,
     psycopg.errors.TransactionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
 )
 
 
@@ -122,9 +123,13 @@ class Ledger:
             in_doubt.clear()
             with self._pool.connection() as connection, connection.cursor() as cursor:
                 cursor.execute("begin")
-                returned = step(cursor, *args, **kwargs)
-                in_doubt.append(returned)
-                receipts.leave_and_commit(cursor, self._author)
+                try:
+                    returned = step(cursor, *args, **kwargs)
+                    in_doubt.append(returned)
+                    receipts.leave_and_commit(cursor, self._author)
+                except psycopg.errors.ReadOnlySqlTransaction:
+                    connection.close()  # a session stays read-only, a new one may not be
+                    raise
             return returned
 
         return self.retry_until_available(attempt)
