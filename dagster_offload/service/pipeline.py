@@ -45,12 +45,13 @@ class RunningPipeline:
         self._has_home = has_home
         self._file = loaded.file
         self._files = loaded.files
+        self._text = loaded.text
         self._schemas = loaded.tree.schemas
         self._settings = loaded.settings
         self._say = say
         self.definitions = _definitions(loaded.settings)  # those in force
         self._problem: str | None = None
-        self._edited_at = self._edit_times()
+        self._edited_at: dict[Path, object] = {}  # an edit since `loaded` was read is found by the first check
         self._stack = contextlib.ExitStack()
         self._worker: Worker | None = None
         self._is_announced = False
@@ -58,8 +59,8 @@ class RunningPipeline:
 
     def __enter__(self) -> "RunningPipeline":
         self._ledger.run(refuse_other_pipeline, pipeline_of(self._settings))
-        if self._file is not None:
-            self._keep_copy(read_pipeline(self._file).text, self._schemas)
+        if self._text is not None:
+            self._keep_copy(self._text, self._schemas)
             os.environ |= {CONFIG: str(self._file), CONFIG_SNAPSHOT: str(self._copy)}
         self._register()
         return self
@@ -110,6 +111,8 @@ class RunningPipeline:
             edited = None if self._file is None else read_pipeline(self._file)
             read = read_edited(edited, self._file)
             _refuse_another_ledger(self._settings, read.settings)
+            if self._problem is None and self._is_in_force(read):
+                return
             if edited is not None:
                 self._keep_copy(edited.text, read.tree.schemas)
         except SettingsError as error:
@@ -118,20 +121,26 @@ class RunningPipeline:
                 self._say(f"The edited settings are not in force, those before the edit are: {error}")
         else:
             edited_ui = ", ".join(_edited_ui(self._settings, read.settings))
-            settings = read.settings.model_copy(update={"ui": self._settings.ui})
-            self._settings, self._problem, self._is_announced = settings, None, False
-            if read.files != self._files:
-                self._files = read.files
-                self._edited_at = self._edit_times()
+            settings = self._with_ui_in_force(read.settings)
+            self._settings, self._text, self._problem, self._is_announced = settings, read.text, None, False
+            self._files = read.files  # a file that is named now is looked at again by the next check
             self.definitions = _definitions(settings)
             exception = f", except {edited_ui}: restart `up` to use it" if edited_ui else ""
             self._say(f"The edited settings are in force{exception}.")
 
-    def _edit_times(self) -> tuple[object, ...]:
-        return tuple(_edit_time(file) for file in (*self._files, Path(".env")))
+    def _is_in_force(self, read: Loaded) -> bool:
+        """Whether the files say what they said when they were taken over: an editor saved them again."""
+        files = (self._text, dict(self._schemas))
+        return (read.text, dict(read.tree.schemas)) == files and self._with_ui_in_force(read.settings) == self._settings
+
+    def _with_ui_in_force(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"ui": self._settings.ui})
+
+    def _edit_times(self) -> dict[Path, object]:
+        return {file: _edit_time(file) for file in (*self._files, Path(".env"))}
 
     def _register(self) -> None:
-        self._worker = None
+        self._worker, self._is_announced = None, False
         worker = Worker(self._ledger, UP)
         for listener in self._listeners:
             worker.on_notify(listener)
@@ -162,13 +171,15 @@ class RunningPipeline:
 
 
 def _definitions(settings: Settings) -> object:
-    """What Dagster's definitions depend on: the stages, their descriptions, and the names of further slots. Equal values need no
-    reload."""
+    """What Dagster's definitions depend on: the stages, their descriptions, the names of further slots, the executor of the job
+    `extract`, and how often the library is looked at. Equal values need no reload."""
     return (
         stage_graph(settings),
         code_versions(settings),
         dict(settings.own_stages),
         set(settings.slots_section.further),
+        settings.celery,
+        settings.library_section.scan_interval,
     )
 
 

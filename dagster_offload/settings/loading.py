@@ -46,6 +46,7 @@ class Loaded:
     settings: Settings
     file: Path | None
     tree: Tree
+    text: str | None = None  # of the file
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -112,7 +113,7 @@ def _load(
 ) -> Loaded:
     name = "" if path is None else str(path)
     tree = read_tree(file, given, variables, name)
-    return Loaded(_validated(tree), path, tree)
+    return Loaded(_validated(tree), path, tree, None if file is None else file.text)
 
 
 def _validated(tree: Tree) -> Settings:

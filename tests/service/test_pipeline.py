@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dagster_offload.errors import OtherPipeline, SettingsError
+from dagster_offload.errors import LedgerUnavailable, OtherPipeline, SettingsError
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import AnnouncedPipeline, running_pipelines
 from dagster_offload.ledger.work.documents import has_documents
+from dagster_offload.service import pipeline
 from dagster_offload.service.home import hold_up_lock
 from dagster_offload.service.pipeline import (
     RunningPipeline,
@@ -81,6 +82,64 @@ def test_a_valid_edit_is_taken_over(running: RunningPipeline, file: Path, ledger
     assert classes() == ("tax",)
     assert announced(ledger).pipeline.settings["stages.classify.classes"] == "tax"
     assert said == ["The edited settings are in force."]
+
+
+@pytest.mark.rule("pipeline-4")
+def test_an_edit_while_up_starts_is_taken_over_by_the_first_check(file: Path, ledger: Ledger, said: list[str]) -> None:
+    loaded = read_settings()
+    edit(file, TEXT + "stages: {classify: {classes: [tax]}}\n")
+    with RunningPipeline(ledger, loaded, said.append) as running:
+        assert classes() == BUILT_IN_CLASSES, "what is announced and what the processes read are one version"
+        running.check()
+        assert classes() == ("tax",)
+        assert announced(ledger).pipeline.settings["stages.classify.classes"] == "tax"
+    edit(file, "a mistake")
+    with RunningPipeline(ledger, loaded, said.append) as running:
+        running.check()
+        assert classes() == BUILT_IN_CLASSES
+        assert announced(ledger).problem is not None
+
+
+def test_a_file_that_is_saved_without_a_change_is_no_edit(
+    running: RunningPipeline, file: Path, said: list[str]
+) -> None:
+    in_force = running.settings
+    running.check()
+    edit(file, TEXT)
+    running.check()
+    assert (said, running.settings) == ([], in_force)
+
+
+@pytest.mark.parametrize(
+    "edited", ["celery: {broker: 'redis://:secret@127.0.0.1:6379/0'}", "library: {path: library, scan_interval: 5}"]
+)
+def test_an_edit_of_what_dagsters_definitions_depend_on_changes_them(
+    running: RunningPipeline, file: Path, edited: str
+) -> None:
+    before = running.definitions
+    running.check()
+    assert running.definitions == before
+    edit(
+        file, edited + "\n" + TEXT.partition("\n")[2] + ("" if "library" in edited else TEXT.partition("\n")[0] + "\n")
+    )
+    running.check()
+    assert running.definitions != before
+
+
+def test_an_up_that_slept_is_announced_again_although_postgres_was_away_meanwhile(
+    running: RunningPipeline, ledger: Ledger, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_away(*_: object) -> None:
+        raise LedgerUnavailable("Postgres does not answer")
+
+    assert running._worker is not None
+    running._worker.is_lost = True
+    with monkeypatch.context() as away:
+        away.setattr(pipeline, "announce", is_away)
+        running.check()
+    assert said == ["The settings in force cannot be announced to other commands: Postgres does not answer"]
+    running.check()
+    assert announced(ledger).problem is None
 
 
 def test_after_an_edit_that_is_not_valid_the_version_before_it_stays_in_force(
