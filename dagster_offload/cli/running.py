@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from dagster_offload.service.home import RunningUp
 
 
+CHECKS_SLOTS = frozenset({"drain", "run", "sensor"})  # the kinds of workers that check an unavailable slot again
+
+
 @dataclass(frozen=True)
 class Running:
     """The running `up` (None: none runs), the kinds of the workers that are alive, and the sensors that were turned off."""
@@ -20,7 +23,8 @@ class Running:
     @property
     def is_slot_checked(self) -> bool:
         """Whether a process is alive that checks an unavailable slot again."""
-        return bool(self.workers) or (self.up is not None and "drain_sensor" not in self.stopped_sensors)
+        is_sensor_on = self.up is not None and "drain_sensor" not in self.stopped_sensors
+        return is_sensor_on or not CHECKS_SLOTS.isdisjoint(self.workers)
 
     @property
     def who_drains(self) -> str:
@@ -63,5 +67,10 @@ class Running:
 
     def describe_unhealthy(self, reason: str) -> str:
         """Why a slot whose breaker is closed cannot be used, and who continues."""
-        then = "`up` continues" if self.up is not None else "start `dagster-offload up`, which continues"
+        if self.up is None:
+            then = "start `dagster-offload up`, which continues"
+        elif "drain_sensor" in self.stopped_sensors:
+            then = "turn on drain_sensor in the UI (Automation), which continues"
+        else:
+            then = "`up` continues"
         return f"{reason}; {then} when the slot is back"

@@ -64,7 +64,9 @@ def show(name: str | None, *, as_json: bool) -> None:
     from datetime import datetime
 
     from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.running import Running
     from dagster_offload.ledger.core.opening import open_ledger_as_it_is
+    from dagster_offload.ledger.reports import activity
     from dagster_offload.ledger.reports.overview import last_hours
     from dagster_offload.ledger.reports.status import live_kinds
     from dagster_offload.ledger.slots import dialects, holds
@@ -79,7 +81,7 @@ def show(name: str | None, *, as_json: bool) -> None:
         hours = {} if name is None else ledger.run(last_hours, name, HOURS_SHOWN, datetime.now().astimezone())
         findings = ledger.run(dialects.recall_all)
         held = [hold for hold in ledger.run(holds.list_holds) if name in (None, hold.slot)]
-        is_checked = running_up(settings.home) is not None or bool(ledger.run(live_kinds))
+        running = Running(running_up(settings.home), ledger.run(live_kinds), ledger.run(activity.stopped_sensors))
     if as_json:
         shown_slots = [
             {
@@ -96,7 +98,7 @@ def show(name: str | None, *, as_json: bool) -> None:
             "This ledger has no slot yet: set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL, then run `dagster-offload up`."
         )
         return
-    _print_slots(rows, held, findings, is_checked=is_checked)
+    _print_slots(rows, held, findings, is_checked=running.is_slot_checked)
     if hours:
         _print_hours(hours)
 

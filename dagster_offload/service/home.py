@@ -15,6 +15,7 @@ from pathlib import Path
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.machine import boot_id, host_name, process_start
 from dagster_offload.postgres import prepare_home
+from dagster_offload.postgres.embedded.locks import try_lock, wait_until
 
 LOCK_NAME = "up.lock"
 CONTENT_BYTES = 4096
@@ -105,9 +106,8 @@ def hold_up_lock(home: Path) -> Iterator[UpLock]:
     folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     descriptor = os.open(home / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        # Retries for a second, because a command may hold the lock briefly in `running_up`.
+        if not wait_until(lambda: try_lock(descriptor), 1.0):
             other = _read(home)
             where = f" at {other.address}" if other and other.address else ""
             host = f" on {other.host}" if other and not other.is_here else ""
@@ -115,7 +115,7 @@ def hold_up_lock(home: Path) -> Iterator[UpLock]:
             raise SettingsError(
                 f"`up` already runs on {home}{where}{who}: use it, stop it with `dagster-offload stop`, "
                 "or set OFFLOAD_HOME to another folder"
-            ) from None
+            )
         lock = UpLock(home, folder, descriptor)
         lock.write(RunningUp.of_this_process())
         yield lock
@@ -134,12 +134,10 @@ def running_up(home: Path) -> RunningUp | None:
     except OSError as error:
         raise SettingsError(f"{home / LOCK_NAME} cannot be read ({error.strerror})") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read(home)
+        # A shared lock, so that commands that look at the same moment do not take each other for `up`.
+        return None if try_lock(descriptor, fcntl.LOCK_SH) else _read(home)
     finally:
         os.close(descriptor)
-    return None
 
 
 def _read(home: Path) -> RunningUp | None:

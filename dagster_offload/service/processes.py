@@ -95,6 +95,8 @@ class Services:
         self.backups.check(self.pipeline.settings)
         if (kinds := self.errand.check()) is not None:
             self._reload_definitions(kinds)
+        elif self.running.reload_waits_for and self.pipeline.definitions == self.definitions:  # the edit was taken back
+            self._show_awaited("")
         if self.first_scan is not None and (code := self.first_scan.poll()) is not None:
             self.first_scan = None
             if code != 0:
@@ -120,7 +122,7 @@ class Services:
         """
         self._show_awaited(", ".join(kinds))
         if not kinds:
-            self.say("The stages or slots changed: reloading Dagster's definitions.")
+            self.say("Dagster's definitions changed with the settings: reloading them.")
             self.supervisor.restart(CODE_SERVER)
             self.definitions = self.pipeline.definitions
 
@@ -128,7 +130,9 @@ class Services:
         if kinds == self.running.reload_waits_for:
             return
         if kinds:
-            self.say(f"The stages or slots changed: Dagster's UI shows them when the running work has ended: {kinds}")
+            self.say(
+                f"Dagster's definitions changed with the settings. Its UI shows them when the running work has ended: {kinds}"
+            )
         self.running = replace(self.running, reload_waits_for=kinds)
         self.lock.write(self.running)
 

@@ -78,13 +78,24 @@ def test_stages_that_wait_for_running_work_are_shown_once_and_loaded_after_it() 
     world.check()
     world.check()
     assert world.said == [
-        "The stages or slots changed: Dagster's UI shows them when the running work has ended: scan, run"
+        "Dagster's definitions changed with the settings. Its UI shows them when the running work has ended: scan, run"
     ]
     assert world.written == [RunningUp(1, "http://x", reload_waits_for="scan, run")]
     assert world.restarted == []
     world.check()
     assert world.restarted == ["code server"]
     assert world.written[-1] == RunningUp(1, "http://x")
+
+
+def test_an_edit_that_is_taken_back_while_work_runs_waits_for_nothing() -> None:
+    world = World(["one"], [], [])
+    world.check()
+    assert world.written[-1].reload_waits_for == "scan"
+    services: Any = world.services
+    services.pipeline.definitions = services.definitions
+    world.check()
+    assert world.written[-1].reload_waits_for == ""
+    assert world.restarted == []
 
 
 def test_a_ledger_that_does_not_answer_holds_up_no_check() -> None:
