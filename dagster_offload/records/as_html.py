@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import date, datetime
 from typing import Any, TextIO
 
@@ -66,7 +67,9 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
-        here = value if value.tzinfo is None else value.astimezone()  # as `status` and `explain` show it
+        here = value
+        with suppress(OverflowError):  # a far date, such as 9999-12-31 for "without an end", stays in its own zone
+            here = value if value.tzinfo is None else value.astimezone()  # as `status` and `explain` show it
         return here.strftime("%Y-%m-%d %H:%M")
     text = str(value) if isinstance(value, (str, int, float, date)) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…"

@@ -8,6 +8,7 @@ from typing import Any
 from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.reports.records import OF_DOCUMENT, DocumentRecord
 from dagster_offload.settings import Settings
+from dagster_offload.stages.answers.answer_model import INTEGERS
 from dagster_offload.stages.catalog import stage_graph
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.stages.own import in_declared_order, record_columns
@@ -183,6 +184,8 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
 def _typed(value: Any, kind: str) -> Any:
     """The value as its column's type. One of another form, such as an answer to an older question, is None."""
     if not isinstance(value, _FORMS[kind]) or (isinstance(value, bool) and kind in ("number", "integer")):
+        return None
+    if kind == "integer" and isinstance(value, int) and not INTEGERS[0] <= value <= INTEGERS[1]:
         return None
     if not isinstance(value, str):
         return value

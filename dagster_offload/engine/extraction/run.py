@@ -30,6 +30,7 @@ from dagster_offload.postgres.room import shortage_of
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.text.plain_text import escaped
 
 logger = logging.getLogger(__name__)
 
@@ -299,7 +300,7 @@ class _ResultWriter:
         state = deferrals.fail(
             cur, self.worker.id, end.claim, end.item, fault.code, fault.message, None, is_final=fault.is_final
         )
-        logger.info("extract of %s: %s (%s)", end.claim.document, fault.message, state)
+        logger.info("extract of %s: %s (%s)", escaped(end.claim.document), fault.message, state)
         return DocumentEnd.FAILED if state is State.FAILED else DocumentEnd.PUT_BACK
 
     def _postpone(self, cur: Cursor, claim: Claim, message: str, seconds: float) -> DocumentEnd:

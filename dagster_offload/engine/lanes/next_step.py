@@ -96,7 +96,8 @@ def next_step(reply: Reply, question: Question, stage: LLMStage, passage: Passag
 
 def _checked(answer: str, stage: LLMStage, passage: Passage) -> Checked:
     """The record in an answer, checked against the text it is about. Raises `UnusableAnswer`."""
-    is_part = passage.kind is Kind.PART and stage.parse_part is not None
+    # The beginning of a long document is a part whose answer is the record.
+    is_part = passage.kind is Kind.PART and stage.whole is not None
     value = (stage.parse_part if is_part and stage.parse_part else stage.parse)(answer).model_dump(mode="json")
     if stage.check is None or passage.kind is Kind.MERGE:
         return Checked(value)

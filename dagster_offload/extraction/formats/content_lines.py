@@ -47,10 +47,12 @@ _ENTRIES = {
     "VFREEBUSY": "Busy times",
     "VCARD": "Contact",
 }
+_TIMES = {"DTSTART", "DTEND", "DUE", "COMPLETED", "BDAY"}
 _KINDS = {"HOME", "WORK", "CELL", "FAX", "MOBILE"}  # of a phone number, a mail address or an address
 
 # Some programs save one entry without the calendar around it.
 _BEGINNING = re.compile(r"\s*(?:[\w-]+\.)?BEGIN:[\w-]+\s*$", re.IGNORECASE | re.MULTILINE)
+_LINE_END = re.compile(r"\r\n|\r|\n")  # the line separators of Unicode are parts of a value
 _FOLD = re.compile(r"\r?\n[ \t]")
 # In vCard 2.1 a quoted-printable value continues on the next line after a `=`. The repetitions before the value are bounded,
 # because a search over a long line without a colon takes quadratic time otherwise.
@@ -74,7 +76,7 @@ def _blocks(text: str) -> Iterator[str]:
     entry: str | None = None
     found: dict[str, list[str]] = {}
     depth = 0  # of parts inside an entry, such as an alarm
-    for line in _FOLD.sub("", text).splitlines():
+    for line in _LINE_END.split(_FOLD.sub("", text)):
         match = _LINE.match(line)
         if match is None:
             continue
@@ -107,7 +109,7 @@ def _shown(name: str, parameters: str, value: str) -> str:
         charset = re.search(r"CHARSET=([\w-]+)", parameters, re.IGNORECASE)
         decoded = decode(quopri.decodestring(value.encode()), charset[1] if charset else None)
         value = decoded.text if decoded is not None else ""
-    if (time := _TIME.match(value)) is not None:
+    if name in _TIMES and (time := _TIME.match(value)) is not None:
         clock = f" {time[4]}:{time[5]}" if time[4] else ""
         zone = re.search(r'TZID="?([^";:]+)', parameters)
         where = " UTC" if time[6] else f" ({zone[1]})" if zone and clock else ""

@@ -30,7 +30,7 @@ _WITHOUT_CONTENT = frozenset({"br", "input", "select", "img"})
 # In XHTML every element may be closed at once (`<title/>`). HTML ignores this slash, and the title would not end.
 _XHTML = re.compile(r"""<\?xml\b|<html\b[^<>]*xmlns\s*=\s*["']http://www\.w3\.org/1999/xhtml""", re.IGNORECASE)
 _SELF_CLOSED = re.compile(
-    r"<(?!(?:area|base|br|col|embed|hr|img|input|link|meta|source|track|wbr)\b)([A-Za-z][\w:-]*)([^<>]*)/>",
+    r"<(?!(?:area|base|br|col|embed|hr|img|input|link|meta|source|track|wbr)\b)([A-Za-z][\w:-]*+)([^<>]*)/>",
     re.IGNORECASE,
 )
 _MAX_INDENT = 20  # levels

@@ -24,7 +24,13 @@ LONGEST_NUMBER = 200
 INTEGERS = (-(2**63), 2**63 - 1)  # those that a column of type integer holds
 
 _NULL_WORDS = frozenset({"", "null", "none", "n/a", "na", "unknown", "not specified", "-"})
-_NUMBER = re.compile(r"[^\d+\-.,]*([+-]?\d[\d.,\s'\u00a0\u202f]*)[^\d]*")
+_NUMBER = re.compile(r"([^\d+\-.,]*)([+-]?\d[\d.,\s'\u00a0\u202f]*)([^\d]*)")
+_MINUS = re.compile(r"[\u2212\u2012\u2013](?=\s*\d)")  # the minus sign and the dashes that stand for it
+# Words behind a number that make it a larger one, such as `1.5 million` and `3만`.
+_LARGER = re.compile(
+    r"\s*(?:(?:k|m|mn|mio|mrd|bn|tsd|thousand|tausend|mille|million\w*|milliard\w*|billion\w*)\b|[십백천만억조十百千万萬亿億兆])",
+    re.IGNORECASE,
+)
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _DATETIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})?$"
 
@@ -36,8 +42,14 @@ class _Object(BaseModel):
 
 
 def answer_model(fields: Sequence[Spec], *, is_part: bool = False) -> type[StageAnswer]:
-    """Return the model of an answer. In the answer to a part of a long document every field may be missing."""
-    return create_model("Answer", __base__=StageAnswer, **_definitions(fields, is_part=is_part))
+    """Return the model of an answer. In the answer to a part of a long document every field may be missing.
+
+    A value that is there must be right, as in the answer to a whole document: else a list would lose all its entries for
+    one that is wrong.
+    """
+    model = create_model("Answer", __base__=StageAnswer, **_definitions(fields, is_part=is_part))
+    model.never_dropped = frozenset(field.name for field in fields if not may_be_null(field))
+    return model
 
 
 def _definitions(fields: Sequence[Spec], *, is_part: bool) -> dict[str, Any]:
@@ -140,10 +152,10 @@ def written_number(text: str) -> float | int | None:
 def written_numbers(text: str) -> tuple[float | int, ...]:
     """Return what `text` can mean as one number: nothing, a number, or both meanings of `1,234`."""
     text = text.strip()
-    found = _NUMBER.fullmatch(text) if len(text) <= LONGEST_NUMBER else None
-    if found is None:
+    found = _NUMBER.fullmatch(_MINUS.sub("-", text)) if len(text) <= LONGEST_NUMBER else None
+    if found is None or _means_another_number(*found.groups()):
         return ()
-    digits = re.sub(r"[\s'\u00a0\u202f]", "", found[1]).rstrip(".,")
+    digits = re.sub(r"[\s'\u00a0\u202f]", "", found[2]).rstrip(".,")
     separators = [character for character in digits if character in ".,"]
     if not separators:
         return (int(digits),)
@@ -158,6 +170,15 @@ def written_numbers(text: str) -> tuple[float | int, ...]:
     except ValueError:
         return ()
     return (number if is_decimal or not math.isfinite(number) else int(number),)
+
+
+def _means_another_number(before: str, number: str, after: str) -> bool:
+    """Whether what is around a number changes it: `(12)` and `12-` are negative in accounts, `12k` is 12,000.
+
+    `5,-` and `5.–` are prices without cents.
+    """
+    is_negative = before.rstrip().endswith("(") or (after.startswith(("-", "\u2212")) and number[-1] not in ".,")
+    return is_negative or _LARGER.match(after) is not None
 
 
 def ambiguity(text: str) -> str | None:

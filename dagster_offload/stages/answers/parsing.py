@@ -8,7 +8,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -31,9 +31,13 @@ _NUMBERING = re.compile(r"^(\d{1,2})[.)]\s+")
 
 
 class StageAnswer(BaseModel):
-    """Base class of the records that stages accept. Extra keys are ignored."""
+    """Base class of the records that stages accept. Extra keys are ignored.
+
+    `never_dropped`: the keys of optional fields whose value makes the answer invalid if it is wrong.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True, serialize_by_alias=True)
+    never_dropped: ClassVar[frozenset[str]] = frozenset()
     _clean = model_validator(mode="before")(cleaned_fields)
 
 
@@ -171,6 +175,7 @@ def _validated(value: Any, model: type[Record]) -> Record:
     except ValidationError as error:
         invalid = {fault["loc"][0] for fault in error.errors(include_input=False) if fault["loc"]}
         optional = {field.alias or name for name, field in model.model_fields.items() if not field.is_required()}
+        optional -= getattr(model, "never_dropped", frozenset())
         if not isinstance(value, dict) or not invalid or not invalid <= optional:
             raise
         return model.model_validate({name: field for name, field in value.items() if name not in invalid})

@@ -16,11 +16,13 @@ from dagster_offload.engine.lanes.next_step import (
     next_step,
 )
 from dagster_offload.ledger.core.rows import CallRecord
-from dagster_offload.settings import load_settings
+from dagster_offload.settings import Stage, load_settings
 from dagster_offload.slot.completion import ContextOverflow
+from dagster_offload.stage_spec.fields import read_answer
 from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.llm_stage import LLMStage
+from dagster_offload.stages.own import own_stage
 from dagster_offload.stages.prompts.long_documents import Kind, Passage
 from dagster_offload.stages.prompts.questions import Question
 
@@ -49,6 +51,14 @@ def test_a_valid_answer_is_accepted_with_its_value(stage: LLMStage, question: Qu
     step = next_step(Reply(CALL, GOOD), question, stage, whole(TEXT))
     assert isinstance(step, Accept)
     assert step.value["category"] == "other"
+
+
+def test_the_answer_to_the_beginning_of_a_long_document_needs_every_required_value() -> None:
+    answer = read_answer({"payee": "string"})
+    own = own_stage("payment", Stage(prompt="Who pays?", answer=answer, long_documents="beginning"))
+    beginning = Passage(Kind.PART, TEXT, "Who pays?", 1, 3, 0, is_last=True)
+    step = next_step(Reply(CALL, "{}"), Question(own.instruction, own.options), own, beginning)
+    assert isinstance(step, RefineQuestion)
 
 
 def test_an_unusable_answer_gets_one_more_question_and_then_is_a_document_fault(

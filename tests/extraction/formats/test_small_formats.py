@@ -95,6 +95,17 @@ def test_contacts_are_read_without_their_pictures(reading: Extractor, tmp_path: 
     )
 
 
+def test_a_phone_number_of_eight_digits_is_no_date() -> None:
+    card = "BEGIN:VCARD\nFN:Ada\nTEL;TYPE=CELL:91234567\nBDAY:19811210\nEND:VCARD\n"
+    assert entries_text(card.encode()) == "Contact\nName: Ada\nPhone: 91234567 (cell)\nBirthday: 1981-12-10"
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x1e"])
+def test_a_value_goes_on_after_a_line_separator_of_unicode(end: str) -> None:
+    calendar = f"BEGIN:VEVENT\r\nDESCRIPTION:Agenda{end}NOTE:Bring the offer\r\nEND:VEVENT\r\n"
+    assert entries_text(calendar.encode()) == f"Event\nDescription: Agenda{end}NOTE:Bring the offer"
+
+
 def test_a_calendar_that_is_cut_off_gives_what_is_there() -> None:
     assert (
         entries_text(CALENDAR.partition("DTEND")[0].encode())

@@ -91,6 +91,42 @@ def test_a_date_is_iso_or_it_costs_that_field_alone(written: Any) -> None:
     assert parse_record(text, model).model_dump(mode="json") == {"payee": "A", "due": None}
 
 
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        ("\u221212.50", -12.5),
+        ("EUR \u20133", -3),
+        ("EUR \u2013 3", None),
+        ("5,-", 5),
+        ("5.\u2013", 5),
+        ("1,234.50 (incl. VAT)", 1234.5),
+        ("120 km", 120),
+        ("45000원", 45000),
+        ("(1,234.50)", None),
+        ("1,234.50-", None),
+        ("1.5 million", None),
+        ("3만원", None),
+        ("12k", None),
+        ("2 Mio. EUR", None),
+    ],
+)
+def test_a_number_has_its_sign_and_its_size_or_is_refused(written: str, number: float | None) -> None:
+    assert written_number(written) == number
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"items": [{"what": "a", "price": 1}, {"what": "b", "price": "three"}]}',
+        '{"currency": "USD"}',
+        '{"amount": -1}',
+    ],
+)
+def test_a_wrong_value_in_the_answer_to_a_part_is_not_dropped(answer: str) -> None:
+    with pytest.raises(UnusableAnswer, match="does not fit the stage"):
+        parse_record(answer, answer_model(FIELDS, is_part=True))
+
+
 def test_a_text_of_thousands_of_blanks_is_no_number_and_is_refused_at_once() -> None:
     # Without a limit, the pattern takes time that grows with the square of the length: hours for a whole answer.
     assert written_number("1" + " " * 500_000 + "x1") is None
