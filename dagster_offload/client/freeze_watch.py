@@ -88,13 +88,15 @@ class FreezeWatch:
             if not watched:
                 continue
             has_probed = True
+            during = set(self._open)
             result = await self._send_probe(self.slot)
             if result.answered:
                 silent = 0
                 watched.clear()
             else:
                 silent += 1
-            self._is_armed = self._is_armed or result.answered
+            # A server that answers no probe while it generates may answer this one after the call.
+            self._is_armed = self._is_armed or (result.answered and during <= self._open.keys())
             if self._is_armed and silent >= SILENT_PROBES:
                 for call_id in watched & self._open.keys():
                     self._ended.add(call_id)

@@ -57,6 +57,35 @@ async def test_a_slot_that_never_answered_a_probe_during_a_call_keeps_its_calls(
 
 
 @pytest.mark.rule("breaker-7")
+async def test_an_answer_after_the_call_says_nothing_about_probes_during_a_call() -> None:
+    """Some servers answer a probe only when they have generated."""
+    is_probed, has_ended, was_answered, is_silent = (asyncio.Event() for _ in range(4))
+    probes = 0
+
+    async def probe(_slot: SlotConfig) -> ProbeResult:
+        nonlocal probes
+        probes += 1
+        if probes == 1:
+            is_probed.set()
+            await has_ended.wait()
+            was_answered.set()
+            return GREEN
+        if probes > SILENT_PROBES + 2:
+            is_silent.set()
+        return SILENT
+
+    async def until(event: asyncio.Event) -> str:
+        await event.wait()
+        return "answer"
+
+    async with FreezeWatch(SLOT, probe, every_seconds=0.001) as freeze_watch:
+        assert await freeze_watch.beside(until(is_probed)) == "answer"
+        has_ended.set()
+        await was_answered.wait()
+        assert await freeze_watch.beside(until(is_silent)) == "answer"
+
+
+@pytest.mark.rule("breaker-7")
 async def test_calls_that_are_answered_between_silent_probes_are_not_ended() -> None:
     """One task makes them, and the next call is open when the third silent probe ends."""
     probing, next_is_open, probes = asyncio.Event(), asyncio.Event(), 0

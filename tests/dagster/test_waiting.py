@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from dagster_offload.defs.assets import raise_for
-from dagster_offload.defs.execution.waiting import deferrals_as_waits, retry_requested
+from dagster_offload.defs.execution.waiting import deferrals_as_waits, retry_after, retry_requested
 from dagster_offload.engine.runs import RunSummary
 from dagster_offload.errors import StageDeferred
 from dagster_offload.ledger.core.rows import State
@@ -20,6 +20,15 @@ FAILED = Unfinished("a.txt", "classify", State.FAILED, "unknown_class: the answe
 def test_a_deferral_waits_half_an_hour_and_deferrals_never_fail_a_step() -> None:
     retry = retry_requested(StageDeferred("deep_unavailable:upstream_cold"), retry_number=0)
     assert (retry.max_retries, retry.seconds_to_wait) == (10_000, 30 * 60)
+
+
+@pytest.mark.rule("slot-5")
+@pytest.mark.parametrize("wait", [StageDeferred("deep_unavailable:busy", 12 / 60), retry_after(30)])
+def test_after_ten_thousand_waits_a_step_still_waits(wait: Exception) -> None:
+    """Dagster fails a step whose number of retries has reached the limit."""
+    with pytest.raises(dg.RetryRequested) as waiting, deferrals_as_waits(retry_number=10_000):
+        raise wait
+    assert waiting.value.max_retries == 10_001
 
 
 def test_a_deferral_waits_for_the_time_the_slot_named() -> None:

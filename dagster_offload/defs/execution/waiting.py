@@ -23,7 +23,7 @@ def retry_requested(deferred: StageDeferred, retry_number: int) -> dg.RetryReque
     seconds = round(deferred.retry_after_minutes * 60, 3)
     if retry_number + 1 >= WAITS_UNTIL_PATIENT:
         seconds = max(seconds, PATIENT_SECONDS)
-    return dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=seconds)
+    return dg.RetryRequested(max_retries=_one_more(retry_number), seconds_to_wait=seconds)
 
 
 @contextmanager
@@ -35,9 +35,15 @@ def deferrals_as_waits(retry_number: int, *, has_own_process: bool = False) -> I
         _hide_stack_traces(has_own_process)
         # The step's log contains the reason. Dagster would show an exception's cause as the stack trace of a failure.
         raise retry_requested(deferred, retry_number) from None
-    except dg.RetryRequested:
+    except dg.RetryRequested as wait:
+        wait.max_retries = _one_more(retry_number)
         _hide_stack_traces(has_own_process)
         raise
+
+
+def _one_more(retry_number: int) -> int:
+    """A limit that is not reached: waits that a slot ends early can be thousands within days."""
+    return max(MAX_RETRIES, retry_number + 1)
 
 
 def _hide_stack_traces(has_own_process: bool) -> None:

@@ -117,11 +117,11 @@ def _backlog(cur: Cursor) -> dict[str, int]:
         "    and parts_total is not null and stage <> (select first_stage())) counted group by stage"
     )
     counts = {row["stage"]: row["n"] for row in cur.fetchall()}
-    return {
-        node.name: counts.get(node.name, 0) + counts.get(node.upstream, 0)
-        for node in stages.graph(cur)
-        if node.upstream is not None
-    }
+    graph = stages.graph(cur)
+    left: dict[str, int] = {}  # in order: what is left of the stage that a stage reads comes to it, too
+    for node in graph:
+        left[node.name] = counts.get(node.name, 0) + (0 if node.upstream is None else left[node.upstream])
+    return {node.name: left[node.name] for node in graph if node.upstream is not None}
 
 
 def _parts_left(cur: Cursor) -> dict[str, float]:

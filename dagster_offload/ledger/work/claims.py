@@ -71,15 +71,17 @@ _ITEM_FIELDS = tuple(field.name for field in fields(ClaimedItem))
 
 
 def least_failed(cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None, slot: str | None) -> list[str]:
-    """Keys of the due documents that must run alone and whose calls failed together with a slot least often.
+    """Keys of the documents that can run alone now and whose calls failed together with a slot least often.
 
-    They run first. Otherwise one document that crashes its server would block the others that must run alone.
+    They run first. Otherwise one document that crashes its server would block the others that must run alone. One that waits
+    for another stage, or for a stage that the slot holds, blocks none either.
     """
     cur.execute(
         "select key from (select d.key, rank() over (order by (select count(distinct (c.slot, c.epoch)) "
         "  from cuts c join work_items w using (item_id) where w.document_id = d.document_id)) as place "
-        f"from documents d where d.document_id in (select i.document_id from {_DUE_ITEMS} and i.must_run_alone)) ranked "
-        "where place = 1",
+        "from documents d where d.document_id in (select i.document_id from free_items i where i.must_run_alone "
+        "  and i.stage = any(not_held(%(slot)s, %(stages)s)) and is_due(i.item, %(slot)s, (select epochs())) "
+        f"  and {_OF_DOCUMENTS})) ranked where place = 1",
         _due_parameters(stages, documents, slot),
     )
     return [row["key"] for row in cur.fetchall()]

@@ -87,6 +87,15 @@ def test_documents_without_extracted_text_count_in_the_backlog(bench: Bench) -> 
     assert looked(bench).slot_hours_left == pytest.approx(0.1, rel=0.05)
 
 
+def test_documents_without_extracted_text_count_in_every_stage_of_a_chain(bench: Bench) -> None:
+    drained(bench, 40)
+    chain = (StageNode("extract", None), StageNode(CLASSIFY, "extract"), StageNode(SUMMARIZE, CLASSIFY))
+    bench.ledger.run(stages.replace, StageGraph(chain))
+    for n in range(9):
+        bench.put(f"{n}.txt")
+    assert looked(bench).slot_hours_left == pytest.approx(0.1, rel=0.05)
+
+
 def test_one_stage_left_counts_as_that_stage(bench: Bench) -> None:
     drained(bench, 40)
     backlog(bench, 9)

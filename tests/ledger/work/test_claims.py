@@ -11,7 +11,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents, left
 from dagster_offload.slot.config import DEEP, PRIMARY, SlotConfig
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
-from tests.support.ledger import RECIPES, Bench
+from tests.support.ledger import RECIPES, Bench, hold_stage
 from tests.support.stages import DRAIN_STAGES
 
 
@@ -151,6 +151,22 @@ def test_documents_that_must_run_alone_are_taken_only_with_alone(bench: Bench) -
     assert bench.hold(bench.worker()).document == "b.txt"
     assert bench.take(bench.worker()) is None
     assert bench.hold(bench.worker(), alone=True).is_alone
+
+
+@pytest.mark.parametrize("what", ["waits for another stage", "is in a stage that the slot holds"])
+def test_a_document_that_cannot_run_now_keeps_no_other_from_running_alone(bench: Bench, what: str) -> None:
+    bench.extracted("stuck.txt", "free.txt")
+    bench.sql("update work_items set must_run_alone = true where stage <> 'extract'")
+    bench.sql("update work_items set state = 'done' where stage = 'classify' and document_id = 2")
+    bench.sql("insert into cuts (slot, epoch, item_id) select 'deep', 1, item_id from work_items where document_id = 2")
+    if what == "waits for another stage":
+        bench.sql("""update stages set condition = '{"classify": {"category": ["letter"]}}' where name = 'summarize'""")
+        bench.sql("update work_items set not_before = now() + interval '1 hour' where stage = 'classify'")
+    else:
+        bench.sql("update work_items set state = 'done' where stage = 'summarize' and document_id = 1")
+        hold_stage(bench.ledger, CLASSIFY, "no_json")
+    assert bench.ledger.run(claims.is_any_free, [SUMMARIZE], DEEP), "the sensor launches a drain for it"
+    assert bench.hold(bench.worker(), alone=True, slot=DEEP).document == "free.txt"
 
 
 def test_a_reclaimed_worker_claims_nothing(bench: Bench) -> None:
