@@ -30,7 +30,7 @@ def _about_settings(report: Report) -> "Iterator[str]":
         yield f"\nNo scan has ended yet, so no document is counted: {_first_scan(report)}"
     if report.up is not None and report.up.reload_waits_for:
         yield (
-            "\nDagster's definitions changed with the settings. Its UI shows them when the running work has ended: "
+            "\nDagster's definitions changed. Its UI shows them when the running work has ended: "
             f"{report.up.reload_waits_for}. `dagster-offload drain` uses them already."
         )
     if report.pipeline is not None and report.pipeline.problem is not None:

@@ -51,6 +51,7 @@ ERRAND_SECONDS = 0.5  # for the errand to end at a stop; it takes longer only wh
 START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
 CODE_SERVER = "code server"
+AWAITED = ("scan", "drain", "run")  # the kinds of workers that changed definitions wait for
 UI_PROGRAM = "dagster-webserver"  # ours, with the access control (service/ui/server.py)
 # As text, because `up` itself does not import Dagster.
 DAGSTER_PROGRAM = "from dagster_offload.service.dagster_process import main; main()"
@@ -109,9 +110,7 @@ class Services:
         if self.pipeline.definitions == self.definitions:
             return None
         try:
-            return [
-                kind for kind in ("scan", "drain", "run") if self.ledger.run(live_workers, self.ledger.schema, kind)
-            ]
+            return [kind for kind in AWAITED if self.ledger.run(live_workers, self.ledger.schema, kind)]
         except LedgerUnavailable:  # the next look tries again
             return None
 
@@ -122,7 +121,7 @@ class Services:
         """
         self._show_awaited(", ".join(kinds))
         if not kinds:
-            self.say("Dagster's definitions changed with the settings: reloading them.")
+            self.say("Dagster's definitions changed: reloading them.")
             self.supervisor.restart(CODE_SERVER)
             self.definitions = self.pipeline.definitions
 
@@ -130,9 +129,7 @@ class Services:
         if kinds == self.running.reload_waits_for:
             return
         if kinds:
-            self.say(
-                f"Dagster's definitions changed with the settings. Its UI shows them when the running work has ended: {kinds}"
-            )
+            self.say(f"Dagster's definitions changed. Its UI shows them when the running work has ended: {kinds}")
         self.running = replace(self.running, reload_waits_for=kinds)
         self.lock.write(self.running)
 

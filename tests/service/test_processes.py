@@ -77,9 +77,7 @@ def test_stages_that_wait_for_running_work_are_shown_once_and_loaded_after_it() 
     world = World(["one"], [], ["two"], ["one"], [], ["two"], [], [], [])
     world.check()
     world.check()
-    assert world.said == [
-        "Dagster's definitions changed with the settings. Its UI shows them when the running work has ended: scan, run"
-    ]
+    assert world.said == ["Dagster's definitions changed. Its UI shows them when the running work has ended: scan, run"]
     assert world.written == [RunningUp(1, "http://x", reload_waits_for="scan, run")]
     assert world.restarted == []
     world.check()
