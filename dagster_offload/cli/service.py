@@ -90,6 +90,7 @@ def _read_settings(run_as: str | None) -> "Loaded":
     Raises `Refusal`, or `SettingsError` as `read_settings` does.
     """
     from dagster_offload.host.acting_as import acting_as
+    from dagster_offload.host.python_process import python_command
     from dagster_offload.settings import default_home, read_settings
 
     if run_as is None:
@@ -100,9 +101,10 @@ def _read_settings(run_as: str | None) -> "Loaded":
         raise Refusal(_no_such_home(home))
     os.environ["OFFLOAD_HOME"] = str(home)
     os.chdir(home)
+    python = python_command()[0]
     with acting_as(user):
-        if not os.access(sys.executable, os.X_OK, effective_ids=True):
-            raise Refusal(f"{run_as} cannot run {sys.executable}: install the program where {run_as} can read it")
+        if not os.access(python, os.X_OK, effective_ids=True):
+            raise Refusal(f"{run_as} cannot run {python}: install the program where {run_as} can read it")
         return read_settings()
 
 
