@@ -198,17 +198,13 @@ def _read_slots(cur: "Cursor", settings: "Settings", probes: "Mapping[str, Probe
 
 
 def _has_free(cur: "Cursor", settings: "Settings", found: _Slots) -> bool:
-    """Whether an available slot would take any document now: one that is due, in a stage that the slot does not hold."""
-    from dagster_offload.ledger.slots import holds
+    """Whether an available slot would take any document now."""
     from dagster_offload.ledger.work import claims
     from dagster_offload.stages.catalog import llm_stages, stages_by_slot
 
-    by_slot, held = stages_by_slot(settings, llm_stages(settings)), holds.by_slot(found.holds)
+    by_slot = stages_by_slot(settings, llm_stages(settings))
     available = [each.config.name for each in found.slots if each.is_available]
-    return any(
-        claims.is_any_free(cur, [stage for stage in by_slot[slot] if stage not in held.get(slot, ())], slot)
-        for slot in available
-    )
+    return any(claims.is_any_free(cur, by_slot[slot], slot) for slot in available)
 
 
 def _long_ahead(cur: "Cursor", settings: "Settings") -> "list[LongAhead]":

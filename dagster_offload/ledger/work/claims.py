@@ -79,8 +79,7 @@ def least_failed(cur: Cursor, stages: Sequence[str], documents: Sequence[str] | 
     cur.execute(
         "select key from (select d.key, rank() over (order by (select count(distinct (c.slot, c.epoch)) "
         "  from cuts c join work_items w using (item_id) where w.document_id = d.document_id)) as place "
-        "from documents d where d.document_id in (select i.document_id from free_items i where i.must_run_alone "
-        "  and i.stage = any(not_held(%(slot)s, %(stages)s)) and is_due(i.item, %(slot)s, (select epochs())) "
+        f"from documents d where d.document_id in (select i.document_id from {_FREE_ITEMS} and i.must_run_alone "
         f"  and {_OF_DOCUMENTS})) ranked where place = 1",
         _due_parameters(stages, documents, slot),
     )
@@ -187,11 +186,13 @@ def has_due(
 
 
 def is_any_free(cur: Cursor, stages: Sequence[str], slot: str) -> bool:
-    """Whether any document is due in `stages` at `slot` that nothing blocks, such as an earlier stage that is not done."""
+    """Whether any document is due in `stages` at `slot` that nothing blocks, such as an earlier stage that is not done.
+
+    A stage that the slot holds is left out.
+    """
     row = fetch_one(
         cur,
-        "select exists (select 1 from free_items i where i.stage = any(%(stages)s) "
-        "and is_due(i.item, %(slot)s, (select epochs()))) as is_free",
+        f"select exists (select 1 from {_FREE_ITEMS}) as is_free",
         {"stages": list(stages), "slot": slot},
     )
     return bool(row["is_free"])
@@ -214,6 +215,12 @@ _OF_DOCUMENTS = (
 )
 _DUE_ITEMS = (
     f"work_items i where {DUE_AT_SLOT} and i.stage = any(%(stages)s) and i.input_digest is not null and {_OF_DOCUMENTS}"
+)
+
+# What `take` can take: the stages that the slot holds are looked up once, not for each item.
+_FREE_ITEMS = (
+    "free_items i where i.stage = any((select not_held(%(slot)s, %(stages)s))::text[]) "
+    "and is_due(i.item, %(slot)s, (select epochs()))"
 )
 
 
