@@ -13,7 +13,7 @@ OffloadError
 │   ├── SlotFrozen           three probes during an open call got no answer        (deferrable)
 │   └── WrongModel           another model answered                                (deferrable)
 ├── MalformedAnswer          complete JSON, but not a chat completion
-│   └── ErrorAsAnswer        HTTP 200 with an error in the body
+│   └── ErrorAsAnswer        HTTP 200 with an error in the body that names no status
 ├── DocumentFault            a fault of the document itself; costs an attempt
 │   ├── UnusableAnswer       an answer without a record: empty, cut at its token limit, or rejected by the stage
 │   └── ExtractionFailed     no text could be extracted from the file
@@ -112,14 +112,19 @@ class MalformedAnswer(OffloadError):
 
 
 class ErrorAsAnswer(MalformedAnswer):
-    """An HTTP 200 whose JSON is an error. Numbers are read from `body`; it is never shown, as it may echo a document."""
+    """An HTTP 200 whose JSON is an error.
 
-    def __init__(self, message: str, body: object = None) -> None:
+    `words`: the server's own short message, safe to show. `body`: numbers are read from it; it is never shown, as it may
+    echo a document.
+    """
+
+    def __init__(self, message: str, body: object = None, words: str | None = None) -> None:
         super().__init__(message)
         self.body = body
+        self.words = words
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (str(self),))
+        return (type(self), (str(self), None, self.words))
 
 
 class DocumentFault(OffloadError):

@@ -17,7 +17,7 @@ from dagster_offload.client.faults import retry_after_of, router_reason, text_of
 from dagster_offload.client.transport import Http, HttpAnswer, call_timeout
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.slot.addresses import auth_headers, endpoint
-from dagster_offload.slot.chat import matches_expected, read_answer, request_body, token_limit_in, with_extra
+from dagster_offload.slot.chat import matches_expected, read_answer, request_body, with_extra
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import DEEP, NO_SLOT, PRIMARY, SlotConfig, Slots
 from dagster_offload.slot.dialects import (
@@ -29,6 +29,7 @@ from dagster_offload.slot.dialects import (
     Findings,
 )
 from dagster_offload.slot.part_refusals import refused_feature
+from dagster_offload.slot.refusals import status_of_error_in
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class AIClient:
             message = f"the {slot.name} slot answered HTTP {response.status_code}"
             raise httpx.HTTPStatusError(message, request=response.request, response=response)
         seconds = time.monotonic() - started
-        answer = read_answer(slot, response.content, response.headers, seconds, token_limit_in(sent))
+        answer = read_answer(slot, response.content, response.headers, seconds, sent)
         before, document = known.copy(), hash(system or prompt)
         for feature, variant, status_code in refused:
             known.note_refusal(feature, variant, status_code, document)
@@ -126,15 +127,23 @@ class AIClient:
         return self._dialects[slot.name]
 
     async def _post(self, slot: SlotConfig, body: dict[str, Any], read_seconds: float) -> HttpAnswer:
-        """One POST and its complete answer. `read_seconds` limits each wait for bytes, and the total time."""
+        """One POST and its complete answer. `read_seconds` limits each wait for bytes, and the total time.
+
+        A 200 whose body is an error with a status of its own becomes an answer with that status.
+        """
         timeout = call_timeout(slot, read_seconds)
         try:
             # A proxy that sends blanks to keep a connection open defeats the timeout between two reads.
             async with asyncio.timeout(slot.connect_timeout + read_seconds):
                 address, headers = endpoint(slot, "/v1/chat/completions"), auth_headers(slot)
-                return await self._http(slot).exchange("POST", address, headers, timeout, json=body)
+                answer = await self._http(slot).exchange("POST", address, headers, timeout, json=body)
         except TimeoutError as error:
             raise httpx.ReadTimeout(f"no complete answer within {read_seconds:g} s") from error
+        status_code = status_of_error_in(answer.content) if answer.is_success else None
+        if status_code is None:
+            return answer
+        request = httpx.Request("POST", address, headers=headers, json=body)
+        return httpx.Response(status_code, headers=answer.headers, content=answer.content, request=request)
 
     def _http(self, slot: SlotConfig) -> Http:
         pools = self._pools.setdefault(asyncio.get_running_loop(), {})

@@ -17,7 +17,8 @@ import httpx
 from dagster_offload import timing
 from dagster_offload.client.connections import UnsolicitedAnswer
 from dagster_offload.client.transport import HttpAnswer, corrected_error
-from dagster_offload.errors import CutAnswer, MalformedAnswer, SettingsError, SlotFrozen, StageDeferred, WrongModel
+from dagster_offload.errors import CutAnswer, ErrorAsAnswer, MalformedAnswer, SettingsError, SlotFrozen, StageDeferred, WrongModel
+from dagster_offload.slot.chat import texts_in
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import shown_names
 from dagster_offload.slot.refusals import (
@@ -119,6 +120,8 @@ def reason_with_setting(
 
 def words_of(exc: BaseException) -> str | None:
     """The server's own short message about its refusal, or None. It quotes neither the request nor a key."""
+    if isinstance(exc, ErrorAsAnswer):
+        return exc.words
     if not isinstance(exc, httpx.HTTPStatusError) or exc.response.is_success:
         return None
     key = exc.request.headers.get("authorization", "").rpartition(" ")[2]
@@ -128,7 +131,7 @@ def words_of(exc: BaseException) -> str | None:
 def _texts_in(request: httpx.Request) -> str:
     """The texts of a request's messages; empty for a request without a body."""
     try:
-        return "\n".join(str(message["content"]) for message in read_json(request.content)["messages"])
+        return texts_in(read_json(request.content))
     except (httpx.RequestNotRead, ValueError, KeyError, TypeError):
         return ""
 
@@ -207,6 +210,8 @@ def is_cut(exc: BaseException) -> bool:
     if isinstance(exc, httpx.HTTPStatusError):
         is_gateway = exc.response.status_code in {502, 504} and router_reason(exc) is None
         return is_gateway or is_ended_by_the_server(words_of(exc))
+    if isinstance(exc, ErrorAsAnswer):
+        return is_ended_by_the_server(exc.words)
     if isinstance(exc, httpx.TransportError):
         exc = corrected_error(exc)
     return isinstance(exc, _CUT_ERRORS)

@@ -19,6 +19,7 @@ from dagster_offload.slot.dialects import (
     request_json,
     request_thinking,
 )
+from dagster_offload.slot.refusals import server_words
 from dagster_offload.slot.thinking import split_thinking
 from dagster_offload.text.lenient_json import located_objects, read_json
 
@@ -94,6 +95,11 @@ def token_limit_in(body: Mapping[str, Any]) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
+def texts_in(body: Mapping[str, Any]) -> str:
+    """The texts of a request's messages."""
+    return "\n".join(str(message["content"]) for message in body.get("messages", ()))
+
+
 def room_to_think(max_tokens: int) -> int:
     """The tokens added to the limit of an answer if thinking cannot be turned off."""
     return min(max_tokens * 20, MOST_TOKENS_TO_THINK)
@@ -109,9 +115,9 @@ def with_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]
 
 
 def read_answer(
-    slot: SlotConfig, content: bytes, headers: Mapping[str, str], seconds: float, token_limit: int | None = None
+    slot: SlotConfig, content: bytes, headers: Mapping[str, str], seconds: float, sent: Mapping[str, Any] | None = None
 ) -> Answer:
-    """The answer in the body of a 2xx. `headers` have lower-case names; `token_limit` is the limit that was sent.
+    """The answer in the body of a 2xx. `headers` have lower-case names; `sent` is the body of the request.
 
     Raises `CutAnswer` if the body is not complete JSON, `MalformedAnswer` if it is JSON but not a chat completion, and
     `WrongModel` if another model than the expected one answered. No error contains text of the body.
@@ -122,7 +128,8 @@ def read_answer(
         raise CutAnswer(_what_is_not_json(content)) from None
     choices = body.get("choices") if isinstance(body, dict) else None
     if isinstance(body, dict) and body.get("error") and not choices:
-        raise ErrorAsAnswer("the answer is an error, although its status is HTTP 200", body)
+        words = server_words(content.decode(), f"{texts_in(sent or {})}\n{slot.api_key or ''}")
+        raise ErrorAsAnswer("the answer is an error, although its status is HTTP 200", body, words)
     if not isinstance(choices, list) or not choices:
         raise MalformedAnswer("the answer is JSON without choices: is this a chat completions server?")
     served_model, evidence = _who_answered(slot, body.get("model"))
@@ -133,7 +140,7 @@ def read_answer(
         raise ChoiceWithoutMessage("the answer's first choice has no message: is this a chat completions server?")
     text, reasoning = _text_of(message.get("content")), _reasoning_of(message)
     usage = _usage_of(body.get("usage"))
-    finish_reason = choice.get("finish_reason")
+    finish_reason, token_limit = choice.get("finish_reason"), token_limit_in(sent or {})
     if finish_reason == STOP and token_limit is not None and usage.completion_tokens == token_limit:
         finish_reason = LENGTH  # several servers report `stop` for an answer that was cut at the limit
     # LM Studio puts an answer that fits a schema into the reasoning field if the model can think.

@@ -47,6 +47,8 @@ LONGEST_WORDS = 140  # characters of a server's message that are quoted
 # The fields of a refusal that hold its message: OpenAI's form, FastAPI's (vLLM, LiteLLM, llama-cpp-python), Ollama's.
 _MESSAGE_FIELDS = ("error", "detail", "message", "msg")
 _DEEPEST_FIELD = 4
+_THREE_DIGITS = re.compile("[0-9]{3}")
+_STATUS_FIELDS = ("status", "code", "status_code", "statusCode")
 # A message that repeats this many characters of what was sent may quote a document. So may one with a whole line of it.
 _LONGEST_COMMON_TEXT = 16
 _SHORTEST_LINE = 4
@@ -82,6 +84,29 @@ def server_words(body: str, sent: str = "") -> str | None:
     message = " ".join(line.split())
     words = shortened(_SECRET.sub("…", message), LONGEST_WORDS)
     return None if not words or _repeats(message[: 2 * LONGEST_WORDS], sent) else words
+
+
+def status_of_error_in(content: bytes) -> int | None:
+    """The HTTP status that an error in a body names, such as 429 in `{"error": {"code": 429}}`; None for other bodies.
+
+    OpenRouter answers 200 with such a body if a model fails after the request was accepted.
+    """
+    # An answer has choices. Reading its JSON here, too, would cost each call.
+    if b'"choices"' in content or b'"error"' not in content:
+        return None
+    try:
+        body = read_json(content)
+    except ValueError:
+        return None
+    error = body.get("error") if isinstance(body, dict) else None
+    places = [place for place in (error, body) if isinstance(place, dict)] if error else []
+    numbers = (place.get(name) for place in places for name in _STATUS_FIELDS)
+    return next((number for number in map(_status_in, numbers) if number is not None), None)
+
+
+def _status_in(value: object) -> int | None:
+    number = int(value) if isinstance(value, str) and _THREE_DIGITS.fullmatch(value) else value
+    return number if isinstance(number, int) and 400 <= number <= 599 else None
 
 
 def _message_in(value: object, depth: int = 0) -> str | None:

@@ -1,12 +1,14 @@
 """What is read from the body and the headers of an answer, and which answers are refused."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dagster_offload.errors import CutAnswer, MalformedAnswer, WrongModel
+from dagster_offload.client.faults import is_cut, reason_with_words
+from dagster_offload.errors import CutAnswer, ErrorAsAnswer, MalformedAnswer, WrongModel
 from dagster_offload.slot.chat import ChoiceWithoutMessage, read_answer
 from dagster_offload.slot.completion import Answer, ModelEvidence
 from dagster_offload.slot.config import SlotConfig
@@ -47,6 +49,17 @@ def test_json_without_choices_is_malformed(content: bytes) -> None:
     with pytest.raises(MalformedAnswer) as raised:
         read(content=content)
     assert not isinstance(raised.value, ChoiceWithoutMessage)
+
+
+def test_an_error_with_200_is_quoted_unless_it_repeats_the_document() -> None:
+    sent = {"messages": [{"role": "user", "content": "your account 4471-22 was charged"}]}
+    with pytest.raises(ErrorAsAnswer) as quoted:
+        read_answer(DEEP_SLOT, b'{"error": "Model unloaded."}', {}, 0.1, sent)
+    assert reason_with_words(quoted.value).endswith(': "Model unloaded."')
+    assert is_cut(pickle.loads(pickle.dumps(quoted.value)))  # noqa: S301 - our own error
+    with pytest.raises(ErrorAsAnswer) as repeated:
+        read_answer(DEEP_SLOT, b'{"error": "cannot read: your account 4471-22 was"}', {}, 0.1, sent)
+    assert "4471" not in reason_with_words(repeated.value)
 
 
 @pytest.mark.parametrize("choice", ["{}", "null", '{"text": "old"}', '{"message": null}'])

@@ -10,6 +10,8 @@ from tests.faults.rows import HELD, Row, deferred, done, fails, quarantined, tri
 HTML = "<!DOCTYPE html><html><body><form action=/login>Sign in</form></body></html>"
 STREAM = 'data: {"choices": [{"delta": {"content": "{"}}]}\n\ndata: [DONE]\n\n'
 OPENAI_ERROR = {"error": {"message": "the model is not there", "type": "server_error", "code": 503}}
+NAMELESS_ERROR = {"error": "the model is not there"}
+UNLOADED = {"error": "Model unloaded."}
 EXPECTING = {"deep_expected_model": "Qwen3"}
 INFINITE = '{"category": "other", "confidence": 1e999}'
 FELL_BACK = {"x-litellm-attempted-fallbacks": "1", "x-litellm-model-group": "tiny"}
@@ -24,7 +26,9 @@ BODIES: list[Row] = [
     *twice("JSON without choices", says(200, {"ok": True}), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("choices that are empty", says(200, {"choices": []}), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("JSON that is a list", says(200, []), trial_failed("malformed_answer"), fails("malformed_answer")),
-    *twice("200 with an error object", says(200, OPENAI_ERROR), trial_failed("malformed_answer"), fails("malformed_answer")),
+    *twice("200 with an error that names a status", says(200, OPENAI_ERROR), deferred("HTTP 503", 1), waits("HTTP 503")),
+    *twice("200 with an error", says(200, NAMELESS_ERROR), trial_failed("malformed_answer"), fails("malformed_answer")),
+    *twice("200 for an unloaded model", says(200, UNLOADED), deferred("unloaded", 2), quarantined("unloaded")),
     *twice("a choice without message", says(200, {"choices": [{}]}), wrong(HELD, 10), fails("malformed_answer")),
     # Each is retried once without the schema, which may have prevented the answer.
     *twice("content null", writes(None), wrong(HELD, 10), fails("empty_answer", 6)),
