@@ -12,6 +12,7 @@ OffloadError
 │   ├── CutAnswer            HTTP 200, but the body is not complete JSON           (deferrable)
 │   ├── SlotFrozen           three probes during an open call got no answer        (deferrable)
 │   └── WrongModel           another model answered                                (deferrable)
+├── CutBySleep               this machine slept during a call, which was then cut
 ├── MalformedAnswer          complete JSON, but not a chat completion
 │   └── ErrorAsAnswer        HTTP 200 with an error in the body that names no status
 ├── DocumentFault            a fault of the document itself; costs an attempt
@@ -105,6 +106,10 @@ class SlotFrozen(SlotFault):
 
 class WrongModel(SlotFault):
     """A model other than the expected one answered."""
+
+
+class CutBySleep(OffloadError):
+    """A call was cut, and this machine slept while it was open. Neither the slot nor the document is at fault."""
 
 
 class MalformedAnswer(OffloadError):

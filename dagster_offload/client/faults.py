@@ -17,7 +17,16 @@ import httpx
 from dagster_offload import timing
 from dagster_offload.client.connections import UnsolicitedAnswer
 from dagster_offload.client.transport import HttpAnswer, corrected_error
-from dagster_offload.errors import CutAnswer, ErrorAsAnswer, MalformedAnswer, SettingsError, SlotFrozen, StageDeferred, WrongModel
+from dagster_offload.errors import (
+    CutAnswer,
+    CutBySleep,
+    ErrorAsAnswer,
+    MalformedAnswer,
+    SettingsError,
+    SlotFrozen,
+    StageDeferred,
+    WrongModel,
+)
 from dagster_offload.slot.chat import texts_in
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import shown_names
@@ -45,11 +54,13 @@ _CONNECTION_ENDED = (
 )
 _CUT_ERRORS = (CutAnswer, *_CONNECTION_ENDED, httpx.DecodingError)
 # Reasons that are sentences, and their codes.
+_SLEPT = "this machine slept during the call"
 _UNSOLICITED = "the server sent an answer before it received a request"
 _PROXY = "the proxy is unreachable or refused the connection"
 _CODES = {
     CONNECTION_CLOSED: "connection_closed",
     NOT_HTTP: "not_http",
+    _SLEPT: "machine_slept",
     _UNSOLICITED: "answer_before_request",
     _PROXY: "proxy_failed",
 }
@@ -68,6 +79,8 @@ def fault_reason(exc: BaseException) -> str:
         return f"wrong_model: {exc}"
     if isinstance(exc, CutAnswer):
         return f"answer cut: {exc}"
+    if isinstance(exc, CutBySleep):
+        return _SLEPT
     if isinstance(exc, SlotFrozen):
         return f"frozen: {exc}"
     if isinstance(exc, MalformedAnswer):
@@ -112,7 +125,7 @@ def reason_with_setting(
         names = f"the server lists {shown_names(slot.model, listed)}"
         check = f"({names})" if slot.model in listed else f"(check {slot.setting('model')}: {names})"
     else:
-        setting = None if _ended_during_the_call(exc) else setting_to_check(slot, exc)
+        setting = None if isinstance(exc, CutBySleep) or _ended_during_the_call(exc) else setting_to_check(slot, exc)
         is_right = setting is None or (has_answered and setting == slot.setting("url"))
         check = "" if is_right else f"(check {setting})"
     return f"{reason} {check}".rstrip() + _quoted(words_of(exc))

@@ -1,7 +1,10 @@
-"""Which machine this is, and which process has an id: another machine, a container or a later boot may use the same one."""
+"""Which machine this is, how long it slept, and which process has an id: another machine, a container or a later boot may
+use the same one."""
 
 import socket
 import subprocess
+import sys
+import time
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +26,15 @@ def _boot_session() -> str:
     return subprocess.run(
         ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=True
     ).stdout.strip()
+
+
+def seconds_slept() -> float:
+    """How long this machine has been suspended since it was started. A virtual machine that is paused does not know it."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    if sys.platform == "darwin":  # its monotonic clock continues in a sleep (clock_gettime(3))
+        return time.clock_gettime(time.CLOCK_MONOTONIC) - time.clock_gettime(time.CLOCK_UPTIME_RAW)
+    return 0.0
 
 
 def process_start(pid: int) -> str | None:

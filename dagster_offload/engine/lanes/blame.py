@@ -12,7 +12,7 @@ from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.faults import fault_code, is_cut, reason_with_setting, reason_with_words, retry_after_of
 from dagster_offload.engine.progress import DocumentEnd
 from dagster_offload.engine.slot.breaker import run_or_await_trial
-from dagster_offload.errors import DocumentFault, SettingsError, is_deferrable_error
+from dagster_offload.errors import CutBySleep, DocumentFault, SettingsError, is_deferrable_error
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, State
 from dagster_offload.ledger.core.workers import Worker
@@ -31,6 +31,7 @@ class Failure(Enum):
 
     REFUSED = auto()  # the slot is unavailable: it says so, or cannot be reached
     CUT = auto()  # the connection ended before the answer was complete
+    SLEPT = auto()  # this machine slept during the call, which was then cut
     UNSENT = auto()  # a setting is wrong, so nothing was sent
     ERROR = auto()  # the answer is an error: a status such as 404, or not a chat completion
 
@@ -39,6 +40,8 @@ def failure_of(error: Exception) -> Failure:
     """Classify the exception of a failed call."""
     if is_cut(error):
         return Failure.CUT
+    if isinstance(error, CutBySleep):
+        return Failure.SLEPT
     if isinstance(error, SettingsError):
         return Failure.UNSENT
     return Failure.REFUSED if is_deferrable_error(error) else Failure.ERROR
@@ -60,6 +63,8 @@ class FaultAssigner:
         has_answered = await self.ledger.run(slots.has_answered, slot)
         failure, reason = failure_of(error), reason_with_setting(slot, error, has_answered=has_answered)
         logger.info("%s of %s on %s: %s", item.stage, escaped(claim.document), slot.name, reason)
+        if failure is Failure.SLEPT:
+            return await self._retry_at_once(claim, item, call, reason)
         if failure is Failure.REFUSED:
             default_wait = self.settings.retry_after_minutes * 60
             await self.ledger.run(
@@ -103,8 +108,8 @@ class FaultAssigner:
         )
 
     async def _retry_at_once(self, claim: Claim, item: ClaimedItem, call: CallRecord, reason: str) -> DocumentEnd:
-        """Retry: the slot became unavailable and came back while this call was open, so the failure says nothing about
-        the slot's present state or about the document. An item deferred in an earlier epoch is due."""
+        """Retry: the slot became unavailable and came back while this call was open, or this machine slept. So the failure
+        says nothing about the slot's present state or about the document. An item deferred in an earlier epoch is due."""
         await self.ledger.run(deferrals.defer, self.worker.id, claim, item, call, reason, 0.0, call.slot, call.epoch)
         return DocumentEnd.DEFERRED
 

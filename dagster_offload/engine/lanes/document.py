@@ -16,7 +16,7 @@ from dagster_offload import timing
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.context import ContextWindows, RoomToThink
 from dagster_offload.client.context_overflow import too_long_of
-from dagster_offload.client.faults import fault_code, is_busy, retry_after_of
+from dagster_offload.client.faults import fault_code, is_busy, is_cut, retry_after_of
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.asking import question_about
 from dagster_offload.engine.lanes.blame import FaultAssigner
@@ -34,7 +34,8 @@ from dagster_offload.engine.lanes.next_step import (
     next_step,
 )
 from dagster_offload.engine.progress import DocumentEnd, PartsRead
-from dagster_offload.errors import DocumentFault
+from dagster_offload.errors import CutBySleep, DocumentFault
+from dagster_offload.host.machine import seconds_slept
 from dagster_offload.ledger.core.aio import AsyncLedger
 from dagster_offload.ledger.core.rows import CallRecord, Claim, ClaimedItem, NewResult
 from dagster_offload.ledger.core.workers import Worker
@@ -54,6 +55,8 @@ from dagster_offload.stages.prompts.questions import Question
 from dagster_offload.stages.prompts.splitting import Size, Sizes
 from dagster_offload.text.plain_text import escaped
 from dagster_offload.text.tokens import LEAST_TEXT_TOKENS, estimated_tokens
+
+SHORTEST_SLEEP_SECONDS = 1.0  # the clocks that show a sleep are read one after the other
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -199,12 +202,14 @@ class DocumentRunner:
         """Send one request. An error of the call is returned in the reply, not raised."""
         slot, system = freeze_watch.slot, system_message(passage.text)
         options = room.added_to(question.options, system + question.prompt)
-        started = time.monotonic()
+        started, slept_before = time.monotonic(), seconds_slept()
         try:
             request = self.client._request(slot, question.prompt, system=system, options=options)
             answer = await freeze_watch.beside(request)
         # Every error of a call goes into the ledger with its reason.
-        except Exception as error:  # noqa: BLE001
+        except Exception as caught:  # noqa: BLE001
+            has_slept = seconds_slept() - slept_before > SHORTEST_SLEEP_SECONDS
+            error = CutBySleep() if has_slept and is_cut(caught) else caught
             seconds, too_long = time.monotonic() - started, too_long_of(error)
             call = call_record(slot, epoch, seconds, outcome=fault_code(error), part=passage.label)
             had_room = too_long is not None and room.is_to_blame(too_long)

@@ -6,7 +6,7 @@ import pytest
 from dagster_offload.client.trial import TrialVerdict
 from dagster_offload.engine.lanes.blame import Failure, failure_of
 from dagster_offload.engine.slot.breaker import busy_pause
-from dagster_offload.errors import CutAnswer, MalformedAnswer, SettingsError, SlotFrozen, WrongModel
+from dagster_offload.errors import CutAnswer, CutBySleep, MalformedAnswer, SettingsError, SlotFrozen, WrongModel
 from dagster_offload.timing import Timing
 
 
@@ -29,6 +29,7 @@ def status(code: int) -> httpx.HTTPStatusError:
         (status(404), Failure.ERROR),
         (status(500), Failure.ERROR),
         (MalformedAnswer("no choices"), Failure.ERROR),
+        (CutBySleep(), Failure.SLEPT),
         (SettingsError("OFFLOAD_DEEP_CA_FILE: no certificate"), Failure.UNSENT),
     ],
 )
