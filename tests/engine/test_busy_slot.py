@@ -39,6 +39,27 @@ def test_a_single_429_costs_only_its_wait(engine: Engine, change_timing: ChangeT
     assert outcomes(engine) == {"http_429": 1, "ok": 2}
 
 
+@pytest.mark.rule("slot-9")
+def test_a_lane_that_a_429_cost_is_opened_again_when_the_server_has_time_again(
+    engine: Engine, change_timing: ChangeTiming
+) -> None:
+    change_timing(busy_pause=0.01, recheck=0.05, lane_back=0.1)
+    keys = [f"{n:02}.txt" for n in range(16)]
+    engine.router.set(hold=True)
+    engine.texts(*keys)
+    drain = engine.beside(engine.drain, "classify", deep_concurrency=3)
+    engine.router.wait(open=3)
+    engine.router.set(hold=False, mode="refuse", status=429)
+    change_after(engine.router, after_refusals=1, mode="awake", hold=True)
+    engine.router.wait(refusals=1, open=3)
+    answers = engine.router.log()["answers"] + 3
+    change_after(engine.router, after_answers=3, hold=True)
+    engine.router.set(hold=False)
+    engine.router.wait(answers=answers, open=3)
+    engine.router.set(hold=False)
+    assert drain.result().done == len(keys)
+
+
 def test_a_call_to_a_busy_slot_is_not_retried_if_the_breaker_opened_meanwhile(
     engine: Engine, drains_heard: DrainsHeard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,8 @@ class Shared:
     scope: Scope
     totals: Totals
     lanes: set[asyncio.Task[Any] | None] = field(default_factory=set)  # those that run at the same time
-    max_lanes: int = MAX_CONCURRENCY  # lower after a 429
+    max_lanes: int = MAX_CONCURRENCY  # lower after a 429, for some time
+    reduced_at: float = 0.0  # on the loop's clock: when `max_lanes` was last changed
     is_reduced: bool = False  # a lane has ended although it might have found more work
     ended: int = 0  # the number of documents whose work ended here, however it ended
     changes: int = 0  # the number of notifications received about slots or permits

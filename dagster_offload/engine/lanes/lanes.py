@@ -138,8 +138,17 @@ class Lanes:
         return self._shared.is_superseded
 
     def drop_lane(self) -> None:
-        """Use one lane fewer from now on, but at least one. Called on a 429 where the concurrency is fixed."""
-        self._shared.max_lanes = max(min(self._shared.max_lanes, len(self._shared.lanes)) - 1, 1)
+        """Use one lane fewer, but at least one. Called on a 429 where the concurrency is fixed."""
+        shared = self._shared
+        shared.max_lanes = max(min(shared.max_lanes, len(shared.lanes)) - 1, 1)
+        shared.reduced_at = asyncio.get_running_loop().time()
+
+    def _allow_a_lane_again(self) -> None:
+        """Allow one more lane if there was no 429 for some time: whoever used the server may have left."""
+        shared, now = self._shared, asyncio.get_running_loop().time()
+        if shared.max_lanes < MAX_CONCURRENCY and now >= shared.reduced_at + timing.current().lane_back:
+            shared.max_lanes += 1
+            shared.reduced_at = now
 
     async def _run_lanes(self, freeze_watch: FreezeWatch) -> None:
         """Run lanes until the last one ends. The first starts at once, without waiting for the prompt cache size.
@@ -172,6 +181,7 @@ class Lanes:
                 # Only on a rise or at intervals: counting due work after every released permit would find the same work,
                 # which may not be claimable yet.
                 if row.concurrency > highest or loop.time() >= check_at:
+                    self._allow_a_lane_again()
                     highest, check_at = row.concurrency, loop.time() + timing.current().recheck
                     for _ in range(await self._count_missing(row)):
                         self._open_lane(group, freeze_watch)
