@@ -15,6 +15,7 @@ from dagster_offload.engine.lanes.lane import may_send
 from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.slot.breaker import check_breaker
+from dagster_offload.engine.slot.free_work import pause_after
 from dagster_offload.engine.slot.state import SlotState
 from dagster_offload.errors import SlotForgotten
 from dagster_offload.ledger.core.rows import SlotRow
@@ -130,14 +131,18 @@ class SeveralSlots:
 
     async def _take_turn(self, each: _Turns) -> None:
         """Check the slot if it is unavailable, then work at it if it is not."""
-        lanes, runner = each.lanes, self._runner
+        lanes, runner, loop = each.lanes, self._runner, asyncio.get_running_loop()
+        pause = timing.current().recheck
         each.ended_elsewhere = self._ended_elsewhere(each)
         try:
             if await lanes.look() and await lanes.is_any_left():
                 row = await check_breaker(runner.ledger, runner.client, lanes.slot, runner.worker)
                 if may_send(row):
                     each.is_at_work = True
+                    began, ended_before = loop.time(), lanes.ended
                     await lanes.work()
+                    if lanes.ended == ended_before:  # all that is due is held back, and finding that out may take long
+                        pause = max(pause, pause_after(loop.time() - began))
             if self._has_priorities:
                 each.was_available = await lanes.is_available()
         except SlotForgotten:
@@ -146,7 +151,7 @@ class SeveralSlots:
             each.is_forgotten = True
         finally:
             each.is_at_work = False
-            each.next_at = asyncio.get_running_loop().time() + timing.current().recheck
+            each.next_at = loop.time() + pause
 
     def _may_start(self, each: _Turns) -> bool:
         has_ended = self._totals.is_full or self.is_superseded or self._runner.worker.is_lost

@@ -11,6 +11,11 @@ PAUSE_FOR_EACH_SECOND = 10.0
 LONGEST_PAUSE = 60.0
 
 
+def pause_after(seconds: float) -> float:
+    """The seconds to wait after a look that took `seconds` and found nothing."""
+    return min(seconds * PAUSE_FOR_EACH_SECOND, LONGEST_PAUSE)
+
+
 class FreeWork:
     """Looks for free work. After a long look that found none, it pauses. One for each sensor."""
 
@@ -27,6 +32,5 @@ class FreeWork:
         if ledger.run(claims.is_any_free, stages, slot):
             return True
         ended = self._clock()
-        pause = min((ended - began) * PAUSE_FOR_EACH_SECOND, LONGEST_PAUSE)
-        self._next_look[slot] = tuple(stages), ended + pause
+        self._next_look[slot] = tuple(stages), ended + pause_after(ended - began)
         return False

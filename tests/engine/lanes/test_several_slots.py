@@ -1,7 +1,11 @@
 """Several slots for one stage: one drain works at all of them, and none answers a stage that does not name it."""
 
+import asyncio
+import time
+
 import pytest
 
+from dagster_offload.engine.lanes.lanes import Lanes
 from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.engine.trying import try_stage
 from dagster_offload.ledger.core.rows import BreakerState
@@ -43,6 +47,29 @@ def test_each_slot_has_its_own_concurrency(several: Several) -> None:
     assert drain.result().done == 8
     assert (several.deep.log()["max_open"], several.studio.log()["max_open"]) == (2, 3)
     assert several.engine.sql("select 1 from permits") == []
+
+
+def test_a_slot_that_searched_long_and_found_nothing_waits_longer_before_it_searches_again(
+    several: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = list[tuple[float, float]]()
+    work = Lanes.work
+
+    async def search_long(lanes: Lanes) -> None:
+        if lanes.slot.name == "deep":
+            return await work(lanes)
+        began = time.monotonic()
+        await asyncio.sleep(0.1)
+        looks.append((began, time.monotonic()))
+        if len(looks) == 2:
+            several.deep.set(hold=False)
+        return None
+
+    monkeypatch.setattr(Lanes, "work", search_long)
+    several.engine.texts(*KEYS)
+    several.deep.set(hold=True)
+    assert several.engine.drain().done == 8
+    assert looks[1][0] - looks[0][1] > 0.9, "ten times as long as the search"
 
 
 @pytest.mark.rule("slot-16")
