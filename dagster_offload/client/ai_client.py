@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from dagster_offload.client.faults import retry_after_of, router_reason, text_of
-from dagster_offload.client.transport import Http, HttpAnswer, call_timeout
+from dagster_offload.client.transport import PACKING_HEADERS, Http, HttpAnswer, call_timeout
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.slot.addresses import auth_headers, endpoint
 from dagster_offload.slot.chat import matches_expected, read_answer, request_body, with_extra
@@ -143,7 +143,9 @@ class AIClient:
         if status_code is None:
             return answer
         request = httpx.Request("POST", address, headers=headers, json=body)
-        return httpx.Response(status_code, headers=answer.headers, content=answer.content, request=request)
+        # The body is decompressed, so headers about its encoding no longer apply.
+        kept = [each for each in answer.headers.items() if each[0].lower() not in PACKING_HEADERS]
+        return httpx.Response(status_code, headers=kept, content=answer.content, request=request)
 
     def _http(self, slot: SlotConfig) -> Http:
         pools = self._pools.setdefault(asyncio.get_running_loop(), {})

@@ -157,7 +157,9 @@ class AiohttpSender:
                 return httpx.Response(
                     answer.status,
                     # The body is decompressed and complete, so headers about its encoding no longer apply.
-                    headers=[each for each in answer.raw_headers if each[0].lower() not in _PACKING_HEADERS],
+                    headers=[
+                        each for each in answer.raw_headers if each[0].decode("latin-1").lower() not in PACKING_HEADERS
+                    ],
                     content=body,
                     request=httpx.Request(method, url, headers=headers, content=content),
                 )
@@ -194,7 +196,7 @@ class _Packed(httpx.AsyncByteStream):
 
 
 _HEADERS = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "gzip, deflate"}
-_PACKING_HEADERS = {b"content-encoding", b"transfer-encoding", b"content-length"}
+PACKING_HEADERS = frozenset({"content-encoding", "transfer-encoding", "content-length"})
 
 
 @lru_cache(maxsize=64)

@@ -1,5 +1,8 @@
 """Rows of the fault matrix about the body of an answer with status 200."""
 
+import gzip
+import json
+
 from dagster_offload.stages.graph import SUMMARIZE
 from tests.faults import acts
 from tests.faults.acts import answers_with, says, wraps, writes
@@ -10,6 +13,7 @@ from tests.faults.rows import HELD, Row, deferred, done, fails, quarantined, tri
 HTML = "<!DOCTYPE html><html><body><form action=/login>Sign in</form></body></html>"
 STREAM = 'data: {"choices": [{"delta": {"content": "{"}}]}\n\ndata: [DONE]\n\n'
 OPENAI_ERROR = {"error": {"message": "the model is not there", "type": "server_error", "code": 503}}
+PACKED = gzip.compress(json.dumps(OPENAI_ERROR).encode())
 NAMELESS_ERROR = {"error": "the model is not there"}
 UNLOADED = {"error": "Model unloaded."}
 EXPECTING = {"deep_expected_model": "Qwen3"}
@@ -27,6 +31,7 @@ BODIES: list[Row] = [
     *twice("choices that are empty", says(200, {"choices": []}), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("JSON that is a list", says(200, []), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("200 with an error that names a status", says(200, OPENAI_ERROR), deferred("HTTP 503", 1), waits("HTTP 503")),
+    *twice("the same, compressed", says(200, PACKED, content_encoding="gzip"), deferred("HTTP 503", 1), waits("HTTP 503")),
     *twice("200 with an error", says(200, NAMELESS_ERROR), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("200 for an unloaded model", says(200, UNLOADED), deferred("unloaded", 2), quarantined("unloaded")),
     *twice("a choice without message", says(200, {"choices": [{}]}), wrong(HELD, 10), fails("malformed_answer")),
