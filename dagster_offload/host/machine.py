@@ -3,10 +3,12 @@ use the same one."""
 
 import socket
 import subprocess
-import sys
 import time
 from functools import cache
 from pathlib import Path
+
+# A clock that continues in a sleep and one that stops: of Linux and of macOS (clock_gettime(2) and (3)).
+_CLOCKS_OF_SLEEP = (("CLOCK_BOOTTIME", "CLOCK_MONOTONIC"), ("CLOCK_MONOTONIC", "CLOCK_UPTIME_RAW"))
 
 
 def host_name() -> str:
@@ -30,10 +32,9 @@ def _boot_session() -> str:
 
 def seconds_slept() -> float:
     """How long this machine has been suspended since it was started. A virtual machine that is paused does not know it."""
-    if sys.platform == "linux":
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
-    if sys.platform == "darwin":  # its monotonic clock continues in a sleep (clock_gettime(3))
-        return time.clock_gettime(time.CLOCK_MONOTONIC) - time.clock_gettime(time.CLOCK_UPTIME_RAW)
+    for continues, stops in _CLOCKS_OF_SLEEP:
+        if hasattr(time, continues) and hasattr(time, stops):
+            return time.clock_gettime(getattr(time, continues)) - time.clock_gettime(getattr(time, stops))
     return 0.0
 
 
