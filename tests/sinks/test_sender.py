@@ -175,7 +175,7 @@ def test_a_sink_that_refuses_every_record_waits_and_kills_none(sinks: Sinks, web
 
 def test_what_changes_while_no_sink_is_configured_costs_nothing(sinks: Sinks) -> None:
     sinks.answered("a.txt")
-    assert sinks.engine.sql("select * from record_changes") == []
+    assert sinks.engine.sql("select * from changed_records") == []
 
 
 def test_the_sinks_of_a_file_without_a_change_write_nothing(sinks: Sinks, webhook: str) -> None:

@@ -40,8 +40,8 @@ def lock_planning(cur: Cursor) -> None:
 def take_changes(cur: Cursor, limit: int) -> list[int]:
     """Take the oldest changes off the list; returns the ids of their documents."""
     cur.execute(
-        "with oldest as materialized (select change_id from record_changes order by change_id limit %s) "
-        "delete from record_changes c using oldest where c.change_id = oldest.change_id returning c.document_id",
+        "with oldest as materialized (select change_id from changed_records order by change_id limit %s) "
+        "delete from changed_records c using oldest where c.change_id = oldest.change_id returning c.document_id",
         [limit],
     )
     return sorted({row["document_id"] for row in cur.fetchall()})

@@ -2,7 +2,7 @@
 create or replace function note_record_changes(changed bigint[]) returns void language plpgsql as $$
 begin
     if exists (select from sinks where is_configured) then
-        insert into record_changes (document_id) select distinct document_id from unnest(changed) as c (document_id);
+        insert into changed_records (document_id) select distinct document_id from unnest(changed) as c (document_id);
         perform pg_notify('offload_' || current_schema() || '_sinks', '');
     end if;
 end

@@ -12,6 +12,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Cursor
 
 # Looked up once per query: a call of `corrected` for each row would take longer than the rest.
@@ -117,7 +118,12 @@ def list_corrections(cur: Cursor, document: str | None = None) -> list[Correctio
     return [Correction(**row) for row in cur.fetchall()]
 
 
-_CORRECTED = "corrections c join documents d on d.digest = c.digest or d.document_id = c.document_id"
+# Two joins: with `or`, Postgres compares each correction with each document.
+_CORRECTED = (
+    "(select c.*, d.document_id as of_document from corrections c join documents d on d.digest = c.digest "
+    "union select c.*, c.document_id from corrections c where c.document_id is not null) c "
+    "join documents d on d.document_id = c.of_document"
+)
 
 
 def count_for_review(cur: Cursor) -> int:
@@ -182,3 +188,4 @@ def _announce(
             "recipes": json.dumps(dict(recipes)),
         },
     )
+    identity.refuse_moved(cur)  # after the first write that waits for a move that is under way

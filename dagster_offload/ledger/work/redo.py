@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.core.transitions import record_transition
@@ -54,6 +55,7 @@ def retry(
     cur.execute("delete from cuts where item_id = any(%s)", [[row["item_id"] for row in rows]])
     for row in rows:
         record_transition(cur, row["document_id"], row["stage"], row["from_state"], State.PENDING, None, "retry")
+    identity.refuse_moved(cur)  # after the writes, which wait for a move that is under way
     return [(row["key"], row["stage"]) for row in rows]
 
 
@@ -156,6 +158,7 @@ def redo(cur: Cursor, chosen: Redo) -> int:
             chosen.parameters(stage) | {"reason": reason},
         )
         count += row["moved"]
+    identity.refuse_moved(cur)  # after the writes, which wait for a move that is under way
     return count
 
 
@@ -198,4 +201,5 @@ def redo_ocr(cur: Cursor, languages: str) -> int:
     rows = cur.fetchall()
     for row in rows:
         record_transition(cur, row["document_id"], row["stage"], State.DONE, State.PENDING, None, "redo: OCR")
+    identity.refuse_moved(cur)  # after the writes, which wait for a move that is under way
     return len(rows)

@@ -2,6 +2,7 @@
 
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,8 @@ from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import current_step, migrate
 from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.work import corrections, redo
+from dagster_offload.ledger.work.corrections import NewValue
 from dagster_offload.postgres import DAGSTER_SCHEMA
 from dagster_offload.stages.graph import BUILT_IN, CLASSIFY, SUMMARIZE
 from tests.support.archive import add_texts, contents, put_back, with_engine
@@ -99,6 +102,29 @@ def test_a_worker_that_starts_during_a_move_waits_and_is_then_refused(engine: En
         started[0].result(timeout=PATIENCE_SECONDS)
     with empty.transaction() as cur:
         assert cur.execute("select worker_id from workers where ended_at is null").fetchall() == []
+
+
+@pytest.mark.parametrize("what", ["correct", "redo", "retry"])
+def test_what_a_person_asks_for_during_a_move_is_refused(engine: Engine, empty: Ledger, what: str) -> None:
+    add_texts(engine, ["a.txt"])
+    engine.drain()
+    if what == "retry":
+        engine.sql("update work_items set state = 'failed' where stage = 'classify'")
+    steps: dict[str, tuple[Any, ...]] = {
+        "correct": (corrections.correct, "a.txt", [NewValue(CLASSIFY, "category", "letter")], None, {}),
+        "redo": (redo.redo, redo.Redo({CLASSIFY: "recipe"})),
+        "retry": (redo.retry, [CLASSIFY]),
+    }
+    asked: list[Future[Any]] = []
+
+    def ask(_table: str, _rows: int) -> None:
+        if not asked:
+            asked.append(engine.beside(engine.ledger.run, *steps[what]))
+            engine.wait_until("select pid from pg_locks where not granted and relation = 'work_items'::regclass")
+
+    move(engine.ledger, empty, BUILT_IN, place=PLACE, dagster_schema=DAGSTER_SCHEMA, on_progress=ask)
+    with pytest.raises(LedgerUnavailable, match="moved"):
+        asked[0].result(timeout=PATIENCE_SECONDS)
 
 
 def test_a_ledger_is_not_moved_into_its_own_database(engine: Engine) -> None:

@@ -81,3 +81,9 @@ def test_a_view_that_somebody_built_upon_follows_its_fields_once_that_is_gone(an
 @pytest.mark.parametrize("written", ["2025-02-30", "2025-13-01", "0000-00-00"])
 def test_a_date_that_does_not_exist_is_null_and_breaks_no_query(answered: Bench, written: str) -> None:
     assert view(answered, amount=1, due=written)["due"] is None
+
+
+def test_no_table_of_the_ledger_has_the_name_of_a_view(bench: Bench) -> None:
+    assert bench.sql("select relname from pg_class where starts_with(relname, %s)", views.PREFIX) == []
+    bench.ledger.run(views.replace, {"changes": FIELDS})
+    assert bench.sql("table record_changes") == []

@@ -2,13 +2,14 @@
 
 import pytest
 
-from dagster_offload.ledger.core import workers
+from dagster_offload.ledger.core import pipelines, workers
 from dagster_offload.ledger.reports.explanation import explain
 from dagster_offload.ledger.retention import history
 from dagster_offload.ledger.retention.history import Kept, purge_history
 from dagster_offload.ledger.slots import slots
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.stages.graph import CLASSIFY
+from dagster_offload.stages.pipeline import Pipeline
 from tests.support.ledger import Bench
 
 KEPT = Kept(days=365, rows=10_000_000)
@@ -137,3 +138,25 @@ def test_the_availability_of_a_removed_slot_is_removed_and_the_present_state_of_
     assert bench.sql("select slot, is_available from availability where slot in ('here', 'removed')") == [
         {"slot": "here", "is_available": False}
     ]
+
+
+@pytest.mark.rule("keep-1")
+def test_an_up_that_ended_long_ago_is_removed_with_what_it_worked_with(bench: Bench) -> None:
+    worker = bench.worker()
+    bench.ledger.run(pipelines.announce, worker, Pipeline({}, {}, "1.0"), None)
+    bench.ledger.run(workers._deregister, worker)
+    make_old(bench)
+    assert purge_history(bench.ledger, KEPT, seconds=60)
+    assert (counts(bench)["workers"], bench.sql("table pipelines")) == (0, [])
+
+
+def test_no_table_keeps_old_history_from_being_removed(bench: Bench) -> None:
+    references = bench.sql(
+        "select conrelid::regclass::text as by, confrelid::regclass::text as kept from pg_constraint "
+        "where contype = 'f' and confdeltype = 'a' and connamespace = current_schema()::regnamespace"
+    )
+    purged = {table.name: table for table in history.TABLES}
+    blocking = [
+        row for row in references if row["kept"] in purged and f"from {row['by']} " not in purged[row["kept"]].is_old
+    ]
+    assert blocking == []
