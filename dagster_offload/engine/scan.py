@@ -41,6 +41,9 @@ BATCH = 100
 LOOKED_UP = 10 * BATCH  # files whose documents are looked up together
 NAMES_SHOWN = 3  # of the files left out for one reason
 # A file system that is gone, or its server: a network share, an unplugged disk.
+UNREADABLE = "unreadable"  # the reason's code, if a file cannot be read
+# This machine lacks handles or memory, or another program has locked the file. The next scan tries again.
+_SHORT_OF_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY, errno.ETXTBSY}
 _LOST_MOUNT = {
     errno.EHOSTDOWN,
     errno.EHOSTUNREACH,
@@ -84,7 +87,8 @@ def _scan(
 ) -> ScanReport:
     started = time.monotonic()
     started_at = ledger.run(documents.now)
-    last = _last_scan(settings, started_at)
+    # What could not be read may be readable by now, although the file is the same: a disk, a server or a right was mended.
+    last = _last_scan(settings, started_at, retried=UNREADABLE)
     seen = ledger.run(_seen_files, last)
     found = walk(library, seen, walk_rules(settings))
     vanished = ledger.run(_vanished, found, seen, last)
@@ -221,12 +225,15 @@ def _digested(
             counts.left += 1
             continue
         except OSError as error:
+            if error.errno in _SHORT_OF_MEANS:
+                counts.left += 1
+                continue
             if error.errno in _LOST_MOUNT:
                 _refuse_lost_library(file.library)
                 if error.errno != errno.EIO:  # a mount below the library is lost, or an NFS server removed the file
                     counts.left += 1
                     continue
-            found, unreadable = None, f"unreadable: {error.strerror}: check the file's permissions, then scan again"
+            found, unreadable = None, f"{UNREADABLE}: {error.strerror}: check the file's permissions, then scan again"
             counts.unreadable += 1
         counts.added += before is None
         counts.returned += before is not None and not before.is_present
@@ -272,10 +279,10 @@ def _seen_files(cur: Cursor, last: LastScan) -> SeenFiles:
         return SeenFiles(files)
 
 
-def _last_scan(settings: Settings, at: datetime) -> LastScan:
+def _last_scan(settings: Settings, at: datetime, retried: str | None = None) -> LastScan:
     # Documents refused for their size that fit the present setting must be read, even if unchanged.
     most = settings.library_section.max_file_size
-    return partial(documents.present_files, at=at, reason=TOO_LARGE, most=most)
+    return partial(documents.present_files, at=at, reason=TOO_LARGE, most=most, retried=retried)
 
 
 def _too_large(file: FileStat, limit: int) -> str | None:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 _CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | _CLOSED_ON_EXEC
@@ -131,3 +131,21 @@ def _parts(name: str) -> list[str]:
     if any(part in ("", ".", "..") for part in parts):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     return parts
+
+
+def exists(folder: int, name: str) -> bool:
+    """Whether an open folder has an entry of this name."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def identity(folder: Path | None) -> tuple[int, int] | None:
+    """Return the device and inode, which identify a folder whatever path leads to it."""
+    try:
+        status = None if folder is None else folder.stat()
+    except OSError:
+        return None
+    return None if status is None else (status.st_dev, status.st_ino)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.library import left_out
 from dagster_offload.library.files import FileStat, UnusableName, normal_form, printable, seen_as, why_unusable
-from dagster_offload.library.handles import open_folder, open_root, read_in, resolve, split
+from dagster_offload.library.handles import exists, identity, open_folder, open_root, read_in, resolve, split
 from dagster_offload.library.ignore import Selection
 from dagster_offload.library.left_out import HEAD_BYTES, IGNORE_FILE, Kind, LeftOut, is_plain, why_type_left_out
 from dagster_offload.library.mounts import is_pseudo_file_system
@@ -27,7 +27,8 @@ _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 @dataclass(frozen=True)
 class UnreadableFolder:
-    """A folder that could not be listed. `key` ends with a slash. Documents with this prefix do not count as gone."""
+    """A folder that could not be listed, whose `key` ends with a slash, or an entry of a folder whose state is unreadable.
+    Documents with this prefix do not count as gone."""
 
     key: str
     reason: str
@@ -125,7 +126,7 @@ class _Walker:
         self.rules = rules
         self.only = only
         self.device = os.fstat(handle).st_dev
-        self.home = _identity(rules.home)
+        self.home = identity(rules.home)
         self.found = Walk()
         self.spellings = Spellings()  # of the folder that is listed
 
@@ -169,15 +170,28 @@ class _Walker:
                 name = entry.name
                 if self.only is not None and not self._leads_to_only(prefix + name):
                     continue
-                if not entry.is_dir(follow_symlinks=False):
-                    is_taken = not has_patterns and is_plain(name)
-                    if is_taken or not self._leave_out(prefix, name, selection):
-                        self._add_entry(entry, prefix, handle)
-                elif (left := selection.why_folder_left_out(prefix, name)) is not None:
-                    self.found.left_out[normal_form(f"{prefix}{name}/")] = left
-                else:
-                    below.append(_Folder(f"{prefix}{name}/", selection))
+                try:
+                    if not entry.is_dir(follow_symlinks=False):
+                        is_taken = not has_patterns and is_plain(name)
+                        if is_taken or not self._leave_out(prefix, name, selection):
+                            self._add_entry(entry, prefix, handle)
+                    elif (left := selection.why_folder_left_out(prefix, name)) is not None:
+                        self.found.left_out[normal_form(f"{prefix}{name}/")] = left
+                    else:
+                        below.append(_Folder(f"{prefix}{name}/", selection))
+                except OSError as error:
+                    self._pass_broken_entry(prefix + name, handle, error)
         return below
+
+    def _pass_broken_entry(self, raw: str, folder: int, error: OSError) -> None:
+        """Note an entry without a state, as damaged file systems have. Raises `error` if the whole folder cannot be read."""
+        if error.errno in {errno.EACCES, errno.EPERM}:
+            raise error
+        try:
+            os.stat(".", dir_fd=folder)
+        except OSError:
+            raise error from None
+        self._unreadable_folder(raw, _reason(error))
 
     def _leads_to_only(self, raw: str) -> bool:
         return f"{self.only}/".startswith(f"{normal_form(downloaded_path(raw) or raw)}/")
@@ -194,7 +208,7 @@ class _Walker:
                 return left_out.OTHER_FILE_SYSTEM
             if is_pseudo_file_system(status.st_dev):
                 return left_out.PSEUDO_FILE_SYSTEM
-        if _exists(handle, "pyvenv.cfg") and not folder.selection.names(prefix):
+        if exists(handle, "pyvenv.cfg") and not folder.selection.names(prefix):
             return left_out.virtual_environment(prefix[:-1].rpartition("/")[2])
         return None
 
@@ -308,28 +322,11 @@ def _of_one_key(folders: list[_Folder]) -> list[list[_Folder]]:
     return list(groups.values())
 
 
-def _exists(folder: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return False
-    return True
-
-
 def _is_program(head: Callable[[], bytes]) -> bool:
     try:
         return left_out.is_program(head())
     except OSError:  # reported by the scan, which reads the whole file
         return False
-
-
-def _identity(folder: Path | None) -> tuple[int, int] | None:
-    """Return the device and inode, which identify a folder whatever path leads to it."""
-    try:
-        status = None if folder is None else folder.stat()
-    except OSError:
-        return None
-    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def _missing(library: Path, error: OSError) -> LibraryMissing:

@@ -1,9 +1,13 @@
 """Walking a library: which files are documents, which names are refused, and what is listed as unchanged."""
 
+import errno
 import os
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -228,6 +232,38 @@ def test_unreadable_files_and_folders_do_not_count_as_gone(library: Path) -> Non
         "['locked.txt', 'open/a.txt'] [('closed/', 'permission denied'), ('listed/', 'permission denied')]",
         "Permission denied",
     ], ran.stderr
+
+
+def test_an_entry_without_a_state_hides_nothing_else(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a damaged file system: `ls: cannot access 'broken.pdf': Input/output error`."""
+    for key in ("a.txt", "broken.pdf", "deep/broken.pdf", "deep/z.txt", "deep/below/c.txt", "z.txt"):
+        write(library, key)
+    real = os.scandir
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name, self._entry = entry.name, entry
+
+        def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+            if self.name == "broken.pdf":
+                raise OSError(errno.EIO, "Input/output error")
+            return self._entry.stat(follow_symlinks=follow_symlinks)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._entry, name)
+
+    @contextmanager
+    def damaged(folder: int) -> Iterator[Iterator[Entry]]:
+        with real(folder) as entries:
+            yield map(Entry, entries)
+
+    monkeypatch.setattr(os, "scandir", damaged)
+    found = walk(library)
+    assert sorted(file.key for file in found.files) == ["a.txt", "deep/below/c.txt", "deep/z.txt", "z.txt"]
+    assert sorted((each.key, each.reason) for each in found.unreadable) == [
+        ("broken.pdf", "input/output error"),
+        ("deep/broken.pdf", "input/output error"),
+    ]
 
 
 def states(library: Path) -> dict[str, SeenFile]:

@@ -45,24 +45,27 @@ def _is_settled(at: str) -> str:
     )
 
 
-def present_files(cur: Cursor, *, at: datetime, reason: str, most: int) -> Generator[SeenFile]:
+def present_files(
+    cur: Cursor, *, at: datetime, reason: str, most: int, retried: str | None = None
+) -> Generator[SeenFile]:
     """The files of the documents present, as the last scan saw them. They come in pieces, because there may be a million.
 
     Close it after its use: until then no other statement of the connection runs, not even a rollback.
 
     Files whose bytes must be read again, though their state may be the same, have the size -1, which no file has. These are
-    files that were written just before they were read, and those of at most `most` bytes that were not read for a reason that
-    begins with `reason`. `at` is the present time, by the database's clock.
+    files that were written just before they were read, and those that were not read for a reason that begins with `reason` (of
+    at most `most` bytes) or `retried`. `at` is the present time, by the database's clock.
     """
     is_settled = _is_settled("%(at)s::timestamptz")
-    is_to_be_read = "coalesce(starts_with(unreadable, %(reason)s) and size <= %(most)s, false)"
+    is_too_large_no_more = "starts_with(unreadable, %(reason)s) and size <= %(most)s"
+    is_to_be_read = f"coalesce(({is_too_large_no_more}) or starts_with(unreadable, %(retried)s), false)"
     with cur.connection.cursor(row_factory=tuple_row) as files:
         yield from files.stream(
             f"select key, case when {is_settled} and not {is_to_be_read} then size else -1 end, mtime_ns, ctime_ns, "
             # An earlier release stored inodes of 64 bits; `seen_as` keeps the lower 63.
             "(case when inode < 9223372036854775808 then inode else inode - 9223372036854775808 end)::bigint "
             "from documents where is_present",
-            {"at": at, "reason": reason, "most": most},
+            {"at": at, "reason": reason, "most": most, "retried": retried},
             binary=True,
             size=FILES_AT_ONCE if psycopg.capabilities.has_stream_chunked() else 1,  # libpq 17 or later
         )

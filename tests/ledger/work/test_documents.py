@@ -166,28 +166,6 @@ def test_a_file_that_comes_back_has_its_results_again_without_a_call(library: Li
     assert len(bench.sql("select 1 from calls")) == calls
 
 
-def test_an_unreadable_file_fails_with_the_next_step_and_never_aborts_a_scan(
-    library: Library, bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refusing(file: FileStat) -> str:
-        if file.key == "locked.txt":
-            raise PermissionError(13, "Permission denied")
-        return digest(file)
-
-    library.write("locked.txt", "text")
-    library.write("open.txt", "other")
-    monkeypatch.setattr(scanning, "digest", refusing)
-    assert library.scan().unreadable == 1
-    item = bench.item("locked.txt", EXTRACT)
-    assert (item["state"], item["attempts"]) == (State.FAILED, 0)
-    assert item["reason"] == "unreadable: Permission denied: check the file's permissions, then scan again"
-    assert bench.take(bench.worker(), [EXTRACT], keys=["locked.txt"]) is None
-    monkeypatch.setattr(scanning, "digest", digest)
-    os.chmod(library.folder / "locked.txt", 0o600)  # the changed ctime makes the scan read it again
-    library.scan()
-    assert bench.state("locked.txt", EXTRACT) == State.PENDING
-
-
 def test_every_scan_has_a_row_with_its_counts(library: Library, bench: Bench) -> None:
     library.write("a.txt", "text")
     library.scan()
