@@ -25,6 +25,7 @@ OffloadError
 ├── ExtractorUnavailable     the extractor process cannot be started, or was closed
 ├── MachineFault             this machine cannot read such a file in its present setup; the document waits
 ├── HostRefused              this host may not take part in an extraction on several hosts; the message says why
+├── StillLooking             a look at the library has not ended yet; a later call gets its result
 ├── NoSuchDocument           no document of the library has this key
 ├── BackupError              a backup cannot be written, read or restored, or a ledger cannot be moved
 ├── LedgerUnavailable        Postgres cannot be reached, started or used
@@ -254,6 +255,10 @@ class MachineFault(OffloadError):
 
 class HostRefused(OffloadError):
     """This host may not take part in an extraction on several hosts. The message says why, and what to change."""
+
+
+class StillLooking(OffloadError):
+    """A look at the library has not ended yet. It goes on, and a later call gets its result."""
 
 
 class NoSuchDocument(OffloadError):

@@ -6,9 +6,11 @@ steps after one without output, and a run with skipped steps ends as a success.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import ROOT_RUN_ID_TAG
 
 from dagster_offload.defs.checks import evaluate_partitions, evaluate_served_model, served_model_checks
 from dagster_offload.defs.events import EventReporter, reporting
@@ -193,10 +195,19 @@ def _redo_if_wanted(
         context.log.info(f"retry: {counted(len(retried), 'work item')}")
         return
     selection = Selection(documents=tuple(keys))
-    chosen, estimates = prepare_redo(settings, ledger, stages, selection, only_outdated=value == "outdated")
+    chosen, estimates = prepare_redo(
+        settings, ledger, stages, selection, only_outdated=value == "outdated", before=_root_start(context)
+    )
     for line in describe_estimates(estimates):
         context.log.info(f"redo: {line}")
     ledger.run(redo.redo, chosen)
+
+
+def _root_start(context: dg.AssetExecutionContext) -> datetime | None:
+    """When the run began that this one executes again; None if it is no re-execution. What that run redid is not redone."""
+    root = context.run.tags.get(ROOT_RUN_ID_TAG)
+    record = None if root is None else context.instance.get_run_record_by_id(root)
+    return None if record is None else record.create_timestamp
 
 
 def raise_for(

@@ -17,11 +17,12 @@ from dagster_offload.defs.runs import request_tags, seconds_since, starting_run,
 from dagster_offload.defs.shown.overview import SECONDS_BETWEEN_TICKS, needs_report, report_overview
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.engine.extraction.run import run_extraction
+from dagster_offload.engine.library_look import LibraryLook
 from dagster_offload.engine.partitions import why_to_scan
 from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.engine.scan_report import ScanReport, ScanSummary
-from dagster_offload.errors import OffloadError, ScanRefused
+from dagster_offload.errors import LedgerUnavailable, OffloadError, ScanRefused, StillLooking
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.reports import status
@@ -41,6 +42,7 @@ WAITING_NAMED = 100  # how many of the documents that wait for their text the su
 # How long a scan and a tick may remove old history. What is left is removed by the next one.
 SCAN_UPKEEP_SECONDS = 30.0
 TICK_UPKEEP_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 20.0  # of a tick, for a look at the library: Dagster ends ticks that take a minute
 # The sensor's clock and the daemon's differ by the time of a call to the code server.
 TICK_TOLERANCE_SECONDS = 1.0
 
@@ -184,6 +186,8 @@ def build_library_sensor(deep_slot: DeepSlot, names: Names, interval_seconds: fl
     Like the drain sensor, it takes no resource, and opens Dagster's instance only if it needs it.
     """
 
+    look = LibraryLook()
+
     @dg.sensor(
         name=names.of("library_sensor"),
         job_name=names.scan_job,
@@ -199,17 +203,30 @@ def build_library_sensor(deep_slot: DeepSlot, names: Names, interval_seconds: fl
             if wait > 0:
                 return dg.SkipReason(f"next check of the library in {math.ceil(wait)} s (OFFLOAD_SCAN_INTERVAL)")
             ledger = deep_slot.resident_ledger(settings)
-            keep_small(settings, ledger, lambda: context.instance, TICK_UPKEEP_SECONDS)
+            _keep_small(context, settings, ledger)
             if needs_report(ledger):
                 report_overview(context.instance, ledger, names.keys, settings, SECONDS_BETWEEN_TICKS)
                 evaluate_problems(context.instance, ledger, names.keys)
-            result = _check(context, settings, ledger, names)
+            differs = look.differs(settings, ledger, LONGEST_WAIT_SECONDS)
+            result = _check(context, settings, ledger, names, differs)
+        except StillLooking as looking:
+            return dg.SkipReason(f"{looking}: a later tick launches the scan if it differs")
         except OffloadError as error:
             result = dg.SkipReason(escaped(str(error)))
         context.update_cursor(json.dumps({"looked_at": looked_at}))
         return result
 
     return library_sensor
+
+
+def _keep_small(context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger) -> None:
+    """Remove old history. A failure is logged in the tick, and holds up no scan: new documents go first."""
+    try:
+        keep_small(settings, ledger, lambda: context.instance, TICK_UPKEEP_SECONDS)
+    except LedgerUnavailable:
+        raise
+    except Exception:
+        context.log.exception("old history could not be removed; the next tick tries again")
 
 
 def _seconds_to_next_check(cursor: str | None, interval: float) -> float:
@@ -221,9 +238,8 @@ def _seconds_to_next_check(cursor: str | None, interval: float) -> float:
 
 
 def _check(
-    context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger, names: Names
+    context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger, names: Names, differs: str | None
 ) -> dg.RunRequest | dg.SkipReason:
-    differs = library_differs(settings, ledger)
     rearranged = ledger.run(why_to_scan, settings.partition_rule)
     due = ledger.run(claims.backlog, [EXTRACT]).due
     if differs is None and rearranged is None and not due:

@@ -1,6 +1,7 @@
 """A redo that a person wants: which work it is, and what it would cost. Nothing is redone here."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 
 from dagster_offload.engine.agreement import agree_with_up
 from dagster_offload.ledger.core import stages as core_stages
@@ -19,9 +20,16 @@ from dagster_offload.text.durations import duration
 
 
 def prepare_redo(
-    settings: Settings, ledger: Ledger, stages: Sequence[str], selection: Selection | None, *, only_outdated: bool
+    settings: Settings,
+    ledger: Ledger,
+    stages: Sequence[str],
+    selection: Selection | None,
+    *,
+    only_outdated: bool,
+    before: datetime | None = None,
 ) -> tuple[Redo, list[RedoEstimate]]:
-    """The work of these stages and documents (None = all) for `ledger.work.redo`, and what it would cost.
+    """The work of these stages and documents (None = all) for `ledger.work.redo`, and what it would cost. `before`: only
+    what was answered before this time.
 
     Conditions that were changed are decided first, so that documents to which a stage no longer applies are not redone.
     Raises `OtherPipeline`, and `SlotLost`: without the slot's settings all recipes would differ.
@@ -32,7 +40,7 @@ def prepare_redo(
     while ledger.run(core_stages.fill, current):
         pass
     documents = None if selection is None else ledger.run(records.select, selection)
-    chosen = Redo({stage: current[stage] for stage in stages}, documents, only_outdated)
+    chosen = Redo({stage: current[stage] for stage in stages}, documents, only_outdated, before)
     return chosen, ledger.run(redo.estimate, chosen)
 
 

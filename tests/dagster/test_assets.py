@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from dagster._core.execution.plan.active import ActiveExecution
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
 
 from dagster_offload.definitions import build_definitions
 from dagster_offload.defs.checks import NAME as CHECK
@@ -233,6 +234,15 @@ def test_a_run_redoes_done_documents_only_if_its_tag_says_so(three: Edge) -> Non
     assert result.success
     assert len(three.router.completions()) == before + 1
     assert three.materializations("summarize", "a.txt")[0].run_id == result.run_id
+
+
+def test_a_run_that_is_executed_again_does_not_redo_what_it_redid(three: Edge) -> None:
+    assert three.materialize("a.txt", "c.txt", stages=["summarize"]).success
+    first = three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "all"})
+    before = len(three.router.completions())
+    again = {REDO_TAG: "all", ROOT_RUN_ID_TAG: first.run_id, PARENT_RUN_ID_TAG: first.run_id}
+    assert three.materialize("a.txt", "c.txt", stages=["summarize"], tags=again).success
+    assert len(three.router.completions()) == before + 2, "a.txt was redone by the first run"
 
 
 def test_a_run_that_waits_redoes_its_documents_once(three: Edge) -> None:

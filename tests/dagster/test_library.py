@@ -1,20 +1,26 @@
 """Job `scan` and its sensor: one partition per document, and a scan only when the library differs."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 
+from dagster_offload.defs import library
 from dagster_offload.defs.execution.in_process import run_in_process
+from dagster_offload.engine import library_look
 from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.progress import ProgressCounts
+from dagster_offload.engine.scan import library_differs
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.workers import Worker
 from tests.support.connections import counting_ledger_connections
 from tests.support.edge import Edge, failure_message
+from tests.support.patience import PATIENCE_SECONDS
 
 LONG_AGO = json.dumps({"looked_at": 0.0})
 
@@ -72,6 +78,35 @@ def test_the_partition_of_a_vanished_document_stays_until_the_run_that_names_it_
     edge.instance.report_run_canceled(run)
     edge.scan()
     assert edge.instance.get_dynamic_partitions("documents") == ["a.txt"]
+
+
+@pytest.mark.rule("library-4")
+def test_a_long_look_at_the_library_is_continued_by_the_next_ticks(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    edge.write(a="One.")
+    looks, walked = list[object](), threading.Event()
+
+    def walk_slowly(*arguments: Any) -> str | None:
+        looks.append(arguments)
+        assert walked.wait(PATIENCE_SECONDS)
+        return library_differs(*arguments)
+
+    monkeypatch.setattr(library_look, "library_differs", walk_slowly)
+    monkeypatch.setattr(library, "LONGEST_WAIT_SECONDS", 0.01)
+    for _ in range(2):
+        assert "the library has been looked at for" in str(tick(edge))
+    walked.set()
+    monkeypatch.setattr(library, "LONGEST_WAIT_SECONDS", PATIENCE_SECONDS)
+    assert isinstance(tick(edge), dg.RunRequest)
+    assert len(looks) == 1
+
+
+def test_old_history_that_cannot_be_removed_holds_up_no_scan(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: Any) -> bool:
+        raise psycopg.errors.ForeignKeyViolation("a row is in use")
+
+    edge.write(a="One.")
+    monkeypatch.setattr(library, "keep_small", broken)
+    assert isinstance(tick(edge), dg.RunRequest)
 
 
 def test_a_scan_records_the_text_under_its_own_run(edge: Edge) -> None:

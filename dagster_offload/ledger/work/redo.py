@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from dagster_offload.ledger.core import identity
@@ -75,22 +76,32 @@ class Redo:
 
     `recipes`: the recipes of today, by stage; only these stages are redone. `documents`: ids of documents; None = all.
     `only_outdated`: only answers with another recipe, and a stored answer with today's recipe is used again without a call.
+    `before`: only what was answered before this time; None = whenever.
     """
 
     recipes: Mapping[str, str]
     documents: Sequence[int] | None = None
     only_outdated: bool = False
+    before: datetime | None = None
 
     def parameters(self, stage: str) -> dict[str, Any]:
         """The parameters of `_CHOSEN`."""
         documents = None if self.documents is None else list(self.documents)
-        return {"stage": stage, "recipe": self.recipes[stage], "documents": documents, "outdated": self.only_outdated}
+        return {
+            "stage": stage,
+            "recipe": self.recipes[stage],
+            "documents": documents,
+            "outdated": self.only_outdated,
+            "before": self.before,
+        }
 
 
 # A condition on a work item `i`, with the parameters of a `Redo`.
 _CHOSEN = (
     f"{_REPEATABLE} and (not %(outdated)s or i.recipe <> %(recipe)s) "
-    "and (%(documents)s::bigint[] is null or i.document_id = any(%(documents)s))"
+    "and (%(documents)s::bigint[] is null or i.document_id = any(%(documents)s)) "
+    "and (%(before)s::timestamptz is null "
+    "or (select r.created_at from results r where r.result_id = i.result_id) < %(before)s)"
 )
 # A condition on a chosen item: a stored answer makes its call unnecessary.
 _IS_ANSWERED = (
