@@ -33,6 +33,9 @@ _PREFIX = "OFFLOAD_"
 # `${NAME}`, or `$${` for the text `${`.
 REFERENCE = re.compile(r"\$(\$\{|\{([A-Za-z_][A-Za-z0-9_]*)\})")
 
+_OF_KUBERNETES = re.compile(r"_SERVICE_(?:HOST|PORT(?:_\w+)?)$|_PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?$")
+_ADDRESS = re.compile(r"(?:tcp|udp|sctp)://")
+
 Kind = Literal["option", "environment", ".env", "file", "default"]
 
 
@@ -84,12 +87,22 @@ def read_variables(
 
 def _ours(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     # The case of a variable does not matter.
-    return ((name.upper(), value) for name, value in variables.items() if value and name.upper().startswith(_PREFIX))
+    ours = ((name.upper(), value) for name, value in variables.items() if value and name.upper().startswith(_PREFIX))
+    return ((name, value) for name, value in ours if not _is_of_kubernetes(name, value))
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    """Whether Kubernetes set the variable: it does for each Service, such as one named `offload`, in every pod beside it
+    (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables)."""
+    return _OF_KUBERNETES.search(name) is not None or (name.endswith("_PORT") and _ADDRESS.match(value) is not None)
 
 
 def _unknown_variable(name: str, kind: Kind) -> str:
     where = " in .env" if kind == ".env" else ""
-    advice = hint(name, VARIABLES, "`dagster-offload config show` lists the variables")
+    otherwise = (
+        "`dagster-offload config show` lists them, and a name for ${NAME} in the pipeline file must begin otherwise"
+    )
+    advice = hint(name, VARIABLES, otherwise)
     return f"{name}{where} is not a setting: {advice}"
 
 

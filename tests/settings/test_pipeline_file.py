@@ -134,7 +134,7 @@ def test_the_text_of_stages_is_taken_as_it_is() -> None:
         ("OFFLOAD_DEEP_MODLE", "did you mean OFFLOAD_DEEP_MODEL?"),
         ("OFFLOAD_DEEP", "did you mean OFFLOAD_DEEP_"),
         ("OFFLOAD_LIBARY", "did you mean OFFLOAD_LIBRARY?"),
-        ("OFFLOAD_QQQQQQQQQQQQQQQQQQQQQ", "`dagster-offload config show` lists the variables"),
+        ("OFFLOAD_QQQQQQQQQQQQQQQQQQQQQ", "`dagster-offload config show` lists them, and a name for ${NAME}"),
     ],
 )
 def test_an_unknown_variable_is_refused_with_the_nearest_one(
@@ -148,6 +148,26 @@ def test_an_unknown_variable_is_refused_with_the_nearest_one(
     written(f"{name}=x\n", ".env")
     with pytest.raises(SettingsError, match=rf"{name} in \.env is not a setting"):
         load_settings()
+
+
+@pytest.mark.parametrize("service", ["OFFLOAD", "OFFLOAD_UI", "OFFLOAD_USER_CODE"])
+def test_the_variables_that_kubernetes_sets_for_services_are_not_ours(
+    monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    without = load_settings()
+    variables = {
+        "SERVICE_HOST": "10.0.0.11",
+        "SERVICE_PORT": "3030",
+        "SERVICE_PORT_GRPC": "3030",
+        "PORT": "tcp://10.0.0.11:3030",
+        "PORT_3030_TCP": "tcp://10.0.0.11:3030",
+        "PORT_3030_TCP_PROTO": "tcp",
+        "PORT_3030_TCP_PORT": "3030",
+        "PORT_3030_TCP_ADDR": "10.0.0.11",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(f"{service}_{name}", value)
+    assert load_settings() == without
 
 
 def test_a_misspelt_stage_in_a_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
