@@ -1,5 +1,6 @@
 """Check whether an image file is complete, measure it, and count the pages of a TIFF. Does not decode pictures."""
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 
@@ -7,6 +8,8 @@ PNG, JPEG, TIFF, BMP, GIF, WEBP = (f"image/{kind}" for kind in ("png", "jpeg", "
 HEIC = "image/heic"
 
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+# The end of a picture, or a segment that may come before it. Other bytes after 0xFF belong to a scan, or are damaged.
+_JPEG_MARK = re.compile(rb"\xff([\xc0-\xc7\xc9-\xcf\xd9-\xdf\xe0-\xef\xfe])")
 _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # segments that begin with the picture's size
 _PNG_HEADER_BYTES, _PNG_LAST_CHUNK = 8, b"IEND"
 _GIF_HEADER_BYTES, _GIF_EXTENSION, _GIF_FRAME, _GIF_TRAILER = 13, 0x21, 0x2C, 0x3B
@@ -127,9 +130,14 @@ def _is_whole_png(data: bytes) -> bool:
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
-    # Cameras append other data. The end of a thumbnail comes before the picture's own scan.
-    scan = data.find(_JPEG_SCAN)
-    return data.startswith(b"\xff\xd8") and scan > 0 and data.rfind(_JPEG_END) > data.rfind(_JPEG_SCAN)
+    """Whether the picture ends after a scan. A thumbnail is within a segment, and what phones append comes after the end."""
+    offset, has_scan = 2, False
+    while (mark := _JPEG_MARK.search(data, offset)) is not None:
+        if mark[0] == _JPEG_END:
+            return has_scan and data.startswith(b"\xff\xd8")
+        has_scan = has_scan or mark[0] == _JPEG_SCAN
+        offset = mark.end() + int.from_bytes(data[mark.end() : mark.end() + 2], "big")
+    return False
 
 
 def _is_whole_bmp(data: bytes) -> bool:

@@ -80,6 +80,35 @@ def test_data_that_a_phone_appends_does_not_make_a_heic_picture_broken() -> None
     assert not is_whole_image(HEIC_PICTURE[:-1], HEIC)
 
 
+@pytest.mark.parametrize(
+    "appended",
+    [b"\0\0\0\x18ftypmp42" + bytes(40), b"a film with \xff\xda somewhere in it", JPEG_PICTURE[:-1], bytes(9)],
+    ids=["a film", "a film with the mark of a scan", "a second picture that is cut off", "zeros"],
+)
+def test_data_that_a_phone_appends_does_not_make_a_jpeg_broken(appended: bytes) -> None:
+    assert is_whole_image(JPEG_PICTURE + appended, JPEG)
+
+
+def test_a_jpeg_of_several_scans_is_whole_with_its_own_end_only() -> None:
+    scan = b"\xff\xda\0\2" + b"\1\xff\0\xd9\xff\xd0\2"  # a stuffed zero, and a restart
+    table = b"\xff\xc4" + struct.pack(">H", 6) + b"\xff\xd9\xff\xda"
+    progressive = (
+        JPEG_PICTURE.partition(b"\xff\xda")[0] + scan + table + scan + b"\xff"
+    )  # bytes may fill up before a mark
+    assert is_whole_image(progressive + b"\xff\xd9", JPEG)
+    assert not any(is_whole_image(progressive[:length], JPEG) for length in range(len(progressive) + 1))
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_its_photo() -> None:
+    whole = photo(b"Exif\0\0" + JPEG_PICTURE)
+    assert is_whole_image(whole, JPEG)
+    assert not any(is_whole_image(whole[:length], JPEG) for length in range(len(whole)))
+
+
+def test_a_damaged_byte_within_a_scan_does_not_make_a_jpeg_broken() -> None:
+    assert is_whole_image(JPEG_PICTURE[:-12] + b"\xff\x37\xff\xff" + JPEG_PICTURE[-12:], JPEG)
+
+
 def test_data_after_the_last_block_does_not_make_a_gif_broken() -> None:
     frame = b"!\xfe\x02hi\0,\0\0\0\0\1\0\1\0\x80" + bytes(6) + b"\x02\x02\x4c\x01\0"
     whole = b"GIF89a\1\0\1\0\x80\0\0" + bytes(6) + frame + b";"
