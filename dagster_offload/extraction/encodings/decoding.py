@@ -185,7 +185,7 @@ def _codec(declared: str | None) -> str | None:
         return None
     encoding = _python_name(declared)
     try:
-        codecs.lookup(encoding)
+        b" ".decode(encoding, "replace")  # `codecs.lookup` also knows codecs that are none of texts, such as base64
     except (LookupError, ValueError):
         return None
     return None if encoding.replace("-", "_") in _NEVER_DECLARED else encoding

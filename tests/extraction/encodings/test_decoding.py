@@ -302,3 +302,10 @@ def test_a_short_western_text_with_an_odd_sign_or_capitals_stays_western(text: s
     found = decode(text.encode("cp1252"))
     assert found is not None
     assert (found.text, found.encoding) == (text, "cp1252")
+
+
+@pytest.mark.parametrize("declared", ["base64", "hex", "quoted-printable", "uu", "rot13", "zip", "bz2"])
+def test_a_declared_encoding_that_is_none_of_texts_is_ignored(declared: str) -> None:
+    found = decode(GERMAN.encode("cp1252"), declared)
+    assert found is not None
+    assert found.text == GERMAN

@@ -117,6 +117,7 @@ def test_a_header_with_an_invalid_encoding_is_shown_unchanged() -> None:
 MALFORMED = {
     "base64 of no length": b"Subject: =?UTF-8?B?7ZWc6?=",
     "a charset that decodes nothing": b"Subject: =?undefined?Q?=FF?=",
+    "a charset that is none of texts": b"Content-Type: text/plain; charset=base64",
     "a charset with a NUL": b"Content-Type: text/plain; charset=a\0b",
     "a parameter's charset with a NUL": b"Content-Type: text/plain; name*=a\0b''%ff",
     "a parameter's charset that decodes nothing": b"Content-Disposition: attachment; filename*=undefined''%ff",
