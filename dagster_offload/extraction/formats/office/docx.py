@@ -24,6 +24,7 @@ from dagster_offload.extraction.formats.parts.zip_xml import (
     parsed_if_there,
     relations,
 )
+from dagster_offload.extraction.symbol_fonts import symbol
 
 _DOCUMENT = "word/document.xml"
 # The ends of relationship types.
@@ -180,6 +181,8 @@ class _Document:
                 yield element.text or ""
             elif name in _INLINE:
                 yield _INLINE[name]
+            elif name == "sym":
+                yield _symbol(element)
             elif name == "ffData":
                 yield _form_value(element)
             elif name == "txbxContent" or name in _DRAWN:
@@ -208,6 +211,15 @@ class _Document:
                 return
             yield style
             name = style.base
+
+
+def _symbol(element: Element) -> str:
+    """Return a character that is given by its font and its number (ECMA-376 part 1, 17.3.3.30), "" for a damaged one."""
+    try:
+        code = int(attribute(element, "char") or "", 16)
+        return symbol(code, attribute(element, "font") or "") or chr(code)
+    except (ValueError, OverflowError):
+        return ""
 
 
 def _form_value(field: Element) -> str:
