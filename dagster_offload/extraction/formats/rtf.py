@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.formats.parts.charsets import SYMBOL, codec_of_charset
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.symbol_fonts import symbol
 
 _TOKEN = re.compile(
     rb"\\([a-zA-Z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\([^a-zA-Z])|([{}])|[\r\n]+|([^\\{}\r\n]+)", re.DOTALL
@@ -40,9 +41,9 @@ _ENTERED = frozenset({b"shpinst", b"shptxt", b"footnote", b"ud", b"nesttableprop
 # Two fields show what their instructions hold: a character by its number, and a word with a gloss above it (Japanese ruby).
 _SYMBOL_FIELD = re.compile(r"\s*SYMBOL (\d{1,5})\b")
 _GLOSS_FIELD = re.compile(r"\s*EQ\b.*\\s\\up ?\d+\(([^()]*)\)[,;]([^()]*)\)\s*$", re.DOTALL)
-_SYMBOL_FONT = re.compile('"(?:Symbol|Wingdings)')
+_FONT_OF_FIELD = re.compile(r'\\f\s+"?([^"\\]+)')
 _LONGEST_FIELD = 1_000  # characters
-_SYMBOLS = 0xF000  # where Office has the characters of symbol fonts
+_PRIVATE = 0xF000  # where Office has the characters of symbol fonts
 _HEADERS = frozenset({b"header", b"headerl", b"headerr", b"headerf"})
 _FOOTERS = frozenset({b"footer", b"footerl", b"footerr", b"footerf"})
 
@@ -55,6 +56,7 @@ class _Group:
     fallback: int = 1  # number of bytes to skip after a Unicode character
     is_skipped: bool = False
     is_hidden: bool = False
+    is_instruction: bool = False  # of a field, which no font shows
     ends: Callable[[], None] | None = None
 
 
@@ -121,7 +123,7 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.code_page = "cp1252"
-        self.charsets = _font_charsets(data)
+        self.fonts = _fonts(data)
         self.default_font = -1
         self.group = _Group()
         self.groups: list[_Group] = []
@@ -198,21 +200,30 @@ class _Reader:
             self.out.line.append(self._decoded(bytes(self.pending)))
             self.pending.clear()
 
+    def _font(self) -> tuple[int, str]:
+        """Return the charset and the name of the font."""
+        charset, name = self.fonts.get(self.group.font if self.group.font >= 0 else self.default_font, (1, ""))
+        return (1, "") if charset == SYMBOL and self.group.is_instruction else (charset, name)
+
     def _decoded(self, data: bytes) -> str:
-        charset = self.charsets.get(self.group.font if self.group.font >= 0 else self.default_font, 1)
+        charset, name = self._font()
         if charset == SYMBOL:
-            return "".join("•" if byte > 0x7F else chr(byte) for byte in data)
+            return "".join(symbol(byte, name) or ("•" if byte > 0x7F else chr(byte)) for byte in data)
         try:
             return data.decode(codec_of_charset(charset) or self.code_page)
         except UnicodeDecodeError:  # the font declares the wrong charset
             decoded = decode(data)
             return data.decode(self.code_page, "replace") if decoded is None else decoded.text
 
+    def _unicode(self, code: int) -> str:
+        charset, name = self._font()
+        return (symbol(code, name) if charset == SYMBOL and code >= _PRIVATE else None) or chr(code)
+
     def _control(self, word: bytes, number: int | None) -> None:
         self._flush()
         is_skippable, self.may_be_skipped = self.may_be_skipped, False
         if word == b"u" and number is not None:
-            self._characters(chr(number % 0x10000))
+            self._characters(self._unicode(number % 0x10000))
             self.to_skip = self.group.fallback
             return
         self.to_skip = 0
@@ -261,6 +272,7 @@ class _Reader:
             case b"shptxt":
                 self._collect_group(lambda text: out.blocks.append(text))
             case b"fldinst":
+                group.is_instruction = True
                 self._collect_group(lambda instruction: self._field(out, instruction[:_LONGEST_FIELD]))
             case b"fldrslt":
                 group.is_skipped, self.is_shown = self.is_shown, False
@@ -269,8 +281,9 @@ class _Reader:
         shown = ""
         if (gloss := _GLOSS_FIELD.match(instruction)) is not None:
             shown = gloss[1] + gloss[2]
-        elif (symbol := _SYMBOL_FIELD.match(instruction)) is not None:
-            shown = _symbol(int(symbol[1]), is_of_symbol_font=_SYMBOL_FONT.search(instruction) is not None)
+        elif (found := _SYMBOL_FIELD.match(instruction)) is not None:
+            font = _FONT_OF_FIELD.search(instruction)
+            shown = _of_field(int(found[1]), font[1] if font else "")
         out.line.append(shown)
         self.is_shown = bool(shown)
 
@@ -290,17 +303,18 @@ class _Reader:
         self.group.ends = end
 
 
-def _symbol(number: int, *, is_of_symbol_font: bool) -> str:
-    if number > 0xFF:
-        return chr(number)
-    return chr(_SYMBOLS + number) if is_of_symbol_font else bytes((number,)).decode("cp1252", "replace")
+def _of_field(number: int, font: str) -> str:
+    return symbol(number, font) or (chr(number) if number > 0xFF else bytes((number,)).decode("cp1252", "replace"))
 
 
-_FONT = re.compile(rb"\\f(\d{1,5})(?![\d])[^;{}]*?\\fcharset(\d{1,3})")
+_FONT = re.compile(
+    rb"\\f(\d{1,5})(?!\d)[^;{}]{0,500}?\\fcharset(\d{1,3})"
+    rb"(?:\\[a-z]{1,32}-?\d{0,10}|\{[^{}]*\}|\s)*+([^;{}\\]*)"
+)
 
 
-def _font_charsets(data: bytes) -> dict[int, int]:
-    """Return the charset of each font by number, from the font table in the file's header."""
+def _fonts(data: bytes) -> dict[int, tuple[int, str]]:
+    """Return the charset and the name of each font by number, from the font table in the file's header."""
     start = data.find(b"\\fonttbl")
     if start < 0:
         return {}
@@ -308,7 +322,9 @@ def _font_charsets(data: bytes) -> dict[int, int]:
     end = min(
         (offset for mark in (b"\\colortbl", b"\\stylesheet") if (offset := table.find(mark)) > 0), default=len(table)
     )
-    return {int(font): int(charset) for font, charset in _FONT.findall(table[:end])}
+    return {
+        int(font): (int(charset), name.decode("latin-1").strip()) for font, charset, name in _FONT.findall(table[:end])
+    }
 
 
 def _codec_name(encoding: str, otherwise: str) -> str:

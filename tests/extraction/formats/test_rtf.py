@@ -99,7 +99,10 @@ def test_a_truncated_file_gives_its_remaining_text_and_is_not_whole() -> None:
 def test_a_field_of_a_character_shows_it_once() -> None:
     field = rb"{\field{\*\fldinst SYMBOL %d%b}{\fldrslt ?}}"
     assert rtf(b"a " + field % (8364, b"") + b" b " + field % (169, b"") + b" c\\par") == "a € b © c"
-    assert rtf(b"a " + field % (98, rb' \\f "Symbol"') + b"\\par") == "a \uf062"
+    assert rtf(b"a " + field % (98, rb' \\f "Symbol"') + b"\\par") == "a β"
+    assert rtf(b"a " + field % (254, rb" \\f Wingdings \\s 10") + b"\\par") == "a ☑"
+    of_its_font = rb'{\field{\*\fldinst {\f2 SYMBOL 98 \\f "Symbol"}}{\fldrslt ?}}'
+    assert rtf(b"a " + of_its_font + b"\\par") == "a β"
 
 
 def test_a_word_with_a_gloss_above_it_is_read() -> None:
@@ -115,3 +118,27 @@ def test_an_instruction_is_left_out_and_its_result_is_read() -> None:
 def test_a_character_that_is_written_as_two_halves_is_read() -> None:
     assert rtf(rb"\uc1 A\u-10179?\u-8704?B") == "A😀B"
     assert rtf(rb"\uc1 A\u-10179?B") == "AB"
+
+
+SYMBOL_FONTS = (
+    rb"{\fonttbl{\f0\fcharset0 Arial;}{\f1\froman\fcharset2\fprq2{\*\panose 05050102}Symbol;}"
+    rb"{\f2\fnil\fcharset2 Wingdings;}{\f3\fnil\fcharset2 Wingdings 2;}{\f4\fnil\fcharset2 Unknown Dings{\*\falt Symbol};}"
+    rb"{\f5\fnil\fcharset0 Symbol;}{\f6\fcharset2\fnil Wingdings 3 ;}}{\colortbl ;}"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (rb"{\f1 Dx} is {\f1 \'a3} 5 {\f1 m}m", "Δξ is ≤ 5 μm"),
+        (rb"{\f2 \'fe} dogs {\f2\'a8} cats {\f2 o} ducks", "☑ dogs □ cats □ ducks"),
+        (rb"{\f3 R} yes {\f3 \'a3} no", "☑ yes □ no"),
+        (rb"{\f1 \u-3999?}{\f2 \u-3842\'fe}", "α☑"),
+        (rb"{\f2 \u50500?}", "아"),
+        (rb"{\f4 a\'a3}", "a•"),
+        (rb"{\f5 a\'e9}", "a\u00e9"),
+        (rb"{\f6 g}", "→"),
+    ],
+)
+def test_a_character_of_a_symbol_font_is_written_as_the_font_shows_it(body: bytes, text: str) -> None:
+    assert rtf_text(rb"{\rtf1\ansi\deff0" + SYMBOL_FONTS + body + rb"\par}") == text
