@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
+from dagster_offload.extraction.formats.office.docx_lists import list_numbers
 from dagster_offload.extraction.formats.office.inserted import inserted_text
 from dagster_offload.extraction.formats.parts.chart import chart_text
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
-from dagster_offload.extraction.formats.parts.list_numbers import BULLET, ListLevel, ListNumbers
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
 from dagster_offload.extraction.formats.parts.zip_xml import (
     BrokenArchive,
     archive_text,
     attribute,
+    int_or,
     local,
     main_part,
     parsed,
@@ -36,13 +37,6 @@ _NOT_TEXT = frozenset({"del", "moveFrom", "instrText", "delText", "Fallback", "p
 _PICTURES = frozenset({"blip", "imagedata"})  # of Word 2007 and later, and of older versions
 _DRAWN = _PICTURES | {"chart", "relIds"}
 _NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
-_NUMERALS = {
-    "bullet": BULLET,
-    "upperLetter": "upper letter", "lowerLetter": "lower letter", "upperRoman": "upper roman",
-    "lowerRoman": "lower roman", "decimalZero": "two digits", "decimalEnclosedCircle": "circled",
-    "ganada": "syllable", "chosung": "jamo", "koreanCounting": "korean", "koreanDigital": "korean",
-    "chineseCounting": "ideograph", "japaneseCounting": "ideograph", "taiwaneseCounting": "ideograph",
-}  # fmt: skip
 _OFF = frozenset({"0", "false", "off"})  # of a property that is on if it is there without a value
 _MAX_STYLE_DEPTH = 20  # styles based on one another
 _MAX_INSERTED_DEPTH = 3  # documents inserted into one another
@@ -76,7 +70,7 @@ class _Document:
         self.document = main_part(archive, _DOCUMENT)
         self.related = relations(archive, self.document)
         self.styles = {name: _style(style) for style in self._part("styles") if (name := attribute(style, "styleId"))}
-        self.numbering = ListNumbers(_list_levels(self._part("numbering")))
+        self.numbering = list_numbers(self._part("numbering"))
         self.notes = {
             (reference, attribute(note, "id")): note for reference, name in _NOTES.items() for note in self._part(name)
         }
@@ -231,7 +225,7 @@ def _form_value(field: Element) -> str:
             return f"[{'x' if is_checked else ' '}] "
         if local(control) == "ddList":
             choices = [attribute(child, "val") or "" for child in control if local(child) == "listEntry"]
-            chosen = _int_or(values.get("result") or values.get("default"), 0)
+            chosen = int_or(values.get("result") or values.get("default"), 0)
             return choices[chosen] if chosen < len(choices) else ""
     return ""
 
@@ -259,12 +253,12 @@ def _style(holder: Element) -> _Style:
     """Return the paragraph properties of a style or a paragraph."""
     properties = dict(_properties(holder))
     is_title = (properties.get("name") or "").lower() == "title"
-    outline = _int_or(properties.get("outlineLvl"), 9)
+    outline = int_or(properties.get("outlineLvl"), 9)
     number = properties.get("numId")
     return _Style(
         base=properties.get("basedOn") or properties.get("pStyle"),
         heading=1 if is_title else outline + 1 if outline < 9 else None,
-        numbering=None if number is None else (number, _int_or(properties.get("ilvl"), 0)),
+        numbering=None if number is None else (number, int_or(properties.get("ilvl"), 0)),
         is_hidden=_vanish(holder),
     )
 
@@ -278,22 +272,6 @@ def _properties(holder: Element) -> Iterator[tuple[str, str | None]]:
             yield local(element), attribute(element, "val")
 
 
-def _list_levels(root: Element) -> dict[tuple[str, int], ListLevel]:
-    abstract = {attribute(one, "abstractNumId"): one for one in root if local(one) == "abstractNum"}
-    levels = {}
-    for one in root:
-        if local(one) != "num":
-            continue
-        refers_to = next((attribute(child, "val") for child in one if local(child) == "abstractNumId"), None)
-        for level in abstract.get(refers_to, Element("nothing")):
-            if local(level) == "lvl":
-                values = {local(child): attribute(child, "val") or "" for child in level}
-                key = (attribute(one, "numId") or "", _int_or(attribute(level, "ilvl"), 0))
-                style = _NUMERALS.get(values.get("numFmt", ""), "")
-                levels[key] = ListLevel(style, values.get("lvlText", ""), _int_or(values.get("start"), 1))
-    return levels
-
-
 def _inside(parent: Element, name: str) -> Iterator[Element]:
     """Yield the rows of a table or the cells of a row, also those in content controls, without nested tables."""
     for element in parent:
@@ -301,7 +279,3 @@ def _inside(parent: Element, name: str) -> Iterator[Element]:
             yield element
         elif local(element) in ("sdt", "sdtContent", "ins", "customXml"):
             yield from _inside(element, name)
-
-
-def _int_or(text: str | None, otherwise: int) -> int:
-    return int(text) if text is not None and text.isdecimal() else otherwise

@@ -1,8 +1,7 @@
 """The labels of numbered paragraphs in Word documents: each list counts its own levels."""
 
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from dagster_offload.extraction.formats.parts.numerals import numeral
@@ -20,20 +19,34 @@ class ListLevel(NamedTuple):
 
 
 class ListNumbers:
-    """Counts the paragraphs of each list. `levels`: by the name of the list and the level, from 0."""
+    """Counts the paragraphs of each list. `levels`: by the name of the list and the level, from 0.
 
-    def __init__(self, levels: Mapping[tuple[str, int], ListLevel]) -> None:
+    `shared`: the name under which a list counts, so that lists with the same one continue each other. `anew`: the levels
+    whose first paragraph in this list starts anew nevertheless.
+    """
+
+    def __init__(
+        self,
+        levels: Mapping[tuple[str, int], ListLevel],
+        shared: Mapping[str, str] | None = None,
+        anew: Iterable[tuple[str, int]] = (),
+    ) -> None:
         self._levels = levels
-        self._counted: Counter[tuple[str, int]] = Counter()
+        self._shared = shared or {}
+        self._anew = set(anew)
+        self._numbers: dict[tuple[str, int], int] = {}  # of the last paragraph of each level
 
     def next(self, name: str, level: int) -> str:
         """Return the label of the list's next paragraph at this level, with a trailing blank; "" if it has none."""
         if (name, level) not in self._levels:
             return ""
-        self._counted[name, level] += 1
+        style, text, start = self._levels[name, level]
+        counter = self._shared.get(name, name)
+        last = None if (name, level) in self._anew else self._numbers.get((counter, level))
+        self._anew.discard((name, level))
+        self._numbers[counter, level] = start if last is None else last + 1
         for deeper in range(level + 1, _LEVELS):
-            self._counted.pop((name, deeper), None)
-        style, text, _ = self._levels[name, level]
+            self._numbers.pop((counter, deeper), None)
         if style == BULLET:
             return "- "
         label = re.sub(r"%([1-9])", lambda found: self._number(name, int(found[1]) - 1), text).strip()
@@ -41,4 +54,4 @@ class ListNumbers:
 
     def _number(self, name: str, level: int) -> str:
         style, _, start = self._levels.get((name, level), ListLevel("", "", 1))
-        return numeral(start - 1 + max(1, self._counted[name, level]), style)
+        return numeral(self._numbers.get((self._shared.get(name, name), level), start), style)

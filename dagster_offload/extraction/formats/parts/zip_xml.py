@@ -86,6 +86,11 @@ def attribute(element: Element, name: str) -> str | None:
     return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), None)
 
 
+def int_or(text: str | None, otherwise: int) -> int:
+    """Return the whole number in an attribute. `otherwise` stands for one that is missing or damaged."""
+    return int(text) if text is not None and text.isdecimal() else otherwise
+
+
 def main_part(archive: OfficeArchive, usual: str) -> str:
     """Return the member that holds an Office Open XML document itself. Some programs do not give it its usual name."""
     with contextlib.suppress(*DAMAGE_ERRORS):  # of this list, which Office can do without
