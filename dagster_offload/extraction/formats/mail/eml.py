@@ -36,6 +36,8 @@ _BOUNDARY = re.compile(rb'^--([^"\\\r\n]{1,70}?)[ \t]*\r?\n(?=Content-)', re.MUL
 _BLANKS_AFTER_SOFT_BREAK = re.compile(rb"=[ \t]++(?=\r?\n)")
 _HTML_PAGE = re.compile(r"\s*+<(?:!doctype html|html)\b", re.IGNORECASE)
 _SHOWN_TYPES = frozenset({"text/plain", "text/html"})
+_PAGES = frozenset({"text/html", "text/x-amp-html", "text/watch-html", "application/xhtml+xml"})
+_READ_WITHIN_PAGES = _PAGES | {"text/plain", "text/calendar"}  # of a mail or saved page with all that it refers to
 # A plain form that is so much shorter than the HTML form only says that there is one.
 _MUCH_LONGER = 3
 
@@ -125,7 +127,7 @@ def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]
     if part.get_content_type() == "multipart/alternative":
         return _alternatives(part, html_to_text, attached)
     if part.is_multipart() or part.get_content_maintype() == "multipart":
-        bodies = [_body(inner, html_to_text, attached) for inner in _inner(part)]
+        bodies = [_body(inner, html_to_text, attached) for inner in _shown_parts(part)]
         return "\n\n".join(body for body in bodies if body.strip())
     if is_smime(part) and (signed := signed_content(_payload(part))) is not None:
         return _body(message_from_bytes(signed, _Mail), html_to_text, attached)
@@ -134,7 +136,22 @@ def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]
     ):
         attached.append(_file_name(part))
         return ""
-    return _text(part, html_to_text, attached) if part.get_content_maintype() == "text" else ""
+    is_text = part.get_content_maintype() == "text" or part.get_content_type() in _PAGES
+    return _text(part, html_to_text, attached) if is_text else ""
+
+
+def _shown_parts(part: Message) -> list[Message]:
+    """Return the parts, without what a page only uses: its styles and scripts, which have no file names."""
+    parts = _inner(part)
+    if part.get_content_type() != "multipart/related":
+        return parts
+    is_read = [one.is_multipart() or one.get_content_type() in _READ_WITHIN_PAGES for one in parts]
+    root = is_read.index(True) if any(is_read) else 0  # the page itself, of whatever type
+    return [
+        one
+        for number, one in enumerate(parts)
+        if is_read[number] or number == root or one.get_content_maintype() != "text" or one.get_filename() is not None
+    ]
 
 
 def _written_type(part: Message) -> str:
@@ -163,7 +180,7 @@ def _letters(text: str) -> int:
 
 
 def _text(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
-    payload, is_html = _payload(part), part.get_content_subtype() == "html"
+    payload, is_html = _payload(part), part.get_content_type() in _PAGES
     decoded = decode(payload, _charset(part) or (declared_encoding(payload) if is_html else None))
     if decoded is None:
         return ""
