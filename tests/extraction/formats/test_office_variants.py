@@ -227,3 +227,37 @@ def test_word_2_and_older_are_told_from_word_6() -> None:
     assert is_old_word(b"\x31\xbe\0\0\0\xab" + bytes(100))
     assert is_old_powerpoint(b"\xed\xde\xad\x0b\3\0" + bytes(100))
     assert not is_old_word(b"\xdc\xa5\x65\0" + bytes(100))
+
+
+EXCEL = (
+    '<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"><Worksheet Name="Rent"><Table><Row><Cell><Data Type="String">'
+    "{}</Data></Cell></Row></Table></Worksheet></Workbook>"
+)
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding", "text"),
+    [
+        ("EUC-KR", "cp949", "선석 사용료 똠"),
+        ("ks_c_5601-1987", "cp949", "선석 사용료"),
+        ("Shift_JIS", "cp932", "会議の議事録①"),
+        ("GBK", "gbk", "会议记录"),
+        ("Big5", "big5", "會議紀錄"),
+        ("unknown-8", "utf-8", "선석 사용료"),
+        ("utf-16", "utf-8", "선석 사용료"),  # of a program that has decoded and encoded it again
+        ("utf-8", "utf-16", "선석 사용료"),
+    ],
+)
+@pytest.mark.parametrize("fault", ["", "&excl;\x01"])
+def test_xml_in_an_encoding_that_its_parser_does_not_know_is_read(
+    declared: str, encoding: str, text: str, fault: str
+) -> None:
+    page = EXCEL.format(text + fault)
+    data = f'<?xml version="1.0" encoding="{declared}" standalone="yes"?>\n{page}'.encode(encoding)
+    assert excel_2003_text(data) == f"## Rent\n\n{text}{'!' if fault else ''}"
+
+
+def test_xml_that_is_damaged_stays_broken_in_any_encoding() -> None:
+    for declared in ("EUC-KR", "UTF-8", "utf-16", "none"):
+        with pytest.raises(BrokenArchive):
+            excel_2003_text(f'<?xml version="1.0" encoding="{declared}"?><Workbook><Worksheet>'.encode())

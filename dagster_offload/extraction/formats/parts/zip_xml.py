@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive
 
 # References to entities of HTML, which XML does not have, or to characters that XML forbids; and such characters.
@@ -15,6 +16,7 @@ _REFERENCE = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos);)(#?\w{1,32});")
 _LONE_AMPERSAND = re.compile(rb"&(?!#?\w{1,32};)")
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _DECLARATIONS = b"<!ENTITY"  # Office files have none, attacks do
+_XML_DECLARATION = re.compile(r"^\s*<\?xml\b[^>]*\?>")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 Relations = dict[str, tuple[str, str]]  # id -> relationship type, target member
@@ -51,10 +53,16 @@ def parsed(archive: OfficeArchive, member: str) -> Element:
 def parse(content: bytes) -> Element:
     """Parse XML, if necessary after a repair. Raises `SyntaxError` for malformed XML."""
     # Parsing untrusted XML is safe here: expat fetches nothing, and this process has time and memory limits.
-    try:
-        return ElementTree.fromstring(content)  # noqa: S314
-    except ElementTree.ParseError:
-        return ElementTree.fromstring(repaired(content))  # noqa: S314
+    for prepared in (bytes, repaired):
+        with contextlib.suppress(ElementTree.ParseError, ValueError, LookupError):  # the latter two: of its encoding
+            return ElementTree.fromstring(prepared(content))  # noqa: S314
+    return ElementTree.fromstring(repaired(_in_utf_8(content)))  # noqa: S314
+
+
+def _in_utf_8(content: bytes) -> bytes:
+    """Return XML in UTF-8. Expat knows no East Asian encoding, and refuses a text that declares a wrong one."""
+    decoded = decode(content, declared_encoding(content))
+    return content if decoded is None else _XML_DECLARATION.sub("", decoded.text, count=1).encode("utf-8", "replace")
 
 
 def repaired(content: bytes) -> bytes:
