@@ -162,3 +162,28 @@ def test_a_formula_that_no_program_has_calculated_is_written_as_a_formula(result
     blank = '<c r="C1" t="str"><f>""</f><v></v></c>'
     assert "=SUM(A1:A9)" in workbook(row(1, text("A1", "total"), total))
     assert "=" not in workbook(row(1, text("A1", "total"), blank))
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("Rent_x000D_\ndue", "Rent due"),
+        ("a_x0009_b", "a b"),
+        ("a_x005F_x000D_b", "a_x000D_b"),
+        ("_xD83D__xDE00_", "😀"),
+        ("_x00e9_", "é"),
+        ("_x12_ file_x000_ _X000D_", "_x12_ file_x000_ _X000D_"),
+        ("_xD83D_!", "!"),
+    ],
+)
+def test_characters_that_are_stored_by_their_numbers_are_read(stored: str, shown: str) -> None:
+    strings = f"<sst {MAIN}><si><t>{stored}</t></si><si><r><t>{stored}</t></r></si></sst>"
+    cells = (
+        '<c r="A1" t="s"><v>0</v></c>',
+        '<c r="B1" t="s"><v>1</v></c>',
+        text("C1", stored),
+        f'<c r="D1" t="str"><f>A1</f><v>{stored}</v></c>',
+    )
+    assert workbook(row(1, *cells), members={"xl/strings.xml": strings}) == (
+        f"## Plan\n\n| {shown} | {shown} | {shown} | {shown} |\n| --- | --- | --- | --- |"
+    )

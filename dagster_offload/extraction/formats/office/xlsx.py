@@ -25,6 +25,7 @@ from dagster_offload.extraction.formats.parts.zip_xml import (
 _WORKBOOK = "xl/workbook.xml"
 _STRINGS, _STYLES = "/sharedStrings", "/styles"  # the ends of relationship types
 _COLUMN = re.compile("[A-Z]+")
+_ESCAPED = re.compile("(?:_x[0-9A-Fa-f]{4}_)+")  # characters by their numbers in UTF-16 (22.9.2.19)
 
 
 def xlsx_text(data: bytes) -> str:
@@ -95,7 +96,7 @@ class _Workbook:
             case "n" if value:
                 return self._number(value, cell.get("s"))
             case _:
-                return value
+                return _unescaped(value)
 
     def _number(self, value: str, style: str | None) -> str:
         try:
@@ -118,7 +119,16 @@ def _string(holder: Element) -> str:
             parts.append(child.text or "")
         elif local(child) == "r":
             parts += [run.text or "" for run in child if local(run) == "t"]
-    return "".join(parts)
+    return _unescaped("".join(parts))
+
+
+def _unescaped(text: str) -> str:
+    """Replace what Excel writes for characters that XML forbids or changes, such as the end of a line."""
+    return _ESCAPED.sub(_characters, text) if "_x" in text else text
+
+
+def _characters(escaped: re.Match[str]) -> str:
+    return bytes.fromhex(escaped[0].replace("_x", "").replace("_", "")).decode("utf-16-be", "ignore")
 
 
 def _format_codes(styles: Element) -> Sequence[str]:
