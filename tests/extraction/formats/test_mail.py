@@ -38,6 +38,13 @@ def test_headers_and_body_are_read_in_their_own_charsets() -> None:
         )
 
 
+@pytest.mark.parametrize("written", ["base64 ", " BASE64\t", "base64;", "base64 (of the gateway)", '"base64"'])
+def test_the_name_of_the_encoding_is_known_however_it_is_written(written: str) -> None:
+    body = base64.encodebytes(KOREAN.encode()).decode()
+    mail = f"Subject: s\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: {written}\n\n{body}"
+    assert as_text(mail.encode()) == f"Subject: s\n\n{KOREAN}"
+
+
 def test_headers_without_any_encoding_are_still_read() -> None:
     mail = b"Subject: " + "회의 안내문".encode("cp949") + b"\nFrom: a@mail.example\n\nbody"
     assert subject(mail) == "회의 안내문"

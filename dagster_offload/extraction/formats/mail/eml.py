@@ -34,6 +34,7 @@ _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 _BOUNDARY = re.compile(rb'^--([^"\\\r\n]{1,70}?)[ \t]*\r?\n(?=Content-)', re.MULTILINE | re.IGNORECASE)
 # Some gateways add blanks after the sign that joins two lines (quoted-printable). Elsewhere such blanks mean nothing.
 _BLANKS_AFTER_SOFT_BREAK = re.compile(rb"=[ \t]++(?=\r?\n)")
+_ENCODING, _ENCODING_NAME = "Content-Transfer-Encoding", re.compile(r"[\w-]+")
 _HTML_PAGE = re.compile(r"\s*+<(?:!doctype html|html)\b", re.IGNORECASE)
 _SHOWN_TYPES = frozenset({"text/plain", "text/html"})
 _PAGES = frozenset({"text/html", "text/x-amp-html", "text/watch-html", "application/xhtml+xml"})
@@ -214,6 +215,9 @@ def _unfolded(text: str, part: Message) -> str:
 
 
 def _payload(part: Message) -> bytes:
+    written = str(part.get(_ENCODING, ""))
+    if (name := _ENCODING_NAME.search(written)) is not None and name[0] != written:
+        part.replace_header(_ENCODING, name[0])  # the library knows no blanks and comments around it
     payload = part.get_payload(decode=True)
     return payload if isinstance(payload, bytes) else b""
 
