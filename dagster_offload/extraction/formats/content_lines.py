@@ -53,30 +53,39 @@ _KINDS = {"HOME", "WORK", "CELL", "FAX", "MOBILE"}  # of a phone number, a mail 
 # Some programs save one entry without the calendar around it.
 _BEGINNING = re.compile(r"\s*(?:[\w-]+\.)?BEGIN:[\w-]+\s*$", re.IGNORECASE | re.MULTILINE)
 _LINE_END = re.compile(r"\r\n|\r|\n")  # the line separators of Unicode are parts of a value
-_FOLD = re.compile(r"\r?\n[ \t]")
+_FOLD = re.compile(rb"\r?\n[ \t]")
 # In vCard 2.1 a quoted-printable value continues on the next line after a `=`. The repetitions before the value are bounded,
 # because a search over a long line without a colon takes quadratic time otherwise.
-_SOFT_BREAK = re.compile(r"(?im)^([^:\n]{0,500}?ENCODING=QUOTED-PRINTABLE[^:\n]{0,500}:(?:.*=\r?\n)+.*)$")
+_SOFT_BREAK = re.compile(rb"(?im)^([^:\n]{0,500}?ENCODING=QUOTED-PRINTABLE[^:\n]{0,500}:(?:.*=\r?\n)+.*)$")
 _LINE = re.compile(r'((?:[\w-]+\.)?[\w-]+)((?:;(?:"[^"]*"|[^":;])*)*):(.*)')
 _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:T(\d\d):?(\d\d)(?::?\d\d)?(Z?))?$")
 _ESCAPE = re.compile(r"\\([nN,;\\:])")
 _SEPARATOR = re.compile(r"(?<!\\);")
 
 
-def entries_text(data: bytes) -> str | None:
-    """Return the entries of a calendar or of contacts as text, or None if `data` is neither."""
-    decoded = decode(data, None)
+def entries_text(data: bytes, declared: str | None = None) -> str | None:
+    """Return the entries of a calendar or of contacts as text, or None if `data` is neither.
+
+    `declared`: the encoding that a mail declares for it.
+    """
+    if b"\0" in data and (wide := decode(data, declared)) is not None:  # UTF-16, in which no character is cut
+        data, declared = wide.text.encode("utf-8", "replace"), None
+    decoded = decode(_unfolded(data), declared)
     if decoded is None or not _BEGINNING.match(decoded.text):
         return None
     return "\n\n".join(_blocks(decoded.text))
 
 
+def _unfolded(data: bytes) -> bytes:
+    """Join the lines that belong together. They are cut between any two bytes, also of one character (RFC 5545, 3.1)."""
+    return _FOLD.sub(b"", _SOFT_BREAK.sub(lambda found: re.sub(rb"=\r?\n", b"", found[1]), data))
+
+
 def _blocks(text: str) -> Iterator[str]:
-    text = _SOFT_BREAK.sub(lambda found: re.sub(r"=\r?\n", "", found[1]), text)
     entry: str | None = None
     found: dict[str, list[str]] = {}
     depth = 0  # of parts inside an entry, such as an alarm
-    for line in _LINE_END.split(_FOLD.sub("", text)):
+    for line in _LINE_END.split(text):
         match = _LINE.match(line)
         if match is None:
             continue

@@ -73,6 +73,14 @@ def test_an_invitation_is_read_in_words() -> None:
     assert "4711" not in text
 
 
+@pytest.mark.parametrize(("charset", "cut"), [("utf-8", 4), ("utf-8", 5), ("euc-kr", 3)])
+def test_an_invitation_that_is_folded_within_a_character_is_read(charset: str, cut: int) -> None:
+    value = "회의 안내".encode(charset)
+    body = b"BEGIN:VEVENT\r\nSUMMARY:" + value[:cut] + b"\r\n " + value[cut:] + b"\r\nEND:VEVENT\r\n"
+    head = f"Subject: s\nContent-Type: text/calendar; charset={charset}\nContent-Transfer-Encoding: base64\n\n"
+    assert as_text(head.encode() + base64.encodebytes(body)) == "Subject: s\n\nEvent\nSummary: 회의 안내"
+
+
 def test_the_html_form_is_read_if_the_plain_form_is_blank() -> None:
     mail = (
         b"Subject: s\nMIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=a\n\n"

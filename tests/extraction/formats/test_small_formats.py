@@ -106,6 +106,32 @@ def test_a_value_goes_on_after_a_line_separator_of_unicode(end: str) -> None:
     assert entries_text(calendar.encode()) == f"Event\nDescription: Agenda{end}NOTE:Bring the offer"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp949", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("fold", ["\r\n ", "\n\t"])
+def test_a_line_that_is_folded_within_a_character_is_read(encoding: str, fold: str) -> None:
+    """Programs may fold between any two bytes (RFC 5545, 3.1). In UTF-16 they fold between two characters."""
+    head, line, tail = (
+        "BEGIN:VEVENT\r\n",
+        "SUMMARY:가나다라마 바사아자차카타파하",
+        "\r\nLOCATION:Room 4\r\nEND:VEVENT\r\n",
+    )
+    step = 2 if encoding.startswith("utf-16") else 1
+    whole, cut = (head + line + tail).encode(encoding), fold.encode("utf-16-le" if step == 2 else "ascii")
+    start, end = (len((head + part).encode(encoding)) for part in ("SUMMARY:", line))
+    for at in range(start, end, step):
+        text = entries_text(whole[:at] + cut + whole[at:])
+        assert text == "Event\nSummary: 가나다라마 바사아자차카타파하\nLocation: Room 4"
+
+
+def test_a_quoted_value_of_a_contact_goes_on_after_a_soft_break() -> None:
+    card = (
+        b"BEGIN:VCARD\r\nVERSION:2.1\r\nNOTE;ENCODING=QUOTED-PRINTABLE;CHARSET=UTF-8:=EA=B9=\r\n=80 and=\r\n more\r\n"
+        b"FN;CHARSET=EUC-KR;ENCODING=QUOTED-PRINTABLE:=B1=E8=\r\n=C0=AF\r\nEND:VCARD\r\n"
+    )
+    assert entries_text(card) == "Contact\nName: 김유\nNote: 김 and more"
+    assert entries_text(card.decode().encode("utf-16")) == "Contact\nName: 김유\nNote: 김 and more"
+
+
 def test_a_calendar_that_is_cut_off_gives_what_is_there() -> None:
     assert (
         entries_text(CALENDAR.partition("DTEND")[0].encode())

@@ -181,14 +181,14 @@ def _letters(text: str) -> int:
 
 
 def _text(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
+    if part.get_content_subtype() == "calendar":  # an invitation
+        return entries_text(_payload(part), _charset(part)) or ""
     payload, is_html = _payload(part), part.get_content_type() in _PAGES
     decoded = decode(payload, _charset(part) or (declared_encoding(payload) if is_html else None))
     if decoded is None:
         return ""
     if is_html or _HTML_PAGE.match(decoded.text):
         return html_to_text(decoded.text)
-    if part.get_content_subtype() == "calendar":  # an invitation
-        return entries_text(decoded.text.encode()) or ""
     text = _unfolded(decoded.text, part)
     attached += _UUENCODED.findall(text)
     return _UUENCODED.sub("", text)
