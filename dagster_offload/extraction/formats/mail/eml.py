@@ -16,6 +16,7 @@ from typing import Any
 
 from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
 from dagster_offload.extraction.formats.content_lines import entries_text
+from dagster_offload.extraction.formats.mail.forms import chosen_form
 from dagster_offload.extraction.formats.mail.secured import EncryptedMail, is_encrypted, is_smime, signed_content
 
 # Every mail of a mailbox begins with a `From ` line: with nothing else but a sender, or with a time and a year.
@@ -39,8 +40,6 @@ _HTML_PAGE = re.compile(r"\s*+<(?:!doctype html|html)\b", re.IGNORECASE)
 _SHOWN_TYPES = frozenset({"text/plain", "text/html"})
 _PAGES = frozenset({"text/html", "text/x-amp-html", "text/watch-html", "application/xhtml+xml"})
 _READ_WITHIN_PAGES = _PAGES | {"text/plain", "text/calendar"}  # of a mail or saved page with all that it refers to
-# A plain form that is so much shorter than the HTML form only says that there is one.
-_MUCH_LONGER = 3
 
 MAX_HEADER_CHARACTERS = 20_000  # enough for 500 recipients
 _MOST_HEADERS = 100  # of a delivery report: each is looked up among all
@@ -161,23 +160,14 @@ def _written_type(part: Message) -> str:
 
 
 def _alternatives(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
-    """Return one of several forms of the same text, and the invitation beside them.
-
-    The plainest form comes first (RFC 2046, 5.1.4). It is read, unless it only refers to a much longer one.
-    """
+    """Return one of several forms of the same text, and the invitation beside them."""
     forms: list[str] = []
     invitations: list[str] = []
     for inner in _inner(part):
         body = _body(inner, html_to_text, attached)
         if body.strip():
             (invitations if inner.get_content_type() == "text/calendar" else forms).append(body)
-    longest = max(forms, key=_letters, default="")
-    only_refers = bool(forms) and _letters(longest) > _MUCH_LONGER * _letters(forms[0])
-    return "\n\n".join([*([longest] if only_refers else forms[:1]), *invitations])
-
-
-def _letters(text: str) -> int:
-    return sum(map(str.isalnum, text))
+    return "\n\n".join(filter(None, [chosen_form(forms), *invitations]))
 
 
 def _text(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:

@@ -13,6 +13,7 @@ import olefile
 
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
+from dagster_offload.extraction.formats.mail.forms import chosen_form
 from dagster_offload.extraction.formats.mail.secured import EncryptedMail
 
 _SUBJECT, _SENDER, _SENDER_ADDRESS, _SENDER_SMTP = 0x0037, 0x0C1A, 0x0C1F, 0x5D01
@@ -152,12 +153,10 @@ def _person(name: str, address: str) -> str:
 
 
 def _body(message: _Storage, readers: OutlookReaders) -> str:
-    plain = message.text(_BODY)
-    if plain.strip():
-        return plain
     page = message.binary(_HTML_BODY) or message.text(_HTML_BODY).encode()
-    if page.strip(b"\0 \r\n"):
-        return readers.html(page)
+    forms = [message.text(_BODY), readers.html(page) if page.strip(b"\0 \r\n") else ""]
+    if body := chosen_form([form for form in forms if form.strip()]):
+        return body
     compressed = message.binary(_RTF_BODY)
     if compressed:
         return readers.rtf(decompress_rtf(compressed))
