@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.formats.parts.charsets import SYMBOL, codec_of_charset
+from dagster_offload.extraction.formats.parts.fields import shown_by_field
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
 from dagster_offload.extraction.symbol_fonts import symbol
 
@@ -38,11 +39,6 @@ _SKIPPED = frozenset(
 )
 # Groups that are marked as skippable and contain text.
 _ENTERED = frozenset({b"shpinst", b"shptxt", b"footnote", b"ud", b"nesttableprops", b"pntext", b"fldinst"})
-# Two fields show what their instructions hold: a character by its number, and a word with a gloss above it (Japanese ruby).
-_SYMBOL_FIELD = re.compile(r"\s*SYMBOL (\d{1,5})\b")
-_GLOSS_FIELD = re.compile(r"\s*EQ\b.*\\s\\up ?\d+\(([^()]*)\)[,;]([^()]*)\)\s*$", re.DOTALL)
-_FONT_OF_FIELD = re.compile(r'\\f\s+"?([^"\\]+)')
-_LONGEST_FIELD = 1_000  # characters
 _PRIVATE = 0xF000  # where Office has the characters of symbol fonts
 _HEADERS = frozenset({b"header", b"headerl", b"headerr", b"headerf"})
 _FOOTERS = frozenset({b"footer", b"footerl", b"footerr", b"footerf"})
@@ -273,17 +269,12 @@ class _Reader:
                 self._collect_group(lambda text: out.blocks.append(text))
             case b"fldinst":
                 group.is_instruction = True
-                self._collect_group(lambda instruction: self._field(out, instruction[:_LONGEST_FIELD]))
+                self._collect_group(lambda instruction: self._field(out, instruction))
             case b"fldrslt":
                 group.is_skipped, self.is_shown = self.is_shown, False
 
     def _field(self, out: _Out, instruction: str) -> None:
-        shown = ""
-        if (gloss := _GLOSS_FIELD.match(instruction)) is not None:
-            shown = gloss[1] + gloss[2]
-        elif (found := _SYMBOL_FIELD.match(instruction)) is not None:
-            font = _FONT_OF_FIELD.search(instruction)
-            shown = _of_field(int(found[1]), font[1] if font else "")
+        shown = shown_by_field(instruction)
         out.line.append(shown)
         self.is_shown = bool(shown)
 
@@ -301,10 +292,6 @@ class _Reader:
             put(text)
 
         self.group.ends = end
-
-
-def _of_field(number: int, font: str) -> str:
-    return symbol(number, font) or (chr(number) if number > 0xFF else bytes((number,)).decode("cp1252", "replace"))
 
 
 _FONT = re.compile(

@@ -19,6 +19,7 @@ from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.office97.word_hidden import without_hidden_text
 from dagster_offload.extraction.formats.office97.word_lists import with_list_numbers
+from dagster_offload.extraction.formats.office97.word_shown import with_shown_characters
 from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
 from dagster_offload.extraction.formats.parts.markdown import plain_markdown
 from dagster_offload.extraction.refusals import broken, protected
@@ -42,8 +43,9 @@ _BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 
 def doc_text(data: bytes) -> str:
     """Return the text of a Word document with headings, tables and footnotes. Raises `FileRefused`."""
-    with contextlib.suppress(*DAMAGE_ERRORS):
-        data = without_hidden_text(data)
+    for prepared in (with_shown_characters, without_hidden_text):
+        with contextlib.suppress(*DAMAGE_ERRORS):
+            data = prepared(data)
     try:
         text = _RAISED.sub("", plain_markdown(Document.from_bytes(data, "doc").to_markdown()))
     except OfficeOxideError as error:  # never forwarded: the message may quote the document
