@@ -56,23 +56,6 @@ def test_tabs_and_line_breaks_separate_words() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("font", "code", "shown"),
-    [
-        ("Wingdings", "F0FE", "☑"),
-        ("Wingdings", "006F", "□"),
-        ("Symbol", "F06D", "μ"),
-        ("MS Gothic", "2612", "☒"),
-        ("Other", "F0E1", "\uf0e1"),
-        ("Other", "", ""),
-        ("Other", "xyz", ""),
-    ],
-)
-def test_a_character_by_its_font_and_number_is_read(font: str, code: str, shown: str) -> None:
-    symbol = f'<w:r><w:sym w:font="{font}" w:char="{code}"/></w:r>'
-    assert word(paragraph(run("a ") + symbol + run(" b"))) == f"a {shown} b"
-
-
 def test_a_text_box_follows_its_paragraph_and_is_read_once() -> None:
     box = f"<w:txbxContent>{paragraph(run('in the box'))}</w:txbxContent>"
     both = f"<w:r><w:Choice>{box}</w:Choice><w:Fallback>{box}</w:Fallback></w:r>"

@@ -4,7 +4,7 @@ Format specification: ECMA-376 part 1, WordprocessingML.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
@@ -12,6 +12,7 @@ from dagster_offload.extraction.formats.office.docx_lists import list_numbers
 from dagster_offload.extraction.formats.office.inserted import inserted_text
 from dagster_offload.extraction.formats.parts.chart import chart_text
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
+from dagster_offload.extraction.formats.parts.fields import OpenFields, shown_by_field
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
 from dagster_offload.extraction.formats.parts.zip_xml import (
@@ -33,7 +34,8 @@ _HEADER, _FOOTER, _CHART, _IMAGE = "/header", "/footer", "/chart", "/image"
 _DRAWING, _INSERTED = "/diagramData", "/aFChunk"
 _INLINE = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 # Tracked deletions, field codes, and copies for older programs.
-_NOT_TEXT = frozenset({"del", "moveFrom", "instrText", "delText", "Fallback", "pPr", "rPr"})
+_SHOWN = frozenset({"t", "sym", *_INLINE})
+_NOT_TEXT = frozenset({"del", "moveFrom", "delText", "Fallback", "pPr", "rPr"})
 _PICTURES = frozenset({"blip", "imagedata"})  # of Word 2007 and later, and of older versions
 _DRAWN = _PICTURES | {"chart", "relIds"}
 _NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
@@ -58,6 +60,16 @@ class _Style:
     heading: int | None  # from 1
     numbering: tuple[str, int] | None
     is_hidden: bool | None  # None: as in the style that it is based on
+
+
+@dataclass
+class _Aside:
+    """What a line of text is in, and what belongs beside it."""
+
+    is_hidden: bool
+    boxes: list[Element] = field(default_factory=list)
+    notes: list[Element] = field(default_factory=list)
+    fields: OpenFields = field(default_factory=OpenFields)
 
 
 class _Document:
@@ -131,14 +143,13 @@ class _Document:
 
     def _paragraph(self, paragraph: Element) -> Iterator[str]:
         """Yield the paragraph's line, then its notes in brackets, its text boxes and charts."""
-        boxes: list[Element] = []
-        notes: list[Element] = []
-        line = "".join(self._line(paragraph, boxes, notes, self._hides(_paragraph_style(paragraph))))
+        aside = _Aside(self._hides(_paragraph_style(paragraph)))
+        line = "".join(self._line(paragraph, aside))
         if line.strip():
             yield self._mark(paragraph) + line
-        for note in notes:
+        for note in aside.notes:
             yield note_text(self._blocks(note))
-        for box in boxes:
+        for box in aside.boxes:
             if local(box) == "txbxContent":
                 yield from self._blocks(box)
             elif drawn := self._drawn(box):
@@ -164,29 +175,29 @@ class _Document:
             return own
         return is_paragraph_hidden or self._hides(dict(_run_properties(run)).get("rStyle"))
 
-    def _line(
-        self, parent: Element, boxes: list[Element], notes: list[Element], is_paragraph_hidden: bool
-    ) -> Iterator[str]:
+    def _line(self, parent: Element, aside: _Aside) -> Iterator[str]:
         for element in parent:
             name = local(element)
-            if name == "r" and self._is_hidden(element, is_paragraph_hidden):
+            if name == "r" and self._is_hidden(element, aside.is_hidden):
                 continue
-            if name == "t":
-                yield element.text or ""
-            elif name in _INLINE:
-                yield _INLINE[name]
-            elif name == "sym":
-                yield _symbol(element)
+            if name in _SHOWN:
+                yield "" if aside.fields.are_shown else _shown(name, element)
+            elif name == "instrText":
+                aside.fields.instruct(element.text or "")
+            elif name == "fldSimple" and (shown := shown_by_field(attribute(element, "instr") or "")):
+                yield shown
             elif name == "ffData":
                 yield _form_value(element)
             elif name == "txbxContent" or name in _DRAWN:
-                boxes.append(element)
+                aside.boxes.append(element)
             elif name in _NOTES:
                 note = self.notes.get((name, attribute(element, "id")))
                 if note is not None:
-                    notes.append(note)
+                    aside.notes.append(note)
             elif name not in _NOT_TEXT:
-                yield from self._line(element, boxes, notes, is_paragraph_hidden)
+                if name == "fldChar":
+                    yield aside.fields.border(attribute(element, "fldCharType"))
+                yield from self._line(element, aside)
 
     def _mark(self, paragraph: Element) -> str:
         """Return the Markdown mark of a heading, or the label of a numbered paragraph."""
@@ -205,6 +216,10 @@ class _Document:
                 return
             yield style
             name = style.base
+
+
+def _shown(name: str, element: Element) -> str:
+    return _symbol(element) if name == "sym" else _INLINE.get(name) or element.text or ""
 
 
 def _symbol(element: Element) -> str:
