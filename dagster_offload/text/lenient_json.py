@@ -20,6 +20,8 @@ def _integer(digits: str) -> float:
 # Models write line breaks and tabs into strings without escaping them.
 _DECODER = json.JSONDecoder(strict=False, parse_int=_integer)
 _OBJECT_START = re.compile(r'\{(?=\s*["}])')
+# A complete string, so that braces within strings do not count; or one brace; or the quotation mark of a string without end.
+_STRING_OR_BRACE = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}"]', re.DOTALL)
 # A complete string, so that commas within strings are kept; or a trailing comma.
 _STRING_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]++|\\.)*+"|,(?=\s*[}\]])', re.DOTALL)
 
@@ -73,12 +75,19 @@ def without_trailing_commas(text: str) -> str:
 
 
 def objects_in_prose(text: str) -> Iterator[Any]:
-    """The complete JSON objects in a text that may also contain prose, in order."""
-    return (value for _, value in located_objects(text))
+    """The complete JSON objects in a text that may also contain prose, in order.
+
+    None that lies inside an object that cannot be read: it is a part of that one, whatever it looks like.
+    """
+    return (value for _, value in _located(text, looks_inside=False))
 
 
 def located_objects(text: str) -> Iterator[tuple[range, Any]]:
-    """The complete JSON objects in a text, each with its position."""
+    """The complete JSON objects in a text, each with its position; also those inside an object that cannot be read."""
+    return _located(text, looks_inside=True)
+
+
+def _located(text: str, *, looks_inside: bool) -> Iterator[tuple[range, Any]]:
     end, budget = 0, MOST_READINGS * len(text) + LEAST_BUDGET
     for brace in _OBJECT_START.finditer(text):
         start = brace.start()
@@ -90,14 +99,31 @@ def located_objects(text: str) -> Iterator[tuple[range, Any]]:
             value, end = _DECODER.raw_decode(text, start)
             _refuse_deep(value)
             located = range(start, end), _storable(value)
-        except json.JSONDecodeError as error:
-            budget -= error.pos - start + error.pos // LINE_COUNTING
-            continue
-        except RecursionError:
-            budget -= NESTED_TOO_DEEP_CHARACTERS
+        except (json.JSONDecodeError, RecursionError) as error:
+            budget -= _reading(error, start)
+            end = end if looks_inside else _end_of_broken(text, start)
             continue
         budget -= end - start + EACH_OBJECT_CHARACTERS
         yield located
+
+
+def _reading(error: Exception, start: int) -> int:
+    """What it cost to find that there is no object at `start`."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.pos - start + error.pos // LINE_COUNTING
+    return NESTED_TOO_DEEP_CHARACTERS
+
+
+def _end_of_broken(text: str, start: int) -> int:
+    """Where the object at `start`, which is no JSON, ends: at its closing brace. Without one it is all the rest."""
+    level = 0
+    for found in _STRING_OR_BRACE.finditer(text, start):
+        if found[0] == '"':
+            break
+        level += {"{": 1, "}": -1}.get(found[0], 0)
+        if level == 0:
+            return found.end()
+    return len(text)
 
 
 def short_texts(value: object, longest: int, depth: int = 0) -> Iterator[str]:

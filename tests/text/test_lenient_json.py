@@ -95,10 +95,37 @@ def test_every_object_in_prose_is_found_with_its_position(objects: list[dict[str
     assert all(json.loads(text[place.start : place.stop]) == value for place, value in located_objects(text))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "b": {"c": 2}',  # the last brace is missing
+        '{"a": 1,, "b": {"c": 2}}',
+        '{"a": "}", "b": {"c": 2}',
+        '{"a": "b}, "b": {"c": 2}}',  # a quotation mark is missing
+        '{"b": {"c": 2}, "a": {"d": "e',
+        '{"a": [{"c": 2}, {"c": 3}',
+        '{"a":' * 1_000 + "1" + "}" * 1_000,
+    ],
+    ids=lambda text: text[:30],
+)
+def test_an_object_inside_one_that_cannot_be_read_is_not_found_in_prose(text: str) -> None:
+    assert list(objects_in_prose(f"So: {text}")) == []
+
+
+def test_an_object_after_one_that_cannot_be_read_is_found_in_prose() -> None:
+    assert list(objects_in_prose('The form is {"a": {"b": text}}, so: {"a": {"b": "c"}}')) == [{"a": {"b": "c"}}]
+
+
+@settings(deadline=None)
+@given(st.dictionaries(TEXTS, VALUES, min_size=1, max_size=3), st.text(st.sampled_from('a \n",:[]')))
+def test_an_object_without_its_last_brace_gives_no_object(value: dict[str, Any], prose: str) -> None:
+    assert list(objects_in_prose(prose + json.dumps(value)[:-1])) == []
+
+
 @pytest.mark.parametrize("text", ["{" * 5_000_000, '{"a":' * 1_000_000, '{"a"' * 1_000_000, '{"' * 2_000_000])
 def test_a_malicious_text_of_megabytes_is_searched_in_linear_time(text: str) -> None:
     """If each brace were followed to the end, this would take days and the test would time out."""
-    assert list(located_objects(text)) == []
+    assert list(located_objects(text)) == list(objects_in_prose(text)) == []
 
 
 def test_a_number_with_more_digits_than_python_reads_hides_no_object() -> None:

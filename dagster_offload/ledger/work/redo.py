@@ -20,7 +20,7 @@ _UNREAD = "part_sizes = null, parts_done = 0, parts_total = null"
 
 RETRYABLE = (State.FAILED, State.QUARANTINED)
 
-# The code of the reason of a work item `w`: `no_json` of `no_json: the answer holds no JSON object`.
+# The code of the reason of a work item `w`: `no_json` of `no_json: the answer holds no complete JSON object`.
 _CODE = "split_part(w.reason, ':', 1)"
 
 

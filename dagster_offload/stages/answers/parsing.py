@@ -143,29 +143,47 @@ def fitting_records(answer: str, model: type[Record]) -> Iterator[Record]:
         return
     if problems:
         raise UnusableAnswer("answer_does_not_fit", f"the answer's JSON does not fit the stage: {problems[-1]}")
-    raise UnusableAnswer("no_json", "the answer holds no JSON object")
+    raise UnusableAnswer("no_json", "the answer holds no complete JSON object")
 
 
 def _records_in(text: str, model: type[Record], problems: list[str]) -> Iterator[Record]:
     """Yield the valid records, the last one first. The faults of other objects are appended to `problems`."""
     tried: list[Any] = []
-    for value in _values_in(text):
+    for value, is_alone in _values_in(text):
         if value in tried:
             continue
         tried.append(value)
         try:
-            yield _validated(value, model)
+            record = _validated(value, model)
         except ValidationError as error:
             problems.append(faults_in_words(error.errors(include_url=False, include_input=False)))
+            continue
+        if _is_about_something_else(value, model, is_alone=is_alone):
+            problems.append("it: has none of the fields that were asked for")
+            continue
+        yield record
 
 
-def _values_in(text: str) -> Iterator[Any]:
-    """Yield the whole text as JSON, or else its objects, the last one first, then again without trailing commas."""
+def _values_in(text: str) -> Iterator[tuple[Any, bool]]:
+    """Yield the whole text as JSON, or else its objects, the last one first, then again without trailing commas.
+
+    With each value goes whether there is no other.
+    """
     try:
-        yield read_written_json(text)
+        yield read_written_json(text), True
     except ValueError:
         for written in dict.fromkeys((text, without_trailing_commas(text))):
-            yield from reversed(deque(objects_in_prose(written), MOST_OBJECTS))
+            found = deque(objects_in_prose(written), MOST_OBJECTS)
+            yield from ((value, len(found) == 1) for value in reversed(found))
+
+
+def _is_about_something_else(value: Any, model: type[BaseModel], *, is_alone: bool) -> bool:
+    """Whether an object has no key of the record. It would be a record of nulls in a stage whose fields are all optional.
+
+    `{}` alone says that the document states nothing.
+    """
+    names = {field.alias or name for name, field in model.model_fields.items()}
+    return isinstance(value, dict) and names.isdisjoint(value) and not (is_alone and not value)
 
 
 def _validated(value: Any, model: type[Record]) -> Record:

@@ -144,6 +144,33 @@ def test_a_missing_required_field_is_named_in_the_error() -> None:
         parse_record('{"due": null}', answer_model(read_answer({"payee": "string", "due": "date"})))
 
 
+OPTIONAL = answer_model(read_answer({"amount": "number?", "due": "date"}))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"payee": "X", "amount": 5, "quotes": {"payee": "Pay to X", "amount": "5"}',
+        '{"items": [{"payee": "X", "amount": 5}, {"payee": "Y", "amount": 6}]',
+        '{"payee": "X" "amount": 5, "of": {"payee": "Y", "amount": 6}}',
+    ],
+)
+def test_a_part_of_an_object_that_cannot_be_read_is_not_the_record(written: str) -> None:
+    with pytest.raises(UnusableAnswer) as caught:
+        parse_record(written, answer_model(read_answer({"payee": "string", "amount": "number"})))
+    assert caught.value.code == "no_json"
+
+
+def test_an_object_without_a_field_of_the_stage_is_not_the_record() -> None:
+    record = parse_record('{"amount": 5, "due": null} and {"note": "x"}', OPTIONAL)
+    assert record.model_dump(mode="json") == {"amount": 5.0, "due": None}
+    for other in ('It is so: {"note": "x"}', 'None: {"note": "x"} {}', '{"payment": {"amount": 5}}'):
+        with pytest.raises(UnusableAnswer, match="none of the fields"):
+            parse_record(other, OPTIONAL)
+    for empty in ("{}", "```json\n{}\n```"):
+        assert parse_record(empty, OPTIONAL).model_dump() == {"amount": None, "due": None}
+
+
 def test_the_answer_to_a_part_may_lack_every_field() -> None:
     value = answer_model(FIELDS, is_part=True).model_validate({}).model_dump(mode="json")
     assert value == {name: [] if name == "items" else None for name in GOOD}
