@@ -24,6 +24,8 @@ LONGEST_NUMBER = 200
 INTEGERS = (-(2**63), 2**63 - 1)  # those that a column of type integer holds
 
 _NULL_WORDS = frozenset({"", "null", "none", "n/a", "na", "unknown", "not specified", "-"})
+# As a text, `NA` may be a code: of Namibia, of North America.
+_NULL_TEXTS = _NULL_WORDS - {"na"}
 _NUMBER = re.compile(r"([^\d+\-.,]*)([+-]?\d[\d.,\s'\u00a0\u202f]*)([^\d]*)")
 _MINUS = re.compile(r"[\u2212\u2012\u2013](?=\s*\d)")  # the minus sign and the dashes that stand for it
 # Words behind a number that make it a larger one, such as `1.5 million` and `3만`.
@@ -63,7 +65,7 @@ def _definition(field: Spec, *, is_part: bool) -> tuple[Any, Any]:
         default = () if is_part else ...
         return kind, Field(default, alias=field.name)
     if may_be_null(field) or is_part:
-        return Annotated[kind | None, BeforeValidator(_null_words)], Field(None, alias=field.name)
+        return Annotated[kind | None, BeforeValidator(_null_words(field))], Field(None, alias=field.name)
     return kind, Field(alias=field.name)
 
 
@@ -115,9 +117,16 @@ def _bounded(kind: Any, read: Callable[[Any], Any], field: Spec) -> Any:
     return Annotated[Annotated[kind, Field(ge=field.minimum, le=field.maximum)], BeforeValidator(read)]
 
 
-def _null_words(value: Any) -> Any:
-    is_null = isinstance(value, str) and value.strip().casefold() in _NULL_WORDS
-    return None if is_null else value
+def _null_words(field: Spec) -> Callable[[Any], Any]:
+    """Replace a word that stands for null. A word that is a value of the field stands for that value."""
+    words = _NULL_TEXTS if field.type == "string" else _NULL_WORDS
+    values = {_folded(value) for value in field.values}
+
+    def convert(value: Any) -> Any:
+        is_null = isinstance(value, str) and value.strip().casefold() in words and _folded(value) not in values
+        return None if is_null else value
+
+    return convert
 
 
 def _matching(pattern: str) -> Callable[[str], str]:

@@ -64,6 +64,36 @@ def test_a_spelling_with_a_certain_meaning_is_accepted(field: str, written: Any,
     assert parsed(**{field: written})[field] == value
 
 
+REGIONS = read_answer(
+    {
+        "region": {"enum": ["NA", "EMEA", "none", "Unknown", "-"], "optional": True},
+        "country": "string?",
+        "items": [{"region": {"enum": ["NA", "EMEA"], "optional": True}}],
+    }
+)
+
+
+@pytest.mark.parametrize("is_part", [False, True])
+@pytest.mark.parametrize(
+    ("written", "region"),
+    [("NA", "NA"), ("na", "NA"), (" None. ", "none"), ("unknown", "Unknown"), ("-", "-"), ("n/a", None), ("", None)],
+)
+def test_a_word_for_null_that_is_a_value_of_the_field_is_that_value(
+    written: str, region: str | None, is_part: bool
+) -> None:
+    value = answer_model(REGIONS, is_part=is_part).model_validate({"region": written, "country": None, "items": []})
+    assert value.model_dump()["region"] == region
+
+
+@pytest.mark.parametrize("is_part", [False, True])
+def test_a_text_that_is_a_code_is_not_null(is_part: bool) -> None:
+    written = {"region": None, "country": "NA", "items": [{"region": "NA"}, {"region": "unknown"}]}
+    value = answer_model(REGIONS, is_part=is_part).model_validate(written).model_dump(mode="json")
+    assert value == {"region": None, "country": "NA", "items": [{"region": "NA"}, {"region": None}]}
+    required = answer_model(read_answer({"country": "string"}), is_part=is_part)
+    assert required.model_validate({"country": "NA"}).model_dump() == {"country": "NA"}
+
+
 @pytest.mark.parametrize(
     ("field", "written"),
     [
