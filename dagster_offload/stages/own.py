@@ -13,7 +13,7 @@ from dagster_offload.stage_spec.fields import Field
 from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages.answers import quotes
 from dagster_offload.stages.answers.answer_model import answer_model, in_words, json_schema, may_be_null, most_entries
-from dagster_offload.stages.answers.doubts import Doubt
+from dagster_offload.stages.answers.doubts import VALUE_DROPPED, Doubt
 from dagster_offload.stages.answers.parsing import StageAnswer, parse_record
 from dagster_offload.stages.llm_stage import Checked, LLMStage
 from dagster_offload.stages.prompts.long_documents import WholeReading
@@ -72,7 +72,9 @@ def _validated(record: StageAnswer, spec: StageSpec) -> StageAnswer:
         faults = faults_in_words(error.errors(include_url=False, include_input=False))
         raise UnusableAnswer("answer_does_not_fit", f"the answer's JSON does not fit the stage: {faults}") from None
     written = read.model_dump(mode="json", by_alias=True)
-    return type(record).model_validate(values | {name: value for name, value in written.items() if name in names})
+    validated = type(record).model_validate(values | {name: value for name, value in written.items() if name in names})
+    validated.note_dropped(record.dropped)
+    return validated
 
 
 def _instruction(spec: StageSpec) -> str:
@@ -106,7 +108,7 @@ def _whole(spec: StageSpec) -> WholeReading:
 
 
 def _without_marks(answer: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in answer.items() if name not in (quotes.QUOTES, quotes.UNSUPPORTED)}
+    return {name: value for name, value in answer.items() if name not in (quotes.QUOTES, quotes.UNSUPPORTED, DOUBTFUL)}
 
 
 def combined(fields: Sequence[Field], answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -137,6 +139,8 @@ def combined(fields: Sequence[Field], answers: Sequence[Mapping[str, Any]]) -> d
                 found[field.name] = place
             if not giving and not may_be_null(field):
                 doubts[VALUE_MISSING] = None
+            if not giving and any(VALUE_DROPPED in answer.get(DOUBTFUL, ()) for answer in answers):
+                doubts[VALUE_DROPPED] = None
         # A value that was dropped for its quote is in no part, and its mark says why.
         if any(field.name in answer.get(quotes.UNSUPPORTED, ()) for answer in giving or answers):
             unsupported.append(field.name)

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from dagster_offload.stage_spec.fields import read_answer
+from dagster_offload.stages.answers.doubts import VALUE_DROPPED
 from dagster_offload.stages.own import TOO_MANY_ENTRIES, VALUE_MISSING, combined
 
 FIELDS = read_answer(
@@ -18,6 +21,14 @@ def test_joined_lists_and_first_values_make_the_record() -> None:
 
 def test_a_required_value_that_no_part_gives_makes_the_record_doubtful() -> None:
     assert combined(FIELDS, [EMPTY, EMPTY])["doubtful"] == [VALUE_MISSING]
+
+
+@pytest.mark.rule("stage-7")
+def test_a_value_that_was_dropped_in_a_part_and_that_no_other_part_gives_keeps_its_mark() -> None:
+    answers = [EMPTY | {"payee": "Kim"}, EMPTY | {"doubtful": [VALUE_DROPPED]}]
+    assert combined(FIELDS, answers)["doubtful"] == [VALUE_DROPPED]
+    given: dict[str, Any] = {"payee": "Kim", "note": "Paid.", "due": "2025-03-04", "items": []}
+    assert "doubtful" not in combined(FIELDS, [given, *answers])
 
 
 def test_a_joined_list_is_cut_at_its_limit_and_the_record_is_doubtful() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.ledger.core.rows import CallRecord
 from dagster_offload.slot.completion import ContextOverflow
-from dagster_offload.stages.answers.doubts import Doubt
+from dagster_offload.stages.answers.doubts import Doubt, doubts_about_dropped
+from dagster_offload.stages.answers.parsing import StageAnswer
 from dagster_offload.stages.llm_stage import Checked, LLMStage
 from dagster_offload.stages.prompts.long_documents import Kind, Passage
 from dagster_offload.stages.prompts.questions import Question, marked
@@ -98,10 +99,13 @@ def _checked(answer: str, stage: LLMStage, passage: Passage) -> Checked:
     """The record in an answer, checked against the text it is about. Raises `UnusableAnswer`."""
     # The beginning of a long document is a part whose answer is the record.
     is_part = passage.kind is Kind.PART and stage.whole is not None
-    value = (stage.parse_part if is_part and stage.parse_part else stage.parse)(answer).model_dump(mode="json")
+    record = (stage.parse_part if is_part and stage.parse_part else stage.parse)(answer)
+    value = record.model_dump(mode="json")
+    doubts = doubts_about_dropped(record.dropped) if isinstance(record, StageAnswer) else ()
     if stage.check is None or passage.kind is Kind.MERGE:
-        return Checked(value)
-    return stage.check(value, passage.text, passage.start)
+        return Checked(value, doubts)
+    checked = stage.check(value, passage.text, passage.start)
+    return Checked(checked.value, (*doubts, *checked.doubts))
 
 
 def _after_answer(call: CallRecord, answer: dict[str, Any], question: Question, doubts: Sequence[Doubt]) -> Step:

@@ -51,6 +51,7 @@ def answer_model(fields: Sequence[Spec], *, is_part: bool = False) -> type[Stage
     """
     model = create_model("Answer", __base__=StageAnswer, **_definitions(fields, is_part=is_part))
     model.never_dropped = frozenset(field.name for field in fields if not may_be_null(field))
+    model.tells_what_was_dropped = True
     return model
 
 
@@ -90,7 +91,7 @@ def _kind(field: Spec) -> Any:
         case "boolean":
             return bool
         case "date":
-            return Annotated[date, BeforeValidator(_iso(date.fromisoformat, 10))]
+            return Annotated[date, BeforeValidator(_iso(_date, 10))]
         case "datetime":
             return Annotated[datetime, BeforeValidator(_iso(datetime.fromisoformat, 16))]
         case "enum":
@@ -206,6 +207,11 @@ def _iso(read: Callable[[str], Any], shortest: int) -> Callable[[Any], Any]:
             raise ValueError("must be an ISO 8601 date that exists, such as 2025-03-04") from None
 
     return convert
+
+
+def _date(written: str) -> date:
+    # A model may give a day as its midnight.
+    return datetime.fromisoformat(written).date() if written[10:11] in ("T", " ") else date.fromisoformat(written)
 
 
 def _one_of(values: Sequence[str]) -> Callable[[Any], Any]:

@@ -1,4 +1,4 @@
-"""Signs that a valid summary may be worthless. Pure.
+"""Signs that a valid answer may be worthless. Pure.
 
 A doubtful answer gets one more question. If that does not help, it is recorded with its marks, because a person may still
 want to read it. Each sign is chosen so that good summaries do not show it: a doubt costs a call.
@@ -24,6 +24,7 @@ class Doubt:
 
 REPEATS_ITSELF = Doubt("repeats_itself", "it says the same thing again and again")
 LONGER_THAN_DOCUMENT = Doubt("longer_than_document", "it is longer than the document")
+VALUE_DROPPED = "value_dropped"  # the mark of a record without a value that does not fit its field
 
 # A summary of two lines may be longer than a note of five words.
 LONGEST_UNDOUBTED_TOKENS = 80
@@ -104,6 +105,12 @@ def doubts_about(record: Mapping[str, Any], text: str, language: str) -> tuple[D
     if tokens > LONGEST_UNDOUBTED_TOKENS and tokens > estimated_tokens(text):
         found.append(LONGER_THAN_DOCUMENT)
     return tuple(found)
+
+
+def doubts_about_dropped(faults: str) -> tuple[Doubt, ...]:
+    """The doubt about an answer whose values with these faults were dropped."""
+    remark = f"{faults}; answer null only where the document does not state the value"
+    return (Doubt(VALUE_DROPPED, remark),) if faults else ()
 
 
 def repeats_itself(text: str) -> bool:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import Answer
@@ -34,11 +34,23 @@ class StageAnswer(BaseModel):
     """Base class of the records that stages accept. Extra keys are ignored.
 
     `never_dropped`: the keys of optional fields whose value makes the answer invalid if it is wrong.
+    `tells_what_was_dropped`: whether a wrong value of another optional field is worth one more question.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True, serialize_by_alias=True)
     never_dropped: ClassVar[frozenset[str]] = frozenset()
+    tells_what_was_dropped: ClassVar[bool] = False
     _clean = model_validator(mode="before")(cleaned_fields)
+    _dropped: str = PrivateAttr("")
+
+    @property
+    def dropped(self) -> str:
+        """What was wrong with the values that were dropped, in words. Empty if none was, or if no question is worth it."""
+        return self._dropped
+
+    def note_dropped(self, faults: str) -> None:
+        """Keep what was wrong with dropped values. It is not a part of the record."""
+        self._dropped = faults if self.tells_what_was_dropped else ""
 
 
 def _share(value: Any) -> Any:
@@ -196,4 +208,7 @@ def _validated(value: Any, model: type[Record]) -> Record:
         optional -= getattr(model, "never_dropped", frozenset())
         if not isinstance(value, dict) or not invalid or not invalid <= optional:
             raise
-        return model.model_validate({name: field for name, field in value.items() if name not in invalid})
+        record = model.model_validate({name: field for name, field in value.items() if name not in invalid})
+        if isinstance(record, StageAnswer):
+            record.note_dropped(faults_in_words(error.errors(include_url=False, include_input=False)))
+        return record

@@ -1,8 +1,10 @@
 """The step after one request, decided from the reply. No slot and no ledger."""
 
 from dataclasses import replace
+from datetime import date
 
 import pytest
+from pydantic import BaseModel
 
 from dagster_offload.engine.lanes.next_step import (
     CONTEXT_TOO_LONG,
@@ -69,6 +71,69 @@ def test_an_unusable_answer_gets_one_more_question_and_then_is_a_document_fault(
     assert first.call.outcome == "no_json"
     second = next_step(Reply(CALL, "I would rather not."), first.question, stage, whole(TEXT))
     assert isinstance(second, Blame)
+
+
+PAYMENT = own_stage(
+    "payment", Stage(prompt="Who pays?", answer=read_answer({"payee": "string", "due": "date", "amount": "number?"}))
+)
+GERMAN = '{"payee": "X", "due": "04.03.2025", "amount": 5}'
+
+
+def after_a_wrong_value(answer: str, passage: Passage | None = None, stage: LLMStage = PAYMENT) -> RefineQuestion:
+    question = Question(stage.instruction, stage.options)
+    step = next_step(Reply(CALL, answer), question, stage, passage or whole("X pays."))
+    assert isinstance(step, RefineQuestion)
+    assert step.call.outcome == step.code == "value_dropped"
+    return step
+
+
+@pytest.mark.rule("stage-7")
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (GERMAN, "due: must be an ISO 8601 date"),
+        ('{"payee": "X", "due": "2025-02-30", "amount": null}', "due: must be an ISO 8601 date that exists"),
+        ('{"payee": "X", "due": null, "amount": "1,234"}', "amount: must be a number"),
+    ],
+)
+def test_a_wrong_value_of_a_field_that_may_be_null_gets_one_more_question(answer: str, words: str) -> None:
+    refined = after_a_wrong_value(answer).question
+    assert words in refined.prompt
+    better = '{"payee": "X", "due": "2025-03-04", "amount": 1234}'
+    accepted = next_step(Reply(CALL, better), refined, PAYMENT, whole("X pays."))
+    assert isinstance(accepted, Accept)
+    assert accepted.value == {"payee": "X", "due": "2025-03-04", "amount": 1234.0}
+
+
+@pytest.mark.rule("stage-7")
+@pytest.mark.parametrize("second", [GERMAN, "I would rather not."])
+def test_a_value_that_is_wrong_twice_is_dropped_with_a_mark_and_the_others_are_kept(second: str) -> None:
+    step = next_step(Reply(CALL, second), after_a_wrong_value(GERMAN).question, PAYMENT, whole("X pays."))
+    assert isinstance(step, Accept)
+    assert step.value == {"payee": "X", "due": None, "amount": 5.0, "doubtful": ["value_dropped"]}
+
+
+@pytest.mark.rule("stage-7")
+def test_a_missing_value_of_a_field_that_may_be_null_gets_no_question() -> None:
+    for answer in ('{"payee": "X", "due": null, "amount": ""}', '{"payee": "X"}', '{"payee": "X", "due": "unknown"}'):
+        accepted = next_step(Reply(CALL, answer), Question("Who?", PAYMENT.options), PAYMENT, whole("X pays."))
+        assert isinstance(accepted, Accept)
+
+
+@pytest.mark.rule("stage-7")
+def test_a_wrong_value_in_the_answer_to_a_part_gets_one_more_question() -> None:
+    after_a_wrong_value(GERMAN, Passage(Kind.PART, TEXT, "Who pays?", 1, 3, 0, is_last=False))
+
+
+class Payment(BaseModel):
+    payee: str
+    due: date | None
+
+
+@pytest.mark.rule("stage-7")
+def test_a_wrong_value_gets_one_more_question_where_a_model_of_ones_own_checks_the_answer() -> None:
+    own = own_stage("payment", Stage.model_validate({"prompt": "Who pays?", "model": Payment}))
+    after_a_wrong_value(GERMAN, stage=own)
 
 
 def test_a_failed_call_leads_to_a_check_of_the_slot(stage: LLMStage, question: Question) -> None:

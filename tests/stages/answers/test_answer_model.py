@@ -122,6 +122,20 @@ def test_a_date_is_iso_or_it_costs_that_field_alone(written: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "written",
+    ["2025-03-04T00:00:00", "2025-03-04 00:00", "2025-03-04T23:59:59.5+09:00", "2025-03-04T00:00:00Z", " 2025-03-04 "],
+)
+def test_the_day_of_a_full_date_and_time_is_a_date(written: str) -> None:
+    assert parsed(due=written)["due"] == "2025-03-04"
+
+
+@pytest.mark.parametrize("written", ["2025-03-04 or so", "2025-03-04T", "2025-02-30T00:00", "2025-03-04x00:00"])
+def test_a_day_with_something_else_behind_it_is_no_date(written: str) -> None:
+    with pytest.raises(ValidationError):
+        parsed(due=written)
+
+
+@pytest.mark.parametrize(
     ("written", "number"),
     [
         ("\u221212.50", -12.5),
