@@ -29,7 +29,7 @@ _NULL_TEXTS = _NULL_WORDS - {"na"}
 _NUMBER = re.compile(r"([^\d+\-.,]*)([+-]?\d[\d.,\s'\u00a0\u202f]*)([^\d]*)")
 _MINUS = re.compile(r"[\u2212\u2012\u2013](?=\s*\d)")  # the minus sign and the dashes that stand for it
 # Words behind a number that make it a larger one, such as `1.5 million` and `3만`.
-_LARGER = re.compile(
+LARGER = re.compile(
     r"\s*(?:(?:k|m|mn|mio|mrd|bn|tsd|thousand|tausend|mille|million\w*|milliard\w*|billion\w*)\b|[십백천만억조十百千万萬亿億兆])",
     re.IGNORECASE,
 )
@@ -188,7 +188,7 @@ def _means_another_number(before: str, number: str, after: str) -> bool:
     `5,-` and `5.–` are prices without cents.
     """
     is_negative = before.rstrip().endswith("(") or (after.startswith(("-", "\u2212")) and number[-1] not in ".,")
-    return is_negative or _LARGER.match(after) is not None
+    return is_negative or LARGER.match(after) is not None
 
 
 def ambiguity(text: str) -> str | None:

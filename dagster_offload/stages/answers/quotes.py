@@ -18,6 +18,7 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, create_model
 
 from dagster_offload.stage_spec.fields import Field
+from dagster_offload.stages.answers.answer_model import LARGER
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -29,6 +30,8 @@ _COUNTING = re.compile(r"[^\s*_`#|\\]+")
 _SAME = str.maketrans("‘’‚‛“”„‟«»′″‐‑‒–—―−", '\'\'\'\'""""""\'"-------')
 _NUMBER = re.compile(r"\d+(?:[.,\s'\u00a0\u202f]\d+)*")
 _WORD = re.compile(r"\w+")
+_PERCENT = re.compile(r"[%％]|\b(?:per ?cent|prozent|pour cent)\b", re.IGNORECASE)
+_LARGER_BY = (1e3, 1e6, 1e9, 1e12)  # a word means different ones in different languages, such as `billion`
 # Numbers may be written in words; then only the quote itself can be checked.
 _NUMBER_WORDS = re.compile(r"[만억천백십万億千百十]")
 
@@ -180,10 +183,17 @@ def _agrees(value: Any, kind: str, quote: str) -> bool:
 
 
 def _states_number(value: float, quote: str) -> bool:
-    numbers = [number for written in _NUMBER.findall(quote) for number in _readings(written)]
+    found = list(_NUMBER.finditer(quote))
+    numbers = [number for written in found for number in _readings(written[0])]
     if not numbers or _NUMBER_WORDS.search(quote):
         return True  # written in words
-    return any(abs(number - abs(value)) < 1e-9 * max(1.0, abs(value)) for number in numbers)
+    factors = [1.0]
+    if any(LARGER.match(quote, written.end()) for written in found):
+        factors += _LARGER_BY
+    if _PERCENT.search(quote):
+        factors.append(0.01)
+    wanted = abs(value)
+    return any(abs(number * factor - wanted) < 1e-9 * max(1.0, wanted) for number in numbers for factor in factors)
 
 
 def _readings(written: str) -> Iterator[float]:

@@ -100,11 +100,32 @@ def test_a_missing_value_needs_no_quote() -> None:
         ("Total $1,234.50", "$1,234.50", 1234.5),
         ("Total 1 234,50", "1 234,50", 1234.5),
         ("“Total” — 7", '"Total" - 7', 7),
+        ("a sum of $1.5 million", "$1.5 million", 1_500_000),
+        ("1 to 2 million", "1 to 2 million", 1_000_000),
+        ("2,5 Mio. EUR", "2,5 Mio. EUR", 2_500_000),
+        ("EUR 3k", "EUR 3k", 3000),
+        ("3 Milliarden", "3 Milliarden", 3e9),
+        ("3 billion", "3 billion", 3e12),
+        ("19 % VAT", "19 % VAT", 0.19),
+        ("19 % VAT", "19 % VAT", 19),
+        ("7,5 Prozent", "7,5 Prozent", 0.075),
+        ("33.3 percent", "33.3 percent", 0.333),
     ],
 )
 def test_a_number_may_be_written_in_any_way(document: str, quote: str, amount: float) -> None:
     fields = read_answer({"amount": "number"})
-    assert ground({"amount": amount}, {"amount": quote}, fields, document).unsupported == ()
+    grounding = ground({"amount": amount}, {"amount": quote}, fields, document)
+    assert grounding.unsupported == ()
+    assert record_of({"amount": amount}, grounding, fields, is_required=True)["amount"] == amount
+
+
+@pytest.mark.parametrize(
+    ("quote", "lie"),
+    [("1.5 million", 1_600_000), ("19 % VAT", 0.2), ("19 % VAT", 1900), ("19 EUR", 0.19), ("1500 EUR", 1_500_000)],
+)
+def test_a_word_beside_a_number_supports_no_other_number(quote: str, lie: float) -> None:
+    fields = read_answer({"amount": "number"})
+    assert ground({"amount": lie}, {"amount": quote}, fields, quote).unsupported == ("amount",)
 
 
 @pytest.mark.parametrize("written", ["2025년 3월 4일", "04.03.2025", "3/4/25", "2025-03-04", "20250304", "March 4th"])
