@@ -1,6 +1,5 @@
 """The sources of settings: options, the environment, `.env` and the pipeline file. Each value keeps where it came from."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -27,6 +26,7 @@ from dagster_offload.settings.sections.sinks import SECTION as ON_RECORD
 from dagster_offload.settings.sections.unset import UnsetVariable
 from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
 from dagster_offload.slot.config import without_password
+from dagster_offload.text.lenient_json import read_json
 from dagster_offload.text.suggestions import hint, no_such
 
 _PREFIX = "OFFLOAD_"
@@ -307,7 +307,7 @@ def _read_schemas(tree: Tree, folder: Path, read: Callable[[Path], str]) -> dict
             where = tree.where(("stages", name, "schema"))
             try:
                 texts[path] = read(path)
-                stage["schema"] = json.loads(texts[path])
+                stage["schema"] = read_json(texts[path])
             except SettingsError as error:
                 raise SettingsError(f"{where}: {error}") from None
             except ValueError as error:

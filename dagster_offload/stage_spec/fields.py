@@ -4,10 +4,12 @@
 """
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dagster_offload.text.lenient_json import storable_text
 from dagster_offload.text.suggestions import suggestion
 
 TYPES = ("string", "number", "integer", "boolean", "date", "datetime")
@@ -15,6 +17,7 @@ TYPES = ("string", "number", "integer", "boolean", "date", "datetime")
 MOST_BYTES = 63  # of a name: a field is a column of a view, and Postgres cuts longer names
 OPERATORS = frozenset("=<>!~")  # of `records --where FIELD=VALUE`
 MOST_FIELDS = 100
+MOST_OF_A_LIMIT = 10**9  # of `max_length` and `max_items`
 DEEPEST = 5  # objects inside objects; grammars of servers grow with each level
 
 _LIMITS: dict[str, type | tuple[type, ...]] = {
@@ -108,6 +111,9 @@ def _name(name: Any, path: tuple[str, ...]) -> str:
 
 
 def _field(name: str, form: Any, path: tuple[str, ...], depth: int) -> Field:
+    # Also lists in lists and types of types, which have no end if an alias of the file holds itself.
+    if depth > 2 * DEEPEST or len(path) > 4 * DEEPEST:
+        raise FieldError(path, f"is nested more than {DEEPEST} levels deep")
     if isinstance(form, str):
         return _simple(name, form, path)
     if isinstance(form, list):
@@ -208,6 +214,8 @@ def _values(written: Any, path: tuple[str, ...]) -> tuple[str, ...]:
         raise FieldError(path, "must be a list of texts, such as [EUR, KRW]; put quotes around `yes`, `no` and numbers")
     if len(set(written)) < len(written):
         raise FieldError(path, "lists a value twice")
+    if any(storable_text(value) != value for value in written):
+        raise FieldError(path, "has a value with a character that no answer can have")
     return tuple(written)
 
 
@@ -216,19 +224,31 @@ def _limit(written: Any, key: str, path: tuple[str, ...]) -> Any:
     if isinstance(written, bool) or not isinstance(written, wanted):
         raise FieldError(path, f"must be {'a text' if wanted is str else 'a number'}")
     if isinstance(written, str):
+        if storable_text(written) != written:
+            raise FieldError(path, "has a character that no answer can have")
         try:
             re.compile(written)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise FieldError(path, f"is not a regular expression: {error}") from None
-    elif key in ("max_length", "max_items") and isinstance(written, int) and written < 1:
-        raise FieldError(path, "must be at least 1")
+    elif isinstance(written, (int, float)):
+        _check_number(written, key, path)
     return written
+
+
+def _check_number(written: float, key: str, path: tuple[str, ...]) -> None:
+    if key in ("max_length", "max_items"):
+        if written < 1:
+            raise FieldError(path, "must be at least 1")
+        if written > MOST_OF_A_LIMIT:
+            raise FieldError(path, f"must be at most {MOST_OF_A_LIMIT:,}")
+    elif not abs(written) <= sys.float_info.max:  # also `.nan`; a whole number may be too large for `math.isfinite`
+        raise FieldError(path, "must be a finite number")
 
 
 def _text(written: Any, path: tuple[str, ...]) -> str:
     if not isinstance(written, str):
         raise FieldError(path, "must be a text")
-    return " ".join(written.split())
+    return " ".join(storable_text(written).split())
 
 
 def _truth(written: Any, path: tuple[str, ...]) -> bool:

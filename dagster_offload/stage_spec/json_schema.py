@@ -19,6 +19,7 @@ _DETAILS = {
     "maxLength": "max_length",
     "maxItems": "max_items",
 }
+MOST_STEPS = 100  # references and choices from a schema to its type
 _NULL = "null"  # our mark of a schema that also accepts null
 _KNOWN = _REMARKS | _HELD | _DETAILS.keys() | {"format", _NULL}
 _DATES = {"date": "date", "date-time": "datetime"}
@@ -45,34 +46,43 @@ class _Reader:
         if len(path) > 2 * DEEPEST:
             raise FieldError(path, f"is nested more than {DEEPEST} levels deep, or refers to itself")
         schema = self._resolved(written, path)
-        unknown = sorted(schema.keys() - _KNOWN)
+        unknown = sorted(str(keyword) for keyword in schema.keys() - _KNOWN)
         if unknown and not self._is_checked_elsewhere:
             raise FieldError(
                 (*path, unknown[0]), f"the keyword {unknown[0]!r} is not supported: no answer could be checked for it"
             )
+        if not isinstance(schema.get("required", []), (list, tuple)):
+            raise FieldError((*path, "required"), "must be a list of names of fields, beside `properties`")
         form = self._typed(schema, path)
         form |= {ours: schema[theirs] for theirs, ours in _DETAILS.items() if theirs in schema}
         if isinstance(schema.get("description"), str):
             form["description"] = schema["description"]
         return form | ({"optional": True} if schema.get(_NULL) else {})
 
-    def _resolved(self, written: Any, path: tuple[str, ...], seen: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """The schema without references and without null among its types; the key `_NULL` says that it had it."""
+    def _resolved(self, written: Any, path: tuple[str, ...], seen: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The schema without references and without null among its types; the key `_NULL` says that it had it.
+
+        `seen`: the references and keywords that led to it.
+        """
+        if len(seen) > MOST_STEPS:
+            raise FieldError(path, "is nested too deeply, or refers to itself")
         if not isinstance(written, Mapping):
             raise FieldError(path, "must be a schema: {type: string}")
         schema = dict(written)
         if (reference := schema.pop("$ref", None)) is not None:
-            if reference in seen:
+            if str(reference) in seen:
                 raise FieldError(path, "refers to itself")
-            return self._resolved({**self._definition(reference, path), **schema}, path, seen | {str(reference)})
+            return self._resolved({**self._definition(reference, path), **schema}, path, (*seen, str(reference)))
         for keyword in ("anyOf", "oneOf", "allOf"):
             if keyword in schema:
                 choices = schema.pop(keyword)
+                if not isinstance(choices, list) or not all(isinstance(choice, Mapping) for choice in choices):
+                    raise FieldError((*path, keyword), "must be a list of schemas: [{type: string}, {type: 'null'}]")
                 others = [choice for choice in choices if choice != {"type": "null"}]
                 if len(others) != 1:
                     raise FieldError((*path, keyword), "must have one type, or one type and null")
                 return self._resolved(
-                    {**others[0], **schema, **({_NULL: True} if len(choices) > 1 else {})}, path, seen
+                    {**others[0], **schema, **({_NULL: True} if len(choices) > 1 else {})}, path, (*seen, keyword)
                 )
         types = schema.get("type")
         if isinstance(types, list):
@@ -101,8 +111,8 @@ class _Reader:
             return {"fields": self._properties(schema, path)}
         if kind == "array":
             return {"type": [self.form(schema.get("items"), (*path, "items"))]}
-        if kind == "string" and schema.get("format") in _DATES:
-            return {"type": _DATES[schema["format"]]}
+        if kind == "string" and (date := _DATES.get(str(schema.get("format")))) is not None:
+            return {"type": date}
         if kind not in ("string", "number", "integer", "boolean"):
             raise FieldError((*path, "type"), f"{kind!r} is not a type that an answer can have")
         return {"type": kind}

@@ -22,6 +22,13 @@ def refused(text: str, **overrides: object) -> str:
     return str(caught.value).replace(f"{file}:", "")
 
 
+def test_a_file_with_a_json_schema_that_is_nested_too_deeply_is_refused_with_the_place_that_names_it() -> None:
+    text = "stages:\n  p:\n    prompt: q\n    schema: deep.json\n"
+    (written(text).parent / "deep.json").write_text("[" * 100_000)
+    assert "4:13: " in (error := refused(text))
+    assert "deep.json is not JSON: nested too deeply" in error
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
@@ -50,6 +57,18 @@ def refused(text: str, **overrides: object) -> str:
         ("stages:\n  pay:\n  prompt: Q\n  answer: {a: string}\n", "4:11: stages.answer: this is a key of a stage, and no"),
         ("stages:\n  pay:\n  prompt: Q\n", "3:11: stages.prompt: this is a key of a stage, and no stage's name: are"),
         ("stages: {model: {prompt: q, answer: {a: dat}}}", "stages.model.answer.a: 'dat' is not a type"),
+        (
+            "stages:\n  p:\n    prompt: q\n    answer:\n      a: {type: integer, max: .inf}\n",
+            "5:31: stages.p.answer.a.max: must be a finite number",
+        ),
+        (
+            "stages:\n  p:\n    prompt: q\n    schema: {type: object, properties: {a: {anyOf: [true, {type: 'null'}]}}}\n",
+            "4:13: stages.p.schema: properties.a.anyOf: must be a list of schemas",
+        ),
+        (
+            "stages:\n  p:\n    prompt: q\n    schema: {type: object, required: true, properties: {a: {type: string}}}\n",
+            "4:13: stages.p.schema: required: must be a list of names",
+        ),
         ("a: Pay what: to whom?", "1:12: is not YAML: mapping values are not allowed here: a text with ': ' in it needs quotes"),
         ("a: x\n  b: c", "2:4: is not YAML: mapping values are not allowed here: is this line indented further than"),
         ("a:\n  b: x\n c: y", "is this line indented as the lines beside it?"),

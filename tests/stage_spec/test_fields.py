@@ -1,5 +1,7 @@
 """The fields of an answer, as people write them, and the errors that name what is wrong."""
 
+from typing import Any
+
 import pytest
 
 from dagster_offload.stage_spec.fields import MOST_BYTES, Field, FieldError, read_answer
@@ -35,9 +37,25 @@ def test_a_field_may_have_any_name_that_a_column_can_have(name: str) -> None:
     assert read_answer({name: "string"})[0].name == name
 
 
+ENDLESS: dict[str, Any] = {}
+ENDLESS["type"] = ENDLESS  # as an alias of YAML can
+ENDLESS_LIST: list[Any] = []
+ENDLESS_LIST.append(ENDLESS_LIST)
+
+
 @pytest.mark.parametrize(
     ("written", "path", "message"),
     [
+        ({"a": {"type": "integer", "max": float("inf")}}, ("a", "max"), "must be a finite number"),
+        ({"a": {"type": "number", "min": float("nan")}}, ("a", "min"), "must be a finite number"),
+        ({"a": {"type": "number", "min": -(10**400)}}, ("a", "min"), "must be a finite number"),
+        ({"a": {"type": "string", "max_length": 10**30}}, ("a", "max_length"), "must be at most 1,000,000,000"),
+        ({"a": {"type": "string", "pattern": "a{99999999999}"}}, ("a", "pattern"), "not a regular expression"),
+        ({"a": {"type": "string", "pattern": "(" * 5_000}}, ("a", "pattern"), "not a regular expression"),
+        ({"a": {"type": "string", "pattern": "\ud800"}}, ("a", "pattern"), "no answer can have"),
+        ({"a": {"enum": ["\ud800"]}}, ("a", "enum"), "no answer can have"),
+        ({"a": ENDLESS}, ("a", *["type"] * 20), "levels deep"),
+        ({"a": ENDLESS_LIST}, ("a",), "levels deep"),
         ({"due": "dat"}, ("due",), "did you mean date?"),
         ({"a": "text"}, ("a",), "the types are string"),
         ({}, (), "must be a mapping"),

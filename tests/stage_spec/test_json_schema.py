@@ -54,6 +54,11 @@ def schema(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+LONG_CHAIN: dict[str, Any] = {"type": "string"}
+for _ in range(3_000):
+    LONG_CHAIN = {"anyOf": [LONG_CHAIN]}
+
+
 @pytest.mark.parametrize(
     ("given", "place", "message"),
     [
@@ -74,6 +79,16 @@ def schema(**properties: Any) -> dict[str, Any]:
         ({"type": "array", "items": {"type": "string"}}, "", "must describe an object"),
         (schema(a={"enum": [1, 2]}), "a.enum", "must be a list of texts"),
         (schema(a=True), "properties.a", "must be a schema"),
+        (schema(a={"anyOf": [True, {"type": "null"}]}), "properties.a.anyOf", "must be a list of schemas"),
+        (schema(a={"anyOf": {"type": "string"}}), "properties.a.anyOf", "must be a list of schemas"),
+        (schema(a={"allOf": None}), "properties.a.allOf", "must be a list of schemas"),
+        (schema(a={"$ref": []}), r"properties.a.$ref", "leads out of the schema"),
+        (schema(a={"type": "string", "required": True}), "properties.a.required", "must be a list of names"),
+        ({**schema(a={"type": "string"}), "required": True}, "required", "must be a list of names"),
+        ({**schema(a={"type": "string"}), "required": "a"}, "required", "must be a list of names"),
+        (schema(a={"type": "string", "format": [], 1: 2, "x": 3}), "properties.a.1", "is not supported"),
+        (schema(a={"type": "integer", "maximum": float("inf")}), "a.max", "must be a finite number"),
+        (schema(a=LONG_CHAIN), "properties.a", "nested too deeply"),
     ],
 )
 def test_what_no_answer_could_be_checked_for_is_refused_with_its_place(

@@ -115,7 +115,16 @@ def _text(field: Spec) -> Any:
 
 
 def _bounded(kind: Any, read: Callable[[Any], Any], field: Spec) -> Any:
-    return Annotated[Annotated[kind, Field(ge=field.minimum, le=field.maximum)], BeforeValidator(read)]
+    least, most = _bounds(field)
+    return Annotated[Annotated[kind, Field(ge=least, le=most)], BeforeValidator(read)]
+
+
+def _bounds(field: Spec) -> tuple[float | None, float | None]:
+    """The least and the greatest value of a number. Those of a whole number are whole."""
+    least, most = field.minimum, field.maximum
+    if field.type != "integer":
+        return least, most
+    return None if least is None else math.ceil(least), None if most is None else math.floor(most)
 
 
 def _null_words(field: Spec) -> Callable[[Any], Any]:
@@ -251,12 +260,13 @@ def _schema(field: Spec) -> dict[str, Any]:
             return {"type": "string", "pattern": _DATETIME}
         case "integer":
             # A grammar enforces the range of whole numbers only.
-            bounds = {"minimum": field.minimum, "maximum": field.maximum}
-            return {"type": "integer", **{name: int(bound) for name, bound in bounds.items() if bound is not None}}
+            least, most = _bounds(field)
+            bounds = {"minimum": least, "maximum": most}
+            return {"type": "integer", **{name: bound for name, bound in bounds.items() if bound is not None}}
         case "list":
             assert field.entry is not None  # noqa: S101 - for the type checker
-            most = {} if field.max_items is None else {"maxItems": field.max_items}
-            return {"type": "array", "items": _schema(field.entry), **most}
+            limit = {} if field.max_items is None else {"maxItems": field.max_items}
+            return {"type": "array", "items": _schema(field.entry), **limit}
         case "object":
             return json_schema(field.fields)
     return {"type": field.type}

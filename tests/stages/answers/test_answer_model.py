@@ -183,6 +183,15 @@ def test_a_whole_number_that_no_column_holds_is_refused(number: Any) -> None:
     assert parsed(금액=2**63 - 1)["금액"] == 2**63 - 1
 
 
+def test_a_whole_number_may_have_bounds_that_are_not_whole() -> None:
+    fields = read_answer({"count": {"type": "integer", "min": 1.5, "max": 3.5}})
+    assert json_schema(fields)["properties"]["count"] == {"type": "integer", "minimum": 2, "maximum": 3}
+    for number in (1, 4):
+        with pytest.raises(ValidationError):
+            answer_model(fields).model_validate({"count": number})
+    assert answer_model(fields).model_validate({"count": 3}).model_dump() == {"count": 3}
+
+
 def test_a_missing_required_field_is_named_in_the_error() -> None:
     with pytest.raises(UnusableAnswer, match="payee"):
         parse_record('{"due": null}', answer_model(read_answer({"payee": "string", "due": "date"})))
