@@ -82,11 +82,12 @@ def keys_of(cur: Cursor, document_ids: Sequence[int]) -> dict[int, str]:
     return {row["document_id"]: row["key"] for row in cur.fetchall()}
 
 
-# The oldest version of its document that has not arrived, at a sink that takes records now.
+# The oldest version of its document that has not arrived, at a sink that takes records now. The sink is named by the parameter,
+# not by `n`: so Postgres looks at it once, and reads no delivery of a sink that waits.
 _MAY_GO = (
     "n.sink = %(sink)s and n.state = 'pending' and not exists (select from deliveries o "
     "  where o.document_id = n.document_id and o.sink = n.sink and o.delivery_id < n.delivery_id and o.state = 'pending') "
-    "and exists (select from sinks s where s.name = n.sink and s.is_configured and s.paused_at is null "
+    "and exists (select from sinks s where s.name = %(sink)s and s.is_configured and s.paused_at is null "
     "  and (s.not_before is null or s.not_before <= clock_timestamp()))"
 )
 
