@@ -79,6 +79,23 @@ def test_a_sink_that_is_removed_and_back_gets_what_it_missed(sinks: Sinks, webho
     assert got(receiver) == ["a.txt", "b.txt"]
 
 
+@pytest.mark.rule("sink-1")
+def test_a_sink_that_is_back_does_not_get_existing_records_that_it_does_not_want(
+    sinks: Sinks, webhook: str, receiver: Receiver
+) -> None:
+    only_new = {"webhook": webhook, "existing": False}
+    sinks.answered("before.txt")
+    sinks.use(hook=only_new)
+    sinks.answered("a.txt")
+    sinks.send("hook")
+    sinks.use()
+    sinks.answered("missed.txt")
+    sinks.use(hook=only_new)
+    sinks.answered("b.txt")
+    sinks.send("hook")
+    assert got(receiver) == ["a.txt", "b.txt"]
+
+
 @pytest.mark.rule("sink-2")
 def test_a_sink_that_is_down_or_paused_holds_up_no_other_and_loses_nothing(
     sinks: Sinks, webhook: str, receiver: Receiver

@@ -34,9 +34,9 @@ class SinkRow:
 
 
 def register(cur: Cursor, kinds: Mapping[str, str], existing: Mapping[str, bool]) -> None:
-    """Store which sinks the pipeline file has, by name. A new one, and one that is back, looks at all documents.
+    """Store which sinks the pipeline file has, by name. Writes nothing if nothing changed.
 
-    `existing`: whether a new sink gets the records that are there. Writes nothing if nothing changed.
+    `existing`: whether a sink that is new or back looks at all documents. If not, it gets only what finishes from now on.
     """
     known = {row["name"]: row["kind"] for row in cur.execute("select name, kind from sinks where is_configured")}
     if known == dict(kinds):
@@ -45,8 +45,8 @@ def register(cur: Cursor, kinds: Mapping[str, str], existing: Mapping[str, bool]
     for name in kinds.keys() - known.keys() | {name for name in known if kinds.get(name, known[name]) != known[name]}:
         cur.execute(
             "insert into sinks (name, kind, filled_to) values (%s, %s, %s) on conflict (name) do update set "
-            # One that is back looks at all documents. A record that it has already got is not sent again.
-            "kind = excluded.kind, is_configured = true, filled_to = 0, not_before = null, reason = null, "
+            # A record that one which is back has already got is not sent again.
+            "kind = excluded.kind, is_configured = true, filled_to = excluded.filled_to, not_before = null, reason = null, "
             "is_misconfigured = false, waits = 0, refusals = 0",
             [name, kinds[name], 0 if existing[name] else None],
         )
