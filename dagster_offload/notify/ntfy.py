@@ -18,7 +18,7 @@ class Ntfy:
         headers = {"content-type": "text/plain; charset=utf-8"}
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
-        self._server = HttpServer(headers, timeout)
+        self._server = HttpServer(headers, timeout, cuts_answers=True)
 
     def send(self, message: ChannelMessage) -> None:
         """Publish a message. Raises `SinkFault`."""

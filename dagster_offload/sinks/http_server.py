@@ -31,14 +31,19 @@ class _Loop(asyncio.SelectorEventLoop):
 class HttpServer:
     """A server that is sent requests, one at a time. Redirects are not followed."""
 
-    def __init__(self, headers: Mapping[str, str], timeout: float) -> None:
-        """`timeout`: seconds for one request, from the connection to the last byte of the answer."""
+    def __init__(self, headers: Mapping[str, str], timeout: float, *, cuts_answers: bool = False) -> None:
+        """`timeout`: seconds for one request, from the connection to the last byte of the answer.
+
+        `cuts_answers`: the status of an answer says all, so no more of its body is read than the limit. Without it, a longer
+        answer is a fault.
+        """
         self._headers = {"user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
         self._timeout = timeout
+        self._cuts_answers = cuts_answers
         self._tls = httpx.create_ssl_context()  # reading the certificates takes longer than a request
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
-        """Send a request, and return the answer with its whole body. Raises `SinkFault`. `options` are those of httpx."""
+        """Send a request, and return the answer with its body. Raises `SinkFault`. `options` are those of httpx."""
         with http_faults(), asyncio.Runner(loop_factory=_Loop) as runner:
             return runner.run(self._request(method, url, options))
 
@@ -49,20 +54,21 @@ class HttpServer:
                 httpx.AsyncClient(headers=self._headers, timeout=None, verify=self._tls) as client,  # noqa: S113 - the limit is above
                 client.stream(method, url, **options) as answer,
             ):
-                body = await _read(answer)
+                body = await self._read(answer)
         except TimeoutError:
             raise SinkFault(Blame.UNAVAILABLE, f"no complete answer within {self._timeout:g} s") from None
         kept = [(name, value) for name, value in answer.headers.multi_items() if name not in _OF_THE_TRANSFER]
         return httpx.Response(answer.status_code, headers=kept, content=body, request=answer.request)
 
-
-async def _read(answer: httpx.Response) -> bytes:
-    body = bytearray()
-    async for part in answer.aiter_bytes():
-        body += part
-        if len(body) > MAX_ANSWER_BYTES:
-            raise SinkFault(
-                Blame.MISCONFIGURED,
-                f"its answer is longer than {shown_size(MAX_ANSWER_BYTES)}: check its address",
-            )
-    return bytes(body)
+    async def _read(self, answer: httpx.Response) -> bytes:
+        body = bytearray()
+        async for part in answer.aiter_bytes():
+            body += part
+            if len(body) <= MAX_ANSWER_BYTES:
+                continue
+            # The server has decided by now. A fault would send it the same record for ever.
+            if self._cuts_answers:
+                break
+            limit = shown_size(MAX_ANSWER_BYTES)
+            raise SinkFault(Blame.MISCONFIGURED, f"its answer is longer than {limit}: check its address")
+        return bytes(body)

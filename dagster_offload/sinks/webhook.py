@@ -28,7 +28,7 @@ class Webhook:
         headers = {"content-type": "application/json"}
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
-        self._server = HttpServer(headers, timeout)
+        self._server = HttpServer(headers, timeout, cuts_answers=True)
 
     def send(self, message: Sendable) -> None:
         """Post a record. Raises `SinkFault`."""

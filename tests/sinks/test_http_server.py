@@ -11,8 +11,12 @@ from contextlib import contextmanager
 import pytest
 import trustme
 
+from dagster_offload.notify.channel_message import sample as channel_sample
+from dagster_offload.notify.ntfy import Ntfy
 from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
 from dagster_offload.sinks.http_server import MAX_ANSWER_BYTES, HttpServer
+from dagster_offload.sinks.message import sample
+from dagster_offload.sinks.webhook import Webhook
 from tests.support.patience import PATIENCE_SECONDS
 
 Act = Callable[[socket.socket, threading.Event], None]
@@ -54,6 +58,14 @@ def fault_of(act: Act, timeout: float = 30.0) -> SinkFault:
     return caught.value
 
 
+def post_record(address: str) -> None:
+    Webhook(address, None, None, 30.0).send(sample("hook", {"document": "a.txt"}))
+
+
+def publish(address: str) -> None:
+    Ntfy(address, None, 30.0).send(channel_sample("phone"))
+
+
 def test_a_second_answer_never_becomes_that_of_the_next_request() -> None:
     numbers = iter(range(10))
 
@@ -65,21 +77,35 @@ def test_a_second_answer_never_becomes_that_of_the_next_request() -> None:
         assert [server.request("GET", address).content for _ in range(3)] == [b"answer 0", b"answer 1", b"answer 2"]
 
 
-@pytest.mark.parametrize("status", ["200 OK", "422 Unprocessable Content"])
-def test_an_endless_answer_is_cut(status: str) -> None:
-    sent = [0]
-
+def endless(status: str, sent: list[int]) -> Act:
     def act(line: socket.socket, _: threading.Event) -> None:
         line.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode())
         while True:  # until we hang up
             sent[0] += line.send(b" " * 65_536)
 
-    fault = fault_of(act)
+    return act
+
+
+@pytest.mark.parametrize("status", ["200 OK", "422 Unprocessable Content"])
+def test_an_endless_answer_is_cut(status: str) -> None:
+    sent = [0]
+    fault = fault_of(endless(status, sent))
     assert (fault.blame, fault.reason) == (
         Blame.MISCONFIGURED,
         "its answer is longer than 16 MiB: check its address",
     )
     assert sent[0] < 4 * MAX_ANSWER_BYTES
+
+
+@pytest.mark.parametrize("send", [post_record, publish])
+def test_the_status_of_an_endless_answer_of_which_nothing_is_needed_decides(send: Callable[[str], None]) -> None:
+    sent = [0]
+    with acting(endless("200 OK", sent)) as address:
+        send(address)
+    assert sent[0] < 4 * MAX_ANSWER_BYTES
+    with acting(endless("422 Unprocessable Content", sent)) as address, pytest.raises(SinkFault) as caught:
+        send(address)
+    assert (caught.value.blame, caught.value.reason) == (Blame.REFUSED, "HTTP 422")
 
 
 def test_a_compressed_answer_is_limited_by_its_real_size() -> None:
