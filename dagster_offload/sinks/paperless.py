@@ -74,13 +74,16 @@ class Paperless:
         document = self._get(f"documents/{number}/", **_SHORT)
         fields = self._custom_fields()
         wanted = wanted_of(self._flatten(message.record), self._settings)
-        decided = changes(wanted, self._present(document, fields), message.written, overwrite=self._settings.overwrite)
+        # A changed file is another document there: what was written for the former one says nothing about this one. Earlier
+        # releases stored no number.
+        written = message.written if message.written.get("number", number) == number else {}
+        decided = changes(wanted, self._present(document, fields), written, overwrite=self._settings.overwrite)
         body = self._body(decided, document, fields)
         if body:
             self._request("PATCH", f"documents/{number}/", params=_SHORT, json=body)
         if decided.note is not None:
-            self._add_note(number, decided.note, message.written.get("note"))
-        return decided.written
+            self._add_note(number, decided.note, written.get("note"))
+        return {**decided.written, "number": number}
 
     def test(self, message: Message) -> str:
         """Check the address and the token, and change nothing. Raises `SinkFault`."""

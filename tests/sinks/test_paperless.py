@@ -110,6 +110,35 @@ def test_a_newer_record_replaces_our_note_and_values(paperless: FakePaperless, a
 
 
 @pytest.mark.rule("sink-6")
+def test_a_changed_file_is_another_document_there_whose_values_are_judged_anew(
+    paperless: FakePaperless, address: str, library: Path
+) -> None:
+    paperless.add(2, "bill.pdf", SHA)
+    sink = client(address, library, **FIELDS)
+    written = sink.send(message())
+    del paperless.documents[2]
+    theirs = paperless.name("correspondents", "My landlord")
+    paperless.add(3, "bill.pdf", SHA, correspondent=theirs)
+    sink.send(message(written=written))
+    now = paperless.documents[3]
+    assert (now["title"], now["correspondent"]) == ("Heating bill", theirs)
+    assert paperless.named("tags", now["tags"]) == ["heating", "oil"]
+    assert paperless.values(3) == {"Amount": 12.5}
+    assert [note["note"] for note in paperless.notes[3]] == ["What it says."]
+
+
+@pytest.mark.rule("sink-6")
+def test_what_a_release_without_numbers_has_written_is_still_known(
+    paperless: FakePaperless, address: str, library: Path
+) -> None:
+    paperless.add(2, "bill.pdf", SHA)
+    sink = client(address, library, **FIELDS)
+    written = {name: value for name, value in sink.send(message()).items() if name != "number"}
+    sink.send(message(RECORD | {"title": "Oil bill"}, written))
+    assert paperless.documents[2]["title"] == "Oil bill"
+
+
+@pytest.mark.rule("sink-6")
 def test_what_a_person_has_set_stays(paperless: FakePaperless, address: str, library: Path) -> None:
     theirs = paperless.name("correspondents", "My landlord")
     paperless.add(2, "bill.pdf", SHA, title="Mine", correspondent=theirs)
