@@ -1,7 +1,7 @@
 """What a sink is sent: a record with the key of its delivery. Pure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,7 +26,8 @@ class Sendable(Protocol):
 class Message:
     """One record for one sink. `key` is the same at each attempt, so a receiver can recognize a repetition.
 
-    `written` is what this sink has written elsewhere for the document before. `is_sample`: sent by `sink test`.
+    `written` is what this sink has written elsewhere for the document before, and `maybe_written` what an attempt that failed
+    may have written since. `will_write` stores what is about to be written: call it first. `is_sample`: sent by `sink test`.
     """
 
     key: str
@@ -36,6 +37,8 @@ class Message:
     record: Mapping[str, Any] = field(repr=False)
     digest: str | None = None
     written: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    maybe_written: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    will_write: Callable[[Mapping[str, Any]], None] = field(default=lambda _: None, repr=False, compare=False)
     is_sample: bool = False
 
     @property
@@ -52,7 +55,7 @@ class Message:
         return json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
 
 
-def message_of(delivery: Delivery) -> Message:
+def message_of(delivery: Delivery, will_write: Callable[[Mapping[str, Any]], None]) -> Message:
     """The message of a delivery."""
     return Message(
         key=delivery.key,
@@ -62,6 +65,8 @@ def message_of(delivery: Delivery) -> Message:
         record=delivery.record,
         digest=delivery.digest,
         written=delivery.written or {},
+        maybe_written=delivery.maybe_written or {},
+        will_write=will_write,
     )
 
 

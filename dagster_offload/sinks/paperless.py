@@ -5,7 +5,7 @@ request can be repeated: names are looked up before they are created, and a note
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from dagster_offload.settings.sections.unset import needed
 from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
 from dagster_offload.sinks.http_server import HttpServer
 from dagster_offload.sinks.message import Message
-from dagster_offload.sinks.paperless_plan import Changes, Hidden, Present, changes, wanted_of
+from dagster_offload.sinks.paperless_plan import Changes, Hidden, Present, changes, known, wanted_of
 
 API_VERSION = 9
 MAX_PAGES = 100  # of a list; each has at most 100 entries
@@ -74,16 +74,19 @@ class Paperless:
         document = self._get(f"documents/{number}/", **_SHORT)
         fields = self._custom_fields()
         wanted = wanted_of(self._flatten(message.record), self._settings)
-        # A changed file is another document there: what was written for the former one says nothing about this one. Earlier
-        # releases stored no number.
-        written = message.written if message.written.get("number", number) == number else {}
-        decided = changes(wanted, self._present(document, fields), written, overwrite=self._settings.overwrite)
+        present = self._present(document, fields)
+        before, maybe = _of_document(number, message.written), _of_document(number, message.maybe_written)
+        decided = changes(wanted, present, known(before, maybe, present), overwrite=self._settings.overwrite)
+        written = {**decided.written, "number": number}
         body = self._body(decided, document, fields)
+        if body or decided.note is not None:
+            # Whether the requests below arrive may stay unknown, and Paperless does not say who set a value.
+            message.will_write(written)
         if body:
             self._request("PATCH", f"documents/{number}/", params=_SHORT, json=body)
         if decided.note is not None:
-            self._add_note(number, decided.note, written.get("note"))
-        return {**decided.written, "number": number}
+            self._add_note(number, decided.note, {before.get("note"), maybe.get("note")} - {decided.note})
+        return written
 
     def test(self, message: Message) -> str:
         """Check the address and the token, and change nothing. Raises `SinkFault`."""
@@ -201,14 +204,14 @@ class Paperless:
         if not self._settings.create:
             raise SinkFault(Blame.REFUSED, f"Paperless has no {what}: create it there, or set `create: true`")
 
-    def _add_note(self, number: int, note: str, before: str | None) -> None:
-        """Add a note, and remove the one that we wrote before, if it is still as we wrote it."""
+    def _add_note(self, number: int, note: str, before: Container[str | None]) -> None:
+        """Add a note, and remove those that we wrote before, if they are still as we wrote them."""
         path = f"documents/{number}/notes/"
         present = self._get(path)
         if not any(each["note"] == note for each in present):
             self._request("POST", path, json={"note": note})
         for each in present:
-            if before is not None and each["note"] == before:
+            if each["note"] in before:
                 self._request("DELETE", path, params={"id": each["id"]})
 
     def _all(self, path: str) -> list[dict[str, Any]]:
@@ -235,6 +238,14 @@ class Paperless:
             return response.json() if response.content else None
         except (ValueError, RecursionError):
             raise SinkFault(Blame.MISCONFIGURED, f"no JSON at /api/{path}: is it the address of Paperless?") from None
+
+
+def _of_document(number: int, written: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was written for this document there. Earlier releases stored no number.
+
+    A changed file is another document there: what was written for the former one says nothing about this one.
+    """
+    return written if written.get("number", number) == number else {}
 
 
 @contextmanager

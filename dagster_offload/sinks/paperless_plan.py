@@ -78,6 +78,25 @@ def wanted_of(record: Mapping[str, Any], settings: PaperlessSettings) -> Wanted:
     )
 
 
+def known(written: Mapping[str, Any], maybe_written: Mapping[str, Any], present: Present) -> dict[str, Any]:
+    """What we wrote, as far as it can be known: `written`, and those of `maybe_written` that the document has now.
+
+    `maybe_written` are values that an attempt that failed was about to write, of which none was a person's then.
+    """
+    found = dict(written)
+    for name in ("title", "created", "correspondent", "document_type"):
+        if name in maybe_written and _is_same(getattr(present, name), maybe_written[name]):
+            found[name] = maybe_written[name]
+    arrived = [name for name in maybe_written.get("tags", ()) if name in present.tags]
+    found["tags"] = list(dict.fromkeys((*written.get("tags", ()), *arrived)))
+    found["custom_fields"] = dict(written.get("custom_fields", {})) | {
+        name: value
+        for name, value in maybe_written.get("custom_fields", {}).items()
+        if _is_same(present.custom_fields.get(name), value)
+    }
+    return found
+
+
 def changes(wanted: Wanted, present: Present, written: Mapping[str, Any], *, overwrite: bool) -> Changes:
     """Decide what to change. `written` is what we wrote for this document before.
 

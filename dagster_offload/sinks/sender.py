@@ -140,7 +140,7 @@ def _send(
     ledger: Ledger, sink: RecordRecipient, delivery: Delivery, done: Sent, is_stopped: Callable[[], bool]
 ) -> None:
     try:
-        written = sink.send(message_of(delivery))
+        written = sink.send(message_of(delivery, lambda values: _store_intent(ledger, delivery, values)))
     except SinkFault as fault:
         if is_stopped():  # the stop may have ended it, which is no refusal: it is sent again after the next start
             return
@@ -152,6 +152,10 @@ def _send(
         return
     store_outcome(ledger, is_stopped, _store_success, delivery, written)
     done.sent += 1
+
+
+def _store_intent(ledger: Ledger, delivery: Delivery, values: Mapping[str, Any]) -> None:
+    ledger.run(deliveries.will_write, delivery.delivery_id, values)
 
 
 def _store_success(cur: Cursor, delivery: Delivery, written: Mapping[str, Any] | None) -> None:

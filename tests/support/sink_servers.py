@@ -98,6 +98,8 @@ class FakePaperless:
     writes: list[tuple[str, str]] = field(default_factory=list)
     hidden: set[tuple[str, int]] = field(default_factory=set)  # names of another user: ("tags", 5)
     read_only: set[int] = field(default_factory=set)  # documents of another user that this one may see
+    refuses: Callable[[Request], int | None] = lambda _request: None
+    loses: Callable[[Request], bool] = lambda _request: False  # does what it was asked for, and hangs up
 
     def add(self, number: int, file_name: str, checksum: str, **fields: Any) -> dict[str, Any]:
         """A document that Paperless has taken in: named after its file, dated with the day on which it was added."""
@@ -134,6 +136,11 @@ class FakePaperless:
         return {self.custom_fields[entry["field"]]["name"]: entry["value"] for entry in entries}
 
     def answer(self, request: Request) -> Answer:
+        status = self.refuses(request)
+        answer = self._answer(request) if status is None else (status, None)
+        return (0, None) if self.loses(request) else answer
+
+    def _answer(self, request: Request) -> Answer:
         if request.headers.get("authorization") != f"Token {self.token}":
             return 401, {"detail": "Invalid token."}
         if request.headers.get("accept") != "application/json; version=9":

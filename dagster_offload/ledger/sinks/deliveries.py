@@ -18,7 +18,8 @@ from dagster_offload.ledger.core.database import Cursor, fetch_one
 class Delivery:
     """A delivery that is due. `written` is what this sink wrote for the document's last record that arrived.
 
-    `key` is the same at each attempt. `digest` is the SHA-256 of the document's file. `attempts` counts refusals.
+    `maybe_written` is what an attempt that failed since then was about to write. `key` is the same at each attempt. `digest` is
+    the SHA-256 of the document's file. `attempts` counts refusals.
     """
 
     delivery_id: int
@@ -30,6 +31,7 @@ class Delivery:
     record: dict[str, Any]
     attempts: int
     written: dict[str, Any] | None
+    maybe_written: dict[str, Any] | None
 
 
 def lock_planning(cur: Cursor) -> None:
@@ -104,7 +106,11 @@ def next_due(cur: Cursor, sink: str) -> Delivery | None:
         ") select due.delivery_id, delivery_key(due.delivery_id, due.version) as key, due.sink, d.key as document, d.digest, "
         "  due.version, due.record, due.attempts, "
         "  (select l.written from deliveries l where l.document_id = due.document_id and l.sink = due.sink "
-        "   and l.state = 'sent' order by l.delivery_id desc limit 1) as written "
+        "   and l.state = 'sent' order by l.delivery_id desc limit 1) as written, "
+        # A dead version before this one may have got so far, too.
+        "  (select l.written from deliveries l where l.document_id = due.document_id and l.sink = due.sink "
+        "   and l.state <> 'sent' and l.written is not null and l.delivery_id <= due.delivery_id "
+        "   order by l.delivery_id desc limit 1) as maybe_written "
         "from due join documents d using (document_id) order by due.not_before nulls first limit 1",
         {"sink": sink},
     )
@@ -124,6 +130,14 @@ def seconds_to_next(cur: Cursor, sink: str) -> float | None:
         [sink],
     )
     return None if row["seconds"] is None else max(float(row["seconds"]), 0.0)
+
+
+def will_write(cur: Cursor, delivery_id: int, values: Mapping[str, Any]) -> None:
+    """The sink is about to write these values elsewhere. If it fails then, the next attempt knows what may be its own."""
+    cur.execute(
+        "update deliveries set written = %s where delivery_id = %s and state = 'pending'",
+        [Jsonb(dict(values)), delivery_id],
+    )
 
 
 def mark_sent(cur: Cursor, delivery: Delivery, written: Mapping[str, Any] | None) -> None:
@@ -156,7 +170,8 @@ def refuse(cur: Cursor, delivery_id: int, reason: str, seconds: float | None, *,
 def revive(cur: Cursor, sink: str, documents: Sequence[str] | None = None) -> int:
     """Try the deliveries that a sink refused again, as if they were new; returns how many.
 
-    They are the dead ones and those that wait for their next try. A dead one with a newer record behind it is removed instead.
+    They are the dead ones and those that wait for their next try. A dead one with a newer record behind it is removed instead,
+    unless a part of it may have been written: the sink would take that for a person's.
     """
     chosen = (
         "n.sink = %(sink)s and (%(documents)s::text[] is null "
@@ -164,8 +179,8 @@ def revive(cur: Cursor, sink: str, documents: Sequence[str] | None = None) -> in
     )
     parameters = {"sink": sink, "documents": None if documents is None else list(documents)}
     cur.execute(
-        f"delete from deliveries n where {chosen} and n.state = 'dead' and exists (select from deliveries l "
-        "where l.document_id = n.document_id and l.sink = n.sink and l.delivery_id > n.delivery_id)",
+        f"delete from deliveries n where {chosen} and n.state = 'dead' and n.written is null and exists ("
+        "select from deliveries l where l.document_id = n.document_id and l.sink = n.sink and l.delivery_id > n.delivery_id)",
         parameters,
     )
     cur.execute(
