@@ -7,8 +7,11 @@ request can be repeated: names are looked up before they are created, and a note
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from dagster_offload.library.digests import md5_of_unchanged
 from dagster_offload.settings.sections.sinks import PaperlessSettings
@@ -16,12 +19,11 @@ from dagster_offload.settings.sections.unset import needed
 from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
 from dagster_offload.sinks.http_server import HttpServer
 from dagster_offload.sinks.message import Message
-from dagster_offload.sinks.paperless_plan import Changes, Hidden, Present, changes, known, wanted_of
+from dagster_offload.sinks.paperless_fields import NEW_TYPES, TEXT, fitting, refused_fields, value_for, value_in
+from dagster_offload.sinks.paperless_plan import Changes, Hidden, Present, Wanted, changes, known, wanted_of
 
 API_VERSION = 9
 MAX_PAGES = 100  # of a list; each has at most 100 entries
-# The types of new custom fields, by the type of their column.
-_DATA_TYPES = {"number": "float", "integer": "integer", "boolean": "boolean", "date": "date"}
 # The text of a document may be longer than an answer may be, and no part of it is read.
 _SHORT = {"truncate_content": "true"}
 _LISTS = {"correspondent": "correspondents", "document_type": "document_types"}
@@ -73,7 +75,7 @@ class Paperless:
         number = self._find(message)
         document = self._get(f"documents/{number}/", **_SHORT)
         fields = self._custom_fields()
-        wanted = wanted_of(self._flatten(message.record), self._settings)
+        wanted = self._fitting(wanted_of(self._flatten(message.record), self._settings), fields)
         present = self._present(document, fields)
         before, maybe = _of_document(number, message.written), _of_document(number, message.maybe_written)
         decided = changes(wanted, present, known(before, maybe, present), overwrite=self._settings.overwrite)
@@ -83,7 +85,7 @@ class Paperless:
             # Whether the requests below arrive may stay unknown, and Paperless does not say who set a value.
             message.will_write(written)
         if body:
-            self._request("PATCH", f"documents/{number}/", params=_SHORT, json=body)
+            self._change(number, body, fields)
         if decided.note is not None:
             self._add_note(number, decided.note, {before.get("note"), maybe.get("note")} - {decided.note})
         return written
@@ -149,7 +151,7 @@ class Paperless:
             document_type=named["document_type"],
             tags=tuple(self._name("tags", number) for number in document["tags"]),
             custom_fields={
-                names[entry["field"]]["name"]: _value_in(names[entry["field"]], entry["value"])
+                names[entry["field"]]["name"]: value_in(names[entry["field"]], entry["value"])
                 for entry in document.get("custom_fields", ())
                 if entry["field"] in names
             },
@@ -172,17 +174,46 @@ class Paperless:
             ]
         return body
 
+    def _fitting(self, wanted: Wanted, fields: Mapping[str, dict[str, Any]]) -> Wanted:
+        """The values as Paperless will hold them, so that they can be compared with those that it has."""
+        return replace(
+            wanted,
+            custom_fields={
+                name: fitting(value, self._data_type(name, fields)) for name, value in wanted.custom_fields.items()
+            },
+        )
+
+    def _data_type(self, name: str, fields: Mapping[str, dict[str, Any]]) -> str:
+        """The type of a custom field, or of the one that would be created."""
+        if name in fields:
+            return str(fields[name]["data_type"])
+        return NEW_TYPES.get(self._types.get(self._settings.custom_fields[name], ""), TEXT)
+
+    def _change(self, number: int, body: Mapping[str, Any], fields: Mapping[str, dict[str, Any]]) -> None:
+        """Change a document. Raises `SinkFault`, which names the custom fields that do not take their values."""
+        path = f"documents/{number}/"
+        response = self._answer("PATCH", path, params=_SHORT, json=body)
+        names = {field["id"]: name for name, field in fields.items()}
+        refused = [repr(names[field]) for field in refused_fields(response, body)]
+        if refused:
+            what = f"the custom field {refused[0]} does" if len(refused) == 1 else f"{', '.join(refused)} do"
+            raise SinkFault(
+                Blame.REFUSED,
+                f"HTTP {response.status_code} at /api/{path}: {what} not take this value: check its type in Paperless",
+            )
+        check_answer(response, f" at /api/{path}")
+
     def _custom_field(
         self, name: str, value: Any, fields: dict[str, dict[str, Any]], untouched: Mapping[int, Any]
     ) -> dict[str, Any]:
         field = fields.get(name)
         if field is None:
             self._refuse_to_create(f"custom field {name!r}")
-            data_type = _DATA_TYPES.get(self._types.get(self._settings.custom_fields[name], ""), "string")
+            data_type = self._data_type(name, fields)
             field = fields[name] = self._request("POST", "custom_fields/", json={"name": name, "data_type": data_type})
-        if field["id"] in untouched and _value_in(field, untouched[field["id"]]) == value:
+        if field["id"] in untouched and value_in(field, untouched[field["id"]]) == value:
             return {"field": field["id"], "value": untouched[field["id"]]}
-        return {"field": field["id"], "value": _value_for(field, value)}
+        return {"field": field["id"], "value": value_for(field, value)}
 
     def _name(self, endpoint: str, number: int) -> str | Hidden:
         try:
@@ -230,14 +261,18 @@ class Paperless:
         return self._request("GET", path, params=parameters)
 
     def _request(self, method: str, path: str, **options: Any) -> Any:
-        response = self._server.request(method, self._api + path, **options)
-        if response.status_code in (403, 404) and _ONE_ENTRY.match(path):
-            raise _NoAccess(response.status_code, path)
+        response = self._answer(method, path, **options)
         check_answer(response, f" at /api/{path}")
         try:
             return response.json() if response.content else None
         except (ValueError, RecursionError):
             raise SinkFault(Blame.MISCONFIGURED, f"no JSON at /api/{path}: is it the address of Paperless?") from None
+
+    def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
+        response = self._server.request(method, self._api + path, **options)
+        if response.status_code in (403, 404) and _ONE_ENTRY.match(path):
+            raise _NoAccess(response.status_code, path)
+        return response
 
 
 def _of_document(number: int, written: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -257,30 +292,3 @@ def _known_form() -> Iterator[None]:
         raise SinkFault(
             Blame.REFUSED, f"Paperless answered in a form that is not known ({type(error).__name__})"
         ) from error
-
-
-def _value_for(field: Mapping[str, Any], value: Any) -> Any:
-    """The value in the form of the field's type. Raises `SinkFault` for a choice that a select field does not have."""
-    match field["data_type"]:
-        case "select":
-            for option in field["extra_data"]["select_options"]:
-                if option["label"].casefold() == str(value).casefold():
-                    return option["id"]
-            raise SinkFault(Blame.REFUSED, f"the custom field {field['name']!r} has no choice for this value")
-        case "monetary":
-            return f"{value:.2f}" if isinstance(value, int | float) else str(value)
-        case "string" | "url" | "longtext":
-            return str(value)
-    return value
-
-
-def _value_in(field: Mapping[str, Any], value: Any) -> Any:
-    """The value of a field as a record would have it."""
-    if field["data_type"] == "select" and value is not None:
-        return next((o["label"] for o in field["extra_data"]["select_options"] if o["id"] == value), None)
-    if field["data_type"] == "monetary" and isinstance(value, str):
-        try:
-            return float(value.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
-        except ValueError:
-            return value
-    return value

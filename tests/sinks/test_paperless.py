@@ -170,6 +170,41 @@ def test_custom_fields_of_each_type_get_values_in_their_form(
     assert caught.value.blame is Blame.REFUSED
 
 
+@pytest.mark.parametrize(("data_type", "length"), [("string", 128), (None, 128), ("longtext", 1000)])
+def test_a_text_is_cut_to_what_its_custom_field_may_hold(
+    paperless: FakePaperless, address: str, library: Path, data_type: str | None, length: int
+) -> None:
+    if data_type is not None:
+        paperless.custom_fields[1] = {"id": 1, "name": "Why", "data_type": data_type, "extra_data": {}}
+    paperless.add(2, "bill.pdf", SHA)
+    sink, record = client(address, library, custom_fields={"Why": "summary"}), RECORD | {"summary": "x" * 1000}
+    written = sink.send(message(record))
+    text = paperless.values(2)["Why"]
+    assert (len(text), text.endswith("…")) == (length, length < 1000)
+    paperless.writes.clear()
+    sink.send(message(record, written))
+    assert paperless.writes == [], "the same record writes nothing"
+    sink.send(message(record | {"summary": "Short."}, written))
+    assert paperless.values(2) == {"Why": "Short."}, "it is still known to be ours"
+
+
+def test_a_value_that_its_custom_field_does_not_take_is_refused_with_the_name_of_the_field(
+    paperless: FakePaperless, address: str, library: Path
+) -> None:
+    paperless.custom_fields |= {
+        1: {"id": 1, "name": "Note", "data_type": "string", "extra_data": {}},
+        2: {"id": 2, "name": "Amount", "data_type": "integer", "extra_data": {}},
+    }
+    paperless.add(2, "bill.pdf", SHA)
+    fields = {"Note": "title", "Amount": "amount"}
+    with pytest.raises(SinkFault) as caught:
+        client(address, library, custom_fields=fields).send(message())
+    assert caught.value.blame is Blame.REFUSED
+    assert caught.value.reason == (
+        "HTTP 400 at /api/documents/2/: the custom field 'Amount' does not take this value: check its type in Paperless"
+    )
+
+
 @pytest.mark.rule("sink-6")
 def test_names_of_another_user_stay_and_hold_up_no_record(
     paperless: FakePaperless, address: str, library: Path

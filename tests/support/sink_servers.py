@@ -171,6 +171,9 @@ class FakePaperless:
             unknown = request.json.keys() - document.keys()
             if unknown:
                 return 400, {name: ["unknown"] for name in unknown}
+            faults = [self._faults_of(**entry) for entry in request.json.get("custom_fields", ())]
+            if any(faults):
+                return 400, {"custom_fields": faults}
             document |= request.json
         return 200, _shown(document, request.query)
 
@@ -189,6 +192,15 @@ class FakePaperless:
             self.custom_fields[number] = {"id": number, "extra_data": {}, **request.json}
             return 201, self.custom_fields[number]
         return 200, _page(list(self.custom_fields.values()))
+
+    def _faults_of(self, field: int, value: Any) -> dict[str, Any]:
+        """What is wrong with the value of a custom field."""
+        match self.custom_fields[field]["data_type"]:
+            case "string" if len(str(value)) > 128:
+                return {"non_field_errors": ["Ensure this value has at most 128 characters."]}
+            case "integer" if value is not None and not isinstance(value, int):
+                return {"non_field_errors": ["Enter a valid integer."]}
+        return {}
 
     def _names(self, endpoint: str, number: str | None, request: Request) -> Answer:
         if number is not None:
