@@ -25,13 +25,19 @@ class Blame(StrEnum):
 
 
 class SinkFault(Exception):  # noqa: N818 - it is a finding, as StageDeferred is
-    """A record was not taken. `retry_after` are seconds that the sink asked for."""
+    """A record was not taken. `retry_after` are seconds that the sink asked for.
 
-    def __init__(self, blame: Blame, reason: str, retry_after: float | None = None) -> None:
+    `is_of_record`: the refusal says nothing about other records, so it is no sign of a broken sink.
+    """
+
+    def __init__(
+        self, blame: Blame, reason: str, retry_after: float | None = None, *, is_of_record: bool = False
+    ) -> None:
         super().__init__(reason)
         self.blame = blame
         self.reason = reason
         self.retry_after = retry_after
+        self.is_of_record = is_of_record
 
 
 _TEMPORARY = frozenset({408, 423, 425, 429})

@@ -6,7 +6,8 @@ from dagster_offload.sinks.faults import Blame, SinkFault
 
 # A record that the sink refuses is tried again after these pauses, then it is dead and waits for a person.
 REFUSAL_PAUSES = (60.0, 600.0, 3600.0)
-# So many refusals in a row, without a success between, are the sink's fault: a broken script refuses every record.
+# So many refusals in a row, without a success between, are the sink's fault: a broken script refuses every record. Those that
+# are surely about one record do not count: a Paperless that has few documents of the library works.
 REFUSALS_OF_A_BROKEN_SINK = 5
 FIRST_WAIT = 5.0
 LONGEST_WAIT = 600.0
@@ -40,8 +41,8 @@ def after_failure(fault: SinkFault, sink: SinkState, attempts: int) -> NextTry:
     """Decide after a failure. `attempts` are earlier refusals of this record."""
     if fault.blame is not Blame.REFUSED:
         return _wait(fault, SinkState(sink.waits + 1, sink.refusals), fault.reason)
-    refusals = sink.refusals + 1
-    if refusals > REFUSALS_OF_A_BROKEN_SINK:
+    refusals = sink.refusals if fault.is_of_record else sink.refusals + 1
+    if not fault.is_of_record and refusals > REFUSALS_OF_A_BROKEN_SINK:
         # Records that were not tried go first, so a good one ends this.
         wait = _wait(fault, SinkState(sink.waits + 1, refusals), f"it refuses every record: {fault.reason}")
         return replace(wait, is_refusal=True, record_wait=REFUSAL_PAUSES[0])

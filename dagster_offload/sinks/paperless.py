@@ -40,6 +40,8 @@ class _NoAccess(SinkFault):
         super().__init__(
             Blame.REFUSED,
             f"HTTP {status} at /api/{path}: check whether the token's user may see and change the document",
+            # The user may be allowed to add notes to none. Then it is a matter of the settings.
+            is_of_record=_ONE_ENTRY.fullmatch(path) is not None,
         )
 
 
@@ -111,7 +113,9 @@ class Paperless:
             if found:
                 return int(found[0]["id"])
         raise SinkFault(
-            Blame.REFUSED, "Paperless has no document with the checksum of this file: has it taken the file in yet?"
+            Blame.REFUSED,
+            "Paperless has no document with the checksum of this file: has it taken the file in yet?",
+            is_of_record=True,
         )
 
     def _digests(self, message: Message) -> list[str]:
@@ -127,7 +131,8 @@ class Paperless:
         if len(found) > 1:
             found = [each for each in found if self._has_path(each["id"], document)]
         if len(found) != 1:
-            raise SinkFault(Blame.REFUSED, f"Paperless has {len(found) or 'no'} documents with this file name and path")
+            reason = f"Paperless has {len(found) or 'no'} documents with this file name and path"
+            raise SinkFault(Blame.REFUSED, reason, is_of_record=True)
         return int(found[0]["id"])
 
     def _has_path(self, number: int, document: str) -> bool:

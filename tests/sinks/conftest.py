@@ -10,7 +10,7 @@ from dagster_offload.sinks.build import build
 from dagster_offload.sinks.planning import register
 from dagster_offload.sinks.sender import Sent, send_due
 from tests.support.engine import Engine
-from tests.support.sink_servers import Receiver, serving
+from tests.support.sink_servers import FakePaperless, Receiver, serving
 
 
 class Sinks:
@@ -64,3 +64,14 @@ def receiver() -> Receiver:
 def webhook(receiver: Receiver) -> Iterator[str]:
     with serving(receiver.answer) as address:
         yield f"{address}/private-path"
+
+
+@pytest.fixture
+def paperless() -> FakePaperless:
+    return FakePaperless()
+
+
+@pytest.fixture
+def address(paperless: FakePaperless) -> Iterator[str]:
+    with serving(paperless.answer) as address:
+        yield address

@@ -36,3 +36,12 @@ def test_after_five_refusals_in_a_row_the_sink_waits_and_no_record_pays() -> Non
     decided = after_failure(SinkFault(Blame.REFUSED, "exit code 1"), SinkState(refusals=5), attempts=3)
     assert (decided.counts, decided.is_refusal, decided.record_wait is None) == (False, True, False)
     assert decided.sink_wait is not None
+
+
+@pytest.mark.rule("sink-2", "sink-4")
+def test_refusals_that_are_about_one_record_never_make_the_sink_wait() -> None:
+    refused = SinkFault(Blame.REFUSED, "no such document", is_of_record=True)
+    decided = after_failure(refused, SinkState(refusals=5), attempts=0)
+    assert (decided.sink_wait, decided.record_wait, decided.counts) == (None, REFUSAL_PAUSES[0], True)
+    assert decided.state == SinkState(refusals=5), "it says nothing about the sink"
+    assert after_failure(refused, SinkState(), attempts=len(REFUSAL_PAUSES)).record_wait is None

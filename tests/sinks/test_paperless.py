@@ -1,7 +1,6 @@
 """Paperless-ngx over HTTP, against a stand-in of its REST API."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,6 @@ RECORD = {
     "amount": 12.5,
     "payee": "Kim Oil",
 }
-
-
-@pytest.fixture
-def paperless() -> FakePaperless:
-    return FakePaperless()
-
-
-@pytest.fixture
-def address(paperless: FakePaperless) -> Iterator[str]:
-    with serving(paperless.answer) as address:
-        yield address
 
 
 def client(address: str, library: Path, **settings: Any) -> Paperless:
