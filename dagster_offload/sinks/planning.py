@@ -5,12 +5,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.reports import records
 from dagster_offload.ledger.sinks import deliveries, sinks
 from dagster_offload.records.columns import as_record
 from dagster_offload.settings import Settings
 from dagster_offload.settings.sections.sinks import kind_of
+from dagster_offload.stages.catalog import stage_graph
 
 DOCUMENTS_A_BATCH = 200
 # Fields that change without the record.
@@ -31,6 +33,8 @@ def plan(settings: Settings, ledger: Ledger) -> bool:
 
 def _plan(cur: Cursor, settings: Settings) -> bool:
     deliveries.lock_planning(cur)
+    if stages.graph(cur) != stage_graph(settings):
+        return False  # The record would have the columns of other stages. One with those in force plans it, and is notified.
     changed = deliveries.take_changes(cur, DOCUMENTS_A_BATCH)
     unfilled = deliveries.next_unfilled(cur, DOCUMENTS_A_BATCH)
     by_sink = {name: sorted({*changed, *unfilled.get(name, ())}) for name in settings.sinks}

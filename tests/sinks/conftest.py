@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.sinks.build import build
 from dagster_offload.sinks.planning import register
 from dagster_offload.sinks.sender import Sent, send_due
+from dagster_offload.stages.catalog import stage_graph
 from tests.support.engine import Engine
 from tests.support.sink_servers import FakePaperless, Receiver, serving
 
@@ -18,14 +20,24 @@ class Sinks:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._pipeline: dict[str, Any] = {}
 
     def use(self, **sinks: Any) -> None:
         """Write the pipeline file with these sinks, and register them, as a start of `up` does."""
+        self._write(on_record=sinks)
+        register(self.engine.settings(), self.engine.ledger)
+
+    def use_stages(self, **own: Any) -> None:
+        """Write the pipeline file with these own stages, and bring the ledger up to date, as a start of `up` does."""
+        self._write(stages=own)
+        migrate(self.engine.ledger, stage_graph(self.engine.settings()))
+
+    def _write(self, **sections: Any) -> None:
+        self._pipeline |= sections
         file = self.engine.library.parent / "offload.yaml"
-        file.write_text(json.dumps({"on_record": sinks}), encoding="utf-8")
+        file.write_text(json.dumps({name: value for name, value in self._pipeline.items() if value}), encoding="utf-8")
         file.chmod(0o600)  # it may contain a token
         self.engine.options["config"] = file
-        register(self.engine.settings(), self.engine.ledger)
 
     def send(self, name: str) -> Sent:
         """Send what is due at one sink."""

@@ -44,6 +44,7 @@ def replace(cur: Cursor, wanted: StageGraph) -> None:
                 filled_to,
             ],
         )
+    cur.execute("select note_changed_stages(%s)", [sorted(before.keys() - set(wanted.names))])
     # A stage that is back may lack items that its partitions had when it was removed. There are none without groups.
     cur.execute("insert into partition_changes (partition) select key from dagster_partitions")
 

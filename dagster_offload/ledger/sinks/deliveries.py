@@ -50,9 +50,10 @@ def take_changes(cur: Cursor, limit: int) -> list[int]:
 
 
 def next_unfilled(cur: Cursor, limit: int) -> dict[str, list[int]]:
-    """By sink, the next documents that it must look at because it was added. Marks them as looked at."""
+    """By sink, the next documents that it must look at because it was added or stages were removed. Marks them as looked at."""
     cur.execute(
-        "select name, filled_to from sinks where is_configured and filled_to is not null order by name for update"
+        "select name, filled_to, removed_stages from sinks where is_configured and filled_to is not null "
+        "order by name for update"
     )
     found: dict[str, list[int]] = {}
     for row in cur.fetchall():
@@ -61,10 +62,28 @@ def next_unfilled(cur: Cursor, limit: int) -> dict[str, list[int]]:
             [row["filled_to"], limit],
         )
         ids = [each["document_id"] for each in cur.fetchall()]
-        found[row["name"]] = ids
+        found[row["name"]] = ids if row["removed_stages"] is None else _changed_by_removal(cur, row, ids)
         end = ids[-1] if len(ids) == limit else None
-        cur.execute("update sinks set filled_to = %s where name = %s", [end, row["name"]])
+        cur.execute(
+            "update sinks set filled_to = %(end)s, "
+            "removed_stages = case when %(end)s::bigint is not null then removed_stages end where name = %(name)s",
+            {"end": end, "name": row["name"]},
+        )
     return found
+
+
+def _changed_by_removal(cur: Cursor, sink: Mapping[str, Any], ids: Sequence[int]) -> list[int]:
+    """Of these documents, those whose records a removed stage kept back, and those that this sink has had with its answer.
+
+    The others are no business of this sink: it may want no record that existed when it was added.
+    """
+    cur.execute(
+        "select c.document_id from unnest(%(ids)s::bigint[]) as c (document_id) where exists (select from work_items i "
+        "  where i.document_id = c.document_id and i.stage = any(%(stages)s) and i.state <> 'done') "
+        "or exists (select from deliveries n where n.document_id = c.document_id and n.sink = %(sink)s)",
+        {"ids": list(ids), "stages": sink["removed_stages"], "sink": sink["name"]},
+    )
+    return [row["document_id"] for row in cur.fetchall()]
 
 
 def add(cur: Cursor, sink: str, document: str, version: str, record: Mapping[str, Any]) -> None:

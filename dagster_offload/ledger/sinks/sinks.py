@@ -46,7 +46,8 @@ def register(cur: Cursor, kinds: Mapping[str, str], existing: Mapping[str, bool]
         cur.execute(
             "insert into sinks (name, kind, filled_to) values (%s, %s, %s) on conflict (name) do update set "
             # A record that one which is back has already got is not sent again.
-            "kind = excluded.kind, is_configured = true, filled_to = excluded.filled_to, not_before = null, reason = null, "
+            "kind = excluded.kind, is_configured = true, filled_to = excluded.filled_to, removed_stages = null, "
+            "not_before = null, reason = null, "
             "is_misconfigured = false, waits = 0, refusals = 0",
             [name, kinds[name], 0 if existing[name] else None],
         )
