@@ -37,7 +37,7 @@ def _plan(cur: Cursor, settings: Settings) -> bool:
         return False  # The record would have the columns of other stages. One with those in force plans it, and is notified.
     changed = deliveries.take_changes(cur, DOCUMENTS_A_BATCH)
     unfilled = deliveries.next_unfilled(cur, DOCUMENTS_A_BATCH)
-    by_sink = {name: sorted({*changed, *unfilled.get(name, ())}) for name in settings.sinks}
+    by_sink = {name: sorted({*changed.get(name, ()), *unfilled.get(name, ())}) for name in settings.sinks}
     ids = sorted({document for found in by_sink.values() for document in found})
     keys = deliveries.keys_of(cur, ids)
     finished = {found.document: as_record(found, settings) for found in records.read(cur, ids) if found.state == "done"}

@@ -96,6 +96,20 @@ def test_a_sink_that_is_back_does_not_get_existing_records_that_it_does_not_want
     assert got(receiver) == ["a.txt", "b.txt"]
 
 
+@pytest.mark.rule("sink-1")
+def test_a_sink_that_wants_no_existing_records_gets_none_that_another_sink_is_still_to_get(
+    sinks: Sinks, webhook: str, receiver: Receiver
+) -> None:
+    sinks.use(all={"webhook": webhook})
+    sinks.answered("before.txt", "again.txt")  # no sender has looked at them when the other sink is added
+    sinks.use(all={"webhook": webhook}, new={"webhook": webhook, "existing": False})
+    retitle(sinks, "again.txt")
+    sinks.answered("a.txt")
+    sinks.send("new")
+    assert got(receiver) == ["again.txt", "a.txt"]
+    assert sinks.send("all").sent == 3
+
+
 @pytest.mark.rule("sink-2")
 def test_a_sink_that_is_down_or_paused_holds_up_no_other_and_loses_nothing(
     sinks: Sinks, webhook: str, receiver: Receiver

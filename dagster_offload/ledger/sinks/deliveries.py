@@ -39,14 +39,16 @@ def lock_planning(cur: Cursor) -> None:
     cur.execute("select pg_advisory_xact_lock(hashtext('sinks'), hashtext(current_schema()))")
 
 
-def take_changes(cur: Cursor, limit: int) -> list[int]:
-    """Take the oldest changes off the list; returns the ids of their documents."""
+def take_changes(cur: Cursor, limit: int) -> dict[str, list[int]]:
+    """Take the oldest changes off the list. Returns the ids of their documents, by each sink that is to look at them."""
     cur.execute(
-        "with oldest as materialized (select change_id from changed_records order by change_id limit %s) "
-        "delete from changed_records c using oldest where c.change_id = oldest.change_id returning c.document_id",
+        "with oldest as materialized (select change_id from changed_records order by change_id limit %s), "
+        "taken as (delete from changed_records c using oldest where c.change_id = oldest.change_id returning c.*) "
+        "select s.name, array_agg(distinct t.document_id order by t.document_id) "
+        "  filter (where t.change_id > s.changes_after) as documents from taken t cross join sinks s group by s.name",
         [limit],
     )
-    return sorted({row["document_id"] for row in cur.fetchall()})
+    return {row["name"]: row["documents"] or [] for row in cur.fetchall()}
 
 
 def next_unfilled(cur: Cursor, limit: int) -> dict[str, list[int]]:

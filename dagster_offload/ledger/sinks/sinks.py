@@ -44,12 +44,16 @@ def register(cur: Cursor, kinds: Mapping[str, str], existing: Mapping[str, bool]
     cur.execute("update sinks set is_configured = false where name <> all(%s)", [list(kinds)])
     for name in kinds.keys() - known.keys() | {name for name in known if kinds.get(name, known[name]) != known[name]}:
         cur.execute(
-            "insert into sinks (name, kind, filled_to) values (%s, %s, %s) on conflict (name) do update set "
+            "insert into sinks (name, kind, filled_to, changes_after) values (%(name)s, %(kind)s, "
+            "case when %(existing)s then 0 end, "
+            "case when %(existing)s then 0 else (select coalesce(max(change_id), 0) from changed_records) end) "
+            "on conflict (name) do update set "
             # A record that one which is back has already got is not sent again.
             "kind = excluded.kind, is_configured = true, filled_to = excluded.filled_to, removed_stages = null, "
+            "changes_after = excluded.changes_after, "
             "not_before = null, reason = null, "
             "is_misconfigured = false, waits = 0, refusals = 0",
-            [name, kinds[name], 0 if existing[name] else None],
+            {"name": name, "kind": kinds[name], "existing": existing[name]},
         )
 
 
