@@ -9,7 +9,7 @@ import httpx
 from dagster_offload.client.context_overflow import LEAST_CONTEXT_TOKENS, plausible_tokens
 from dagster_offload.client.transport import Http, get
 from dagster_offload.errors import OffloadError
-from dagster_offload.slot.chat import DEFAULT_MAX_TOKENS, room_to_think
+from dagster_offload.slot.chat import DEFAULT_MAX_TOKENS, LENGTH, STOP, room_to_think
 from dagster_offload.slot.completion import Answer, ContextOverflow, RequestOptions
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.dialects import Dialects, Feature
@@ -57,9 +57,10 @@ class ContextWindows:
     def learn(self, slot: SlotConfig, overflow: ContextOverflow) -> None:
         """Keep the context size that a refusal reports, if it is smaller than the known one.
 
-        It may be less than /v1/models reports: llama.cpp divides the context among its slots.
+        It may be less than /v1/models reports: llama.cpp divides the context among its slots. A guess is not kept: a
+        content filter may have emptied the answer, and every later document would be split for it.
         """
-        if overflow.context_tokens is not None:
+        if overflow.context_tokens is not None and not overflow.is_guess:
             known = self._reported.get(slot.name) or overflow.context_tokens
             self._reported[slot.name] = min(overflow.context_tokens, known)
 
@@ -77,7 +78,7 @@ class ContextWindows:
         if cut is not None:
             return cut
         if _is_empty(answer) and (wanted := estimated_tokens(prompt) + (max_tokens or 0)) > SMALLEST_CONTEXT_IN_USE:
-            return ContextOverflow(wanted // 2)  # the context may be too small (LM Studio)
+            return ContextOverflow(wanted // 2, is_guess=True)  # the context may be too small (LM Studio)
         return self._filled(slot, answer, max_tokens)
 
     def _cut_prompt(self, slot: SlotConfig, answer: Answer, prompt: str) -> ContextOverflow | None:
@@ -120,7 +121,10 @@ class ContextWindows:
 
 
 def _is_empty(answer: Answer) -> bool:
-    """Whether the answer has no token. False for a server that reports no counts."""
+    """Whether the answer has no token and no reason for that, such as a content filter. False for a server that reports no
+    counts."""
+    if answer.is_refusal or answer.finish_reason not in {STOP, LENGTH, None}:
+        return False
     is_empty = not answer.strip() and not answer.thinking_tokens and not answer.is_in_reasoning
     is_counted = answer.usage.prompt_tokens is not None or answer.usage.completion_tokens is not None
     return is_empty and is_counted and not answer.usage.completion_tokens

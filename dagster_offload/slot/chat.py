@@ -160,6 +160,7 @@ def read_answer(
         ),
         reasoning=written,
         is_in_reasoning=place is not None,
+        is_refusal=bool(message.get("refusal")),
     )
 
 

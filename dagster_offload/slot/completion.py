@@ -47,6 +47,7 @@ class Answer(str):
     - `thinking_tokens`: tokens of thinking before the answer, as counted by the server, else estimated.
     - `reasoning`: the content of the reasoning field if the text is empty.
     - `is_in_reasoning`: the reasoning field contains a JSON object.
+    - `is_refusal`: the model refused to answer, and the refusal field holds its reason.
     - `is_worth_asking_otherwise`: the model thought although the request turned thinking off, and another variant of that
       request is left.
     - `variants`: the variant of each feature in the request.
@@ -60,6 +61,7 @@ class Answer(str):
     thinking_tokens: int
     reasoning: str
     is_in_reasoning: bool
+    is_refusal: bool
     is_worth_asking_otherwise: bool
     variants: Mapping[str, str | None]
 
@@ -75,6 +77,7 @@ class Answer(str):
         thinking_tokens: int = 0,
         reasoning: str = "",
         is_in_reasoning: bool = False,
+        is_refusal: bool = False,
     ) -> "Answer":
         answer = super().__new__(cls, content)
         answer.served_model = served_model
@@ -85,6 +88,7 @@ class Answer(str):
         answer.thinking_tokens = thinking_tokens
         answer.reasoning = reasoning
         answer.is_in_reasoning = is_in_reasoning
+        answer.is_refusal = is_refusal
         answer.is_worth_asking_otherwise = False
         answer.variants = {}
         return answer
@@ -92,7 +96,11 @@ class Answer(str):
 
 @dataclass(frozen=True)
 class ContextOverflow:
-    """A request exceeds the model's context. Token counts as the server reports them; None if it reports none."""
+    """A request exceeds the model's context. Token counts as the server reports them; None if it reports none.
+
+    `is_guess`: the server reports no overflow. This passage is split, and the slot's context size stays as it is known.
+    """
 
     context_tokens: int | None = None
     prompt_tokens: int | None = None
+    is_guess: bool = False

@@ -280,8 +280,31 @@ def test_an_empty_answer_to_a_long_request_means_the_context_is_too_small(
     reply_to: Answer, prompt: str, *, is_too_long: bool
 ) -> None:
     found = ContextWindows().overflow_in(SLOT, reply_to, 1_500, prompt)
-    half = ContextOverflow((estimated_tokens(prompt) + 1_500) // 2)
+    half = ContextOverflow((estimated_tokens(prompt) + 1_500) // 2, is_guess=True)
     assert found == (half if is_too_long else None)
+
+
+@pytest.mark.rule("answer-8")
+async def test_an_empty_answer_to_one_passage_does_not_make_the_parts_of_other_documents_smaller() -> None:
+    windows = ContextWindows()
+    found = windows.overflow_in(SLOT, Answer("", usage=Usage(9_000, 0), finish_reason="stop"), 1_500, PROSE)
+    assert found is not None
+    windows.learn(SLOT, found)
+    assert await windows.text_tokens(SLOT, "") == DEFAULT_CONTEXT_TOKENS - 2_000
+
+
+@pytest.mark.rule("answer-8")
+@pytest.mark.parametrize(
+    ("finish_reason", "refusal"), [("content_filter", None), ("tool_calls", None), ("stop", "I cannot help with that.")]
+)
+def test_a_refused_passage_is_not_too_long(finish_reason: str, refusal: str | None) -> None:
+    message = {"role": "assistant", "content": "", "refusal": refusal}
+    body = {
+        "choices": [{"message": message, "finish_reason": finish_reason}],
+        "usage": {"prompt_tokens": 9_000, "completion_tokens": 0},
+    }
+    reply_to = read_answer(SLOT, json.dumps(body).encode(), {}, 1.0)
+    assert ContextWindows().overflow_in(SLOT, reply_to, 1_500, PROSE) is None
 
 
 async def test_a_context_from_a_refusal_is_kept_and_only_ever_lowered() -> None:
