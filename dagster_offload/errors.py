@@ -9,7 +9,7 @@ OffloadError
 ├── NeedsPatience            a trial had too little time for a verdict
 ├── StageDeferred            the slot is unavailable: retry after `retry_after_minutes`
 ├── SlotFault                the slot did not give a valid answer of the expected model
-│   ├── CutAnswer            HTTP 200, but the body is not complete JSON           (deferrable)
+│   ├── CutAnswer            HTTP 200, but not a complete answer                   (deferrable)
 │   ├── SlotFrozen           three probes during an open call got no answer        (deferrable)
 │   └── WrongModel           another model answered                                (deferrable)
 ├── CutBySleep               this machine slept during a call, which was then cut
@@ -98,7 +98,8 @@ class SlotFault(OffloadError):
 
 
 class CutAnswer(SlotFault):
-    """An HTTP 200 whose body is not complete JSON or is too long: the generation was cut. The message says which."""
+    """An HTTP 200 whose body is not complete JSON or is too long, or whose choice failed: the generation was cut. The message
+    says which."""
 
 
 class SlotFrozen(SlotFault):

@@ -4,6 +4,7 @@ The engine decides what caused an error, and the stages decide whether an answer
 """
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -14,10 +15,10 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from dagster_offload.client.faults import retry_after_of, router_reason, text_of
-from dagster_offload.client.transport import PACKING_HEADERS, Http, HttpAnswer, call_timeout
+from dagster_offload.client.transport import Http, HttpAnswer, call_timeout
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.slot.addresses import auth_headers, endpoint
-from dagster_offload.slot.chat import matches_expected, read_answer, request_body, with_extra
+from dagster_offload.slot.chat import FailedChoice, matches_expected, read_answer, request_body, with_extra
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import DEEP, NO_SLOT, PRIMARY, SlotConfig, Slots
 from dagster_offload.slot.dialects import (
@@ -32,6 +33,8 @@ from dagster_offload.slot.part_refusals import refused_feature
 from dagster_offload.slot.refusals import status_of_error_in
 
 logger = logging.getLogger(__name__)
+
+COMPLETIONS_PATH = "/v1/chat/completions"
 
 
 class AIClient:
@@ -107,11 +110,15 @@ class AIClient:
             tried.note(feature, variant, Finding.REFUSED)
         if not response.is_success:
             assert isinstance(response, httpx.Response)  # noqa: S101 - for the type checker: a refusal is one
-            # Not raise_for_status: its message contains the URL, which may contain a password.
-            message = f"the {slot.name} slot answered HTTP {response.status_code}"
-            raise httpx.HTTPStatusError(message, request=response.request, response=response)
+            raise _refused(slot, response)
         seconds = time.monotonic() - started
-        answer = read_answer(slot, response.content, response.headers, seconds, sent)
+        try:
+            answer = read_answer(slot, response.content, response.headers, seconds, sent)
+        except FailedChoice as failed:
+            # Without the text of the answer, in which a router's reason code would be looked for.
+            content = json.dumps({"error": failed.error}).encode()
+            refusal = _refusal(slot, failed.status_code, response.headers, content, sent)
+            raise _refused(slot, refusal) from None
         before, document = known.copy(), hash(system or prompt)
         for feature, variant, status_code in refused:
             known.note_refusal(feature, variant, status_code, document)
@@ -135,17 +142,12 @@ class AIClient:
         try:
             # A proxy that sends blanks to keep a connection open defeats the timeout between two reads.
             async with asyncio.timeout(slot.connect_timeout + read_seconds):
-                address, headers = endpoint(slot, "/v1/chat/completions"), auth_headers(slot)
+                address, headers = endpoint(slot, COMPLETIONS_PATH), auth_headers(slot)
                 answer = await self._http(slot).exchange("POST", address, headers, timeout, json=body)
         except TimeoutError as error:
             raise httpx.ReadTimeout(f"no complete answer within {read_seconds:g} s") from error
         status_code = status_of_error_in(answer.content) if answer.is_success else None
-        if status_code is None:
-            return answer
-        request = httpx.Request("POST", address, headers=headers, json=body)
-        # The body is decompressed, so headers about its encoding no longer apply.
-        kept = [each for each in answer.headers.items() if each[0].lower() not in PACKING_HEADERS]
-        return httpx.Response(status_code, headers=kept, content=answer.content, request=request)
+        return answer if status_code is None else _refusal(slot, status_code, answer.headers, answer.content, body)
 
     def _http(self, slot: SlotConfig) -> Http:
         pools = self._pools.setdefault(asyncio.get_running_loop(), {})
@@ -165,6 +167,22 @@ class AIClient:
             slot.name, behaviour, slot.setting("expected_model"), slot.expected_model,
         )  # fmt: skip
         self._warned.add(slot.name)
+
+
+def _refusal(
+    slot: SlotConfig, status_code: int, headers: Mapping[str, str], content: bytes, sent: dict[str, Any]
+) -> httpx.Response:
+    """The answer to a completion as the refusal that its body describes."""
+    request = httpx.Request("POST", endpoint(slot, COMPLETIONS_PATH), headers=auth_headers(slot), json=sent)
+    # No other header is read of a refusal, and those about the encoding no longer apply.
+    kept = {name: headers[name] for name in ("retry-after",) if name in headers}
+    return httpx.Response(status_code, headers=kept, content=content, request=request)
+
+
+def _refused(slot: SlotConfig, response: httpx.Response) -> httpx.HTTPStatusError:
+    """Not `raise_for_status`: its message contains the URL, which may contain a password."""
+    message = f"the {slot.name} slot answered HTTP {response.status_code}"
+    return httpx.HTTPStatusError(message, request=response.request, response=response)
 
 
 def _log_what_changed(slot: SlotConfig, before: Dialects, known: Dialects) -> None:

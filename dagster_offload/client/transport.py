@@ -158,7 +158,7 @@ class AiohttpSender:
                     answer.status,
                     # The body is decompressed and complete, so headers about its encoding no longer apply.
                     headers=[
-                        each for each in answer.raw_headers if each[0].decode("latin-1").lower() not in PACKING_HEADERS
+                        each for each in answer.raw_headers if each[0].lower() not in _PACKING_HEADERS
                     ],
                     content=body,
                     request=httpx.Request(method, url, headers=headers, content=content),
@@ -196,7 +196,7 @@ class _Packed(httpx.AsyncByteStream):
 
 
 _HEADERS = {"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "gzip, deflate"}
-PACKING_HEADERS = frozenset({"content-encoding", "transfer-encoding", "content-length"})
+_PACKING_HEADERS = {b"content-encoding", b"transfer-encoding", b"content-length"}
 
 
 @lru_cache(maxsize=64)

@@ -19,7 +19,7 @@ from dagster_offload.slot.dialects import (
     request_json,
     request_thinking,
 )
-from dagster_offload.slot.refusals import server_words
+from dagster_offload.slot.refusals import server_words, status_named_in
 from dagster_offload.slot.thinking import split_thinking
 from dagster_offload.text.lenient_json import located_objects, read_json
 
@@ -40,10 +40,21 @@ ANSWERING_GROUP_HEADER = "x-litellm-model-group"
 CHARACTERS_PER_TOKEN = 3  # of thinking that the server did not count
 
 STOP, LENGTH = "stop", "length"  # why an answer ended: it was complete, or it reached the token limit
+# Why an answer ended if the server or its provider failed: OpenRouter; SGLang and vLLM; DeepSeek; z.AI.
+FAILURES = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
 
 
 class ChoiceWithoutMessage(MalformedAnswer):
     """The first of the `choices` has no `message`: enough of an answer for a trial, but not for a stage."""
+
+
+class FailedChoice(Exception):  # noqa: N818 - the client turns it into a refusal with this status
+    """The generation failed, and the choice's error names a status. `error` may quote the document."""
+
+    def __init__(self, status_code: int, error: object) -> None:
+        super().__init__(status_code)
+        self.status_code = status_code
+        self.error = error
 
 
 def request_body(
@@ -119,8 +130,9 @@ def read_answer(
 ) -> Answer:
     """The answer in the body of a 2xx. `headers` have lower-case names; `sent` is the body of the request.
 
-    Raises `CutAnswer` if the body is not complete JSON, `MalformedAnswer` if it is JSON but not a chat completion, and
-    `WrongModel` if another model than the expected one answered. No error contains text of the body.
+    Raises `CutAnswer` if the body is not complete JSON or the generation failed, `FailedChoice` if that failure names a
+    status, `MalformedAnswer` if it is JSON but not a chat completion, and `WrongModel` if another model than the expected
+    one answered. No message of an error contains text of the body.
     """
     try:
         body = read_json(content)
@@ -132,15 +144,18 @@ def read_answer(
         raise ErrorAsAnswer("the answer is an error, although its status is HTTP 200", body, words)
     if not isinstance(choices, list) or not choices:
         raise MalformedAnswer("the answer is JSON without choices: is this a chat completions server?")
+    choice = choices[0] if isinstance(choices[0], dict) else {}
+    finish_reason = choice.get("finish_reason")
+    if finish_reason != STOP and finish_reason != LENGTH:
+        _refuse_failed(choice, finish_reason, body)
     served_model, evidence = _who_answered(slot, body.get("model"))
     _check_model(slot, served_model, evidence, headers)
-    choice = choices[0] if isinstance(choices[0], dict) else {}
     message = choice.get("message")
     if not isinstance(message, dict):
         raise ChoiceWithoutMessage("the answer's first choice has no message: is this a chat completions server?")
     text, reasoning = _text_of(message.get("content")), _reasoning_of(message)
     usage = _usage_of(body.get("usage"))
-    finish_reason, token_limit = choice.get("finish_reason"), token_limit_in(sent or {})
+    token_limit = token_limit_in(sent or {})
     if finish_reason == STOP and token_limit is not None and usage.completion_tokens == token_limit:
         finish_reason = LENGTH  # several servers report `stop` for an answer that was cut at the limit
     # LM Studio puts an answer that fits a schema into the reasoning field if the model can think.
@@ -162,6 +177,18 @@ def read_answer(
         is_in_reasoning=place is not None,
         is_refusal=bool(message.get("refusal")),
     )
+
+
+def _refuse_failed(choice: Mapping[str, Any], finish_reason: object, body: Mapping[str, Any]) -> None:
+    """Raise if the generation failed: the text is then only the beginning of an answer, although it may look complete."""
+    failure = finish_reason if isinstance(finish_reason, str) and finish_reason in FAILURES else None
+    error = choice.get("error") or (body.get("error") if failure else None)
+    if not failure and not error:
+        return
+    status_code = status_named_in(error)
+    if status_code is not None:
+        raise FailedChoice(status_code, error)
+    raise CutAnswer(f"the server ended it with the finish reason {failure or 'error'}")
 
 
 def _what_is_not_json(content: bytes) -> str:

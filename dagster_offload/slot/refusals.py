@@ -99,8 +99,12 @@ def status_of_error_in(content: bytes) -> int | None:
     except ValueError:
         return None
     error = body.get("error") if isinstance(body, dict) else None
-    places = [place for place in (error, body) if isinstance(place, dict)] if error else []
-    numbers = (place.get(name) for place in places for name in _STATUS_FIELDS)
+    return status_named_in(error, body) if error else None
+
+
+def status_named_in(*places: object) -> int | None:
+    """The HTTP status that an error names: the first one in these objects; None if there is none."""
+    numbers = (place.get(name) for place in places if isinstance(place, dict) for name in _STATUS_FIELDS)
     return next((number for number in map(_status_in, numbers) if number is not None), None)
 
 

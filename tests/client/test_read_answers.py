@@ -68,6 +68,28 @@ def test_a_choice_without_a_message_is_malformed(choice: str) -> None:
         read(content=f'{{"choices": [{choice}]}}'.encode())
 
 
+@pytest.mark.rule("slot-20")
+@pytest.mark.parametrize(
+    "reason", ["error", "abort", "insufficient_system_resource", "network_error"]
+)  # OpenRouter; SGLang and vLLM; DeepSeek; z.AI
+def test_a_choice_that_ended_with_a_failure_is_a_cut_answer_and_its_text_is_not_used(reason: str) -> None:
+    choice = {"message": {"content": '{"category": "other"}'}, "finish_reason": reason}
+    with pytest.raises(CutAnswer, match=reason) as raised:
+        read(content=json.dumps({"choices": [choice]}).encode())
+    assert is_cut(raised.value)
+    assert "category" not in str(raised.value)
+
+
+@pytest.mark.rule("slot-20")
+@pytest.mark.parametrize("finish_reason", [None, "something", ["abort"]])
+def test_a_choice_with_an_error_is_a_cut_answer_unless_it_ended_as_usual(finish_reason: object) -> None:
+    choice = {"message": {"content": "half"}, "finish_reason": finish_reason, "error": {"message": "lost the provider"}}
+    with pytest.raises(CutAnswer):
+        read(content=json.dumps({"choices": [choice]}).encode())
+    choice["finish_reason"] = "stop"
+    assert read(content=json.dumps({"choices": [choice]}).encode()) == "half"
+
+
 def test_null_content_is_empty_text_and_parts_are_joined() -> None:
     assert read(content=completion(content=None, reasoning_content="hm")) == ""
     assert read(content=completion(content=[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])) == "ab"

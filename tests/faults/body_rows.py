@@ -16,6 +16,14 @@ OPENAI_ERROR = {"error": {"message": "the model is not there", "type": "server_e
 PACKED = gzip.compress(json.dumps(OPENAI_ERROR).encode())
 NAMELESS_ERROR = {"error": "the model is not there"}
 UNLOADED = {"error": "Model unloaded."}
+# OpenRouter, whose provider failed after the status had been sent; and SGLang.
+LOST = {
+    "message": {"content": ""},
+    "finish_reason": "error",
+    "error": {"code": 502, "message": "Provider disconnected"},
+}
+REFUSED = {**LOST, "error": {"code": 503, "message": "No instances available"}}
+ABORTED = {"message": {"content": '{"category": "other"}'}, "finish_reason": "abort"}
 EXPECTING = {"deep_expected_model": "Qwen3"}
 INFINITE = '{"category": "other", "confidence": 1e999}'
 FELL_BACK = {"x-litellm-attempted-fallbacks": "1", "x-litellm-model-group": "tiny"}
@@ -34,6 +42,9 @@ BODIES: list[Row] = [
     *twice("the same, compressed", says(200, PACKED, content_encoding="gzip"), deferred("HTTP 503", 1), waits("HTTP 503")),
     *twice("200 with an error", says(200, NAMELESS_ERROR), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("200 for an unloaded model", says(200, UNLOADED), deferred("unloaded", 2), quarantined("unloaded")),
+    *twice("a choice with a 502", answers_with(choices=[LOST]), deferred("HTTP 502", 2), quarantined("HTTP 502")),
+    *twice("a choice with a 503", answers_with(choices=[REFUSED]), deferred("HTTP 503", 1), waits("HTTP 503")),
+    *twice("an aborted choice", answers_with(choices=[ABORTED]), deferred("abort", 2), quarantined("abort")),
     *twice("a choice without message", says(200, {"choices": [{}]}), wrong(HELD, 10), fails("malformed_answer")),
     # Each is retried once without the schema, which may have prevented the answer.
     *twice("content null", writes(None), wrong(HELD, 10), fails("empty_answer", 6)),
