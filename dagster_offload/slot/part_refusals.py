@@ -72,9 +72,26 @@ _RULES = (
 )
 
 
+# OpenAI's message, which proxies quote; pydantic's; vLLM's.
+_TOO_FEW_TOKENS = re.compile(
+    r"max_(?:\w+_)?tokens\b.{0,60}?(?:below (?:the )?minimum|at least|>=|greater than or equal to)(?:\D{0,40}?(\d{1,6})\b)?",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def least_token_limit(status_code: int, text: str) -> int | None:
+    """The least token limit that a server requires, if it refused one as too low; 0 if it names none, None for other
+    refusals."""
+    found = _TOO_FEW_TOKENS.search(text[:LONGEST_MESSAGE]) if status_code in {400, 422} else None
+    return None if found is None else int(found[1] or 0)
+
+
 def refused_feature(status_code: int, text: str, body: Mapping[str, Any]) -> Feature | None:
     """The feature of the request `body` that this refusal seems to be about, or None."""
+    is_limit_known = least_token_limit(status_code, text) is not None
     for rule in _RULES:
+        if rule.feature is Feature.TOKEN_LIMIT and is_limit_known:
+            continue  # its value is refused, not its name
         if status_code in rule.status_codes and rule.has_feature(body) and rule.text.search(text[:LONGEST_MESSAGE]):
             return rule.feature
     return None

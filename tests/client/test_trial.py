@@ -1,16 +1,23 @@
 """The trial: one token shows whether the slot answers, is unavailable, or is misconfigured."""
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.client.trial import TrialVerdict, trial
+from dagster_offload.client.trial import MOST_TRIAL_TOKENS, TrialVerdict, trial
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.completion import ModelEvidence
 from dagster_offload.slot.config import SlotConfig, Slots
+from tests.faults.raw_server import CompletionRequest, Connection, Hits, RawServer, reply, well
+
+
+@pytest.fixture(autouse=True)
+def no_known_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dagster_offload.client.trial._accepted_limits", {})
 
 
 async def verdict_of(slot: SlotConfig) -> TrialVerdict:
@@ -114,3 +121,64 @@ async def test_a_key_that_cannot_be_sent_is_misconfigured(deep_slot: SlotConfig)
     verdict = await verdict_of(replace(deep_slot, api_key="비밀"))
     assert (verdict.answered, verdict.misconfigured) == (False, True)
     assert "OFFLOAD_DEEP_API_KEY" in verdict.reason
+
+
+# GPT-5 behind OpenRouter, which quotes its provider; the same at OpenAI; a check by FastAPI.
+BELOW_16 = "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got 1 instead."
+QUOTED = {"error": {"message": "Provider returned error", "metadata": {"raw": json.dumps({"error": BELOW_16})}}}
+FASTAPI = {"detail": [{"loc": ["body", "max_tokens"], "msg": "Input should be greater than or equal to 32"}]}
+
+
+class Minimum:
+    """A server that refuses an answer of fewer tokens than `least`."""
+
+    def __init__(self, least: int, status: int, body: dict[str, Any]) -> None:
+        self.least, self.status, self.body = least, status, body
+        self.limits: list[int] = []
+
+    def __call__(self, connection: Connection, request: CompletionRequest) -> bool:
+        self.limits.append(request.body["max_tokens"])
+        if self.limits[-1] >= self.least:
+            return well(connection, request)
+        connection.send(reply(self.status, json.dumps(self.body).encode()))
+        return True
+
+
+@pytest.mark.rule("breaker-13")
+@pytest.mark.parametrize(
+    ("least", "status", "body"),
+    [
+        (16, 400, {"error": {"message": BELOW_16}}),
+        (16, 400, {"error": {"message": BELOW_16.replace("output_", "")}}),
+        (16, 400, QUOTED),
+        (16, 422, {"error": "max_completion_tokens is below the minimum"}),
+        (32, 422, FASTAPI),
+    ],
+)
+async def test_a_server_that_requires_more_tokens_gets_the_trial_once_more_and_from_then_on_only_so(
+    least: int, status: int, body: dict[str, Any]
+) -> None:
+    server = Minimum(least, status, body)
+    with RawServer(server, Hits.ALL) as raw:
+        slot = SlotConfig("deep", raw.url, "qwen-macbook")
+        assert (await verdict_of(slot)).answered
+        assert (await verdict_of(slot)).answered
+    assert server.limits == [1, least, least]
+
+
+@pytest.mark.rule("breaker-13")
+async def test_a_trial_is_repeated_only_once_and_never_becomes_a_long_answer() -> None:
+    server = Minimum(100_000, 400, {"error": {"message": "max_tokens must be at least 100000"}})
+    with RawServer(server, Hits.ALL) as raw:
+        slot = SlotConfig("deep", raw.url, "qwen-macbook")
+        verdict = await verdict_of(slot)
+        assert (verdict.answered, verdict.misconfigured) == (False, True)
+        assert (await verdict_of(slot)).misconfigured
+    assert server.limits == [1, MOST_TRIAL_TOKENS] * 2
+
+
+async def test_a_refusal_about_something_else_is_not_answered_with_another_trial() -> None:
+    server = Minimum(16, 400, {"error": {"message": "this model needs max_tokens"}})
+    with RawServer(server, Hits.ALL) as raw:
+        assert (await verdict_of(SlotConfig("deep", raw.url, "qwen-macbook"))).misconfigured
+    assert server.limits == [1]
