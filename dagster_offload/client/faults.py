@@ -52,6 +52,9 @@ _CONNECTION_ENDED = (
     httpx.CloseError,
     httpx.RemoteProtocolError,
 )
+# The proxy before the slot lost its answer. LiteLLM reports a slot that did not answer in time as 408. nginx does so if it
+# did not receive the whole request in time: a document that is always too long for that must not be sent for ever either.
+CUT_STATUS_CODES = frozenset({408, 502, 504})
 _CUT_ERRORS = (CutAnswer, *_CONNECTION_ENDED, httpx.DecodingError)
 # Reasons that are sentences, and their codes.
 _SLEPT = "this machine slept during the call"
@@ -221,7 +224,7 @@ def is_cut(exc: BaseException) -> bool:
     False if there was no connection, or if the router itself refused (503, 429 or one of its reason codes).
     """
     if isinstance(exc, httpx.HTTPStatusError):
-        is_gateway = exc.response.status_code in {502, 504} and router_reason(exc) is None
+        is_gateway = exc.response.status_code in CUT_STATUS_CODES and router_reason(exc) is None
         return is_gateway or is_ended_by_the_server(words_of(exc))
     if isinstance(exc, ErrorAsAnswer):
         return is_ended_by_the_server(exc.words)

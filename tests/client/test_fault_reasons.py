@@ -22,11 +22,14 @@ def test_a_long_body_is_never_searched_for_reason_codes() -> None:
     assert fault_reason(status_error(500, {"error": "warming"})) == "warming"
 
 
+@pytest.mark.rule("suspect-1")
 @pytest.mark.parametrize(
     ("error", "cut"),
     [
         (status_error(502), True),
         (status_error(504), True),
+        (status_error(408), True),  # LiteLLM, if its upstream did not answer in time
+        (status_error(408, {"error": "warming"}), False),
         (status_error(502, {"error": "upstream_cold"}), False),
         (status_error(503), False),
         (status_error(429), False),

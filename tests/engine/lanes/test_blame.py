@@ -24,6 +24,7 @@ def status(code: int) -> httpx.HTTPStatusError:
         (WrongModel("some/tiny"), Failure.REFUSED),
         (SlotFrozen("no answer to 3 probes"), Failure.REFUSED),
         (status(502), Failure.CUT),
+        (status(408), Failure.CUT),
         (httpx.ReadTimeout("no answer in time"), Failure.CUT),
         (CutAnswer("its body is not whole JSON"), Failure.CUT),
         (status(404), Failure.ERROR),
