@@ -75,12 +75,12 @@ def test_base_classes_of_httpx_are_not_deferrable() -> None:
 
 
 @pytest.mark.rule("slot-1")
-@pytest.mark.parametrize("status_code", [502, 503, 504, 408, 429])
+@pytest.mark.parametrize("status_code", [502, 503, 504, 408, 429, *range(520, 525), 529, 530])
 def test_a_status_of_an_unavailable_slot_is_deferrable(status_code: int) -> None:
     assert is_deferrable_error(status_error(status_code))
 
 
-@pytest.mark.parametrize("status_code", [301, 302, 400, 401, 403, 404, 405, 409, 413, 422, 500, 501])
+@pytest.mark.parametrize("status_code", [301, 302, 400, 401, 403, 404, 405, 409, 413, 422, 500, 501, 525, 526])
 def test_a_status_about_the_request_or_the_settings_is_not_deferrable(status_code: int) -> None:
     assert not is_deferrable_error(status_error(status_code))
 

@@ -31,7 +31,9 @@ def test_a_long_body_is_never_searched_for_reason_codes() -> None:
         (status_error(408), True),  # LiteLLM, if its upstream did not answer in time
         (status_error(408, {"error": "warming"}), False),
         (status_error(502, {"error": "upstream_cold"}), False),
+        *((status_error(status_code), True) for status_code in (520, 521, 522, 523, 524, 530)),  # Cloudflare
         (status_error(503), False),
+        (status_error(529), False),  # Anthropic and OpenRouter: overloaded
         (status_error(429), False),
         (status_error(500), False),
         (httpx.ReadError("reset"), True),
@@ -53,7 +55,7 @@ def test_a_trial_refused_with_this_status_is_misconfigured(status_code: int) -> 
     assert is_misconfigured(status_error(status_code))
 
 
-@pytest.mark.parametrize("status_code", [408, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status_code", [408, 429, 500, 502, 503, 504, 520, 524, 529, 530])
 def test_a_trial_refused_with_this_status_is_retried(status_code: int) -> None:
     assert not is_misconfigured(status_error(status_code))
 
