@@ -128,6 +128,8 @@ def reason_with_setting(
         # The server has answered with its list, so its URL is right.
         names = f"the server lists {shown_names(slot.model, listed)}"
         check = f"({names})" if slot.model in listed else f"(check {slot.setting('model')}: {names})"
+    elif is_unpaid(exc):
+        check = "(add credit to its account)"
     else:
         setting = None if isinstance(exc, CutBySleep) or _ended_during_the_call(exc) else setting_to_check(slot, exc)
         is_right = setting is None or (has_answered and setting == slot.setting("url"))
@@ -237,6 +239,12 @@ def is_cut(exc: BaseException) -> bool:
 def is_busy(exc: BaseException) -> bool:
     """Whether the slot answered 429: it is busy, not unavailable."""
     return isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code == httpx.codes.TOO_MANY_REQUESTS
+
+
+def is_unpaid(exc: BaseException) -> bool:
+    """Whether the account at the slot's provider has too little credit (OpenRouter, DeepSeek). A trial may still be
+    answered, because it costs next to nothing."""
+    return isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code == httpx.codes.PAYMENT_REQUIRED
 
 
 def retry_after_of(exc: BaseException) -> float | None:

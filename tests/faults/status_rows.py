@@ -19,6 +19,8 @@ def _statuses() -> list[Row]:
     for status in (500, 526, 599, 999):
         rows += twice(f"HTTP {status}", says(status), trial_failed(f"HTTP {status}"), fails(f"HTTP {status}"))
         rows.append(Row(f"HTTP {status}", says(status), Hits.DOCUMENTS, wrong(HELD, 10)))
+    rows += twice("HTTP 402", says(402), wrong("HTTP 402 (add credit", 1), waits("HTTP 402"))
+    rows.append(Row("HTTP 402", says(402), Hits.DOCUMENTS, wrong("HTTP 402 (add credit", 1)))
     for status in (301, 302, 307, 308):
         elsewhere = says(status, location="http://elsewhere.invalid/v1")
         rows.append(Row(f"HTTP {status} to elsewhere", elsewhere, Hits.ALL, wrong(f"HTTP {status}")))

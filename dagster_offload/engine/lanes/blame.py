@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.client.faults import fault_code, is_cut, reason_with_setting, reason_with_words, retry_after_of
+from dagster_offload.client.faults import (
+    fault_code,
+    is_cut,
+    is_unpaid,
+    reason_with_setting,
+    reason_with_words,
+    retry_after_of,
+)
 from dagster_offload.engine.progress import DocumentEnd
 from dagster_offload.engine.slot.breaker import run_or_await_trial
 from dagster_offload.errors import CutBySleep, DocumentFault, SettingsError, is_deferrable_error
@@ -30,6 +37,7 @@ class Failure(Enum):
     """How a call failed."""
 
     REFUSED = auto()  # the slot is unavailable: it says so, or cannot be reached
+    UNPAID = auto()  # the account at the provider has too little credit
     CUT = auto()  # the connection ended before the answer was complete
     SLEPT = auto()  # this machine slept during the call, which was then cut
     UNSENT = auto()  # a setting is wrong, so nothing was sent
@@ -44,6 +52,8 @@ def failure_of(error: Exception) -> Failure:
         return Failure.SLEPT
     if isinstance(error, SettingsError):
         return Failure.UNSENT
+    if is_unpaid(error):
+        return Failure.UNPAID
     return Failure.REFUSED if is_deferrable_error(error) else Failure.ERROR
 
 
@@ -65,10 +75,17 @@ class FaultAssigner:
         logger.info("%s of %s on %s: %s", item.stage, escaped(claim.document), slot.name, reason)
         if failure is Failure.SLEPT:
             return await self._retry_at_once(claim, item, call, reason)
-        if failure is Failure.REFUSED:
-            default_wait = self.settings.retry_after_minutes * 60
+        if failure in {Failure.REFUSED, Failure.UNPAID}:
             await self.ledger.run(
-                deferrals.open_and_defer, self.worker.id, claim, item, call, reason, retry_after_of(error), default_wait
+                deferrals.open_and_defer,
+                self.worker.id,
+                claim,
+                item,
+                call,
+                reason,
+                retry_after_of(error),
+                self.settings.retry_after_minutes * 60,
+                is_misconfigured=failure is Failure.UNPAID,
             )
             return DocumentEnd.DEFERRED
         where = f" on {claim.document}"

@@ -31,11 +31,13 @@ def open_breaker(
     *,
     at_once: bool = False,
     pause_seconds: float = FIRST_BACKOFF_SECONDS,
+    is_misconfigured: bool = False,
 ) -> bool:
     """Open the breaker for all workers; False if the call belongs to an epoch that is over.
 
     `wait_seconds` is the slot's Retry-After; without one the next trial is due after `pause_seconds`. `at_once` makes a
-    trial due now: for faults that a document may have caused.
+    trial due now: for faults that a document may have caused. `is_misconfigured`: a person must correct what no trial shows,
+    such as an empty account. The next trial would be answered, so it is due only after the longest pause.
     """
     row = locked(cur, slot)
     if row.epoch != epoch:
@@ -45,14 +47,19 @@ def open_breaker(
             "update slots set refusal_wait_seconds = %s where name = %s and not %s", [wait_seconds, slot, at_once]
         )
         return True
+    if is_misconfigured:
+        pause_seconds = max(wait_seconds or 0.0, LONGEST_MISCONFIGURED_SECONDS)
+    elif wait_seconds:
+        pause_seconds = wait_seconds
     cur.execute(
-        "update slots set breaker = 'open', reason = %(reason)s, reason_since = clock_timestamp(), "
+        "update slots set breaker = %(state)s, reason = %(reason)s, reason_since = clock_timestamp(), "
         "  opened_at = clock_timestamp(), "
         "  retry_at = clock_timestamp() + make_interval(secs => %(pause)s), backoff_seconds = %(first)s, "
         "  refusal_wait_seconds = %(wait)s, was_red_since_opening = false, busy_in_a_row = 0 where name = %(slot)s",
         {
             "reason": reason,
-            "pause": 0.0 if at_once else wait_seconds or pause_seconds,
+            "state": BreakerState.MISCONFIGURED if is_misconfigured else BreakerState.OPEN,
+            "pause": 0.0 if at_once else pause_seconds,
             "first": FIRST_BACKOFF_SECONDS,
             "wait": wait_seconds,
             "slot": slot,

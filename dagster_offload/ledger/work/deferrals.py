@@ -67,13 +67,15 @@ def open_and_defer(
     reason: str,
     retry_after_seconds: float | None,
     default_wait_seconds: float,
+    *,
+    is_misconfigured: bool = False,
 ) -> None:
     """Open the slot's breaker and defer the work item of the call, in one transaction.
 
     A document that the slot refuses repeatedly runs alone, after the others. If it runs alone, and a slot that refused it
     answers others, the next closing of the breaker does not make it due: it waits for its own time.
     """
-    open_breaker(cur, call.slot, call.epoch, reason, retry_after_seconds)
+    open_breaker(cur, call.slot, call.epoch, reason, retry_after_seconds, is_misconfigured=is_misconfigured)
     wait = default_wait_seconds if retry_after_seconds is None else retry_after_seconds
     was_answered = _answered_since_claimed(cur, item)
     is_lone = claim.is_alone and _is_only_one_refused(cur, claim, item)

@@ -27,6 +27,7 @@ def status(code: int) -> httpx.HTTPStatusError:
         (status(408), Failure.CUT),
         (httpx.ReadTimeout("no answer in time"), Failure.CUT),
         (CutAnswer("its body is not whole JSON"), Failure.CUT),
+        (status(402), Failure.UNPAID),
         (status(404), Failure.ERROR),
         (status(500), Failure.ERROR),
         (MalformedAnswer("no choices"), Failure.ERROR),
