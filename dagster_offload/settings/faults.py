@@ -22,8 +22,9 @@ def shown_value(path: tuple[int | str, ...], value: Any) -> str | None:
     if leaf is None or leaf.is_secret or not isinstance(value, (str, int, float)):
         return None
     shown = repr(value)
-    has_password = isinstance(value, str) and ("@" in value or without_password(value) != value)
-    return None if has_password or len(shown) > LONGEST_VALUE else shown
+    is_secret = isinstance(value, str) and ("@" in value or without_password(value) != value)
+    is_secret = is_secret or (path[-1] == "url" and not set("?#").isdisjoint(str(value)))  # a query may hold a key
+    return None if is_secret or len(shown) > LONGEST_VALUE else shown
 
 
 def unknown_key(path: tuple[int | str, ...], known: Sequence[str]) -> str:

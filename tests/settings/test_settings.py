@@ -27,6 +27,14 @@ def test_a_url_is_accepted_with_or_without_v1(url: str) -> None:
     assert deep.url == "http://macbook.local:8890"
 
 
+@pytest.mark.parametrize("end", ["?api-version=preview", "/v1?key=sesame-1", "/v1?", "/v1#sesame-1"])
+def test_a_url_with_a_query_or_a_fragment_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setenv("OFFLOAD_DEEP_URL", f"http://gpu.example:8890{end}")
+    with pytest.raises(SettingsError, match=r"OFFLOAD_DEEP_URL: must end before \? or #") as refused:
+        load_settings(deep_model="m")
+    assert "sesame" not in str(refused.value)
+
+
 def test_a_url_without_a_model_names_the_missing_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFLOAD_DEEP_URL", "http://macbook.local:8890")
     with pytest.raises(SettingsError, match="OFFLOAD_DEEP_MODEL"):

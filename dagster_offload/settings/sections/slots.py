@@ -130,6 +130,12 @@ class SlotSettings(Section):
             is_address = False
         if not is_address:
             raise ValueError("must name a host, and if it names a port, one from 1 to 65535: http://macbook.local:8890")
+        if "?" in value or "#" in value:
+            # Each request has its own path below the URL, so a query would be lost. It may hold a key, and URLs are shown.
+            raise ValueError(
+                "must end before ? or #: requests are sent without a query (Azure needs no api-version at .../openai/v1), and "
+                "a key is set as api_key"
+            )
         return re.sub(r"/v1$", "", value.rstrip("/"))
 
     @field_validator("expected_model")
