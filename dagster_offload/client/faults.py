@@ -27,6 +27,7 @@ from dagster_offload.errors import (
     StageDeferred,
     WrongModel,
 )
+from dagster_offload.slot.addresses import secrets_in
 from dagster_offload.slot.chat import texts_in
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import shown_names
@@ -143,8 +144,7 @@ def words_of(exc: BaseException) -> str | None:
         return exc.words
     if not isinstance(exc, httpx.HTTPStatusError) or exc.response.is_success:
         return None
-    key = exc.request.headers.get("authorization", "").rpartition(" ")[2]
-    return server_words(text_of(exc.response), f"{_texts_in(exc.request)}\n{key}")
+    return server_words(text_of(exc.response), f"{_texts_in(exc.request)}\n{secrets_in(exc.request.headers)}")
 
 
 def _texts_in(request: httpx.Request) -> str:

@@ -1,7 +1,8 @@
 """The address, credentials and proxy of a slot's requests. Uses only the standard library."""
 
 import ipaddress
-from base64 import b64encode
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -41,6 +42,18 @@ def is_allowed_in_header(text: str) -> bool:
 def basic(user: str, password: str) -> str:
     """The value of a header with a user and a password."""
     return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def secrets_in(headers: Mapping[str, str]) -> str:
+    """The key or the password in the headers of a request, as sent and in clear, a line each. A server may echo them."""
+    kind, _, sent = headers.get("authorization", "").partition(" ")
+    if kind != "Basic":
+        return sent
+    try:
+        in_clear = b64decode(sent).decode(errors="replace")
+    except ValueError:  # not by this program
+        return sent
+    return f"{sent}\n{in_clear.partition(':')[2]}"
 
 
 def origin(url: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_offload.errors import CutAnswer, ErrorAsAnswer, MalformedAnswer, WrongModel
+from dagster_offload.slot.addresses import auth_headers, secrets_in
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions, Usage
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.dialects import (
@@ -140,7 +141,7 @@ def read_answer(
         raise CutAnswer(_what_is_not_json(content)) from None
     choices = body.get("choices") if isinstance(body, dict) else None
     if isinstance(body, dict) and body.get("error") and not choices:
-        words = server_words(content.decode(), f"{texts_in(sent or {})}\n{slot.api_key or ''}")
+        words = server_words(content.decode(), f"{texts_in(sent or {})}\n{secrets_in(auth_headers(slot))}")
         raise ErrorAsAnswer("the answer is an error, although its status is HTTP 200", body, words)
     if not isinstance(choices, list) or not choices:
         raise MalformedAnswer("the answer is JSON without choices: is this a chat completions server?")

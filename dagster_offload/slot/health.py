@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from dagster_offload import timing
+from dagster_offload.slot.addresses import auth_headers, secrets_in
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.refusals import is_misconfigured_status, router_reason_in, server_words, setting_behind_status
 from dagster_offload.text.lenient_json import read_json
@@ -161,7 +162,7 @@ def result_from_health(slot: SlotConfig, path: str, reply: Reply) -> ProbeResult
     if reply.is_success:
         return ProbeResult(True, f"{path} returned HTTP {status_code}{note}", answered=True, path=path)
     text = reply.body.decode(errors="replace")
-    reason_code, words = router_reason_in(text), server_words(text)
+    reason_code, words = router_reason_in(text), server_words(text, secrets_in(auth_headers(slot)))
     reason = reason_code or f"{path} returned HTTP {status_code}"
     if reason_code is None or is_misconfigured_status(status_code):
         setting = setting_behind_status(slot, status_code, words)

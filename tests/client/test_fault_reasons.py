@@ -8,11 +8,13 @@ from dagster_offload.client.faults import (
     is_cut,
     is_misconfigured,
     reason_with_setting,
+    reason_with_words,
     retry_after_of,
     retry_after_seconds,
     setting_to_check,
 )
 from dagster_offload.errors import CutAnswer, SettingsError, WrongModel
+from dagster_offload.slot.addresses import basic
 from tests.support.client import DEEP_SLOT, status_error
 
 
@@ -82,6 +84,15 @@ def test_a_wrong_setting_is_a_reason_that_needs_no_other_setting() -> None:
     error = SettingsError("OFFLOAD_DEEP_CA_FILE: it contains no certificate")
     assert reason_with_setting(DEEP_SLOT, error) == "OFFLOAD_DEEP_CA_FILE: it contains no certificate"
     assert is_misconfigured(error)
+
+
+@pytest.mark.rule("slot-14")
+@pytest.mark.parametrize("echoed", ["pass-word", "bWU6cGFzcy13b3Jk"])
+def test_a_password_that_the_server_echoes_is_not_quoted(echoed: str) -> None:
+    request = httpx.Request("POST", "http://router", headers={"authorization": basic("me", "pass-word")})
+    response = httpx.Response(401, json={"error": f"wrong: {echoed}"}, request=request)
+    error = httpx.HTTPStatusError("refused", request=request, response=response)
+    assert reason_with_words(error) == "HTTP 401"
 
 
 def test_a_retry_after_of_a_refusal_is_read() -> None:

@@ -29,7 +29,7 @@ from tests.faults.health_acts import (
     slow_health,
     wants_another_key_for_health,
 )
-from tests.faults.raw_server import Act, RawServer
+from tests.faults.raw_server import Act, Hits, RawServer, well
 from tests.support.patience import PATIENCE_SECONDS
 
 Probe = Callable[[SlotConfig], Awaitable[ProbeResult]]
@@ -328,3 +328,17 @@ async def test_an_invalid_address_gives_a_reason_not_an_error(deep_slot: SlotCon
 async def test_certificates_are_checked_by_the_http_client(deep_slot: SlotConfig, router: Router) -> None:
     result = await _quick(replace(deep_slot, url=router.url.replace("http:", "https:")))
     assert (result.healthy, result.reason) == (False, "TLS handshake failed")
+
+
+@pytest.mark.rule("slot-14")
+@pytest.mark.parametrize(
+    "message", ["no such key: sesame-1", "no user 'me' with 'pass-word'", "bad header bWU6cGFzcy13b3Jk"]
+)
+async def test_a_key_or_password_that_the_server_echoes_is_not_shown(probe: Probe, message: str) -> None:
+    refusal = says(401, {"error": {"message": message}})
+    with RawServer(well, Hits.ALL, health=refusal) as server:
+        keyed = SlotConfig("deep", server.url, "qwen-macbook", api_key="sesame-1\n")
+        named = SlotConfig("deep", server.url.replace("://", "://me:pass%2Dword@"), "qwen-macbook")
+        found = await probe(keyed if "sesame" in message else named)
+    assert "HTTP 401" in found.reason
+    assert not any(secret in found.reason for secret in ("sesame", "pass-word", "bWU6"))
