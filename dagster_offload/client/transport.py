@@ -157,9 +157,7 @@ class AiohttpSender:
                 return httpx.Response(
                     answer.status,
                     # The body is decompressed and complete, so headers about its encoding no longer apply.
-                    headers=[
-                        each for each in answer.raw_headers if each[0].lower() not in _PACKING_HEADERS
-                    ],
+                    headers=[each for each in answer.raw_headers if each[0].lower() not in _PACKING_HEADERS],
                     content=body,
                     request=httpx.Request(method, url, headers=headers, content=content),
                 )
