@@ -1,6 +1,8 @@
 """Runs Dagster's jobs `scan` and `drain` in the process of a command: same jobs, same instance, no daemon."""
 
 import contextlib
+import errno
+import os
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -90,12 +92,33 @@ def _postgres_kept_alive(settings: Settings, ledger: Ledger) -> contextlib.Abstr
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM stop the command like Ctrl-C. Also enable Ctrl-C where the shell's `&` made the process ignore it."""
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    """Let SIGTERM, and SIGHUP of a closed terminal, stop the command like Ctrl-C. An ignored SIGHUP stays ignored, as
+    `nohup` requires.
+
+    Also enable Ctrl-C where the shell's `&` made the process ignore it.
+    """
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    terminals = [fd for fd in (1, 2) if os.isatty(fd)]  # one that is closed is none for `isatty`
+    was_closed = False
+
+    def stop_after_close(*_: object) -> None:
+        nonlocal was_closed
+        was_closed = True
+        signal.raise_signal(signal.SIGINT)
+
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if before[signal.SIGHUP] != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, stop_after_close)
     try:
         yield
+    except OSError as error:
+        if was_closed and error.errno == errno.EIO:  # the bars were written to the closed terminal
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+        if was_closed:
+            for fd in terminals:  # the command's last line goes nowhere, and must not be an error
+                os.dup2(os.open(os.devnull, os.O_WRONLY), fd)

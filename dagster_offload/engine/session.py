@@ -43,11 +43,11 @@ async def open_client(slots: Slots, ledger: AsyncLedger) -> AsyncIterator[AIClie
                 await ledger.run(dialects.remember, slot, findings)
 
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_stoppable(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` on uvloop's event loop, cancelled by SIGINT and SIGTERM if the process handles them.
+    """`asyncio.run` on uvloop's event loop, cancelled by SIGINT, SIGTERM and SIGHUP if the process handles them.
 
     After the work has ended, raises what their handlers raise, or `KeyboardInterrupt` if they raise nothing.
     """

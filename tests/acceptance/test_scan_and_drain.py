@@ -1,8 +1,9 @@
-"""`scan` and `drain` as processes without a daemon: exit codes, the JSON object, and Ctrl-C."""
+"""`scan` and `drain` as processes without a daemon: exit codes, the JSON object, Ctrl-C, and a closed terminal."""
 
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -39,22 +40,7 @@ def test_scan_then_drain_without_a_daemon(home: Home, router: Router) -> None:
 
 
 def test_ctrl_c_in_a_terminal_shows_one_line_and_ends_every_process(home: Home, router: Router) -> None:
-    home.write("letter.txt", TEXT)
-    assert home.run("scan").returncode == 0
-    router.set(mode="awake", hold=True)
-    terminal, its_end = os.openpty()
-    # Ctrl-C goes to all processes of the terminal of a session. `setsid --ctty` begins one with this terminal.
-    drain = subprocess.Popen(
-        ("setsid", "--ctty", sys.executable, *CLI, "drain"),
-        stdin=its_end,
-        stdout=its_end,
-        stderr=its_end,
-        env=home.environment,
-        cwd=home.folder,
-        text=True,
-    )
-    home.started.append(drain)
-    os.close(its_end)
+    drain, terminal = _drain_in_a_terminal(home, router)
     with ThreadPoolExecutor(1) as reading:
         all_shown = reading.submit(_read_to_end, terminal)
         wait_for_open_calls(router, 1, drain, home)
@@ -65,6 +51,52 @@ def test_ctrl_c_in_a_terminal_shows_one_line_and_ends_every_process(home: Home, 
     assert "Traceback" not in shown
     assert shown.rstrip().endswith("dagster-offload: interrupted; nothing is lost")
     wait_for(lambda: not [p for p in home.processes() if p.info["name"] != "postgres"], "every process has ended")
+
+
+def test_a_terminal_that_is_closed_stops_a_drain_as_ctrl_c_does(home: Home, router: Router) -> None:
+    drain, terminal = _drain_in_a_terminal(home, router)
+    wait_for_open_calls(router, 1, drain, home)
+    os.close(terminal)  # the kernel sends SIGHUP, as after a dropped ssh
+    assert drain.wait() == 130
+    assert home.status()["in_work"] == [], "it gives back what it holds, so no document seems to have ended it"
+    assert not (home.home / "logs" / "errors.log").exists()
+
+
+def test_a_drain_under_nohup_goes_on_when_the_terminal_is_closed(home: Home, router: Router) -> None:
+    home.write("letter.txt", TEXT)
+    assert home.run("scan").returncode == 0
+    router.set(mode="awake", hold=True)
+    ignored_before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a child inherits it
+    try:
+        drain = home.start_python("drain")
+    finally:
+        signal.signal(signal.SIGHUP, ignored_before)
+    wait_for_open_calls(router, 1, drain, home)
+    drain.send_signal(signal.SIGHUP)
+    router.set(hold=False)
+    assert drain.wait() == 0, home.said
+
+
+def _drain_in_a_terminal(home: Home, router: Router) -> tuple["subprocess.Popen[str]", int]:
+    """A drain with one call that stays open, and the other side of its terminal."""
+    home.write("letter.txt", TEXT)
+    assert home.run("scan").returncode == 0
+    router.set(mode="awake", hold=True)
+    terminal, its_end = os.openpty()
+    # Signals go to all processes of the terminal of a session. `setsid --ctty` begins one with this terminal, and the
+    # tests may run under nohup, which passes SIGHUP on as ignored.
+    drain = subprocess.Popen(
+        ("env", "--default-signal=HUP", "setsid", "--ctty", sys.executable, *CLI, "drain"),
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+        env=home.environment,
+        cwd=home.folder,
+        text=True,
+    )
+    home.started.append(drain)
+    os.close(its_end)
+    return drain, terminal
 
 
 def _read_to_end(terminal: int) -> str:
