@@ -61,9 +61,18 @@ def keep_log_small(log: Path) -> None:
     except FileNotFoundError:
         return
     with contextlib.suppress(OSError):  # the copy is optional: on a full disk the space matters more
-        shutil.copyfile(log, log.with_suffix(log.suffix + ".1"))
+        _copy_privately(log, log.with_suffix(log.suffix + ".1"))
     with contextlib.suppress(OSError):  # a read-only disk must not end the children
         os.truncate(log, 0)
+
+
+def _copy_privately(source: Path, target: Path) -> None:
+    """Copy a file so that only its owner can read the copy, whatever the umask is. Does not follow a link at `target`: root
+    copies the log of a Postgres in a folder of another account."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as copy, source.open("rb") as original:
+        os.fchmod(descriptor, 0o600)
+        shutil.copyfileobj(original, copy)
 
 
 class UpLock:

@@ -1,5 +1,7 @@
 """`up` restarts its Postgres when it ends, and reports it. It stops it at its end, also if it could not start."""
 
+import os
+import stat
 import threading
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.postgres import ensure_postgres, is_running, stop_postgres
-from dagster_offload.service.home import hold_up_lock
+from dagster_offload.service.home import hold_up_lock, keep_log_small
 from dagster_offload.service.ports import listen_for_ui
 from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.processes import running_services
@@ -37,6 +39,34 @@ def test_the_log_of_a_postgres_that_runs_for_years_is_kept_small(
         server.write("next")
     assert log.read_text() == "next"
     assert log.with_suffix(".log.1").read_text() == "a long line of the server"
+
+
+def test_the_copy_of_a_log_is_private_to_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dagster_offload.service.home.MAX_LOG_BYTES", 10)
+    log, older = tmp_path / "server.log", tmp_path / "server.log.1"
+    umask = os.umask(0o022)  # as root, where the folder belongs to another account
+    try:
+        log.write_text("a long line of the server")
+        keep_log_small(log)
+        assert stat.S_IMODE(older.stat().st_mode) == 0o600
+        older.chmod(0o644)  # an earlier version wrote it
+        log.write_text("another line of the server")
+        keep_log_small(log)
+    finally:
+        os.umask(umask)
+    assert older.read_text() == "another line of the server"
+    assert stat.S_IMODE(older.stat().st_mode) == 0o600
+
+
+def test_a_copy_of_a_log_is_not_written_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dagster_offload.service.home.MAX_LOG_BYTES", 10)
+    log, other = tmp_path / "server.log", tmp_path / "other"
+    log.write_text("a long line of the server")
+    other.write_text("of another user")
+    log.with_suffix(".log.1").symlink_to(other)  # the server's account may do this in its folder
+    keep_log_small(log)
+    assert other.read_text() == "of another user"
+    assert log.read_text() == ""
 
 
 @pytest.mark.parametrize("ran_before", [False, True])
