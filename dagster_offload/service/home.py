@@ -58,7 +58,7 @@ def keep_log_small(log: Path) -> None:
     try:
         if log.stat().st_size <= MAX_LOG_BYTES:
             return
-    except FileNotFoundError:
+    except OSError:  # it does not exist yet, or the disk does not answer for a moment: the next check looks again
         return
     with contextlib.suppress(OSError):  # the copy is optional: on a full disk the space matters more
         _copy_privately(log, log.with_suffix(log.suffix + ".1"))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres import reason_to_restart, stop_postgres
 from dagster_offload.service.home import keep_log_small
 from dagster_offload.service.say import Say
@@ -24,8 +25,9 @@ def kept_alive(home: Path, revive: Callable[[], None]) -> Iterator[None]:
 
     def watch_until_over() -> None:
         while not over.wait(CHECK_EVERY_SECONDS / 2):
-            if reason_to_restart(home) is not None:
-                revive()
+            with contextlib.suppress(LedgerUnavailable):  # the home cannot be read: often only for a moment
+                if reason_to_restart(home) is not None:
+                    revive()
 
     threading.Thread(target=watch_until_over, name="keep-postgres", daemon=True).start()
     try:
@@ -47,6 +49,7 @@ class KeptPostgres:
         self._say = say
         self._reviving: threading.Thread | None = None
         self._next_check = time.monotonic()
+        self._not_checked = ""  # why the last check was not possible
 
     def check(self) -> None:
         """Restart Postgres if it must be. Call this often: it checks at most every 2 s."""
@@ -55,11 +58,23 @@ class KeptPostgres:
         self._next_check = now + CHECK_EVERY_SECONDS
         keep_log_small(self._log)
         is_reviving = self._reviving is not None and self._reviving.is_alive()
-        if is_reviving or (why := reason_to_restart(self._home)) is None:
+        if is_reviving or (why := self._reason_to_restart()) is None:
             return
         self._say(f"{why}; restarting it. Log: {self._log}")
         self._reviving = threading.Thread(target=self._revive, name="revive-postgres", daemon=True)
         self._reviving.start()
+
+    def _reason_to_restart(self) -> str | None:
+        """Why it must be restarted. None also if that is not known now: too many open files, a disk that does not answer."""
+        try:
+            why = reason_to_restart(self._home)
+        except LedgerUnavailable as error:
+            if str(error) != self._not_checked:
+                self._say(f"Postgres cannot be checked: {error}. The next check is in {CHECK_EVERY_SECONDS:g} s")
+            self._not_checked = str(error)
+            return None
+        self._not_checked = ""
+        return why
 
     def stop(self) -> None:
         """Stop Postgres, even during a restart: the restart gives up when Postgres stops."""

@@ -3,16 +3,18 @@
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from dagster_offload.errors import LedgerUnavailable, SettingsError
 from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.postgres import ensure_postgres, is_running, stop_postgres
+from dagster_offload.postgres import ensure_postgres, is_running, reason_to_restart, stop_postgres
+from dagster_offload.service import postgres_keeper
 from dagster_offload.service.home import hold_up_lock, keep_log_small
 from dagster_offload.service.ports import listen_for_ui
-from dagster_offload.service.postgres_keeper import KeptPostgres
+from dagster_offload.service.postgres_keeper import KeptPostgres, kept_alive
 from dagster_offload.service.processes import running_services
 from dagster_offload.service.supervisor import StopRequest
 from dagster_offload.settings import Loaded, read_settings
@@ -24,6 +26,45 @@ def test_up_restarts_a_postgres_that_ended_and_names_its_log(tmp_path: Path) -> 
     KeptPostgres(tmp_path, revived.set, messages.append).check()
     assert revived.wait(PATIENCE_SECONDS)
     assert messages == [f"Postgres ended; restarting it. Log: {tmp_path / 'postgres' / 'server.log'}"]
+
+
+@pytest.fixture
+def unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a Postgres that ended, which cannot be read until it is removed: each access fails with an OSError."""
+    monkeypatch.setattr(postgres_keeper, "CHECK_EVERY_SECONDS", 0.02)
+    folder = tmp_path / "postgres"
+    folder.symlink_to(folder)
+    return folder
+
+
+def test_up_checks_again_after_a_check_that_failed_and_says_so_once(tmp_path: Path, unreadable: Path) -> None:
+    revived, messages = threading.Event(), list[str]()
+    kept = KeptPostgres(tmp_path, revived.set, messages.append)
+    for _ in range(2):
+        kept.check()
+        time.sleep(postgres_keeper.CHECK_EVERY_SECONDS)
+    assert len(messages) == 1
+    assert "Too many levels of symbolic links" in messages[0]
+    unreadable.unlink()
+    kept.check()
+    assert revived.wait(PATIENCE_SECONDS)
+
+
+def test_a_command_checks_again_after_a_check_that_failed(
+    tmp_path: Path, unreadable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked, revived, check = threading.Semaphore(0), threading.Event(), reason_to_restart
+
+    def counted(home: Path) -> str | None:
+        checked.release()
+        return check(home)
+
+    monkeypatch.setattr("dagster_offload.service.postgres_keeper.reason_to_restart", counted)
+    with kept_alive(tmp_path, revived.set):
+        for _ in range(2):
+            assert checked.acquire(timeout=PATIENCE_SECONDS)
+        unreadable.unlink()
+        assert revived.wait(PATIENCE_SECONDS)
 
 
 def test_the_log_of_a_postgres_that_runs_for_years_is_kept_small(
