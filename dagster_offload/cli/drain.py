@@ -38,8 +38,8 @@ def command(stage: str, *, limit: int | None, as_json: bool) -> None:
 
     Dagster's UI shows the run like the sensor's own runs.
 
-    Exit codes: 0 = nothing is left that this command could do now; 75 = work is left because the slot is unavailable;
-    78 = work is left because the slot is misconfigured or holds a stage; 2 = wrong usage or settings.
+    Exit codes: 0 = nothing is left that this command could do now; 75 = work is left because the slot or Postgres is
+    unavailable; 78 = work is left because the slot is misconfigured or holds a stage; 2 = wrong usage or settings.
 
     \b
     dagster-offload drain

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import click
 
-from dagster_offload.errors import LedgerBusy, OffloadError, SettingsError, StageDeferred
+from dagster_offload.errors import LedgerAway, OffloadError, SettingsError, StageDeferred
 from dagster_offload.text.lines import first_line
 from dagster_offload.text.plain_text import escaped, escaped_lines
 
@@ -77,7 +77,7 @@ def refusal(error: BaseException) -> Refusal:
     """The message and exit code for `error`. An unexpected error is written to a log, and the message names the log."""
     if isinstance(error, KeyboardInterrupt):
         return Refusal("interrupted; nothing is lost", ExitCode.INTERRUPTED)
-    if isinstance(error, (StageDeferred, LedgerBusy)):
+    if isinstance(error, (StageDeferred, LedgerAway)):
         return Refusal(str(error), ExitCode.UNAVAILABLE)
     if isinstance(error, SettingsError) and error.args:
         first, *more = map(str, error.args)

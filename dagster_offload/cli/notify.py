@@ -97,8 +97,8 @@ def test(name: str, *, as_json: bool) -> None:
 def send(*, as_json: bool) -> None:
     """Look at the ledger once and send the messages that are due. For homes without a running `up`.
 
-    Exit codes: 0 = everything due was sent; 75 = messages wait: a channel is unavailable, or its next try is not due yet;
-    78 = a channel refuses a setting, such as its token; 2 = a setting of a channel cannot be used on this machine.
+    Exit codes: 0 = everything due was sent; 75 = messages wait: a channel or Postgres is unavailable, or the next try is not
+    due yet; 78 = a channel refuses a setting, such as its token; 2 = a setting of a channel cannot be used on this machine.
     A channel that waits for a changed setting is tried at once.
     Messages are kept. `notify list` shows why they wait.
 

@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
 from dagster_offload.cli.stage_bars import showing_stages
-from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.errors import LedgerAway
 from dagster_offload.host.python_process import importing
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
@@ -70,7 +70,7 @@ def run_job(
             except dg.DagsterExecutionInterruptedError as interrupted:
                 raise KeyboardInterrupt from interrupted
             except (DagsterPostgresException, OperationalError) as unavailable:
-                raise LedgerUnavailable(
+                raise LedgerAway(
                     "Postgres was unavailable for longer than Dagster waits. Nothing is lost, and finished work is stored. "
                     "Run the command again when Postgres is back"
                 ) from unavailable

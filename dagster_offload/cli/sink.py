@@ -120,8 +120,8 @@ def test(name: str, *, as_json: bool) -> None:
 def send(names: tuple[str, ...], *, as_json: bool) -> None:
     """Send the records that are due, to all sinks or to these. For homes without a running `up`.
 
-    Exit codes: 0 = everything due was sent; 75 = records wait: a sink is unavailable, or its next try is not due yet;
-    78 = a sink refuses a setting, such as its token; 2 = a setting of a sink cannot be used on this machine.
+    Exit codes: 0 = everything due was sent; 75 = records wait: a sink or Postgres is unavailable, or the next try is not due
+    yet; 78 = a sink refuses a setting, such as its token; 2 = a setting of a sink cannot be used on this machine.
     A sink that waits for a changed setting is tried at once.
     Nothing is lost. `sink list` shows why a sink waits.
 

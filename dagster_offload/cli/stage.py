@@ -88,7 +88,7 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
     A file may be a path, or the name of a document as in `explain`. The question is asked even if the stage's condition
     is not met; the command then says so.
 
-    Exit codes: 0 = answered; 75 = the slot is unavailable; 2 = wrong usage or settings.
+    Exit codes: 0 = answered; 75 = the slot or Postgres is unavailable; 2 = wrong usage or settings.
 
     \b
     dagster-offload stage try classify letter.pdf

@@ -26,7 +26,7 @@ SCAN_LIFE_SECONDS = 6.0
 RUN_LIFE_SECONDS = 7.0  # of the process of a run over one document
 LOCK_WAIT_SECONDS = 240.0  # the limit for a process whose permits a dead one holds, on a busy machine
 AT_WORK, AFTERWARDS = "24", "4"  # documents of a drain that may die, and of the one after it
-SLOT_UNAVAILABLE, REFUSED = 75, 2
+UNAVAILABLE = 75  # the slot, or Postgres
 AWAY_TOO_LONG = "Postgres was unavailable for longer than Dagster waits"
 
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -171,10 +171,10 @@ def _end(world: World, survivors: "list[subprocess.Popen[str]]") -> None:
 def _expect_end(world: World, drain: "subprocess.Popen[str]") -> None:
     """Wait for the drain to end. Dagster waits six seconds for Postgres; a longer outage may end the drain with that message."""
     code = world.finish(drain, LOCK_WAIT_SECONDS)
-    if code == REFUSED and world.home.said.count(AWAY_TOO_LONG) > world.ended_by_dagster:
+    if code == UNAVAILABLE and world.home.said.count(AWAY_TOO_LONG) > world.ended_by_dagster:
         world.ended_by_dagster += 1
-    elif code not in (0, SLOT_UNAVAILABLE):
-        raise BrokenPromise(f"a drain that is not killed exits with 0 or {SLOT_UNAVAILABLE}, not {code}")
+    elif code not in (0, UNAVAILABLE):
+        raise BrokenPromise(f"a drain that is not killed exits with 0 or {UNAVAILABLE}, not {code}")
 
 
 # Rounds under `up`

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from dagster_postgres.utils import DagsterPostgresException
 
 from dagster_offload.cli import status
+from dagster_offload.simulator import Router
 from tests.support.cli import Call
+from tests.support.ports import held_port
 
 
 def home() -> Path:
@@ -194,6 +197,31 @@ def test_another_broken_pipe_is_reported(call: Call, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.rule("pipeline-5")
+@pytest.mark.rule("drain-6")
+@pytest.mark.parametrize("command", ["status", "drain", "scan"])
+def test_a_postgres_that_does_not_answer_is_unavailable_and_nothing_is_wrong(
+    call: Call, library: Path, router: Router, command: str
+) -> None:
+    with held_port() as port:
+        os.environ["OFFLOAD_POSTGRES_URL"] = f"postgresql://127.0.0.1:{port}/offload"
+        result = call(command, "--json")
+    assert (result.exit_code, json.loads(result.stdout)["exit_code"]) == (75, 75)
+    assert "cannot use the database at" in result.stderr
+
+
+@pytest.mark.rule("drain-6")
+def test_a_drain_that_dagster_ends_because_postgres_is_away_can_be_run_again(
+    call: Call, with_ledger: str, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object, **__: object) -> None:
+        raise DagsterPostgresException("the retries of Dagster are used up")
+
+    monkeypatch.setattr("dagster_offload.defs.execution.in_process.run_in_process", end)
+    result = call("drain")
+    assert result.exit_code == 75
+    assert "Run the command again when Postgres is back" in " ".join(result.stderr.split())
+
+
 def test_a_library_that_was_mistyped_is_refused_although_the_ledger_has_documents(
     call: Call, scanned: Path, tmp_path: Path
 ) -> None:
