@@ -52,19 +52,19 @@ class ScheduledBackups:
         self._ledger_id = None if found is None else found.ledger_id
 
     def check(self, settings: Settings) -> None:
-        """Start a backup if one is due by these settings. Call this often: it checks at most every 30 s."""
+        """Start a backup if one is due by these settings. Call this often: it checks at most every 30 s, and never waits."""
         every = settings.backup.every
         if every is None or time.monotonic() < self._next_check or self.is_running:
             return
         self._next_check = time.monotonic() + CHECK_EVERY_SECONDS
         owner = folder.owner_of(settings, self._ledger_id)
-        if is_due(folder.own_names(settings.backup_folder), owner, every, datetime.now(UTC)):
-            self._thread = threading.Thread(target=self._run, args=(settings, owner), name="backup", daemon=True)
-            self._thread.start()
+        # In the thread, also to find out whether one is due: a network file system may not answer for hours.
+        self._thread = threading.Thread(target=self._run, args=(settings, owner, every), name="backup", daemon=True)
+        self._thread.start()
 
     @property
     def is_running(self) -> bool:
-        """Whether a backup is being written."""
+        """Whether the folder is being read, or a backup written."""
         return self._thread is not None and self._thread.is_alive()
 
     def stop(self) -> None:
@@ -73,9 +73,11 @@ class ScheduledBackups:
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
 
-    def _run(self, settings: Settings, owner: Owner) -> None:
+    def _run(self, settings: Settings, owner: Owner, every: timedelta) -> None:
         place = f"{host_name()}:{settings.backup_folder}"
         try:
+            if not is_due(folder.own_names(settings.backup_folder), owner, every, datetime.now(UTC)):
+                return
             file = self._write(settings, owner)
         except (OffloadError, psycopg.Error, OSError) as error:
             self._failed(place, first_line(error))

@@ -1,5 +1,6 @@
 """Backups that `up` makes: when, how many are kept, and what happens when one fails."""
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.service import backups as backups_module
 from dagster_offload.service.backups import ScheduledBackups, is_due
 from dagster_offload.settings import Settings, load_settings
+from tests.support.patience import PATIENCE_SECONDS
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -115,6 +117,28 @@ def test_a_stopped_backup_leaves_no_file_and_no_failure(
     assert list((tmp_path / "home" / "backups").iterdir()) == []
     assert ledger.run(outcomes.outcomes) == []
     assert messages == []
+
+
+def test_a_folder_that_does_not_answer_is_not_waited_for(
+    ledger: Ledger, ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted, listed_by = threading.Event(), list[threading.Thread]()
+
+    def hang(_folder: Path) -> list[str]:  # as a network file system whose server is gone
+        listed_by.append(threading.current_thread())
+        if threading.current_thread() is not threading.main_thread():
+            mounted.wait(PATIENCE_SECONDS)
+        return [scheduled_name(OWNER, datetime.now(UTC))]
+
+    monkeypatch.setattr("dagster_offload.service.backups.folder.own_names", hang)
+    (tmp_path / "home").mkdir(mode=0o700)
+    backups = ScheduledBackups(ledger, print)
+    backups.check(settings_for(ledger_url, tmp_path))
+    assert backups.is_running
+    assert threading.main_thread() not in listed_by, "the loop of `up` also restarts what ended, and obeys Ctrl-C"
+    mounted.set()
+    while backups.is_running:
+        time.sleep(0.01)
 
 
 def test_without_the_setting_no_backup_is_made(ledger: Ledger, ledger_url: str, tmp_path: Path) -> None:
