@@ -27,7 +27,7 @@ EXPOSE 3000
 # `up` ends within 15 seconds.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:3000/healthz', timeout=5)"]
+    CMD ["python", "-P", "-m", "dagster_offload.service.ui.health_check"]
 ENTRYPOINT ["dagster-offload"]
 # Every address of the container, so the UI asks for a token: docker exec CONTAINER dagster-offload status
 CMD ["up", "--host", "0.0.0.0", "--port", "3000", "--token"]

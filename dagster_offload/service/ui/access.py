@@ -38,6 +38,11 @@ class Access:
         """Whether a browser must log in."""
         return self.token is not None or self.password is not None
 
+    @property
+    def health_paths(self) -> frozenset[str]:
+        """Where the health check is answered: without the prefix too, because who asks may know only the port."""
+        return frozenset({HEALTH_PATH, self.prefix + HEALTH_PATH})
+
     def is_peer(self, address: str) -> bool:
         """Whether a connection from this IP address is accepted."""
         if self.peers is None:

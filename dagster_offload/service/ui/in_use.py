@@ -1,24 +1,25 @@
 """Whether the UI is in use: an open page keeps a WebSocket open, and asks again every few seconds."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class InUse:
-    """Wraps an app, and counts its open requests and WebSockets."""
+    """Wraps an app, and counts its open requests and WebSockets, but not those of the `uncounted` paths: of a health check."""
 
-    def __init__(self, app: ASGIApp, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, app: ASGIApp, uncounted: Collection[str], now: Callable[[], float] = time.monotonic) -> None:
         self._app = app
+        self._uncounted = uncounted
         self._now = now
         self._open = 0
         self._last_used_at = now()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, one WebSocket or the lifespan of the app."""
-        if scope["type"] == "lifespan":
+        if scope["type"] == "lifespan" or scope["path"] in self._uncounted:
             await self._app(scope, receive, send)
             return
         self._open += 1

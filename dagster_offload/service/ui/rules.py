@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 
-from dagster_offload.service.ui.access import HEALTH_PATH, LOGIN_PATH, Access
+from dagster_offload.service.ui.access import LOGIN_PATH, Access
 from dagster_offload.service.ui.origins import HostPort, is_our_name, is_same_site, parse_host
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -65,7 +65,7 @@ class Decision:
 
 def decide(facts: Facts, access: Access, now: float) -> Decision:
     """Decide about a request at `now` (seconds since 1970)."""
-    if facts.path == access.prefix + HEALTH_PATH and facts.method in SAFE_METHODS and not facts.is_websocket:
+    if facts.path in access.health_paths and facts.method in SAFE_METHODS and not facts.is_websocket:
         return Decision(Then.ANSWER_HEALTH)  # without content, for `up`, containers and proxies
     refusal = _refuse_peer_or_host(facts, access) or _refuse_other_site(facts, access) or _refuse_form(facts, access)
     if refusal is not None:

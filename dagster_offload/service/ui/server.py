@@ -94,7 +94,7 @@ def _serve() -> None:
         serving_context(instance, WorkspaceFileTarget([str(given.workspace)])) as context,
         socket.socket(fileno=given.listener) as listener,
     ):
-        use = InUse(build_app(context, access))
+        use = InUse(build_app(context, access), access.health_paths)
         ServerWhileUsed(server_config(use), use, UNUSED_SECONDS).run(sockets=[listener])
         _end_within(CLOSE_SECONDS)
 

@@ -45,17 +45,17 @@ class Served:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        app = Starlette(routes=[Route("/", _answer), WebSocketRoute("/socket", _echo)])
-        self.use = InUse(app, self.clock)
+        app = Starlette(routes=[Route("/", _answer), Route("/healthz", _answer), WebSocketRoute("/socket", _echo)])
+        self.use = InUse(app, frozenset({"/healthz"}), self.clock)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._server = ServerWhileUsed(server_config(self.use), self.use, MOST_UNUSED_SECONDS)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
         self._thread.start()
 
-    def ask(self) -> bytes:
+    def ask(self, path: str = "/") -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
-        connection.request("GET", "/")
+        connection.request("GET", path)
         try:
             return connection.getresponse().read()
         finally:
@@ -87,6 +87,12 @@ def test_it_serves_while_it_is_used_and_ends_when_it_was_not(served: Served) -> 
         served.clock.seconds += MOST_UNUSED_SECONDS - 1
         assert served.ask() == b"here"
     served.wait_for_end()
+
+
+def test_a_health_check_is_no_use(served: Served) -> None:
+    served.clock.seconds += 100
+    assert served.ask("/healthz") == b"here"
+    assert served.use.unused_seconds == 100
 
 
 def test_an_open_page_keeps_it_running(served: Served) -> None:

@@ -1,5 +1,6 @@
 """The decision about a request, without a server."""
 
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
@@ -112,6 +113,12 @@ def test_without_a_session_nothing_but_the_log_in_and_the_health_check_is_answer
         assert (decision.then, decision.status) == (Then.ASK, HTTPStatus.UNAUTHORIZED)
     assert decide(facts(path="/login"), WITH_TOKEN, NOW).then is Then.LOG_IN
     assert decide(facts(path="/healthz", host="10.0.0.1"), WITH_TOKEN, NOW).then is Then.ANSWER_HEALTH
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/offload/healthz"])
+def test_the_health_check_is_answered_with_and_without_the_prefix(path: str) -> None:
+    below_prefix = replace(WITH_TOKEN, prefix="/offload")
+    assert decide(facts(path=path, host="10.0.0.1"), below_prefix, NOW).then is Then.ANSWER_HEALTH
 
 
 def test_a_session_or_the_token_as_bearer_passes() -> None:
