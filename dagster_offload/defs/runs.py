@@ -6,6 +6,7 @@ runs before it starts the daemon.
 """
 
 import json
+import math
 import multiprocessing
 import os
 from collections.abc import Mapping
@@ -27,6 +28,9 @@ from dagster_offload.ledger.work import waiting_runs
 STEPLESS_SECONDS = 180.0
 # From a run's start to its worker's first heartbeat.
 STEP_SECONDS = 30.0
+
+# Another host may write a time that lies this far in the future.
+CLOCKS_DIFFER_SECONDS = 60.0
 
 # A run of these has a process, or is about to get one; a queued run has none.
 LAUNCHED = [
@@ -181,5 +185,6 @@ def _why_never_started(changed_at: datetime, *, is_alone: bool) -> str | None:
 
 
 def seconds_since(moment: datetime) -> float:
-    """Seconds from an aware datetime until now."""
-    return (datetime.now(UTC) - moment).total_seconds()
+    """Seconds from an aware datetime until now. Infinity for one in the future: the clock was set back since then."""
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    return math.inf if seconds < -CLOCKS_DIFFER_SECONDS else seconds

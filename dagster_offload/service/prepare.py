@@ -21,7 +21,7 @@ PROGRAM = "from dagster_offload.service.sweep import main; main()"
 
 
 class Preparation:
-    """The running process. `say` gets a line for each run that it ended."""
+    """The running process. `say` gets a line for each run that it ended, and for each sensor."""
 
     def __init__(self, process: subprocess.Popen[str], errors: IO[str], say: Say) -> None:
         self._process = process
@@ -53,7 +53,7 @@ class Preparation:
             if self._home is None:
                 self._home = Path(line.strip())
             else:
-                self._say(f"Ended a dead run: {line.strip()}")
+                self._say(line.strip())
 
     def _raise_failure(self) -> None:
         if self._process.wait() != 0:

@@ -1,12 +1,14 @@
 """Prepares Dagster's instance and ends the runs whose process has died. `up` runs it before it starts the daemon.
 
 It is a separate process because it uses Dagster: a copy of the code server (`prefork.py`), or Python as usual without one. It
-prints the folder for DAGSTER_HOME as soon as the folder is ready, then one line for each run it ended.
+prints the folder for DAGSTER_HOME as soon as the folder is ready, then one line for each run it ended and each sensor that would
+have waited until the clock passes its last tick.
 """
 
 import sys
 
 from dagster_offload.defs.events import EventReporter
+from dagster_offload.defs.future_ticks import forget_future_ticks
 from dagster_offload.defs.instance import open_instance, prepare_instance
 from dagster_offload.defs.names import names_of
 from dagster_offload.defs.runs import sweep
@@ -31,4 +33,6 @@ def _prepare() -> None:
         with open_instance(settings) as instance:
             reporter = EventReporter(instance, ledger, names_of(stage_graph(settings)), settings)
             for line in sweep(reporter):
+                print(f"Ended a dead run: {line}")
+            for line in forget_future_ticks(instance):
                 print(line)

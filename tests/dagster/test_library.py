@@ -268,5 +268,9 @@ def test_a_refused_scan_is_not_launched_again_for_the_same_files(edge: Edge) -> 
     job = edge.defs.resolve_job_def("scan")
     assert not job.execute_in_process(instance=edge.instance, tags=request.tags, raise_on_error=False).success
     assert "failed: see its log" in str(tick(edge))
+    (refused,) = edge.instance.get_run_ids(dg.RunsFilter(job_name="scan", statuses=[dg.DagsterRunStatus.FAILURE]))
+    edge.make_run_older(refused, minutes=-60)
+    assert isinstance(tick(edge), dg.RunRequest), "the clock was set back since then"
+    edge.make_run_older(refused, minutes=60)
     edge.write(b="Two.")
     assert isinstance(tick(edge), dg.RunRequest)

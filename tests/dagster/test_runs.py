@@ -10,7 +10,7 @@ import pytest
 
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.names import RAN_ON_TAG, RESULT_TAG, names_of
-from dagster_offload.defs.runs import RanOn, run_tags, sweep
+from dagster_offload.defs.runs import RanOn, run_tags, starting_run, sweep
 from dagster_offload.host.machine import boot_id, host_name
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work import waiting_runs
@@ -99,6 +99,24 @@ def test_a_run_that_never_reached_its_step_is_ended(edge: Edge, before: dg.Dagst
     edge.make_run_older(stepless, minutes=4)
     sweep(reporter(edge))
     assert status(edge, stepless) == after
+
+
+def test_a_run_that_started_before_the_clock_was_set_back_is_ended_and_does_not_count_as_starting(edge: Edge) -> None:
+    stepless = run(edge, run_tags(), dg.DagsterRunStatus.STARTING)
+    assert starting_run(edge.instance, "drain") == f"run {stepless[:8]} of drain is starting"
+    edge.make_run_older(stepless, minutes=-60)
+    assert starting_run(edge.instance, "drain") is None
+    sweep(reporter(edge))
+    assert status(edge, stepless) == "FAILURE"
+
+
+def test_a_run_of_a_host_whose_clock_is_a_little_ahead_counts_as_starting(edge: Edge) -> None:
+    stepless = run(edge, run_tags(), dg.DagsterRunStatus.STARTING)
+    with edge.ledger.transaction() as cur:
+        cur.execute("update offload_dagster.runs set update_timestamp = update_timestamp + interval '30 seconds'")
+    assert starting_run(edge.instance, "drain") is not None
+    assert sweep(reporter(edge)) == []
+    assert status(edge, stepless) == "STARTING"
 
 
 def test_a_run_that_is_starting_is_not_ended(edge: Edge) -> None:

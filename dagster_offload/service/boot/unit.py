@@ -37,7 +37,8 @@ def systemd_unit(boot: Boot) -> str:
         MARK,
         "[Unit]",
         f"Description=dagster-offload on {_specifiers(str(boot.home))}",
-        *(["Wants=network-online.target", "After=network-online.target"] if is_system else []),
+        # A clock that is set back while `up` runs delays it. The manager of a user knows neither of these targets.
+        *(["Wants=network-online.target", "After=network-online.target time-sync.target"] if is_system else []),
         "StartLimitIntervalSec=0",
         "",
         "[Service]",

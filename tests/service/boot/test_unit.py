@@ -42,7 +42,7 @@ def test_the_unit_restarts_after_a_crash_and_not_after_a_stop(tmp_path: Path) ->
     assert {"Restart=on-failure", "StartLimitIntervalSec=0", "KillMode=mixed", "WantedBy=default.target"} <= set(lines)
     assert not [line for line in lines if line.startswith("User=")]
     system = systemd_unit(boot(tmp_path, "alice")).splitlines()
-    assert {"User=alice", "WantedBy=multi-user.target", "After=network-online.target"} <= set(system)
+    assert {"User=alice", "WantedBy=multi-user.target", "After=network-online.target time-sync.target"} <= set(system)
 
 
 def test_a_path_with_a_line_end_is_refused(tmp_path: Path) -> None:
