@@ -2,7 +2,7 @@
 
 Dagster's run monitoring cannot detect a dead worker of the default launcher. Such a run would stay STARTED forever and
 count against the queue's limits. So each step writes its host and process into the tags of its run, and `up` sweeps the
-runs before it starts the daemon.
+runs before it starts the daemon, and every hour for those of commands in a terminal, which are not its children.
 """
 
 import json
@@ -98,10 +98,11 @@ def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
     context.instance.add_run_tags(context.run.run_id, run_tags(os.getpid() if run is None else run.pid))
 
 
-def sweep(reporter: EventReporter, *, was_restored: bool = False) -> list[str]:
+def sweep(reporter: EventReporter, *, was_restored: bool = False, beside_up: bool = False) -> list[str]:
     """End the runs whose process has died. Returns one sentence per run.
 
-    `was_restored`: this is a copy from a backup, so that no run of any host belongs to it.
+    `was_restored`: this is a copy from a backup, so that no run of any host belongs to it. `beside_up`: runs start and wait
+    meanwhile, so only those end whose process is known, is gone, and is no worker in a container with this host's name.
 
     A waiting run does not fail: it succeeds if its documents are done by now, and is cancelled otherwise. Runs of other
     hosts are not changed. A run that never reached its step has no process in its tags. It is ended if it has not changed
@@ -110,17 +111,24 @@ def sweep(reporter: EventReporter, *, was_restored: bool = False) -> list[str]:
     instance, ledger = reporter.instance, reporter.ledger
     live_workers = ledger.run(workers.live_workers, ledger.schema)
     is_alone = all(worker.host == host_name() for worker in live_workers)
+    runs_of_workers = {worker.run_id for worker in live_workers}
     ended, alive_runs = [], []
     for record in instance.get_run_records(dg.RunsFilter(statuses=LAUNCHED)):
         run = record.dagster_run
-        why = _why_dead(RanOn.of(run.tags), record.update_timestamp, is_alone=is_alone)
+        ran_on = RanOn.of(run.tags)
+        why: str | None
         if was_restored:
             why = "it ran when the backup was made"
+        elif beside_up:
+            why = None if run.run_id in runs_of_workers else _why_gone(ran_on)
+        else:
+            why = _why_dead(ran_on, record.update_timestamp, is_alone=is_alone)
         if why is None:
             alive_runs.append(run.run_id)
         else:
             ended.append(_end(reporter, run, why))
-    ledger.run(waiting_runs.forget_others, alive_runs)
+    if not beside_up:  # a run that began to wait in this moment is not among them
+        ledger.run(waiting_runs.forget_others, alive_runs)
     return ended
 
 
@@ -173,6 +181,13 @@ def _why_dead(ran_on: RanOn | None, changed_at: datetime, *, is_alone: bool) -> 
         return "this machine was restarted while it ran"
     if ran_on is None or ran_on.pid is None:  # a sensor's tag has host and boot; the step adds the process
         return _why_never_started(changed_at, is_alone=is_alone)
+    return _why_gone(ran_on)
+
+
+def _why_gone(ran_on: RanOn | None) -> str | None:
+    """Why the known process of a run on this host is gone; None if it is there, or is not known here."""
+    if ran_on is None or ran_on.pid is None or (ran_on.host, ran_on.boot) != (host_name(), boot_id()):
+        return None
     return None if process_start(ran_on.pid) == ran_on.started else "its process ended unexpectedly"
 
 

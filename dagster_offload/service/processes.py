@@ -15,16 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil  # type: ignore[import-untyped]
-
 from dagster_offload.defs.location import LOCATION
 from dagster_offload.errors import LedgerUnavailable, SlotLost
-from dagster_offload.host.machine import host_name
 from dagster_offload.host.python_process import python_command
-from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.ledger.core.workers import WorkerRow, live_workers
+from dagster_offload.ledger.core.workers import live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.ledger.work.documents import has_documents
 from dagster_offload.postgres import is_running, stop_postgres
@@ -32,12 +28,14 @@ from dagster_offload.service.backups import ScheduledBackups
 from dagster_offload.service.driver_log import without_start_lines
 from dagster_offload.service.errand import Errand
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
+from dagster_offload.service.other_workers import wait_for_others
 from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_library
 from dagster_offload.service.ports import address_of, port_of
 from dagster_offload.service.postgres_keeper import KeptPostgres
 from dagster_offload.service.postgres_wait import PostgresWait
 from dagster_offload.service.prefork import allows_prefork, prefork_command, runs_socket
 from dagster_offload.service.prepare import preparing
+from dagster_offload.service.repeated_sweep import RepeatedSweep
 from dagster_offload.service.say import Say
 from dagster_offload.service.senders import RunningSenders
 from dagster_offload.service.supervisor import Child, StopRequest, Supervisor, ending
@@ -46,7 +44,6 @@ from dagster_offload.service.ui.sessions import Sessions
 from dagster_offload.settings import Loaded, Settings
 from dagster_offload.text.lines import last_line
 
-OTHER_WORKERS_SECONDS = 10.0
 ERRAND_SECONDS = 0.5  # for the errand to end at a stop; it takes longer only while Postgres is unavailable
 START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
@@ -56,6 +53,7 @@ UI_PROGRAM = "dagster-webserver"  # ours, with the access control (service/ui/se
 # As text, because `up` itself does not import Dagster.
 DAGSTER_PROGRAM = "from dagster_offload.service.dagster_process import main; main()"
 SCAN_PROGRAM = "from dagster_offload.cli import main; main(['scan'], prog_name='dagster-offload')"
+SWEEP_PROGRAM = "from dagster_offload.service.sweep import sweep_again; sweep_again()"
 # Variables of glibc's malloc: without them, each of a dozen threads keeps free memory of its own.
 MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
@@ -75,6 +73,7 @@ class Services:
     lock: UpLock
     running: RunningUp  # what the lock file says
     first_scan: subprocess.Popen[bytes] | None = None
+    repeated_sweep: RepeatedSweep | None = None  # None: `up` starts
     scan_log: Path
     definitions: object  # those that the code server has loaded; see RunningPipeline
 
@@ -93,6 +92,8 @@ class Services:
         self.supervisor.check()
         if self.postgres is not None:
             self.postgres.check()
+        if self.repeated_sweep is not None:
+            self.repeated_sweep.check()
         self.backups.check(self.pipeline.settings)
         if (kinds := self.errand.check()) is not None:
             self._reload_definitions(kinds)
@@ -193,7 +194,7 @@ def running_services(
                 lock.write(services.running)
                 yield services
             if postgres is not None and is_running(settings.home):
-                _wait_for_others(ledger, stop, say)
+                wait_for_others(ledger, stop, say)
     finally:
         # The Postgres of a new home at this path belongs to another `up`.
         if settings.postgres_url is None and lock.has_home:
@@ -240,6 +241,8 @@ def _start(
         start(replace(_dagster("webserver", socket_file, webserver, logs, home), listener=listener))
         if not preparation.has_ended(stop):
             return
+    sweep = Child("sweep", prefork_command(forks, SWEEP_PROGRAM), logs / "sweep.log")
+    services.repeated_sweep = RepeatedSweep(lambda: services.supervisor.run_once(sweep))
     # Before the daemon, so its library sensor sees a running scan and launches no other.
     scan = prefork_command(forks, SCAN_PROGRAM)
     services.first_scan = services.supervisor.run_once(Child("scan", scan, services.scan_log))
@@ -311,39 +314,6 @@ def _register_slots(settings: Settings, ledger: Ledger, say: Say) -> None:
         ledger.run(ledger_slots.refuse_lost_slot, slots)
     except SlotLost as lost:
         say(str(lost))
-
-
-def _wait_for_others(ledger: Ledger, stop: StopRequest, say: Say) -> None:
-    """Wait at most 10 s for drains and scans of other terminals to disconnect from Postgres."""
-    deadline = time.monotonic() + OTHER_WORKERS_SECONDS
-    is_reported = False
-
-    def is_over() -> bool:
-        return time.monotonic() > deadline or stop.is_impatient
-
-    while not is_over():
-        looking = start_in_daemon_thread(_live_workers, ledger)  # takes a minute if Postgres does not answer
-        while not looking.done():
-            if is_over():
-                return
-            time.sleep(0.05)
-        others = looking.result()
-        if not others:
-            return
-        if not is_reported:
-            say("Waiting for other workers: " + ", ".join(f"{worker.kind} (process {worker.pid})" for worker in others))
-            is_reported = True
-        time.sleep(0.2)
-
-
-def _live_workers(ledger: Ledger) -> list[WorkerRow]:
-    """The workers whose process still runs, one per process: the drain inside a command, not the command.
-
-    The check by process id leaves out our own run workers: they have just ended but still have a live row.
-    """
-    newest = {(worker.host, worker.pid): worker for worker in ledger.run(live_workers, ledger.schema)}
-    here, me = host_name(), os.getpid()
-    return [worker for (host, pid), worker in newest.items() if host != here or (pid != me and psutil.pid_exists(pid))]
 
 
 def _last_line(log: Path) -> str:

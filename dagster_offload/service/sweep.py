@@ -13,9 +13,20 @@ from dagster_offload.defs.instance import open_instance, prepare_instance
 from dagster_offload.defs.names import names_of
 from dagster_offload.defs.runs import sweep
 from dagster_offload.errors import OffloadError
-from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.ledger.core.opening import open_ledger, open_ledger_as_it_is
 from dagster_offload.settings import load_settings
 from dagster_offload.stages.catalog import stage_graph
+
+
+def sweep_again() -> None:
+    """Sweep beside a running `up`, which is not to prepare anything. Ends in `SystemExit` with the reason if it cannot."""
+    try:
+        settings = load_settings()
+        with open_ledger_as_it_is(settings) as ledger, open_instance(settings) as instance:
+            reporter = EventReporter(instance, ledger, names_of(stage_graph(settings)), settings)
+            _sweep(reporter, beside_up=True)
+    except OffloadError as error:
+        sys.exit(str(error))
 
 
 def main() -> None:
@@ -32,7 +43,11 @@ def _prepare() -> None:
         print(prepare_instance(settings, ledger.conninfo), flush=True)
         with open_instance(settings) as instance:
             reporter = EventReporter(instance, ledger, names_of(stage_graph(settings)), settings)
-            for line in sweep(reporter):
-                print(f"Ended a dead run: {line}")
-            for line in forget_future_ticks(instance):
-                print(line)
+            _sweep(reporter, beside_up=False)
+
+
+def _sweep(reporter: EventReporter, *, beside_up: bool) -> None:
+    for line in sweep(reporter, beside_up=beside_up):
+        print(f"Ended a dead run: {line}")
+    for line in forget_future_ticks(reporter.instance):
+        print(line)

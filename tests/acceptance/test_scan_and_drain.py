@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from dagster_offload.service.processes import SWEEP_PROGRAM
 from dagster_offload.simulator import Router
 from tests.support.acceptance import CLI, Home, wait_for, wait_for_open_calls
 
@@ -60,6 +61,22 @@ def test_a_terminal_that_is_closed_stops_a_drain_as_ctrl_c_does(home: Home, rout
     assert drain.wait() == 130
     assert home.status()["in_work"] == [], "it gives back what it holds, so no document seems to have ended it"
     assert not (home.home / "logs" / "errors.log").exists()
+
+
+def test_the_run_of_a_drain_that_was_killed_is_ended_by_the_sweep_beside_up(home: Home, router: Router) -> None:
+    home.write("letter.txt", TEXT)
+    assert home.run("scan").returncode == 0
+    router.set(mode="awake", hold=True)
+    drain = home.start_python("drain")
+    wait_for_open_calls(router, 1, drain, home)
+    drain.kill()
+    drain.wait()
+    assert home.run_python("-c", SWEEP_PROGRAM).stdout == "", "its worker may live in a container with this host's name"
+    home.ledger("update workers set ended_at = clock_timestamp() where ended_at is null returning worker_id")
+    swept = home.run_python("-c", SWEEP_PROGRAM)
+    assert swept.stdout.startswith("Ended a dead run: run "), swept.stderr
+    assert swept.stdout.endswith(" (drain) was STARTED: its process ended unexpectedly\n")
+    assert home.run_python("-c", SWEEP_PROGRAM).stdout == ""
 
 
 def test_a_drain_under_nohup_goes_on_when_the_terminal_is_closed(home: Home, router: Router) -> None:

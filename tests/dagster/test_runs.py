@@ -59,6 +59,30 @@ def test_a_run_whose_process_was_killed_fails(edge: Edge, other_process: "subpro
     assert status(edge, dead) == "FAILURE"
 
 
+def test_beside_a_running_up_only_a_run_whose_process_is_known_to_be_gone_is_ended(
+    edge: Edge, other_process: "subprocess.Popen[bytes]"
+) -> None:
+    killed = run(edge, run_tags(other_process.pid))
+    in_a_container = run(edge, run_tags(other_process.pid))  # with the name of this host, but other process ids
+    others = [
+        in_a_container,
+        run(edge, run_tags(os.getpid())),
+        run(edge, run_tags()),  # a sensor has launched it
+        run(edge, {RAN_ON_TAG: str(RanOn("another-host", "another boot", 1, "1"))}),
+        run(edge, {}),
+    ]
+    for run_id in others:
+        edge.make_run_older(run_id, minutes=60)
+    edge.ledger.run(waiting_runs.put, "began to wait", [], DRAIN_STAGES, "deep", "deep is unavailable")
+    other_process.kill()
+    other_process.wait()
+    with Worker(edge.ledger, "drain", run_id=in_a_container):
+        (line,) = sweep(reporter(edge), beside_up=True)
+    assert line == f"run {killed[:8]} (drain) was STARTED: its process ended unexpectedly"
+    assert [status(edge, run_id) for run_id in others] == ["STARTED"] * len(others)
+    assert edge.ledger.run(waiting_runs.find, "began to wait") is not None
+
+
 def test_a_later_process_with_the_same_id_is_not_mistaken_for_the_run(edge: Edge) -> None:
     dead = run(edge, {RAN_ON_TAG: str(RanOn(host_name(), boot_id(), os.getpid(), "1"))})
     sweep(reporter(edge))
