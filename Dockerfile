@@ -1,5 +1,6 @@
 # dagster_offload with Tesseract for Korean and English. The home is /data, the documents are /library.
-# With a Postgres of its own: compose.yaml. Alone: docker run --init -v offload:/data -v ~/Documents:/library:ro -p 127.0.0.1:3000:3000 IMAGE
+# With a Postgres of its own: compose.yaml. Alone: docker run --init --hostname offload -v offload:/data -v ~/Documents:/library:ro -p 127.0.0.1:3000:3000 IMAGE
+# The ledger knows workers by the host name, which Docker chooses anew for each container without --hostname.
 FROM python:3.13-slim-bookworm AS build
 COPY . /src
 RUN python -m venv /opt/offload \

@@ -9,7 +9,7 @@ import json
 import math
 import multiprocessing
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +31,8 @@ STEP_SECONDS = 30.0
 
 # Another host may write a time that lies this far in the future.
 CLOCKS_DIFFER_SECONDS = 60.0
+
+GONE = "its process ended unexpectedly"
 
 # A run of these has a process, or is about to get one; a queued run has none.
 LAUNCHED = [
@@ -105,12 +107,15 @@ def sweep(reporter: EventReporter, *, was_restored: bool = False, beside_up: boo
     meanwhile, so only those end whose process is known, is gone, and is no worker in a container with this host's name.
 
     A waiting run does not fail: it succeeds if its documents are done by now, and is cancelled otherwise. Runs of other
-    hosts are not changed. A run that never reached its step has no process in its tags. It is ended if it has not changed
-    for three minutes, or if it is older than this host's boot and no other host works on this ledger.
+    hosts are not changed, unless the Postgres is embedded: then they are of an earlier container. A run that never
+    reached its step has no process in its tags. It is ended if it has not changed for three minutes, or if it is older
+    than this host's boot and no other host works on this ledger.
     """
     instance, ledger = reporter.instance, reporter.ledger
     live_workers = ledger.run(workers.live_workers, ledger.schema)
     is_alone = all(worker.host == host_name() for worker in live_workers)
+    is_embedded = reporter.settings.postgres_url is None
+    connected = ledger.run(workers.connected_hosts, ledger.schema) if is_embedded else None
     runs_of_workers = {worker.run_id for worker in live_workers}
     ended, alive_runs = [], []
     for record in instance.get_run_records(dg.RunsFilter(statuses=LAUNCHED)):
@@ -122,7 +127,7 @@ def sweep(reporter: EventReporter, *, was_restored: bool = False, beside_up: boo
         elif beside_up:
             why = None if run.run_id in runs_of_workers else _why_gone(ran_on)
         else:
-            why = _why_dead(ran_on, record.update_timestamp, is_alone=is_alone)
+            why = _why_dead(ran_on, record.update_timestamp, is_alone=is_alone, connected=connected)
         if why is None:
             alive_runs.append(run.run_id)
         else:
@@ -173,22 +178,31 @@ def starting_run(instance: dg.DagsterInstance, job_name: str) -> str | None:
     return None
 
 
-def _why_dead(ran_on: RanOn | None, changed_at: datetime, *, is_alone: bool) -> str | None:
-    """Why the process of a run must have died; None if it may be alive."""
+def _why_dead(
+    ran_on: RanOn | None, changed_at: datetime, *, is_alone: bool, connected: Collection[str] | None
+) -> str | None:
+    """Why the process of a run must have died; None if it may be alive.
+
+    `connected`: the hosts whose workers are connected, if the Postgres is embedded. It serves one host only, so another one is
+    an earlier container, or this host under another name.
+    """
     if ran_on is not None and ran_on.host != host_name():
-        return None
+        if connected is None or ran_on.host in connected:
+            return None
+        if ran_on.boot != boot_id():
+            return "its host or its container is gone"
     if ran_on is not None and ran_on.boot != boot_id():
         return "this machine was restarted while it ran"
     if ran_on is None or ran_on.pid is None:  # a sensor's tag has host and boot; the step adds the process
         return _why_never_started(changed_at, is_alone=is_alone)
-    return _why_gone(ran_on)
+    return None if process_start(ran_on.pid) == ran_on.started else GONE
 
 
 def _why_gone(ran_on: RanOn | None) -> str | None:
     """Why the known process of a run on this host is gone; None if it is there, or is not known here."""
     if ran_on is None or ran_on.pid is None or (ran_on.host, ran_on.boot) != (host_name(), boot_id()):
         return None
-    return None if process_start(ran_on.pid) == ran_on.started else "its process ended unexpectedly"
+    return None if process_start(ran_on.pid) == ran_on.started else GONE
 
 
 def _why_never_started(changed_at: datetime, *, is_alone: bool) -> str | None:

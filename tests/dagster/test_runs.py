@@ -11,7 +11,7 @@ import pytest
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.names import RAN_ON_TAG, RESULT_TAG, names_of
 from dagster_offload.defs.runs import RanOn, run_tags, starting_run, sweep
-from dagster_offload.host.machine import boot_id, host_name
+from dagster_offload.host.machine import boot_id, host_name, process_start
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work import waiting_runs
 from dagster_offload.stages.graph import BUILT_IN
@@ -108,6 +108,45 @@ def test_a_run_of_another_host_is_not_ended(edge: Edge) -> None:
     edge.make_run_older(theirs, minutes=60)
     assert sweep(reporter(edge)) == []
     assert status(edge, theirs) == "STARTED"
+
+
+def embedded(edge: Edge) -> EventReporter:
+    """As in a home with an embedded Postgres, which serves one host only."""
+    settings = edge.settings.model_copy(update={"postgres_url": None})
+    return EventReporter(edge.instance, edge.ledger, names_of(BUILT_IN), settings)
+
+
+@pytest.mark.parametrize(
+    ("boot", "why"),
+    [("another boot", "its host or its container is gone"), (boot_id(), "its process ended unexpectedly")],
+    ids=["another machine", "a container of this machine"],
+)
+def test_a_run_of_the_container_before_is_ended_if_the_postgres_is_embedded(edge: Edge, boot: str, why: str) -> None:
+    dead = run(edge, {RAN_ON_TAG: str(RanOn("0a1b2c3d4e5f", boot, os.getpid(), "1"))})
+    (line,) = sweep(embedded(edge))
+    assert line == f"run {dead[:8]} (drain) was STARTED: {why}"
+    assert status(edge, dead) == "FAILURE"
+
+
+def test_a_run_of_a_container_that_works_on_the_same_embedded_postgres_is_not_ended(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = run(edge, {RAN_ON_TAG: str(RanOn("0a1b2c3d4e5f", "another boot", os.getpid(), "1"))})
+    with monkeypatch.context() as there:
+        there.setattr("dagster_offload.ledger.core.workers.host_name", lambda: "0a1b2c3d4e5f")
+        worker = Worker(edge.ledger, "drain")
+        worker.__enter__()
+    assert sweep(embedded(edge)) == []
+    assert status(edge, alive) == "STARTED"
+    worker.__exit__()
+    assert len(sweep(embedded(edge))) == 1
+
+
+def test_a_run_of_this_machine_under_an_earlier_name_is_not_ended(edge: Edge) -> None:
+    pid = os.getpid()
+    alive = run(edge, {RAN_ON_TAG: str(RanOn("the-name-in-another-network", boot_id(), pid, process_start(pid)))})
+    assert sweep(embedded(edge)) == []
+    assert status(edge, alive) == "STARTED"
 
 
 @pytest.mark.parametrize(

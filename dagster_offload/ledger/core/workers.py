@@ -313,6 +313,12 @@ def connected(cur: Cursor, schema: str, kind: str) -> tuple[str, int] | None:
     return None if row is None else (row["host"], row["pid"])
 
 
+def connected_hosts(cur: Cursor, schema: str) -> set[str]:
+    """The hosts whose workers are connected. A worker that died is not among them, although its lease may not be over."""
+    query = f"select distinct host from workers w where ended_at is null and {_HAS_LOCK}"
+    return {row["host"] for row in cur.execute(query, {"class": lock_class(schema)})}
+
+
 def live_workers(cur: Cursor, schema: str, kind: str | None = None) -> list[WorkerRow]:
     """Workers that are alive, of one kind or of all. Reclaims dead workers first."""
     reclaim_dead(cur, schema)
