@@ -115,7 +115,9 @@ def sweep(reporter: EventReporter, *, was_restored: bool = False, beside_up: boo
     live_workers = ledger.run(workers.live_workers, ledger.schema)
     is_alone = all(worker.host == host_name() for worker in live_workers)
     is_embedded = reporter.settings.postgres_url is None
-    connected = ledger.run(workers.connected_hosts, ledger.schema) if is_embedded else None
+    connected = (
+        {worker.host for worker in ledger.run(workers.connected_workers, ledger.schema)} if is_embedded else None
+    )
     runs_of_workers = {worker.run_id for worker in live_workers}
     ended, alive_runs = [], []
     for record in instance.get_run_records(dg.RunsFilter(statuses=LAUNCHED)):

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.host.machine import boot_id
+from dagster_offload.host.machine import boot_id, host_name
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.service.home import RunningUp, hold_up_lock
@@ -107,6 +108,30 @@ def test_a_postgres_without_a_ledger_has_no_workers(call: Call, empty_url: str) 
     os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
     result = call("stop")
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_it_stops_a_worker_whose_clock_is_ahead_of_the_clock_of_the_postgres(call: Call, ledger_url: str) -> None:
+    os.environ["OFFLOAD_POSTGRES_URL"] = ledger_url
+    with worker(ledger_url) as process:
+        with Ledger(ledger_url) as ledger, ledger.transaction() as cur:
+            cur.execute("update workers set started_at = started_at - interval '1 hour'")
+        assert call("stop").stdout == "stopped: 1 worker\n"
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+
+
+def test_a_process_that_only_has_the_id_of_a_dead_worker_is_left_alone(call: Call, ledger_url: str) -> None:
+    os.environ["OFFLOAD_POSTGRES_URL"] = ledger_url
+    with subprocess.Popen(["sleep", "600"]) as innocent:
+        with Ledger(ledger_url) as ledger, ledger.transaction() as cur:
+            cur.execute(
+                "insert into workers (kind, host, boot_id, pid, started_at) values ('drain', %s, %s, %s, %s)",
+                [host_name(), boot_id(), innocent.pid, datetime.now(UTC) - timedelta(hours=1)],
+            )
+        try:
+            assert call("stop").exit_code == 0
+            assert innocent.poll() is None
+        finally:
+            innocent.kill()
 
 
 @pytest.mark.parametrize(

@@ -313,18 +313,21 @@ def connected(cur: Cursor, schema: str, kind: str) -> tuple[str, int] | None:
     return None if row is None else (row["host"], row["pid"])
 
 
-def connected_hosts(cur: Cursor, schema: str) -> set[str]:
-    """The hosts whose workers are connected. A worker that died is not among them, although its lease may not be over."""
-    query = f"select distinct host from workers w where ended_at is null and {_HAS_LOCK}"
-    return {row["host"] for row in cur.execute(query, {"class": lock_class(schema)})}
-
-
 def live_workers(cur: Cursor, schema: str, kind: str | None = None) -> list[WorkerRow]:
     """Workers that are alive, of one kind or of all. Reclaims dead workers first."""
     reclaim_dead(cur, schema)
     cur.execute(
-        "select worker_id, kind, host, boot_id, pid, run_id, started_at, heartbeat_at from workers "
-        "where ended_at is null and (%(kind)s::text is null or kind = %(kind)s) order by worker_id",
+        f"{_ROWS} where ended_at is null and (%(kind)s::text is null or kind = %(kind)s) order by worker_id",
         {"kind": kind},
     )
     return [WorkerRow(**row) for row in cur.fetchall()]
+
+
+def connected_workers(cur: Cursor, schema: str) -> list[WorkerRow]:
+    """Workers that are connected now: their processes live, so no other process has the id of one. A live worker may not be
+    among them for a moment, after an outage."""
+    cur.execute(f"{_ROWS} w where ended_at is null and {_HAS_LOCK} order by worker_id", {"class": lock_class(schema)})
+    return [WorkerRow(**row) for row in cur.fetchall()]
+
+
+_ROWS = "select worker_id, kind, host, boot_id, pid, run_id, started_at, heartbeat_at from workers"
