@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dagster_offload.service.boot.unit import Boot
     from dagster_offload.settings.loading import Loaded
 
-# What the service gets from the environment. Other variables belong into the file .env of the home.
+# What the service gets from the environment, beside PATH. Other variables belong into the file .env of the home.
 CARRIED = ("OFFLOAD_HOME", "OFFLOAD_CONFIG")
 
 
@@ -216,8 +216,19 @@ def _boot(loaded: "Loaded", port: int, host: str, run_as: str | None) -> "Boot":
     environment = {"OFFLOAD_HOME": str(home), "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
     if loaded.file is not None and loaded.file.parent != home:
         environment["OFFLOAD_CONFIG"] = str(loaded.file)
+    if path := _search_path(run_as):
+        environment["PATH"] = path
     argv = python_command("-m", "dagster_offload.cli", "up", "--port", str(port), "--host", host)
     return Boot(name_of(home, default_home()), home, argv, environment, run_as)
+
+
+def _search_path(run_as: str | None) -> str:
+    """The PATH of the service."""
+    import pwd
+
+    from dagster_offload.service.boot.search_path import search_path
+
+    return search_path(os.environ.get("PATH", ""), None if run_as is None else {0, pwd.getpwnam(run_as).pw_uid})
 
 
 def _user_of_service(run_as: str, home: Path) -> "struct_passwd":

@@ -88,6 +88,15 @@ def test_an_install_with_other_options_changes_the_unit(call: Call, calls: Path,
     assert '"3100"' in unit.read_text()
 
 
+def test_the_service_finds_the_programs_that_this_shell_finds(
+    call: Call, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f".:{tmp_path / 'programs'}:relative:/usr/bin")
+    call("service", "install")
+    [unit] = units(tmp_path)
+    assert f'Environment="PATH={tmp_path / "programs"}:/usr/bin"' in unit.read_text().splitlines()
+
+
 def test_an_up_that_runs_already_is_named(call: Call, calls: Path, tmp_path: Path) -> None:
     with hold_up_lock(Path(os.environ["OFFLOAD_HOME"])):
         refused = call("service", "install")
