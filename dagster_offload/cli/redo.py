@@ -1,6 +1,7 @@
 """`dagster-offload redo`: redo documents, work whose recipe has changed, or what OCR can now read. Shows the cost first."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +10,7 @@ from dagster_offload.cli.completion import complete_document, complete_stage
 from dagster_offload.cli.confirmation import confirm, yes_option
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_documents
-from dagster_offload.cli.options import deep_options, home_option, stage_names
+from dagster_offload.cli.options import deep_options, home_option, json_option, stage_names
 from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ OCR_SECONDS_A_PAGE = 4.0
 @yes_option
 @home_option
 @deep_options
+@json_option
 def command(
     documents: tuple[str, ...],
     *,
@@ -50,11 +52,13 @@ def command(
     where: tuple[str, ...],
     needs_ocr: bool,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Redo documents, or those whose prompt, options or model has changed, or that OCR can now read.
 
     Shows documents, calls, tokens and time first, then asks for confirmation. The old results stay until the new ones are
-    stored. Without --outdated, every chosen document is processed again, even if nothing changed.
+    stored. Without --outdated, every chosen document is processed again, even if nothing changed. --json asks nothing, so it
+    needs --yes.
 
     \b
     dagster-offload redo letters/landlord.pdf --stage summarize
@@ -72,17 +76,19 @@ def command(
         raise click.UsageError("--needs-ocr redoes all such scans: it takes no document, stage or condition")
     if not (documents or outdated or where or needs_ocr):
         raise click.UsageError("name documents, or choose --outdated, --where or --needs-ocr")
+    if as_json and not yes:
+        raise Refusal("--json asks nothing: add --yes to redo them")
     settings = load_settings()
     chosen = stage_names(settings, stages)
     Query(where).selection(settings)  # a wrong condition is refused before anything starts
     with open_existing_ledger(settings) as ledger:
         if needs_ocr:
             agree_with_up(ledger, pipeline_of(settings))
-            _redo_ocr(settings, ledger, yes=yes)
+            _redo_ocr(settings, ledger, yes=yes, as_json=as_json)
             return
         keys = find_documents(settings, ledger, documents) or None
         selection = Query(where, documents=keys).selection(settings) if keys or where else None
-        _redo(settings, ledger, chosen, selection, only_outdated=outdated, yes=yes)
+        _redo(settings, ledger, chosen, selection, only_outdated=outdated, yes=yes, as_json=as_json)
 
 
 def _redo(
@@ -93,7 +99,9 @@ def _redo(
     *,
     only_outdated: bool,
     yes: bool,
+    as_json: bool,
 ) -> None:
+    from dagster_offload.cli.formatting import print_json
     from dagster_offload.engine.redoing import describe_estimates, prepare_redo
     from dagster_offload.ledger.work import redo
     from dagster_offload.stages.catalog import stage_graph
@@ -102,6 +110,9 @@ def _redo(
     # The text changes only with the file or the extraction; reading the file again must be meant.
     stages = stages or (graph.names if only_outdated else graph.drain_stages)
     chosen, estimates = prepare_redo(settings, ledger, stages, selection, only_outdated=only_outdated)
+    if as_json:
+        print_json({"stages": [asdict(estimate) for estimate in estimates], "redone": ledger.run(redo.redo, chosen)})
+        return
     if not estimates:
         click.echo("nothing is outdated" if only_outdated else "nothing to redo: no chosen document is done")
         return
@@ -115,8 +126,8 @@ def _redo(
     )
 
 
-def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
-    from dagster_offload.cli.formatting import duration
+def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool, as_json: bool) -> None:
+    from dagster_offload.cli.formatting import duration, print_json
     from dagster_offload.extraction.ocr.tesseract import find_reader
     from dagster_offload.ledger.work import ocr_pages, redo
 
@@ -124,6 +135,9 @@ def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool) -> None:
     if not reader.can_read:
         raise Refusal(reader.advice)
     estimate = ledger.run(redo.estimate_ocr, reader.languages)
+    if as_json:
+        print_json({**asdict(estimate), "redone": ledger.run(redo.redo_ocr, reader.languages)})
+        return
     if not estimate.documents:
         click.echo(f"all scans have already been read ({reader.languages})")
         return

@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 SECTION = re.compile(r"^### `([a-z -]+)`\n(.*?)(?=^### |\Z)", re.MULTILINE | re.DOTALL)
 KEYS = re.compile(r"^- ((?:`[a-z_]+`(?:, )?)+)", re.MULTILINE)
 # They run until they are stopped, or their output has another form.
-WITHOUT_JSON = {"up", "simulate-router", "psql", "config schema", "completion show", "service logs", "redo"}
+WITHOUT_JSON = {"up", "simulate-router", "psql", "config schema", "completion show", "service logs"}
 # Documented in words, because their summary is that of a job.
 IN_WORDS = {"scan", "drain", "stage try", "stage sample", "stage check", "restore", "move", "demo"}
 

@@ -38,6 +38,14 @@ def test_a_redo_of_several_stages_shows_the_total(call: Call, done: Router) -> N
     assert "total" not in call("redo", "letter.txt", "--stage", "summarize").output
 
 
+def test_a_redo_as_json_says_what_it_costs_and_needs_yes(call: Call, done: Router) -> None:
+    assert "--json asks nothing: add --yes" in call("redo", "letter.txt", "--json").output
+    found = json.loads(call("redo", "letter.txt", "--stage", "summarize", "--yes", "--json").output)
+    [stage] = found["stages"]
+    assert (stage["stage"], stage["documents"], stage["calls"], found["redone"]) == ("summarize", 1, 1, 1)
+    assert json.loads(call("redo", "--outdated", "--yes", "--json").output) == {"stages": [], "redone": 0}
+
+
 def test_a_redo_can_be_limited_by_a_condition(call: Call, done: Router) -> None:
     assert "summarize  1 document," in call("redo", "--where", "title~minutes", "--stage", "summarize", "--yes").output
     assert "nothing to redo" in call("redo", "--where", "title~minutes", "--stage", "summarize", "--yes").output
