@@ -103,6 +103,8 @@ def _stoppable() -> Iterator[None]:
 
     def stop_after_close(*_: object) -> None:
         nonlocal was_closed
+        if was_closed:  # the shell sends one, and its end another: it must not interrupt the end of the work
+            return
         was_closed = True
         signal.raise_signal(signal.SIGINT)
 

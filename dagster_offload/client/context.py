@@ -33,6 +33,8 @@ SMALLEST_CONTEXT_IN_USE = 2_048
 # context.
 CERTAINLY_CUT = 0.8
 
+DOCUMENTS_FOR_A_GUESS = 2
+
 ASKING_SECONDS = 5.0
 
 # The keys in /v1/models: llama.cpp (in `meta`), vLLM and SGLang, LM Studio and routers.
@@ -44,6 +46,8 @@ class ContextWindows:
     """The context sizes that this process knows. The setting `context_tokens` overrides what a server reports."""
 
     _reported: dict[str, int | None] = field(default_factory=dict)  # by slot; None = the server reports no size
+    _answered: dict[str, int] = field(default_factory=dict)  # by slot: the tokens of the longest request and its answer
+    _guessed: dict[str, set[object]] = field(default_factory=dict)  # by slot: the documents that led to a guess
     _warned: set[str] = field(default_factory=set)  # slots with a logged warning that their server cuts prompts
 
     async def text_tokens(self, slot: SlotConfig, text: str) -> int:
@@ -54,15 +58,24 @@ class ContextWindows:
             self._reported[slot.name] = await ask_context(slot)
         return text_tokens(usable_context(self._reported.get(slot.name)))
 
-    def learn(self, slot: SlotConfig, overflow: ContextOverflow) -> None:
-        """Keep the context size that a refusal reports, if it is smaller than the known one.
+    def learn(self, slot: SlotConfig, overflow: ContextOverflow, document: object = None) -> None:
+        """Keep the context size that a refusal about `document` reports, if it is smaller than the known one.
 
-        It may be less than /v1/models reports: llama.cpp divides the context among its slots. A guess is not kept: a
-        content filter may have emptied the answer, and every later document would be split for it.
+        It may be less than /v1/models reports: llama.cpp divides the context among its slots. A guess is kept only after a
+        second document has led to one: a content filter may have emptied the answer, and every later document would be
+        split for it. The context has at least the tokens of the longest request that was answered.
         """
-        if overflow.context_tokens is not None and not overflow.is_guess:
-            known = self._reported.get(slot.name) or overflow.context_tokens
-            self._reported[slot.name] = min(overflow.context_tokens, known)
+        context = overflow.context_tokens
+        if context is None:
+            return
+        if overflow.is_guess:
+            guessed = self._guessed.setdefault(slot.name, set())
+            guessed.add(document)
+            if len(guessed) < DOCUMENTS_FOR_A_GUESS:
+                return
+            context = max(context, self._answered.get(slot.name, 0))
+        known = self._reported.get(slot.name) or context
+        self._reported[slot.name] = min(context, known)
 
     def tokens_left(self, slot: SlotConfig, prompt: str, max_tokens: int) -> int | None:
         """The tokens of the context that a prompt and its answer leave free; None if the context size is unknown."""
@@ -79,7 +92,11 @@ class ContextWindows:
             return cut
         if _is_empty(answer) and (wanted := estimated_tokens(prompt) + (max_tokens or 0)) > SMALLEST_CONTEXT_IN_USE:
             return ContextOverflow(wanted // 2, is_guess=True)  # the context may be too small (LM Studio)
-        return self._filled(slot, answer, max_tokens)
+        filled = self._filled(slot, answer, max_tokens)
+        if filled is None:
+            counted = (answer.usage.prompt_tokens or 0) + (answer.usage.completion_tokens or 0)
+            self._answered[slot.name] = max(counted, self._answered.get(slot.name, 0))
+        return filled
 
     def _cut_prompt(self, slot: SlotConfig, answer: Answer, prompt: str) -> ContextOverflow | None:
         """The overflow if the server counted far fewer tokens than the prompt must have, so it did not read all of it

@@ -61,7 +61,8 @@ class TrialVerdict:
 async def trial(
     client: AIClient, slot: SlotConfig, limit_seconds: float | None = None, *, has_answered: bool = False
 ) -> TrialVerdict:
-    """Request one token from `slot`, or the fewest that its server accepts. Content and finish_reason are ignored.
+    """Request one token from `slot`, or the fewest that its server accepts. Its content is ignored, and so is its
+    finish_reason, unless that says that the generation failed.
 
     `has_answered`: the slot has answered at its URL before, so the reason does not name that as a setting to check.
 

@@ -6,7 +6,7 @@ steps after one without output, and a run with skipped steps ends as a success.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -207,7 +207,8 @@ def _root_start(context: dg.AssetExecutionContext) -> datetime | None:
     """When the run began that this one executes again; None if it is no re-execution. What that run redid is not redone."""
     root = context.run.tags.get(ROOT_RUN_ID_TAG)
     record = None if root is None else context.instance.get_run_record_by_id(root)
-    return None if record is None else record.create_timestamp
+    # `create_timestamp` is in the time zone of the Postgres.
+    return None if record is None or record.start_time is None else datetime.fromtimestamp(record.start_time, UTC)
 
 
 def raise_for(

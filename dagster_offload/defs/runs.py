@@ -127,7 +127,9 @@ def sweep(reporter: EventReporter, *, was_restored: bool = False, beside_up: boo
         if was_restored:
             why = "it ran when the backup was made"
         elif beside_up:
-            why = None if run.run_id in runs_of_workers else _why_gone(ran_on)
+            why = None if run.run_id in runs_of_workers else _why_gone(ran_on, record.update_timestamp)
+            if why is not None and not _is_launched(instance, run.run_id):  # it ended meanwhile
+                continue
         else:
             why = _why_dead(ran_on, record.update_timestamp, is_alone=is_alone, connected=connected)
         if why is None:
@@ -200,8 +202,18 @@ def _why_dead(
     return None if process_start(ran_on.pid) == ran_on.started else GONE
 
 
-def _why_gone(ran_on: RanOn | None) -> str | None:
-    """Why the known process of a run on this host is gone; None if it is there, or is not known here."""
+def _is_launched(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status in LAUNCHED
+
+
+def _why_gone(ran_on: RanOn | None, changed_at: datetime) -> str | None:
+    """Why the known process of a run on this host is gone; None if it is there, or is not known here.
+
+    A run that changed in the last minutes may be a re-execution, which has the tags of its parent until its step begins.
+    """
+    if seconds_since(changed_at) < STEPLESS_SECONDS:
+        return None
     if ran_on is None or ran_on.pid is None or (ran_on.host, ran_on.boot) != (host_name(), boot_id()):
         return None
     return None if process_start(ran_on.pid) == ran_on.started else GONE

@@ -40,10 +40,9 @@ VANISHED_COUNT = 10
 BATCH = 100
 LOOKED_UP = 10 * BATCH  # files whose documents are looked up together
 NAMES_SHOWN = 3  # of the files left out for one reason
-# A file system that is gone, or its server: a network share, an unplugged disk.
 UNREADABLE = "unreadable"  # the reason's code, if a file cannot be read
-# This machine lacks handles or memory, or another program has locked the file. The next scan tries again.
-_SHORT_OF_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY, errno.ETXTBSY}
+_SHORT_OF_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # this machine lacks handles or memory
+# A file system that is gone, or its server: a network share, an unplugged disk.
 _LOST_MOUNT = {
     errno.EHOSTDOWN,
     errno.EHOSTUNREACH,
@@ -296,14 +295,16 @@ def _vanished(cur: Cursor, found: Walk, seen: SeenFiles, last: LastScan) -> dict
     """
     if found.unchanged == len(seen):
         return {}
-    hidden = tuple(folder.key for folder in found.unreadable)
+    # Below a folder that could not be listed, or below an entry that may be a folder.
+    hidden = tuple(folder.key if folder.key.endswith("/") else f"{folder.key}/" for folder in found.unreadable)
+    broken = {folder.key for folder in found.unreadable}
     with closing(last(cur)) as files:
         missed = dict.fromkeys(seen.not_found(files))
     for key in found.not_downloaded:
         missed.pop(key, None)
     for file in found.files if missed else ():
         missed.pop(file.key, None)
-    return {key: found.why_left_out(key) for key in missed if not (hidden and key.startswith(hidden))}
+    return {key: found.why_left_out(key) for key in missed if key not in broken and not key.startswith(hidden)}
 
 
 def _refuse_mass_vanishing(library: Path, found: Walk, vanished: Mapping[str, LeftOut | None], present: int) -> None:

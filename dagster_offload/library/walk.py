@@ -28,7 +28,7 @@ _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 @dataclass(frozen=True)
 class UnreadableFolder:
     """A folder that could not be listed, whose `key` ends with a slash, or an entry of a folder whose state is unreadable.
-    Documents with this prefix do not count as gone."""
+    Neither that document nor documents below it count as gone."""
 
     key: str
     reason: str

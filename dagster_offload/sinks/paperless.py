@@ -36,12 +36,12 @@ Flatten = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 class _NoAccess(SinkFault):
     """Paperless does not let this user do that with one entry: it belongs to another user, or it was just deleted."""
 
-    def __init__(self, status: int, path: str) -> None:
+    def __init__(self, status: int, method: str, path: str) -> None:
         super().__init__(
             Blame.REFUSED,
             f"HTTP {status} at /api/{path}: check whether the token's user may see and change the document",
-            # The user may be allowed to add notes to none. Then it is a matter of the settings.
-            is_of_record=_ONE_ENTRY.fullmatch(path) is not None,
+            # The user may be allowed to change documents, or to add notes, nowhere. Then it is a matter of the settings.
+            is_of_record=_ONE_ENTRY.fullmatch(path) is not None and (status == 404 or method == "GET"),
         )
 
 
@@ -276,7 +276,7 @@ class Paperless:
     def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
         response = self._server.request(method, self._api + path, **options)
         if response.status_code in (403, 404) and _ONE_ENTRY.match(path):
-            raise _NoAccess(response.status_code, path)
+            raise _NoAccess(response.status_code, method, path)
         return response
 
 

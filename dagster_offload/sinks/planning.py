@@ -35,6 +35,8 @@ def _plan(cur: Cursor, settings: Settings) -> bool:
     deliveries.lock_planning(cur)
     if stages.graph(cur) != stage_graph(settings):
         return False  # The record would have the columns of other stages. One with those in force plans it, and is notified.
+    if stages.are_incomplete(cur):
+        return False  # a document without a work item of a new stage looks done
     changed = deliveries.take_changes(cur, DOCUMENTS_A_BATCH)
     unfilled = deliveries.next_unfilled(cur, DOCUMENTS_A_BATCH)
     by_sink = {name: sorted({*changed.get(name, ()), *unfilled.get(name, ())}) for name in settings.sinks}

@@ -22,6 +22,7 @@ _DECODER = json.JSONDecoder(strict=False, parse_int=_integer)
 _OBJECT_START = re.compile(r'\{(?=\s*["}])')
 # A complete string, so that braces within strings do not count; or one brace; or the quotation mark of a string without end.
 _STRING_OR_BRACE = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}"]', re.DOTALL)
+_NEW_START = re.compile(r"^(?:\{|```)", re.MULTILINE)
 # A complete string, so that commas within strings are kept; or a trailing comma.
 _STRING_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]++|\\.)*+"|,(?=\s*[}\]])', re.DOTALL)
 
@@ -101,7 +102,9 @@ def _located(text: str, *, looks_inside: bool) -> Iterator[tuple[range, Any]]:
             located = range(start, end), _storable(value)
         except (json.JSONDecodeError, RecursionError) as error:
             budget -= _reading(error, start)
-            end = end if looks_inside else _end_of_broken(text, start)
+            if not looks_inside:
+                end, read = _end_of_broken(text, start)
+                budget -= read - start
             continue
         budget -= end - start + EACH_OBJECT_CHARACTERS
         yield located
@@ -114,16 +117,21 @@ def _reading(error: Exception, start: int) -> int:
     return NESTED_TOO_DEEP_CHARACTERS
 
 
-def _end_of_broken(text: str, start: int) -> int:
-    """Where the object at `start`, which is no JSON, ends: at its closing brace. Without one it is all the rest."""
+def _end_of_broken(text: str, start: int) -> tuple[int, int]:
+    """Where the object at `start`, which is no JSON, ends, and how far the text was read to find that.
+
+    It ends at its closing brace. Without one, it ends before the next line that begins with a brace or a fence, where models
+    begin anew: an object inside another one is indented. Otherwise it is all the rest.
+    """
     level = 0
     for found in _STRING_OR_BRACE.finditer(text, start):
         if found[0] == '"':
             break
         level += {"{": 1, "}": -1}.get(found[0], 0)
         if level == 0:
-            return found.end()
-    return len(text)
+            return found.end(), found.end()
+    anew = _NEW_START.search(text, start + 1)
+    return len(text) if anew is None else anew.start(), len(text)
 
 
 def short_texts(value: object, longest: int, depth: int = 0) -> Iterator[str]:

@@ -294,6 +294,23 @@ async def test_an_empty_answer_to_one_passage_does_not_make_the_parts_of_other_d
 
 
 @pytest.mark.rule("answer-8")
+async def test_empty_answers_about_two_documents_make_parts_smaller_but_not_below_what_was_answered() -> None:
+    windows, empty = ContextWindows(), Answer("", usage=Usage(9_000, 0), finish_reason="stop")
+    found = windows.overflow_in(SLOT, empty, 1_500, PROSE)
+    assert found is not None
+    assert found.context_tokens is not None
+    for document in (1, 1, 2):
+        assert await windows.text_tokens(SLOT, "") == DEFAULT_CONTEXT_TOKENS - 2_000
+        windows.learn(SLOT, found, document)
+    assert await windows.text_tokens(SLOT, "") == found.context_tokens - 2_000
+    answered = ContextWindows()
+    answered.overflow_in(SLOT, Answer("{}", usage=Usage(20_000, 100), finish_reason="stop"), 1_500, PROSE)
+    for document in (1, 2):
+        answered.learn(SLOT, found, document)
+    assert await answered.text_tokens(SLOT, "") == 20_100 - 2_000
+
+
+@pytest.mark.rule("answer-8")
 @pytest.mark.parametrize(
     ("finish_reason", "refusal"), [("content_filter", None), ("tool_calls", None), ("stop", "I cannot help with that.")]
 )

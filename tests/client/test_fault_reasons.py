@@ -33,7 +33,8 @@ def test_a_long_body_is_never_searched_for_reason_codes() -> None:
         (status_error(408), True),  # LiteLLM, if its upstream did not answer in time
         (status_error(408, {"error": "warming"}), False),
         (status_error(502, {"error": "upstream_cold"}), False),
-        *((status_error(status_code), True) for status_code in (520, 521, 522, 523, 524, 530)),  # Cloudflare
+        *((status_error(status_code), True) for status_code in (520, 524)),  # Cloudflare
+        *((status_error(status_code), False) for status_code in (521, 522, 523, 530)),  # it did not reach the server
         (status_error(503), False),
         (status_error(529), False),  # Anthropic and OpenRouter: overloaded
         (status_error(429), False),

@@ -63,6 +63,7 @@ def test_beside_a_running_up_only_a_run_whose_process_is_known_to_be_gone_is_end
     edge: Edge, other_process: "subprocess.Popen[bytes]"
 ) -> None:
     killed = run(edge, run_tags(other_process.pid))
+    executed_again = run(edge, run_tags(other_process.pid))  # it has the tags of its parent until its step begins
     in_a_container = run(edge, run_tags(other_process.pid))  # with the name of this host, but other process ids
     others = [
         in_a_container,
@@ -71,7 +72,7 @@ def test_beside_a_running_up_only_a_run_whose_process_is_known_to_be_gone_is_end
         run(edge, {RAN_ON_TAG: str(RanOn("another-host", "another boot", 1, "1"))}),
         run(edge, {}),
     ]
-    for run_id in others:
+    for run_id in (killed, *others):
         edge.make_run_older(run_id, minutes=60)
     edge.ledger.run(waiting_runs.put, "began to wait", [], DRAIN_STAGES, "deep", "deep is unavailable")
     other_process.kill()
@@ -79,7 +80,7 @@ def test_beside_a_running_up_only_a_run_whose_process_is_known_to_be_gone_is_end
     with Worker(edge.ledger, "drain", run_id=in_a_container):
         (line,) = sweep(reporter(edge), beside_up=True)
     assert line == f"run {killed[:8]} (drain) was STARTED: its process ended unexpectedly"
-    assert [status(edge, run_id) for run_id in others] == ["STARTED"] * len(others)
+    assert [status(edge, run_id) for run_id in (*others, executed_again)] == ["STARTED"] * 6
     assert edge.ledger.run(waiting_runs.find, "began to wait") is not None
 
 

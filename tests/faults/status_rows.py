@@ -12,9 +12,9 @@ NO_KEY = wrong("HTTP 401 (check OFFLOAD_DEEP_API_KEY)")
 
 def _statuses() -> list[Row]:
     rows: list[Row] = []
-    for status in (408, 502, 504, 520, 522, 524, 530):
+    for status in (408, 502, 504, 520, 524):
         rows += twice(f"HTTP {status}", says(status), deferred(f"HTTP {status}", 2), quarantined(f"HTTP {status}"))
-    for status in (503, 529):
+    for status in (503, 522, 529, 530):
         rows += twice(f"HTTP {status}", says(status), deferred(f"HTTP {status}", 1), waits(f"HTTP {status}"))
     for status in (500, 526, 599, 999):
         rows += twice(f"HTTP {status}", says(status), trial_failed(f"HTTP {status}"), fails(f"HTTP {status}"))

@@ -4,7 +4,7 @@ import pytest
 
 from dagster_offload.sinks.planning import plan
 from tests.sinks.conftest import Sinks
-from tests.support.own_stages import PAYMENT
+from tests.support.own_stages import PAYMENT, fill
 from tests.support.sink_servers import Receiver
 
 OF_ALL = {name: value for name, value in PAYMENT.items() if name != "when"}  # asked about every document
@@ -101,3 +101,30 @@ def test_a_sender_with_the_former_stages_leaves_the_records_to_one_with_those_in
     assert sinks.states() == {}
     sinks.send("hook")
     assert got(receiver) == [("a.txt", False)]
+
+
+@pytest.mark.rule("sink-1")
+def test_nothing_is_sent_while_documents_lack_the_work_items_of_a_new_stage(
+    sinks: Sinks, webhook: str, receiver: Receiver
+) -> None:
+    sinks.use_stages(payment=OF_ALL)
+    sinks.use(hook={"webhook": webhook})
+    sinks.answered("sent.txt")
+    sinks.send("hook")
+    answered_without_payment(sinks, "waits.txt")
+    sinks.use_stages(refund=OF_ALL)
+    assert sinks.send("hook").sent == 0, "no document was asked about the new stage yet"
+    sinks.engine.drain("refund")
+    sinks.send("hook")
+    assert got(receiver) == [("sent.txt", True), ("sent.txt", False), ("waits.txt", False)]
+
+
+@pytest.mark.rule("sink-1")
+def test_a_stage_that_was_tried_and_removed_makes_no_record_new(sinks: Sinks, webhook: str, receiver: Receiver) -> None:
+    sinks.answered("before.txt")
+    sinks.use(hook={"webhook": webhook, "existing": False})
+    sinks.use_stages(payment=OF_ALL)
+    fill(sinks.engine)
+    sinks.use_stages()
+    sinks.send("hook")
+    assert got(receiver) == []

@@ -8,20 +8,30 @@ from tests.support.sink_servers import FakePaperless
 
 
 @pytest.mark.rule("sink-2")
-@pytest.mark.parametrize("is_read_only", [True, False])
-def test_documents_that_paperless_does_not_have_or_give_delay_no_other(
-    sinks: Sinks, paperless: FakePaperless, address: str, *, is_read_only: bool
+def test_documents_that_paperless_does_not_have_delay_no_other(
+    sinks: Sinks, paperless: FakePaperless, address: str
 ) -> None:
     sinks.use(paperless={"paperless": address, "token": "s3cret-token"})
     others = [f"{n}.txt" for n in range(8)]
     paperless.add(99, "last.txt", sha("last.txt"))
-    for number, name in enumerate(others if is_read_only else ()):
-        paperless.add(number, name, sha(name))
-        paperless.read_only.add(number)
     sinks.answered(*others, "last.txt")
     sent = sinks.send("paperless")
     assert (sent.sent, sent.refused, sent.waits) == (1, 8, None)
     assert sinks.states() == dict.fromkeys(others, "pending") | {"last.txt": "sent"}
+
+
+@pytest.mark.rule("sink-4")
+def test_a_token_that_may_change_no_document_makes_the_sink_wait(
+    sinks: Sinks, paperless: FakePaperless, address: str
+) -> None:
+    sinks.use(paperless={"paperless": address, "token": "s3cret-token"})
+    names = [f"{n}.txt" for n in range(8)]
+    for number, name in enumerate(names):
+        paperless.add(number, name, sha(name))
+        paperless.read_only.add(number)
+    sinks.answered(*names)
+    assert "refuses every record: HTTP 403 at /api/documents/5/" in (sinks.send("paperless").waits or "")
+    assert sinks.states() == dict.fromkeys(names, "pending")
 
 
 @pytest.mark.rule("sink-4")

@@ -116,10 +116,30 @@ def test_an_object_after_one_that_cannot_be_read_is_found_in_prose() -> None:
     assert list(objects_in_prose('The form is {"a": {"b": text}}, so: {"a": {"b": "c"}}')) == [{"a": {"b": "c"}}]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'The JSON starts with {"a": and has two keys.\n\n{"b": 1}',
+        'Use {"a"-style keys.\n```json\n{"b": 1}\n```',
+        '{"b": 0,\n{"b": 1}',
+        '{"b": "15" TV", "c": 2}\nCorrected:\n{"b": 1}',
+    ],
+)
+def test_an_object_on_a_line_of_its_own_is_found_after_one_that_has_no_end(text: str) -> None:
+    assert list(objects_in_prose(text))[-1] == {"b": 1}
+
+
 @settings(deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, min_size=1, max_size=3), st.text(st.sampled_from('a \n",:[]')))
 def test_an_object_without_its_last_brace_gives_no_object(value: dict[str, Any], prose: str) -> None:
     assert list(objects_in_prose(prose + json.dumps(value)[:-1])) == []
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1\n' * 500_000, '{"a": "b" c\n' * 400_000, '{"\n' * 1_000_000], ids=["open", "odd", "quotes"]
+)
+def test_a_malicious_text_of_many_beginnings_is_searched_in_linear_time(text: str) -> None:
+    assert list(objects_in_prose(text)) == []
 
 
 @pytest.mark.parametrize("text", ["{" * 5_000_000, '{"a":' * 1_000_000, '{"a"' * 1_000_000, '{"' * 2_000_000])

@@ -257,7 +257,7 @@ class DocumentRunner:
     ) -> DocumentEnd | None:
         """Split the rest into smaller parts, down to a minimum. A part that is too long for the context is no fault."""
         call = dataclasses.replace(call, outcome=CONTEXT_TOO_LONG)
-        self.windows.learn(slot, too_long)
+        self.windows.learn(slot, too_long, claim.document_id)
         if not await _beside_calls(len(passage.text), reading.split_smaller, passage, too_long):
             message = f"{LEAST_TEXT_TOKENS} tokens of text are too long for the model: give its server a larger context"
             fault = DocumentFault("context_too_small", f"{message} ({slot.setting('context_tokens')})")

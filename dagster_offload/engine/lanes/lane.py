@@ -85,6 +85,7 @@ class Shared:
     ended: int = 0  # the number of documents whose work ended here, however it ended
     changes: int = 0  # the number of notifications received about slots or permits
     is_forgotten: bool = False  # a person removed the slot from the ledger
+    has_waited: bool = False  # a lane has waited for a permit
     is_superseded: bool = False  # the running `up` now works with other recipes
     rest: Rest | None = None  # why the slot rests
     notified: asyncio.Event = field(default_factory=asyncio.Event)
@@ -186,6 +187,7 @@ class Lane:
                 return True
             if reply is PermitReply.NO_WORK:
                 break
+            shared.has_waited = True
             await shared.wait_for_notification()
         await self._runner.ledger.run(permits.stop_waiting, self._slot.name, self._runner.worker.id)
         return False

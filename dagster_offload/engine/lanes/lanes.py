@@ -56,7 +56,7 @@ class Lanes:
         """
         if not await self.look():
             return
-        slot = self.slot
+        slot, self._shared.has_waited = self.slot, False
         row = await present(self._runner.ledger, slot)
         self._runner.on_busy[slot.name] = self._steer_now.set if row.is_auto else self.drop_lane
         stages, documents = self.scope.stages, self.scope.documents
@@ -131,6 +131,11 @@ class Lanes:
     def ended(self) -> int:
         """How many documents' work ended here, however it ended."""
         return self._shared.ended
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether a lane has waited for a permit since the work began."""
+        return self._shared.has_waited
 
     @property
     def is_superseded(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.ledger.core.rows import CallRecord
 from dagster_offload.slot.completion import ContextOverflow
-from dagster_offload.stages.answers.doubts import Doubt, doubts_about_dropped
+from dagster_offload.stages.answers.doubts import VALUE_DROPPED, Doubt, doubts_about_dropped
 from dagster_offload.stages.answers.parsing import StageAnswer
 from dagster_offload.stages.llm_stage import Checked, LLMStage
 from dagster_offload.stages.prompts.long_documents import Kind, Passage
@@ -115,9 +115,14 @@ def _after_answer(call: CallRecord, answer: dict[str, Any], question: Question, 
         code = doubts[0].mark
         return RefineQuestion(dataclasses.replace(call, outcome=code), code, refined)
     first = question.doubtful
-    if first is not None and len(first["doubtful"]) < len(doubts):
+    if first is not None and doubts and _is_first_better(first["doubtful"], doubts):
         return Accept(call, dict(first))
     return Accept(call, marked(answer, doubts))
+
+
+def _is_first_better(first: Sequence[str], second: Sequence[Doubt]) -> bool:
+    """Whether the first of two doubtful answers counts. One that only lacks a value that was wrong is good."""
+    return len(first) < len(second) or list(first) == [VALUE_DROPPED]
 
 
 def _after_error(reply: Reply, error: Exception) -> Step:

@@ -141,7 +141,8 @@ class SeveralSlots:
                     each.is_at_work = True
                     began, ended_before = loop.time(), lanes.ended
                     await lanes.work()
-                    if lanes.ended == ended_before:  # all that is due is held back, and finding that out may take long
+                    # All that is due is held back, and finding that out may take long.
+                    if lanes.ended == ended_before and not lanes.has_waited:
                         pause = max(pause, pause_after(loop.time() - began))
             if self._has_priorities:
                 each.was_available = await lanes.is_available()

@@ -49,6 +49,12 @@ def replace(cur: Cursor, wanted: StageGraph) -> None:
     cur.execute("insert into partition_changes (partition) select key from dagster_partitions")
 
 
+def are_incomplete(cur: Cursor) -> bool:
+    """Whether documents may lack work items because a stage was added: `fill` has not ended."""
+    cur.execute("select from stages where filled_to is not null")
+    return cur.rowcount > 0
+
+
 def fill_documents(cur: Cursor, keys: Sequence[str], recipes: Mapping[str, str]) -> None:
     """Create the items that these documents lack because a stage was added."""
     cur.execute(
@@ -60,8 +66,7 @@ def fill_documents(cur: Cursor, keys: Sequence[str], recipes: Mapping[str, str])
 
 def fill(cur: Cursor, recipes: Mapping[str, str]) -> bool:
     """Create the items that some documents lack because a stage was added, in one batch. Returns whether more remain."""
-    cur.execute("select from stages where filled_to is not null")
-    if not cur.rowcount:
+    if not are_incomplete(cur):
         return False
     row = fetch_one(cur, "select fill_items(%s, %s::jsonb) as more", [DOCUMENTS_A_BATCH, json.dumps(dict(recipes))])
     return bool(row["more"])

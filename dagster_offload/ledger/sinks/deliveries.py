@@ -54,7 +54,7 @@ def take_changes(cur: Cursor, limit: int) -> dict[str, list[int]]:
 def next_unfilled(cur: Cursor, limit: int) -> dict[str, list[int]]:
     """By sink, the next documents that it must look at because it was added or stages were removed. Marks them as looked at."""
     cur.execute(
-        "select name, filled_to, removed_stages from sinks where is_configured and filled_to is not null "
+        "select name, filled_to, removed_stages, wants_after from sinks where is_configured and filled_to is not null "
         "order by name for update"
     )
     found: dict[str, list[int]] = {}
@@ -77,13 +77,21 @@ def next_unfilled(cur: Cursor, limit: int) -> dict[str, list[int]]:
 def _changed_by_removal(cur: Cursor, sink: Mapping[str, Any], ids: Sequence[int]) -> list[int]:
     """Of these documents, those whose records a removed stage kept back, and those that this sink has had with its answer.
 
-    The others are no business of this sink: it may want no record that existed when it was added.
+    The others are no business of this sink: it may want no record that existed when it was added. So does a record that was
+    complete then, although a stage that was added and removed since kept it back.
     """
     cur.execute(
         "select c.document_id from unnest(%(ids)s::bigint[]) as c (document_id) where exists (select from work_items i "
         "  where i.document_id = c.document_id and i.stage = any(%(stages)s) and i.state <> 'done') "
+        "and (%(wants_after)s::timestamptz is null or exists (select from work_items d "
+        "  where d.document_id = c.document_id and d.state = 'done' and d.changed_at > %(wants_after)s)) "
         "or exists (select from deliveries n where n.document_id = c.document_id and n.sink = %(sink)s)",
-        {"ids": list(ids), "stages": sink["removed_stages"], "sink": sink["name"]},
+        {
+            "ids": list(ids),
+            "stages": sink["removed_stages"],
+            "sink": sink["name"],
+            "wants_after": sink["wants_after"],
+        },
     )
     return [row["document_id"] for row in cur.fetchall()]
 

@@ -41,16 +41,21 @@ def register(cur: Cursor, kinds: Mapping[str, str], existing: Mapping[str, bool]
     known = {row["name"]: row["kind"] for row in cur.execute("select name, kind from sinks where is_configured")}
     if known == dict(kinds):
         return
+    added = kinds.keys() - known.keys() | {name for name in known if kinds.get(name, known[name]) != known[name]}
+    if not all(existing[name] for name in added):
+        # A transaction that notes a change under a lower number must not end later than the look at the highest number.
+        cur.execute("lock table changed_records in share mode")
     cur.execute("update sinks set is_configured = false where name <> all(%s)", [list(kinds)])
-    for name in kinds.keys() - known.keys() | {name for name in known if kinds.get(name, known[name]) != known[name]}:
+    for name in added:
         cur.execute(
-            "insert into sinks (name, kind, filled_to, changes_after) values (%(name)s, %(kind)s, "
+            "insert into sinks (name, kind, filled_to, changes_after, wants_after) values (%(name)s, %(kind)s, "
             "case when %(existing)s then 0 end, "
-            "case when %(existing)s then 0 else (select coalesce(max(change_id), 0) from changed_records) end) "
+            "case when %(existing)s then 0 else (select coalesce(max(change_id), 0) from changed_records) end, "
+            "case when not %(existing)s then clock_timestamp() end) "
             "on conflict (name) do update set "
             # A record that one which is back has already got is not sent again.
             "kind = excluded.kind, is_configured = true, filled_to = excluded.filled_to, removed_stages = null, "
-            "changes_after = excluded.changes_after, "
+            "changes_after = excluded.changes_after, wants_after = excluded.wants_after, "
             "not_before = null, reason = null, "
             "is_misconfigured = false, waits = 0, refusals = 0",
             {"name": name, "kind": kinds[name], "existing": existing[name]},

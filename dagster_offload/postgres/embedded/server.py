@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.errors import LedgerAway, LedgerUnavailable
 from dagster_offload.postgres.embedded import place
 from dagster_offload.postgres.embedded.accounts import explained, make_private, prepare_home, server_account
 from dagster_offload.postgres.embedded.binaries import binaries
@@ -91,7 +91,7 @@ def _start_and_wait(paths: Paths, lock_fd: int, options: Mapping[str, str], repo
         if answer != before:
             unchanged_since = now
         if now - unchanged_since > answer.patience_seconds:
-            raise LedgerUnavailable(
+            raise LedgerAway(
                 f"the Postgres of OFFLOAD_HOME {paths.home} runs but cannot be used ({answer.message}):"
                 f" see {paths.log}, or stop it with `dagster-offload stop`"
             )

@@ -1,4 +1,5 @@
-"""The health check of the image: `python -m dagster_offload.service.ui.health_check` ends with 0 while the UI can be opened.
+"""The health check of the image: `python -m dagster_offload.service.ui.health_check` ends with 0 while `up` runs and its web
+server, if it runs, answers.
 
 The web server ends while no page is open, and every connection starts it again (`server.py`). So it is asked only while it
 runs: otherwise the check itself would keep it running. Only the standard library is imported, because the check runs every

@@ -143,7 +143,8 @@ def fitting_records(answer: str, model: type[Record]) -> Iterator[Record]:
     problems: list[str] = []
     if not text:
         records = list(_records_in(thought, model, problems)) if len(thought) <= MOST_CHARACTERS else []
-        if not records or any(record != records[0] for record in records):
+        # Not the records themselves: they also differ in what was dropped from them.
+        if not records or any(record.model_dump() != records[0].model_dump() for record in records):
             raise UnusableAnswer("empty_answer", "the answer is empty")
         yield records[0]
         return

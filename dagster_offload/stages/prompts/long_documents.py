@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from dagster_offload.slot.completion import ContextOverflow
+from dagster_offload.stages.answers.doubts import VALUE_DROPPED
 from dagster_offload.stages.prompts.splitting import Size, Sizes, split
 from dagster_offload.text.tokens import LEAST_TEXT_TOKENS, estimated_tokens, text_tokens, thirds_of_tokens
 
@@ -103,8 +104,12 @@ class Reading:
 
     @property
     def doubtful(self) -> list[str]:
-        """The marks of all doubtful answers to parts and merges."""
-        return sorted({mark for answer in self._answers.values() for mark in answer.get("doubtful", ())})
+        """The marks of all doubtful answers to parts and merges, which are also those of the record.
+
+        Not that a part lacks a value, if answers are combined: another part may have it, and `combine` knows.
+        """
+        marks = {mark for answer in self._answers.values() for mark in answer.get("doubtful", ())}
+        return sorted(marks if self._whole is None or self._whole.combine is None else marks - {VALUE_DROPPED})
 
     def next_passage(self) -> Passage:
         """Return the next passage without an answer: parts in order, then merges, finally the one with `is_last`."""

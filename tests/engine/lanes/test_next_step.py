@@ -106,6 +106,18 @@ def test_a_wrong_value_of_a_field_that_may_be_null_gets_one_more_question(answer
 
 
 @pytest.mark.rule("stage-7")
+def test_a_second_answer_with_another_doubt_does_not_replace_one_that_only_lacks_a_wrong_value() -> None:
+    answer = read_answer({"payee": "string", "due": "date"})
+    stage = own_stage("payment", Stage(prompt="Who pays?", answer=answer, quotes="required"))
+    first = '{"payee": "X", "due": "soon", "quotes": {"payee": "X pays the rent."}}'
+    refined = after_a_wrong_value(first, whole("X pays the rent."), stage).question
+    second = '{"payee": "X", "due": null, "quotes": {"payee": "The tenant owes it."}}'
+    accepted = next_step(Reply(CALL, second), refined, stage, whole("X pays the rent."))
+    assert isinstance(accepted, Accept)
+    assert (accepted.value["payee"], accepted.value["doubtful"]) == ("X", ["value_dropped"])
+
+
+@pytest.mark.rule("stage-7")
 @pytest.mark.parametrize("second", [GERMAN, "I would rather not."])
 def test_a_value_that_is_wrong_twice_is_dropped_with_a_mark_and_the_others_are_kept(second: str) -> None:
     step = next_step(Reply(CALL, second), after_a_wrong_value(GERMAN).question, PAYMENT, whole("X pays."))

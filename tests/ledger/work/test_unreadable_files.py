@@ -2,6 +2,7 @@
 
 import errno
 import os
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from dagster_offload.engine import scan as scanning
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.library.digests import digest
 from dagster_offload.library.files import FileStat
+from dagster_offload.library.walk import UnreadableFolder, Walk, walk
 from dagster_offload.stages.graph import EXTRACT
 from tests.support.ledger import Bench
 from tests.support.scanned_library import Library
@@ -55,7 +57,7 @@ def test_a_scan_tries_again_to_read_a_file_that_it_could_not_read_though_the_fil
 
 
 @pytest.mark.rule("library-2")
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM, errno.EBUSY])
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM, errno.ENFILE])
 def test_a_machine_that_lacks_means_leaves_the_file_for_the_next_scan(
     library: Library, bench: Bench, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
@@ -69,3 +71,23 @@ def test_a_machine_that_lacks_means_leaves_the_file_for_the_next_scan(
     assert (report.unreadable, report.left_for_next_scan) == (0, 1)
     assert bench.sql("select key from documents") == []
     assert library.scan().added == 1
+
+
+def test_a_broken_entry_keeps_only_itself_and_what_is_below_it(
+    library: Library, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("Scan/a.txt", "Scan1.txt", "other.txt"):
+        library.write(key, key)
+    library.scan()
+    for key in ("Scan/a.txt", "Scan1.txt"):
+        (library.folder / key).unlink()
+
+    def walk_of_a_damaged_folder(*arguments: Any) -> Walk:
+        found = walk(*arguments)
+        found.unreadable.append(UnreadableFolder("Scan", "input/output error"))
+        return found
+
+    monkeypatch.setattr(scanning, "walk", walk_of_a_damaged_folder)
+    assert library.scan(accept_vanished=True).vanished == 1
+    present = bench.sql("select key from documents where is_present order by key")
+    assert [row["key"] for row in present] == ["Scan/a.txt", "other.txt"]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dagster_offload.errors import UnusableAnswer
+from dagster_offload.slot.completion import Answer
 from dagster_offload.stage_spec.fields import read_answer
 from dagster_offload.stages.answers.answer_model import answer_model, in_words, json_schema, written_number
 from dagster_offload.stages.answers.parsing import parse_record
@@ -251,3 +252,10 @@ def test_a_whole_number_is_read_with_any_separator_of_thousands(number: int, sep
 @given(st.text(max_size=40))
 def test_any_text_is_a_number_or_none(text: str) -> None:
     assert written_number(text) is None or isinstance(written_number(text), (int, float))
+
+
+def test_drafts_in_the_thinking_that_differ_only_in_a_dropped_value_are_one_record() -> None:
+    model = answer_model(read_answer({"payee": "string", "due": "date"}))
+    thinking = 'Maybe {"payee": "X", "due": "soon"}. So: {"payee": "X", "due": null}'
+    record = parse_record(Answer("", finish_reason="stop", reasoning=thinking, is_in_reasoning=True), model)
+    assert record.model_dump(mode="json") == {"payee": "X", "due": None}

@@ -270,3 +270,11 @@ def test_each_level_of_merges_has_fewer_texts(lengths: list[int]) -> None:
     texts = merged(notes, 600)
     assert len(texts) <= (len(notes) + 1) // 2
     assert all(estimated_tokens(text) <= 600 for text in texts)
+
+
+def test_a_part_that_lacks_a_wrong_value_makes_no_combined_record_doubtful() -> None:
+    """Another part may state the value. `combine` knows."""
+    marked = {"one": {"summary": "a", "doubtful": ["value_dropped", "unsupported_values"]}}
+    combining = WholeReading("part", "merge", note, combine=lambda answers: dict(answers[0]))
+    assert Reading("text", "ask", combining, SIZES, dict(marked)).doubtful == ["unsupported_values"]
+    assert Reading("text", "ask", WHOLE, SIZES, dict(marked)).doubtful == ["unsupported_values", "value_dropped"]
