@@ -109,7 +109,7 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
     read = {file: text_of(settings, file) for file in files if node.upstream == EXTRACT and file.exists()}
     with open_ledger(settings) as ledger:
         keys = {file: key_of(settings, ledger, file) for file in files}
-        inputs = inputs_of(ledger, stage, [key for file, key in keys.items() if file not in read])
+        inputs = inputs_of(ledger, node, [key for file, key in keys.items() if file not in read])
         asked = [(str(file), read[file] if file in read else inputs[key]) for file, key in keys.items()]
         stored = {str(file): _stored(settings, ledger, key, name) for file, key in keys.items()}
         met = ledger.run(texts.conditions_met, node.condition, list(keys.values()))
@@ -153,6 +153,7 @@ def sample(
     from dagster_offload.ledger.reports import texts
     from dagster_offload.records.export import refuse_in_library
     from dagster_offload.settings import load_settings
+    from dagster_offload.stages.catalog import stage_graph
 
     settings = load_settings()
     stage = stage_named(settings, name, prompt_file)
@@ -162,7 +163,7 @@ def sample(
         ids = ledger.run(texts.ids_with_text)
         seed = random.randrange(100_000) if seed is None else seed  # noqa: S311 - a sample, no secret
         random.Random(seed).shuffle(ids)  # noqa: S311 - a sample, no secret
-        inputs = sample_inputs(ledger, name, ids, count)
+        inputs = sample_inputs(ledger, stage_graph(settings).node(name), ids, count)
         tried = try_stage(
             settings, ledger, stage, inputs, (lambda _: None) if as_json else (lambda each: _print(each, None))
         )
@@ -252,8 +253,9 @@ def _asked(
     settings: "Settings", ledger: "Ledger", stage: "LLMStage", documents: list[str]
 ) -> dict[str, dict[str, Any] | None]:
     from dagster_offload.engine.trying import try_stage
+    from dagster_offload.stages.catalog import stage_graph
 
-    inputs = inputs_of(ledger, stage, documents)
+    inputs = inputs_of(ledger, stage_graph(settings).node(stage.name), documents)
     return {each.document: each.value for each in try_stage(settings, ledger, stage, list(inputs.items()))}
 
 

@@ -14,6 +14,7 @@ from dagster_offload.text.suggestions import suggestion
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
     from dagster_offload.settings import Settings
+    from dagster_offload.stages.graph import StageNode
     from dagster_offload.stages.llm_stage import LLMStage
 
 DOCUMENTS_A_LOOK = 500  # of a sample, of which some may not meet the condition
@@ -62,7 +63,7 @@ def text_of(settings: "Settings", file: Path) -> str:
     return found.text
 
 
-def sample_inputs(ledger: "Ledger", stage: str, ids: list[int], count: int) -> list[tuple[str, str]]:
+def sample_inputs(ledger: "Ledger", stage: "StageNode", ids: list[int], count: int) -> list[tuple[str, str]]:
     """The keys and inputs of the first `count` of these documents that the stage is asked about."""
     from dagster_offload.ledger.reports import texts
 
@@ -74,7 +75,9 @@ def sample_inputs(ledger: "Ledger", stage: str, ids: list[int], count: int) -> l
         if len(inputs) >= count:
             break
     if not inputs:
-        raise Refusal(f"{stage} is asked about no document yet: what it reads is not done, or its condition is not met")
+        raise Refusal(
+            f"{stage.name} is asked about no document yet: what it reads is not done, or its condition is not met"
+        )
     return inputs[:count]
 
 
@@ -87,11 +90,11 @@ def refuse_unknown_documents(ledger: "Ledger", documents: Iterable[str], file: P
             raise Refusal(f"{file}: no such document: {no_such_document(document, ledger.run(status.unusable_names))}")
 
 
-def inputs_of(ledger: "Ledger", stage: "LLMStage", documents: list[str]) -> dict[str, str]:
+def inputs_of(ledger: "Ledger", stage: "StageNode", documents: list[str]) -> dict[str, str]:
     """What the stage reads of each document. Raises `Refusal` for one that has nothing of it."""
     from dagster_offload.ledger.reports import texts
 
-    found = ledger.run(texts.inputs_of, stage.name, documents)
+    found = ledger.run(texts.inputs_of, stage, documents)
     if missing := [document for document in documents if document not in found]:
         raise Refusal(
             f"{missing[0]!r} has nothing that {stage.name} reads: is it in the library, scanned, and are the stages before done?"

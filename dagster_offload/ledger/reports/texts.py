@@ -7,10 +7,12 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.stages.graph import StageNode
 
 _INPUTS = (
+    # The stage itself may be a draft, which the ledger does not have.
     "select d.document_id, d.key, r.text, case when u.upstream is not null then r.value end as record "
-    "from documents d join stages s on s.name = %(stage)s join stages u on u.name = s.upstream "
+    "from documents d join stages u on u.name = %(upstream)s "
     "join work_items i on i.document_id = d.document_id and i.stage = u.name join results r using (result_id) "
     "where d.is_present and i.state = 'done' and i.outcome = 'ok'"
 )
@@ -37,19 +39,20 @@ def texts_of(cur: Cursor, keys: Sequence[str]) -> dict[str, str]:
     return {row["key"]: row["text"] for row in cur.fetchall()}
 
 
-def inputs_asked(cur: Cursor, stage: str, ids: Sequence[int]) -> list[tuple[str, str]]:
+def inputs_asked(cur: Cursor, stage: StageNode, ids: Sequence[int]) -> list[tuple[str, str]]:
     """The keys and inputs of those of these documents that the stage is asked about, in this order: its condition is met."""
+    condition = None if stage.condition is None else Jsonb(dict(stage.condition))
     cur.execute(
-        f"{_INPUTS} and d.document_id = any(%(ids)s) and is_met(s.condition, d.document_id)",
-        {"stage": stage, "ids": list(ids)},
+        f"{_INPUTS} and d.document_id = any(%(ids)s) and is_met(%(condition)s, d.document_id)",
+        {"upstream": stage.upstream, "ids": list(ids), "condition": condition},
     )
     found = {row["document_id"]: (row["key"], _input(row)) for row in cur.fetchall()}
     return [found[each] for each in ids if each in found]
 
 
-def inputs_of(cur: Cursor, stage: str, keys: Sequence[str]) -> dict[str, str]:
+def inputs_of(cur: Cursor, stage: StageNode, keys: Sequence[str]) -> dict[str, str]:
     """The stage's input for each of these documents, by key, without those that have none."""
-    cur.execute(f"{_INPUTS} and d.key = any(%(keys)s)", {"stage": stage, "keys": list(keys)})
+    cur.execute(f"{_INPUTS} and d.key = any(%(keys)s)", {"upstream": stage.upstream, "keys": list(keys)})
     return {row["key"]: _input(row) for row in cur.fetchall()}
 
 
