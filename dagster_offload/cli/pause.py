@@ -48,7 +48,7 @@ def _end(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dat
 @home_option
 @json_option
 def command(slot: str | None, *, until: datetime | None, as_json: bool) -> None:
-    """Send nothing to a slot until a time, or until `resume`. Without SLOT: to no slot.
+    """Send nothing to a slot until a time, or until `resume`. Without SLOT, every slot is paused.
 
     Open calls are finished, and drains end. Scans go on. Nothing fails: documents wait, and so do runs.
 

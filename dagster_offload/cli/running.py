@@ -49,11 +49,12 @@ class Running:
         return "`up` reads them in its next scan; to start one now, run `dagster-offload scan`"
 
     def describe_breaker(self, slot: "SlotRow") -> str:
-        """The state of a slot whose breaker is not closed: `open, upstream_cold since ...; next check 14:02:25 (in 12 s)`."""
+        """The state of a slot whose breaker is not closed: `unavailable, upstream_cold since ...; next check 14:02:25`."""
         from dagster_offload.cli.formatting import describe_time
         from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK
 
-        state = f"{slot.breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
+        breaker = "unavailable" if slot.breaker == "open" else slot.breaker
+        state = f"{breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
         next_check = f"; next check {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
         if not self.is_slot_checked:
             others = "drain_sensor, if it is turned on," if self.up is not None else "`up`"

@@ -111,7 +111,7 @@ def _describe_slot(report: Report, each: ShownSlot) -> str:
     configured, slot = each.config, each.row
     where = f"{configured.model} at {configured.shown_url}"
     if (rest := report.rest_of(configured.name)) is not None:
-        return f"{where}: {rest}"
+        return f"{where}: {rest.state}"
     if slot is None or slot.breaker == "closed":
         reason = each.state["reason"]
         health = (reason or "healthy") if each.state["healthy"] else f"unavailable: {reason}"

@@ -153,7 +153,7 @@ def _read(
     for slot in settings.slots.of_drains:
         row = rows.get(cur, slot.name)
         if (rest := rests.read_rest(cur, slot)) is not None:
-            obstacles[slot.name] = Obstacle(str(rest), rest.until)
+            obstacles[slot.name] = Obstacle(rest.state, rest.until)
         elif row is not None and row.breaker != "closed":
             obstacles[slot.name] = Obstacle(running.describe_breaker(row))  # the next check may not be the end
     held = {(hold.slot, hold.stage): str(hold) for hold in holds.list_holds(cur)}

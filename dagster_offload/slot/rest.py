@@ -36,9 +36,14 @@ class Rest:
     reason: str  # `paused since 14:02`
     until: datetime | None = None
 
-    def __str__(self) -> str:
+    @property
+    def state(self) -> str:
+        """The rest in words that follow the slot's name: `resting until Mon 14:02: paused since ...`."""
         end = "" if self.until is None else f" until {self.until.astimezone():{DAY_AND_TIME}}"
-        return f"{self.slot} is resting{end}: {self.reason}"
+        return f"resting{end}: {self.reason}"
+
+    def __str__(self) -> str:
+        return f"{self.slot} is {self.state}"
 
     def seconds_left(self, now: datetime) -> float | None:
         """The seconds until it ends; None if no time is known."""

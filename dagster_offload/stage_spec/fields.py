@@ -138,7 +138,10 @@ def _simple(name: str, form: str, path: tuple[str, ...]) -> Field:
 
 def _list(name: str, form: list[Any], path: tuple[str, ...], depth: int) -> Field:
     if len(form) != 1:
-        raise FieldError(path, "a list has exactly one type between its brackets: [string] or [{what: string}]")
+        meant = suggestion(path[-1], _DETAILS) if path else ""  # `enmu: [EUR, KRW]`
+        raise FieldError(
+            path, f"a list has exactly one type between its brackets: [string] or [{{what: string}}]{meant}"
+        )
     return Field(name, "list", entry=_field(name, form[0], path, depth + 1))
 
 

@@ -147,18 +147,18 @@ def test_each_document_that_waits_says_for_what_and_not_only_the_one_that_was_de
     assert drain().is_slot_unavailable
     for document in ("letter.txt", "minutes.md"):
         shown = words(call, document)
-        assert "classify and summarize wait for deep: open, upstream_cold since " in shown
+        assert "classify and summarize wait for deep: unavailable, upstream_cold since " in shown
         assert "`dagster-offload drain` or `up` checks it again" in shown, "as `status` says"
         assert " now " not in shown
         items = explained(call, document)[1:]
         assert [item["is_due"] for item in items] == [False, False]
-        assert all(str(item["waits_for"]).startswith("deep: open, upstream_cold since ") for item in items)
+        assert all(str(item["waits_for"]).startswith("deep: unavailable, upstream_cold since ") for item in items)
 
 
 def test_a_document_that_waits_for_a_slot_that_rests_says_until_when(call: Call, scanned: Path, router: Router) -> None:
     call("pause", "deep", "--until", "2h")
     assert re.search(
-        r"classify and summarize wait for deep: deep is resting until \w+ \d+ \w+ [\d:]+: paused since", words(call)
+        r"classify and summarize wait for deep: resting until \w+ \d+ \w+ [\d:]+: paused since", words(call)
     )
     [_, classify, _] = explained(call, "letter.txt")
     assert classify["is_due"] is False

@@ -58,7 +58,7 @@ def test_a_paused_slot_is_shown_and_used_again_after_resume(call: Call, scanned:
     paused = call("pause")
     assert (paused.exit_code, paused.output) == (0, "Every slot is paused. To use it again: dagster-offload resume\n")
     shown = call("status").output
-    assert ": deep is resting: paused since " in " ".join(shown.split())
+    assert ": resting: paused since " in " ".join(shown.split())
     assert "they wait until `dagster-offload resume deep`" in " ".join(shown.split())
     assert json.loads(call("status", "--json").stdout)["rests"][0]["kind"] == "paused"
     refused = call("drain", "--json")
@@ -76,7 +76,7 @@ def test_one_slot_is_paused_until_a_time(call: Call, scanned: Path, router: Rout
     assert paused["paused"] == ["deep"]
     assert datetime.fromisoformat(paused["until"]) > datetime.now(UTC)
     assert "deep is paused until " in call("pause", "deep", "--until", "2h").output
-    assert "deep is resting until " in " ".join(call("status").output.split())
+    assert ": resting until " in " ".join(call("status").output.split())
     assert json.loads(call("resume", "primary", "--json").stdout) == {"resumed": []}
     assert json.loads(call("resume", "deep", "--json").stdout) == {"resumed": ["deep"]}
 

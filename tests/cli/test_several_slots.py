@@ -59,7 +59,7 @@ def test_status_shows_the_breaker_of_a_further_slot_and_that_none_is_available(
         each.set(mode="cold")
     assert call("drain").exit_code == 75
     assert "studio   qwen-studio" in lines(call)["studio"]
-    assert ": open, upstream_cold since" in lines(call)["studio"]
+    assert ": unavailable, upstream_cold since" in lines(call)["studio"]
     assert "waiting: no slot is available" in call("status").stdout
 
 
@@ -90,7 +90,7 @@ def test_a_drain_reports_over_all_slots(call: Call, scanned: Path, studio: Route
 
 def test_a_further_slot_is_paused_and_resumed_by_name(call: Call, with_ledger: str, studio: Router) -> None:
     assert json.loads(call("pause", "studio", "--json").stdout)["paused"] == ["studio"]
-    assert "studio is resting: paused since" in lines(call)["studio"]
+    assert ": resting: paused since" in lines(call)["studio"]
     assert json.loads(call("resume", "--json").stdout)["resumed"] == ["studio"]
     refused = call("pause", "studoi")
     assert (refused.exit_code, "deep, primary, studio" in refused.output) == (2, True)

@@ -40,8 +40,8 @@ ITEM = ExplainedItem(
 RUNNING = Running(None, (), ())
 ONE = Facts(RUNNING, slots=[DEEP], by_slot={"deep": ["classify"]})
 TWO = Facts(RUNNING, slots=[DEEP, STUDIO], by_slot={"deep": ["classify"], "studio": ["classify"]})
-ASLEEP = Obstacle("open, upstream_cold")
-RESTS = Obstacle("deep is resting", LATER)
+ASLEEP = Obstacle("unavailable, upstream_cold")
+RESTS = Obstacle("resting", LATER)
 
 
 def test_what_a_slot_can_take_is_due_and_says_who_takes_it() -> None:
@@ -60,10 +60,10 @@ def test_what_waits_for_its_next_attempt_says_when_that_is() -> None:
 
 def test_what_no_slot_can_take_says_why_for_each_slot_and_when_the_first_can_be_used() -> None:
     wait = wait_of(ITEM, replace(ONE, obstacles={"deep": RESTS}))
-    assert (wait.short, wait.reason, wait.until) == ("when deep can be used", "deep: deep is resting", LATER)
+    assert (wait.short, wait.reason, wait.until) == ("when deep can be used", "deep: resting", LATER)
     wait = wait_of(ITEM, replace(TWO, obstacles={"deep": RESTS, "studio": ASLEEP}))
     assert wait.short == "when deep or studio can be used"
-    assert wait.reason == "deep or studio (deep: deep is resting; studio: open, upstream_cold)"
+    assert wait.reason == "deep or studio (deep: resting; studio: unavailable, upstream_cold)"
 
 
 def test_a_slot_that_holds_the_stage_does_not_take_it() -> None:

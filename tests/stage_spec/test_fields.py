@@ -87,3 +87,8 @@ def test_a_mistake_is_named_with_its_place(written: object, path: tuple[str, ...
         read_answer(written)
     assert caught.value.path == path
     assert message in str(caught.value)
+
+
+def test_a_misspelt_detail_of_a_field_is_named_with_the_right_one() -> None:
+    with pytest.raises(FieldError, match="did you mean enum"):
+        read_answer({"region": {"enmu": ["EU", "NA", "APAC"]}})
