@@ -104,6 +104,8 @@ def _format(form: str | None, out: Path | None) -> str:
         form = out.suffix.removeprefix(".").lower()
         if form not in FORMATS:
             raise click.BadParameter(f"{out} does not say the format: add --format jsonl, csv, parquet, html or md")
+        if form == "md":
+            raise click.BadParameter("Markdown is a folder with a note for each document: use --format md --out FOLDER")
     if form == "table" and out is not None:
         raise click.BadParameter("a table is for the terminal: choose another --format for --out")
     if form in ("parquet", "md") and out is None:

@@ -130,3 +130,9 @@ def test_records_of_a_home_without_a_ledger_are_an_error(tmp_path: Path) -> None
     with pytest.raises(SettingsError, match="there is no ledger in"):
         list(records.read(home=tmp_path / "typo"))
     assert not (tmp_path / "typo").exists()
+
+
+def test_a_markdown_file_is_refused_because_notes_are_a_folder(call: Call, scanned: Path, tmp_path: Path) -> None:
+    refused = call("records", "--out", str(tmp_path / "all.md"))
+    assert (refused.exit_code, "use --format md --out FOLDER" in refused.output) == (2, True)
+    assert not (tmp_path / "all.md").exists()
