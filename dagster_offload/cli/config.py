@@ -8,7 +8,7 @@ from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.options import deep_options, home_option, json_option, library_option, typed_settings
 
 if TYPE_CHECKING:
-    from dagster_offload.settings import Loaded
+    from dagster_offload.settings import Loaded, Settings
     from dagster_offload.settings.leaves import Leaf
 
 
@@ -66,8 +66,7 @@ def check(*, as_json: bool) -> None:
     from dagster_offload.settings import read_settings
 
     loaded = read_settings()
-    library = loaded.settings.library
-    warnings = [f"the library {library} does not exist"] if library is not None and not library.is_dir() else []
+    warnings = _about_library(loaded.settings)
     if as_json:
         print_json({"file": loaded.file and str(loaded.file), "valid": True, "warnings": warnings})
         return
@@ -139,17 +138,30 @@ def set_(key: str, value: str, *, as_json: bool) -> None:
             f"the secret, use api_key_file, or edit {file}"
         )
     before, after = (_shown(leaf, found) for found in set_in_file(file, leaf, value))
-    origin = read_settings().origin(leaf)
+    loaded = read_settings()
+    origin = loaded.origin(leaf)
     overridden = None if origin.kind == "file" else str(origin)
+    is_about_library = leaf.key == ("library", "path") and overridden is None
+    warnings = _about_library(loaded.settings) if is_about_library else []
     if as_json:
-        changed = {"before": before, "after": after}
-        print_json({"file": str(file), "key": leaf.dotted, **changed, "overridden_by": overridden})
+        changed = {"before": before, "after": after, "overridden_by": overridden}
+        print_json({"file": str(file), "key": leaf.dotted, **changed, "warnings": warnings})
         return
     default = _as_text(_shown(leaf, leaf.field.get_default(call_default_factory=True)))
     was = f"the default, {default}" if before is None else _as_text(before)
     say(f"{file}: {leaf.dotted} is now {_as_text(after)} (it was {was})")
     if overridden is not None:
         say(f"warning: it has no effect here, because {overridden} overrides it", err=True)
+    for warning in warnings:
+        say(f"warning: {warning}", err=True)
+
+
+def _about_library(settings: "Settings") -> list[str]:
+    """A warning if the library is missing. It may be a folder that is not mounted now, so it is no error."""
+    from dagster_offload.library.missing import why_missing
+
+    problem = None if settings.library is None else why_missing(settings.library)
+    return [] if problem is None else [f"the library {settings.library} {problem}"]
 
 
 def _row(loaded: "Loaded", leaf: "Leaf") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dagster_offload.cli.running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
 
     from dagster_offload.ledger.archive.outcomes import BackupOutcome
     from dagster_offload.ledger.core.database import Cursor
@@ -42,12 +43,21 @@ class ShownSlot:
 
 
 @dataclass(frozen=True)
+class ShownLibrary:
+    """The library, and why it cannot be listed with the next step; None if it can."""
+
+    path: "Path"
+    problem: str | None
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that `status` shows, as text or JSON."""
 
     deep: dict[str, Any]
     slot: "SlotRow | None"
     slots: list[ShownSlot]  # the configured slots of drains, `deep` first
+    library: ShownLibrary | None  # None: none is set
     stages: "dict[str, StageCounts]"
     problems: "list[Problem]"
     unusable_names: dict[str, str]
@@ -99,12 +109,27 @@ def load_report(settings: "Settings") -> Report:
     slots = settings.slots.of_drains
     with ThreadPoolExecutor(max(len(slots), 1)) as threads:  # side by side: a probe takes seconds if a slot is away
         probes = dict(zip((slot.name for slot in slots), threads.map(quick_probe, slots), strict=True))
-    up = running_up(settings.home)
+    library, up = _shown_library(settings), running_up(settings.home)
     with open_ledger_as_it_is(settings) as ledger:
-        return ledger.run(_read, settings, probes, up)
+        return ledger.run(_read, settings, probes, library, up)
 
 
-def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult]", up: "RunningUp | None") -> Report:
+def _shown_library(settings: "Settings") -> ShownLibrary | None:
+    from dagster_offload.library.missing import MOUNT_IT, why_missing
+
+    if settings.library is None:
+        return None
+    problem = why_missing(settings.library)
+    return ShownLibrary(settings.library, problem and f"{problem}. {MOUNT_IT}")
+
+
+def _read(
+    cur: "Cursor",
+    settings: "Settings",
+    probes: "Mapping[str, ProbeResult]",
+    library: ShownLibrary | None,
+    up: "RunningUp | None",
+) -> Report:
     from dagster_offload.ledger.archive import outcomes
     from dagster_offload.ledger.core.database import see_one_moment
     from dagster_offload.ledger.core.pipelines import running_pipelines
@@ -129,6 +154,7 @@ def _read(cur: "Cursor", settings: "Settings", probes: "Mapping[str, ProbeResult
         wakes=found.wakes,
         slot=found.slot,
         slots=found.slots,
+        library=library,
         stages=status.stage_counts(cur, recipes(settings)),
         problems=status.problems(cur, PROBLEMS_SHOWN),
         unusable_names=status.unusable_names(cur),

@@ -35,7 +35,7 @@ def print_report(loaded: "Loaded", report: Report) -> None:
             say(f"{rest.slot:<8} {rest}")
     if report.wakes is not None:
         say(f"wake     {report.wakes}")
-    say(f"library  {settings.library or 'none: set OFFLOAD_LIBRARY'}")
+    say(f"library  {_describe_library(report)}")
     if loaded.file is not None:
         say(f"pipeline {loaded.file}")
     say(f"up       {_describe_up(settings, report)}")
@@ -95,6 +95,13 @@ def _describe_up(settings: "Settings", report: Report) -> str:
         token_address(report.up.address, load_secret(settings.home)) if report.up.uses_token else report.up.address
     )
     return f"runs{where}, UI at {address}{kinds}"
+
+
+def _describe_library(report: Report) -> str:
+    """The library's path and, if it is missing, why and what to do."""
+    if report.library is None:
+        return "none: set OFFLOAD_LIBRARY"
+    return " ".join(filter(None, (str(report.library.path), report.library.problem)))
 
 
 def _describe_slots(report: Report) -> "Iterator[tuple[str, str]]":

@@ -15,6 +15,7 @@ from dagster_offload.library.files import FileStat, UnusableName, normal_form, p
 from dagster_offload.library.handles import exists, identity, open_folder, open_root, read_in, resolve, split
 from dagster_offload.library.ignore import Selection
 from dagster_offload.library.left_out import HEAD_BYTES, IGNORE_FILE, Kind, LeftOut, is_plain, why_type_left_out
+from dagster_offload.library.missing import MOUNT_IT, reason_of
 from dagster_offload.library.mounts import is_pseudo_file_system
 from dagster_offload.library.new_files import NewFiles
 from dagster_offload.library.placeholders import NOT_DOWNLOADED, downloaded_path, is_dataless
@@ -147,7 +148,7 @@ class _Walker:
             if not folder.prefix:
                 raise
             if error.errno not in _GONE:
-                self._unreadable_folder(folder.prefix, _reason(error))
+                self._unreadable_folder(folder.prefix, reason_of(error))
             return []
 
     def _list(self, folder: _Folder, handle: int) -> list[_Folder]:
@@ -191,7 +192,7 @@ class _Walker:
             os.stat(".", dir_fd=folder)
         except OSError:
             raise error from None
-        self._unreadable_folder(raw, _reason(error))
+        self._unreadable_folder(raw, reason_of(error))
 
     def _leads_to_only(self, raw: str) -> bool:
         return f"{self.only}/".startswith(f"{normal_form(downloaded_path(raw) or raw)}/")
@@ -331,10 +332,5 @@ def _is_program(head: Callable[[], bytes]) -> bool:
 
 def _missing(library: Path, error: OSError) -> LibraryMissing:
     return LibraryMissing(
-        f"the library {printable(str(library))} cannot be listed: {_reason(error)}. Nothing was changed. "
-        "Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents"
+        f"the library {printable(str(library))} cannot be listed: {reason_of(error)}. Nothing was changed. {MOUNT_IT}"
     )
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()

@@ -29,6 +29,7 @@ stages:
             - invoice  # paid by me
             - letter
 """
+NO_LIBRARY = "the library /nowhere cannot be listed: no such file or directory"
 
 
 @pytest.fixture
@@ -87,7 +88,23 @@ def test_check_names_the_place_of_each_fault(file: Path, call: Call) -> None:
 def test_check_warns_of_a_library_that_does_not_exist(file: Path, call: Call) -> None:
     file.write_text(f"{FILE}library: {{path: /nowhere}}\n")
     checked = call("config", "check")
-    assert (checked.exit_code, checked.stderr) == (0, "warning: the library /nowhere does not exist\n")
+    assert (checked.exit_code, checked.stderr) == (0, f"warning: {NO_LIBRARY}\n")
+    assert json.loads(call("config", "check", "--json").stdout)["warnings"] == [NO_LIBRARY]
+
+
+def test_set_warns_of_a_library_that_does_not_exist_and_takes_it(file: Path, tmp_path: Path, call: Call) -> None:
+    changed = call("config", "set", "library.path", "/nowhere")
+    assert (changed.exit_code, changed.stderr) == (0, f"warning: {NO_LIBRARY}\n")
+    assert load_settings().library == Path("/nowhere")
+    assert json.loads(call("config", "set", "library.path", "/nowhere", "--json").stdout)["warnings"] == [NO_LIBRARY]
+    assert call("config", "set", "prefork", "off").stderr == "", "another setting is not about the library"
+    assert call("config", "set", "library.path", str(tmp_path)).stderr == ""
+
+
+def test_set_warns_of_no_library_that_another_setting_overrides(file: Path, tmp_path: Path, call: Call) -> None:
+    os.environ["OFFLOAD_LIBRARY"] = str(tmp_path)
+    (line,) = call("config", "set", "library.path", "/nowhere").stderr.splitlines()
+    assert line.startswith("warning: it has no effect here")
 
 
 def test_set_changes_one_value_and_keeps_everything_else(file: Path, call: Call) -> None:

@@ -43,6 +43,20 @@ def test_a_healthy_slot_gets_every_check(call: Call, router: Router) -> None:
     assert result.stdout.endswith("Nothing to change.\n")
 
 
+@pytest.mark.rule("pipeline-5")
+def test_doctor_names_a_missing_library_and_its_exit_code_stays_that_of_the_slot(
+    call: Call, router: Router, tmp_path: Path
+) -> None:
+    library = tmp_path / "library"
+    os.environ["OFFLOAD_LIBRARY"] = str(library)
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert f"no  library      {library} cannot be listed: no such file or directory\n" in result.stdout
+    assert result.stdout.endswith("Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents\n")
+    library.mkdir()
+    assert f"ok  library      {library} can be listed\n" in call("doctor").stdout
+
+
 @pytest.mark.parametrize(
     ("reported", "setting", "message"),
     [

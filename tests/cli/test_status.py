@@ -50,6 +50,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
             "in_reserve_for": [],
         },
         "slots": {},
+        "library": None,
         "up": None,
         "workers": [],
         "rests": [],
@@ -103,6 +104,21 @@ def test_status_and_doctor_name_the_disk_that_is_too_full(
     result = call("doctor")
     assert "no  disk" in result.stdout
     assert "OFFLOAD_MIN_FREE_DISK" in result.stdout.splitlines()[-1]
+
+
+@pytest.mark.rule("pipeline-5")
+def test_status_says_that_the_library_is_missing_and_what_to_do(call: Call, with_ledger: str, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    os.environ["OFFLOAD_LIBRARY"] = str(library)
+    problem = (
+        "cannot be listed: no such file or directory. "
+        "Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents"
+    )
+    assert json.loads(call("status", "--json").stdout)["library"] == {"path": str(library), "problem": problem}
+    assert f"library  {library} {problem}" in call("status").stdout.splitlines()
+    library.mkdir()
+    assert json.loads(call("status", "--json").stdout)["library"] == {"path": str(library), "problem": None}
+    assert f"library  {library}" in call("status").stdout.splitlines()
 
 
 def test_status_probes_the_slot_and_registers_nothing(call: Call, with_ledger: str, router: Router) -> None:

@@ -26,6 +26,7 @@ from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.slots import dialects, holds, permits
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.ledger.slots.holds import Hold
+from dagster_offload.library.missing import MOUNT_IT, why_missing
 from dagster_offload.postgres import is_running
 from dagster_offload.postgres.external import ADVICE_IF_EXPOSED, why_exposed
 from dagster_offload.postgres.room import room_of
@@ -45,6 +46,7 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     """
     yield _extractor(settings)
     yield _ocr(settings)
+    yield from _library(settings)
     with ExitStack() as stack:
         ledger, may_call = None, True
         # Without a ledger no other worker shares the slot, and no finding can be stored.
@@ -162,6 +164,14 @@ def _ocr(settings: Settings) -> Check:
     reader = find_reader(settings.ocr, settings.ocr_languages)
     found = f"Tesseract {reader.version} reads {reader.languages}" if reader.can_read else "scans are not read"
     return Check("ocr", not reader.advice, found, reader.advice or None, is_about_slot=False)
+
+
+def _library(settings: Settings) -> Iterator[Check]:
+    """Whether the library can be listed. It does not affect the exit code, which is about the slot."""
+    if settings.library is not None:
+        problem = why_missing(settings.library)
+        found = f"{settings.library} {problem or 'can be listed'}"
+        yield Check("library", problem is None, found, problem and MOUNT_IT, is_about_slot=False)
 
 
 def _backups(ledger: Ledger) -> Iterator[Check]:

@@ -1,0 +1,50 @@
+"""Whether the library is missing, with its reason, and how a look that hangs is left to itself."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.library import missing
+from dagster_offload.library.missing import why_missing
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A library whose listing hangs until this is set, as on a network drive that is cut off."""
+    end, real = threading.Event(), missing._look
+
+    def hang(library: Path) -> str | None:
+        end.wait()
+        return real(library)
+
+    monkeypatch.setattr(missing, "_look", hang)
+    yield end
+    end.set()
+
+
+def test_a_library_that_can_be_listed_is_not_missing(tmp_path: Path) -> None:
+    assert why_missing(tmp_path) is None, "also if it is empty"
+    (tmp_path / "letter.txt").touch()
+    assert why_missing(tmp_path) is None
+
+
+def test_a_missing_library_has_the_reason_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert why_missing(tmp_path / "gone") == "cannot be listed: no such file or directory"
+    assert why_missing(tmp_path / "file") == "cannot be listed: not a directory"
+
+
+def test_a_library_that_hangs_is_missing_and_holds_one_thread_until_it_answers(
+    tmp_path: Path, ends: threading.Event
+) -> None:
+    before = threading.active_count()
+    for _ in range(3):
+        assert (why_missing(tmp_path, 0.01) or "").startswith("cannot be listed: no answer within")
+    assert threading.active_count() == before + 1
+    ends.set()
+    missing._looks[tmp_path].result()
+    assert why_missing(tmp_path) is None, "the look that hung is over"
+    tmp_path.rename(f"{tmp_path}-away")
+    assert why_missing(tmp_path) == "cannot be listed: no such file or directory", "each call looks again"
