@@ -15,10 +15,11 @@ T = TypeVar("T")
 
 
 class Errand(Generic[T]):
-    """Repeats a step, at most every two seconds and never twice at the same time."""
+    """Repeats a step, at most every `every` seconds and never twice at the same time."""
 
-    def __init__(self, step: Callable[[], T]) -> None:
+    def __init__(self, step: Callable[[], T], every: float = EVERY_SECONDS) -> None:
         self._step = step
+        self._every = every
         self._running: Future[T] | None = None
         self.due_at = -math.inf  # when the step may start again, by the monotonic clock
 
@@ -30,7 +31,7 @@ class Errand(Generic[T]):
             ended, self._running = self._running, None
             return ended.result()  # the caller uses it before the next step reads anything
         if (now := time.monotonic()) >= self.due_at:
-            self.due_at = now + EVERY_SECONDS
+            self.due_at = now + self._every
             self._running = start_in_daemon_thread(self._step)
         return None
 

@@ -28,6 +28,7 @@ from dagster_offload.service.backups import ScheduledBackups
 from dagster_offload.service.driver_log import without_start_lines
 from dagster_offload.service.errand import Errand
 from dagster_offload.service.home import RunningUp, UpLock, log_folder
+from dagster_offload.service.library_watch import LibraryWatch
 from dagster_offload.service.other_workers import wait_for_others
 from dagster_offload.service.pipeline import RunningPipeline, refuse_mistyped_library
 from dagster_offload.service.ports import address_of, port_of
@@ -79,6 +80,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.errand = Errand(self._use_ledger)
+        self.library = LibraryWatch(self.say)
 
     def watch(self, stop: StopRequest) -> None:
         """Check and restart the processes until a stop is requested."""
@@ -95,6 +97,7 @@ class Services:
         if self.repeated_sweep is not None:
             self.repeated_sweep.check()
         self.backups.check(self.pipeline.settings)
+        self.library.check(self.pipeline.settings.library)
         if (kinds := self.errand.check()) is not None:
             self._reload_definitions(kinds)
         elif self.running.reload_waits_for and self.pipeline.definitions == self.definitions:  # the edit was taken back

@@ -21,14 +21,14 @@ from tests.support.patience import PATIENCE_SECONDS
 class World:
     """Services whose ledger gives these answers to `live_workers`, one for each kind of worker."""
 
-    def __init__(self, *states: Any) -> None:
+    def __init__(self, *states: Any, library: Path | None = None) -> None:
         self.states = list(states)
         self.restarted: list[str] = []
         self.said: list[str] = []
         self.written: list[RunningUp] = []
         idle: Any = SimpleNamespace(
             check=lambda *_: None,
-            settings=None,
+            settings=SimpleNamespace(library=library),
             restart=self.restarted.append,
             definitions="new",
             schema="s",
@@ -85,6 +85,17 @@ def test_stages_that_wait_for_running_work_are_shown_once_and_loaded_after_it() 
     assert world.written[-1] == RunningUp(1, "http://x")
 
 
+@pytest.mark.rule("pipeline-5")
+def test_a_missing_library_is_told_while_up_runs(tmp_path: Path) -> None:
+    world = World([], [], [], library=tmp_path / "gone")
+    world.services.check()
+    assert world.services.library.errand is not None
+    world.services.library.errand.wait()
+    world.services.check()
+    assert any(line.startswith(f"library: {tmp_path / 'gone'} cannot be listed") for line in world.said)
+    world.services.errand.wait()
+
+
 def test_an_edit_that_is_taken_back_while_work_runs_waits_for_nothing() -> None:
     world = World(["one"], [], [])
     world.check()
@@ -103,7 +114,9 @@ def test_a_ledger_that_does_not_answer_holds_up_no_check() -> None:
     def wait_for_postgres() -> None:
         assert answer.wait(PATIENCE_SECONDS), "the check itself waits for the ledger"
 
-    services.pipeline = SimpleNamespace(check=wait_for_postgres, settings=None, definitions="old")
+    services.pipeline = SimpleNamespace(
+        check=wait_for_postgres, settings=SimpleNamespace(library=None), definitions="old"
+    )
     services.supervisor = SimpleNamespace(check=lambda: checks.append("checked"))
     for _ in range(3):
         services.check()
@@ -115,7 +128,7 @@ def test_a_ledger_that_does_not_answer_holds_up_no_check() -> None:
 
 def test_an_error_that_is_not_expected_ends_the_loop_of_up() -> None:
     services: Any = World().services
-    services.pipeline = SimpleNamespace(check=lambda: 1 / 0, settings=None, definitions="old")
+    services.pipeline = SimpleNamespace(check=lambda: 1 / 0, settings=SimpleNamespace(library=None), definitions="old")
     services.check()
     services.errand.wait()
     with pytest.raises(ZeroDivisionError):
