@@ -32,7 +32,7 @@ def print_report(loaded: "Loaded", report: Report) -> None:
         say(f"{name:<8} {described}")
     for rest in report.rests:
         if rest.slot == PRIMARY:
-            say(f"{rest.slot:<8} {rest}")
+            say(f"{rest.slot:<8} {rest.state}")
     if report.wakes is not None:
         say(f"wake     {report.wakes}")
     say(f"library  {_describe_library(report)}")
