@@ -60,7 +60,7 @@ def _run(loaded: "Loaded", console: "Console", host: str, port: int | None) -> N
     from dagster_offload.cli.preview import show_if_large
     from dagster_offload.service.event_lines import EventLines, printing
     from dagster_offload.service.home import hold_up_lock
-    from dagster_offload.service.pipeline import keep_in_home, refuse_second_file
+    from dagster_offload.service.home_file import keep_in_home, refuse_second_file
     from dagster_offload.service.ports import listen_for_ui, port_of
     from dagster_offload.service.processes import running_services
     from dagster_offload.service.supervisor import StopRequest, stop_on_signals
