@@ -155,7 +155,8 @@ def _read(
         slot=found.slot,
         slots=found.slots,
         library=library,
-        stages=status.stage_counts(cur, recipes(settings)),
+        # What the running `up` has made is not outdated where other settings are read: `difference` says that they differ.
+        stages=status.stage_counts(cur, recipes(settings) if running is None else running.pipeline.recipes),
         problems=status.problems(cur, PROBLEMS_SHOWN),
         unusable_names=status.unusable_names(cur),
         events_pending=outbox.count_pending(cur),

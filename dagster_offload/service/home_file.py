@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.service.say import Say
@@ -10,7 +10,9 @@ from dagster_offload.settings import Loaded, Settings, read_settings
 from dagster_offload.settings.files import FILE_NAME
 from dagster_offload.settings.leaves import CONFIG
 from dagster_offload.settings.loading import leaf_of, read_without
-from dagster_offload.settings.writing import new_file, values_to_keep, write_private
+from dagster_offload.settings.writing import new_file, values_to_keep, write_private, write_unset
+
+_WHO_USES_THEM = "Commands in other terminals use them, and so does a plain `up`."
 
 
 def refuse_second_file(loaded: Loaded) -> None:
@@ -28,7 +30,8 @@ def refuse_second_file(loaded: Loaded) -> None:
 def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
     """Make the home's pipeline file the one that `up` runs with, so that commands in other terminals find it.
 
-    Options on a home without a file are written to one. A file elsewhere is linked. An option that equals the file is dropped.
+    Options on a home without a file are written to one, and those that the home's file leaves open into it. A file elsewhere
+    is linked: it may belong to several homes, and is not changed. An option that equals the file is dropped.
     `typed` are the options, by variable, which are set. Raises `SettingsError` if the home has another pipeline file.
     """
     home_file = loaded.settings.home / FILE_NAME
@@ -41,9 +44,8 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
         if not options or library is None or not library.is_dir():
             return loaded
         write_private(home_file, new_file(values_to_keep(loaded)))
-        for name in options:  # the file has them now, so that an edit of the file is not overridden
-            del os.environ[name]
-        say(f"These settings are now in {home_file}. Commands in other terminals use them, and so does a plain `up`.")
+        _drop(options)
+        say(f"These settings are now in {home_file}. {_WHO_USES_THEM}")
         return read_settings()
     if not os.path.lexists(home_file):
         try:
@@ -51,15 +53,26 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
         except OSError as error:
             raise SettingsError(f"{home_file} cannot be created: {error.strerror}") from error
         say(f"{home_file} now links to {loaded.file}, so that commands in other folders find it.")
-    kept = _kept_already(options, loaded.settings)
-    for name, value in options.items():
-        if name in kept:
-            del os.environ[name]  # as above: an edit of the file is not overridden
-        else:
-            say(
-                f"For this start only: {name}={value}. To keep it: dagster-offload config set {name} {shlex.quote(value)}"
-            )
-    return read_settings() if kept else loaded
+    written = [] if home_file.is_symlink() else write_unset(loaded, options)
+    if written:
+        say(f"Now in {home_file}: {', '.join(leaf.dotted for leaf in written)}. {_WHO_USES_THEM}")
+    _drop(leaf.variable for leaf in written)
+    left = {name: value for name, value in options.items() if name in os.environ}
+    kept = _kept_already(left, loaded.settings)
+    _drop(kept)
+    # `config set` refuses a URL before its model.
+    for name in sorted(left.keys() - kept, key=lambda name: (name.endswith("_URL"), name)):
+        say(
+            f"For this start only: {name}={left[name]}. To keep it: dagster-offload config set {name} "
+            f"{shlex.quote(left[name])}"
+        )
+    return read_settings() if written or kept else loaded
+
+
+def _drop(options: Iterable[str]) -> None:
+    """Unset the options, by variable, that the file has, so that an edit of the file is not overridden."""
+    for name in options:
+        del os.environ[name]
 
 
 def _kept_already(options: Collection[str], settings: Settings) -> set[str]:

@@ -97,6 +97,16 @@ def read_edited(file: PipelineText | None, path: Path | None) -> Loaded:
     return _load(file, read_variables({}, os.environ, dotenv), {**dotenv, **os.environ}, path)
 
 
+def read_alone(file: PipelineText, path: Path) -> Loaded:
+    """The settings that the pipeline file gives in a terminal without variables; only its home is that of this one.
+
+    What `${NAME}` in it refers to is read as usual. Raises `SettingsError`.
+    """
+    dotenv = read_dotenv()
+    given = read_variables({}, _only(os.environ, _PLACE_VARIABLES), _only(dotenv, _PLACE_VARIABLES))
+    return _load(file, given, {**dotenv, **os.environ}, path)
+
+
 def settings_of(values: Mapping[str, Any], folder: Path, name: str) -> Settings:
     """The settings with these values of a pipeline file and nothing else: no variable, no `.env`, no other file.
 

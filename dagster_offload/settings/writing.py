@@ -1,6 +1,7 @@
 """Writes pipeline files: a commented one for a new home, and single values, which keep the comments of the file."""
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import StringIO
@@ -13,9 +14,9 @@ from ruamel.yaml import YAML
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.replacing import PRIVATE, replace_file
 from dagster_offload.settings.editing import with_value
-from dagster_offload.settings.files import PipelineText, read_pipeline
+from dagster_offload.settings.files import PipelineText, read_dotenv, read_pipeline
 from dagster_offload.settings.leaves import LEAVES, Key, Leaf
-from dagster_offload.settings.loading import Loaded, read_edited
+from dagster_offload.settings.loading import Loaded, leaf_of, read_alone, read_edited
 from dagster_offload.settings.model import Settings
 from dagster_offload.settings.yaml_text import parse_yaml
 from dagster_offload.slot.config import without_password
@@ -95,6 +96,39 @@ def set_in_file(path: Path, leaf: Leaf, value: str) -> tuple[Any, Any]:
     read_edited(replace(file, text=text), path)
     write_private(path, text)
     return _in_text(file.text, leaf), _in_text(text, leaf)
+
+
+def write_unset(loaded: Loaded, options: Mapping[str, str]) -> list[Leaf]:
+    """Write the options, by variable, whose settings the pipeline file does not have, into it: all in one edit.
+
+    Returns their settings. There are none, and the file is unchanged, if the file is read-only or another user's, or if it
+    would not have the same values for them in a terminal without variables.
+    """
+    if loaded.file is None or not _is_writable(loaded.file):
+        return []
+    try:
+        file, elsewhere = read_pipeline(loaded.file), {name.upper() for name in read_dotenv()}
+        unset = [leaf for leaf in map(leaf_of, options) if _in_text(file.text, leaf) is None]
+        chosen = [leaf for leaf in unset if leaf.variable not in elsewhere]
+        text = file.text
+        for leaf in chosen:
+            text = with_value(text, leaf.key, one_line(_typed(options[leaf.variable], leaf)))
+        alone = read_alone(replace(file, text=text), loaded.file).settings
+        if not chosen or any(leaf.value_in(alone) != leaf.value_in(loaded.settings) for leaf in chosen):
+            return []
+        write_private(loaded.file, text)
+    except SettingsError:
+        return []
+    return chosen
+
+
+def _is_writable(path: Path) -> bool:
+    """Whether the owner of the file is this user, who can write it. A file is replaced, which its own mode does not prevent."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return status.st_uid == os.geteuid() and status.st_mode & stat.S_IWUSR != 0
 
 
 def _in_text(text: str, leaf: Leaf) -> Any:

@@ -105,3 +105,15 @@ def test_a_mistyped_library_is_refused_at_the_first_start_and_nothing_is_written
     assert refused.returncode == 2
     assert f"the library {wrong} does not exist: did you mean {home.library}?" in refused.stderr
     assert not (home.home / "offload.yaml").exists()
+
+
+def test_after_init_the_options_of_up_are_in_the_file_that_every_terminal_uses(home: Home, router: Router) -> None:
+    assert home.run("init").returncode == 0
+    file = home.home / "offload.yaml"
+    home.up("--library", str(home.library), "--deep-url", router.url, "--deep-model", "qwen-macbook")
+    assert f"Now in {file}: " in home.said
+    assert "For this start only" not in home.said
+    status = home.status()
+    assert (status["deep"]["configured"], status["pipeline"]["differs_here"]) == (True, None)
+    assert home.run("config", "set", "slots.deep.model", "other").returncode == 0
+    wait_for(lambda: "are in force." in home.said, "the edit is taken over: no option overrides it")

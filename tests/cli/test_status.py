@@ -278,6 +278,20 @@ def test_status_and_redo_report_a_lost_slot(call: Call, scanned: Path, router: R
     assert "dagster-offload slot forget deep" in result.stderr
 
 
+def test_results_that_the_running_up_made_are_not_outdated_where_its_slot_is_not_configured(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    drained()
+    settings = load_settings()
+    del os.environ["OFFLOAD_DEEP_URL"]
+    with open_ledger(settings) as ledger, Worker(ledger, "up") as worker:
+        ledger.run(announce, worker.id, pipeline_of(settings), "/own/offload.yaml")
+        shown, found = call("status").stdout, json.loads(call("status", "--json").stdout)
+    assert "stages.classify.slots is unset here and deep there" in found["pipeline"]["differs_here"]
+    assert "redo --outdated" not in shown
+    assert {stage: counts["outdated"] for stage, counts in found["stages"].items()} == dict.fromkeys(found["stages"], 0)
+
+
 def test_status_shows_the_pipeline_of_the_running_up_and_what_differs_here(
     scanned: Path, router: Router, call: Call
 ) -> None:

@@ -1,6 +1,7 @@
 """The pipeline file of a home: `up` writes its options into it, or links it to a file elsewhere."""
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from dagster_offload.errors import SettingsError
 from dagster_offload.service.home_file import keep_in_home, refuse_second_file
 from dagster_offload.settings import load_settings, read_settings
+from dagster_offload.settings.loading import leaf_of
+from dagster_offload.settings.writing import new_file, set_in_file, write_unset
 
 TEXT = "library: {path: library}\nslots: {deep: {url: 'http://macbook.local:8890', model: qwen-macbook}}\n"
 
@@ -107,14 +110,136 @@ def test_the_first_start_can_be_repeated_without_a_line(
     assert len(said) == 1, "only the line about the new file"
 
 
-def test_an_option_that_completes_the_file_is_for_this_start_only(
+def type_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """The options of the first start, as `cli/options.py` sets them."""
+    typed = {
+        "OFFLOAD_DEEP_URL": "http://x:1",
+        "OFFLOAD_DEEP_MODEL": "qwen: a",
+        "OFFLOAD_LIBRARY": str(tmp_path / "library"),
+    }
+    for name, value in typed.items():
+        monkeypatch.setenv(name, value)
+    return typed
+
+
+def only_for_this_start(said: list[str]) -> list[str]:
+    return [line.partition(". ")[0] for line in said]
+
+
+def test_options_that_the_file_leaves_open_are_written_into_it_and_its_comments_stay(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    file, text = home / "offload.yaml", new_file({})  # as after `init`
+    edit(file, text)
+    typed = type_options(monkeypatch, tmp_path)
+    monkeypatch.setenv("OFFLOAD_MAX_FILE_SIZE", "2MiB")
+    before = load_settings()
+    loaded = keep_in_home(read_settings(), typed, said.append)
+    assert said == [
+        f"Now in {file}: slots.deep.url, slots.deep.model, library.path. Commands in other terminals use them, and so does a "
+        "plain `up`."
+    ]
+    assert loaded.settings == before
+    assert set(typed) & set(os.environ) == set(), "an edit of the file is not overridden"
+    monkeypatch.delenv("OFFLOAD_MAX_FILE_SIZE")
+    assert load_settings() == before.model_copy(update={"library_section": load_settings().library_section})
+    assert load_settings().library == tmp_path / "library"
+    changed = [
+        (old, new) for old, new in zip(text.splitlines(), file.read_text().splitlines(), strict=True) if old != new
+    ]
+    assert [new.split(":")[0].strip() for _, new in changed] == ["path", "url", "model"]
+    assert all(old.rpartition("  # ")[2] == new.rpartition("  # ")[2] for old, new in changed), "comments stay"
+
+
+def test_an_option_that_completes_the_file_is_written_and_one_that_differs_is_for_this_start_only(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    edit(file, "library: {path: elsewhere}\nslots: {deep: {url: 'http://x:1'}}\n")
+    typed = type_options(monkeypatch, tmp_path)
+    loaded = keep_in_home(read_settings(), typed, said.append)
+    assert only_for_this_start(said)[1:] == [f"For this start only: OFFLOAD_LIBRARY={tmp_path}/library"]
+    assert loaded.settings.library == tmp_path / "library"
+    assert file.read_text() == "library: {path: elsewhere}\nslots: {deep: {url: 'http://x:1', model: 'qwen: a'}}\n"
+    assert set(typed) & set(os.environ) == {"OFFLOAD_LIBRARY"}
+
+
+@pytest.mark.parametrize("model_from", ["environment", ".env"])
+def test_options_that_are_right_only_with_a_variable_are_not_written(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str], model_from: str
+) -> None:
+    text = "language: English\n"
+    edit(file, text)
+    typed = type_options(monkeypatch, tmp_path)
+    del typed["OFFLOAD_DEEP_MODEL"]
+    if model_from == ".env":
+        monkeypatch.delenv("OFFLOAD_DEEP_MODEL")
+        edit(Path(".env"), "OFFLOAD_DEEP_MODEL=m\n")
+    loaded = keep_in_home(read_settings(), typed, said.append)
+    assert file.read_text() == text, "in a terminal without the variable, a file with the URL alone would be wrong"
+    assert loaded.settings.slots.deep is not None
+    assert only_for_this_start(said) == [
+        f"For this start only: OFFLOAD_LIBRARY={tmp_path}/library",
+        "For this start only: OFFLOAD_DEEP_URL=http://x:1",
+    ]
+
+
+def test_an_option_that_the_dotenv_file_overrides_later_is_for_this_start_only(
     file: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
-    edit(file, "slots: {deep: {url: 'http://macbook.local:8890'}}\n")
-    monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "m")
-    loaded = keep_in_home(read_settings(), {"OFFLOAD_DEEP_MODEL": "m"}, said.append)
-    assert [line.partition(". ")[0] for line in said] == ["For this start only: OFFLOAD_DEEP_MODEL=m"]
-    assert loaded.settings.slots_section.deep.model == "m"
+    edit(Path(".env"), "OFFLOAD_UI_TOKEN=off\n")
+    monkeypatch.setenv("OFFLOAD_UI_TOKEN", "on")
+    loaded = keep_in_home(read_settings(), {"OFFLOAD_UI_TOKEN": "on"}, said.append)
+    assert (file.read_text(), loaded.settings.ui.token) == (TEXT, "on")
+    assert only_for_this_start(said) == ["For this start only: OFFLOAD_UI_TOKEN=on"]
+
+
+def test_a_file_that_its_owner_made_read_only_stays_as_it_is(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    edit(file, "language: English\n")
+    file.chmod(0o400)
+    typed = type_options(monkeypatch, tmp_path)
+    keep_in_home(read_settings(), typed, said.append)
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("language: English\n", 0o400)
+    assert len(said) == 3
+
+
+def test_a_file_of_root_stays_as_it_is(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(file, "language: English\n")
+    typed = type_options(monkeypatch, tmp_path)
+    loaded = read_settings()
+    monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+    assert write_unset(loaded, typed) == []
+    assert file.read_text() == "language: English\n"
+
+
+def test_an_edit_of_the_file_while_up_starts_is_kept_beside_the_options(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    edit(file, "language: English\n")
+    typed = type_options(monkeypatch, tmp_path)
+    loaded = read_settings()
+    edit(file, "language: Korean\nslots: {deep: {model: m}}\n")
+    keep_in_home(loaded, typed, said.append)
+    assert file.read_text().startswith("language: Korean\n")
+    assert "model: m" in file.read_text()
+
+
+def test_the_commands_that_keep_options_work_in_the_printed_order(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    edit(Path("offload.yaml"), "language: English\n")
+    typed = type_options(monkeypatch, tmp_path)
+    wanted = load_settings()
+    keep_in_home(read_settings(), typed, said.append)
+    assert Path("offload.yaml").read_text() == "language: English\n", "a file elsewhere may belong to several homes"
+    for name in typed:
+        monkeypatch.delenv(name)
+    commands = [shlex.split(line.partition("dagster-offload config set ")[2]) for line in said[1:]]
+    assert [name for name, _ in commands] == ["OFFLOAD_DEEP_MODEL", "OFFLOAD_LIBRARY", "OFFLOAD_DEEP_URL"]
+    for name, value in commands:
+        set_in_file(home / "offload.yaml", leaf_of(name), value)
+    assert load_settings() == wanted
 
 
 def test_a_file_elsewhere_is_linked_and_options_beside_a_file_are_not_stored(
