@@ -73,6 +73,8 @@ def test_the_run_of_a_drain_that_was_killed_is_ended_by_the_sweep_beside_up(home
     drain.wait()
     assert home.run_python("-c", SWEEP_PROGRAM).stdout == "", "its worker may live in a container with this host's name"
     home.ledger("update workers set ended_at = clock_timestamp() where ended_at is null returning worker_id")
+    assert home.run_python("-c", SWEEP_PROGRAM).stdout == "", "a run that changed lately may be a re-execution"
+    home.ledger("update offload_dagster.runs set update_timestamp = update_timestamp - interval '1 hour' returning id")
     swept = home.run_python("-c", SWEEP_PROGRAM)
     assert swept.stdout.startswith("Ended a dead run: run "), swept.stderr
     assert swept.stdout.endswith(" (drain) was STARTED: its process ended unexpectedly\n")
