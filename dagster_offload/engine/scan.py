@@ -5,7 +5,6 @@ This module does not extract text. A scan that would empty the ledger (an unmoun
 
 import errno
 import heapq
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -27,6 +26,7 @@ from dagster_offload.ledger.work.documents import KnownDocument
 from dagster_offload.library.digests import digest
 from dagster_offload.library.files import FileStat, SeenFile, printable
 from dagster_offload.library.left_out import LeftOut
+from dagster_offload.library.missing import try_to_list
 from dagster_offload.library.new_files import NewFiles
 from dagster_offload.library.seen import SeenFiles
 from dagster_offload.library.sizes import too_large
@@ -244,8 +244,7 @@ def _digested(
 def _refuse_lost_library(library: str) -> None:
     """Raise `LibraryMissing` if the library itself got lost, as when its mount ends."""
     try:
-        with os.scandir(library) as entries:
-            next(entries, None)  # the folder itself may still be in the cache
+        try_to_list(library)
     except OSError as lost:
         raise LibraryMissing(
             f"the library {library} can no longer be read ({lost.strerror}). What was found until then is stored. Is it "

@@ -30,10 +30,15 @@ def reason_of(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
+def try_to_list(library: Path | str) -> None:
+    """Raise `OSError` if the library cannot be listed. Waits as long as its file system does."""
+    with os.scandir(library) as entries:
+        next(entries, None)  # the folder itself may still be in the cache
+
+
 def _look(library: Path) -> str | None:
     try:
-        with os.scandir(library) as entries:
-            next(entries, None)  # the folder itself may still be in the cache
+        try_to_list(library)
     except OSError as error:
         return f"cannot be listed: {reason_of(error)}"
     return None

@@ -85,14 +85,7 @@ def healthy(paperless: FakePaperless) -> None:
     paperless.refuses, paperless.loses = lambda _request: None, lambda _request: False
 
 
-FAILURES = [no_note_403, no_note_503, lost_patch, lost_note]
-
-
-@pytest.mark.rule("sink-6")
-@pytest.mark.parametrize("fail", FAILURES)
-def test_values_of_an_attempt_that_failed_halfway_are_brought_up_to_date_later(
-    sinks: Sinks, paperless: FakePaperless, fail: Callable[[FakePaperless], None]
-) -> None:
+def fail_then_bring_up_to_date(sinks: Sinks, paperless: FakePaperless, fail: Callable[[FakePaperless], None]) -> None:
     fail(paperless)
     assert sinks.send("paperless").sent == 0
     healthy(paperless)
@@ -101,6 +94,17 @@ def test_values_of_an_attempt_that_failed_halfway_are_brought_up_to_date_later(
     correct(sinks, **NEWER)
     assert sinks.send("paperless").sent == 1
     assert values_of(paperless) == UP_TO_DATE
+
+
+FAILURES = [no_note_403, no_note_503, lost_patch, lost_note]
+
+
+@pytest.mark.rule("sink-6")
+@pytest.mark.parametrize("fail", FAILURES)
+def test_values_of_an_attempt_that_failed_halfway_are_brought_up_to_date_later(
+    sinks: Sinks, paperless: FakePaperless, fail: Callable[[FakePaperless], None]
+) -> None:
+    fail_then_bring_up_to_date(sinks, paperless, fail)
 
 
 @pytest.mark.rule("sink-6")
@@ -110,14 +114,7 @@ def test_the_same_holds_for_a_newer_record_that_fails_halfway(
 ) -> None:
     assert sinks.send("paperless").sent == 1
     correct(sinks, title="Between", language="en", summary="Between.")
-    fail(paperless)
-    assert sinks.send("paperless").sent == 0
-    healthy(paperless)
-    sinks.end_waits()
-    assert sinks.send("paperless").sent == 1
-    correct(sinks, **NEWER)
-    assert sinks.send("paperless").sent == 1
-    assert values_of(paperless) == UP_TO_DATE
+    fail_then_bring_up_to_date(sinks, paperless, fail)
 
 
 @pytest.mark.rule("sink-6")

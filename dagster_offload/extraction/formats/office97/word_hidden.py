@@ -3,36 +3,31 @@
 office-oxide reads both like other text.
 """
 
-import io
 from collections.abc import Iterator
 
-import olefile
-
 from dagster_offload.extraction.formats.office97.word_records import (
+    NO_TEXT,
     character_runs,
     characters_of,
+    main_and_table,
     properties_in,
-    table_of,
     with_document,
 )
 
 _DELETED, _HIDDEN = 0x0800, 0x083C
 _ON = (b"\x01", b"\x81")  # 0x81: unlike the style
-_NO_TEXT = 0x1F  # an optional hyphen, which office-oxide and `clean` leave out
 _KEPT = frozenset(range(0x20))  # ends of paragraphs and cells, borders of fields
 
 
 def without_hidden_text(data: bytes) -> bytes:
     """Return the file without its hidden text and its tracked deletions. Raises errors of damage."""
-    with olefile.OleFileIO(io.BytesIO(data)) as file:
-        document = bytes(file.openstream("WordDocument").read())
-        table = table_of(file, document)
-    if table is None:
+    if (streams := main_and_table(data)) is None:
         return data
+    document, table = streams
     shown = bytearray(document)
     for place, _ in characters_of(_hidden(document, table), document, table):
         if int.from_bytes(shown[place], "little") not in _KEPT:
-            shown[place] = _NO_TEXT.to_bytes(place.stop - place.start, "little")
+            shown[place] = NO_TEXT.to_bytes(place.stop - place.start, "little")
     return data if shown == document else with_document(data, bytes(shown))
 
 

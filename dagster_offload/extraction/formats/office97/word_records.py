@@ -15,6 +15,8 @@ import olefile
 
 T = TypeVar("T")
 
+NO_TEXT = 0x1F  # an optional hyphen, which office-oxide and `clean` leave out
+
 _WORD_97 = b"\xec\xa5"
 _FLAGS, _SECOND_TABLE = 0x0A, 0x0200
 _PIECES = 0x01A2  # where the header has the place and the length of the pieces
@@ -24,6 +26,14 @@ _PROPERTIES_PIECE, _TEXT_PIECES = 1, 2
 _IS_BYTES = 0x40000000  # of a piece: one byte a character, at half the offset
 _OPERAND_BYTES = {0: 1, 1: 1, 2: 2, 3: 4, 4: 2, 5: 2, 7: 3}
 _LARGE_OPERAND, _LARGE = 6, 0xD608  # a length of one byte comes first; of a table's definition, of two bytes
+
+
+def main_and_table(data: bytes) -> tuple[bytes, bytes] | None:
+    """Return a file's main stream and its stream of tables, None for older versions of Word. Raises errors of damage."""
+    with olefile.OleFileIO(io.BytesIO(data)) as file:
+        document = bytes(file.openstream("WordDocument").read())
+        table = table_of(file, document)
+    return None if table is None else (document, table)
 
 
 def table_of(file: olefile.OleFileIO, document: bytes) -> bytes | None:

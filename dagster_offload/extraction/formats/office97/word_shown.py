@@ -6,19 +6,17 @@ leaves the one out and reads the other as it is. The new text takes the place of
 Format specification: [MS-DOC].
 """
 
-import io
 import re
 import struct
 from collections.abc import Iterator
 
-import olefile
-
 from dagster_offload.extraction.formats.office97.word_records import (
+    NO_TEXT,
     character_runs,
     characters_of,
+    main_and_table,
     pieces,
     properties_in,
-    table_of,
     with_document,
 )
 from dagster_offload.extraction.formats.parts.fields import GLOSS, LONGEST_FIELD
@@ -28,17 +26,14 @@ _FIELD = re.compile(f"\x13([^\x13-\x15]{{1,{LONGEST_FIELD}}})(?:\x14[^\x13-\x15]
 _FONTS = 0x0112  # where the header has the place and the length of the table of fonts
 _FONT_NAME = 39  # where a font has its name, in UTF-16 up to a zero
 _SYMBOL, _IN_PLACE_OF_SYMBOL = 0x6A09, ord("(")
-_NO_TEXT = 0x1F  # an optional hyphen, which office-oxide and `clean` leave out
 _BULLET = "•"  # for symbols that a text of one byte a character does not have
 
 
 def with_shown_characters(data: bytes) -> bytes:
     """Return the file with the text that its pages show. Raises errors of damage."""
-    with olefile.OleFileIO(io.BytesIO(data)) as file:
-        document = bytes(file.openstream("WordDocument").read())
-        table = table_of(file, document)
-    if table is None:
+    if (streams := main_and_table(data)) is None:
         return data
+    document, table = streams
     shown = bytearray(document)
     for place, character in characters_of(_symbols(document, table), document, table):
         if int.from_bytes(document[place], "little") == _IN_PLACE_OF_SYMBOL:
@@ -48,7 +43,7 @@ def with_shown_characters(data: bytes) -> bytes:
         piece = document[offset : offset + characters * width]
         text = "".join(map(chr, struct.unpack_from(f"<{len(piece) // width}{unit}", piece)))
         for at in _beside_glosses(text):
-            shown[offset + at * width : offset + (at + 1) * width] = _NO_TEXT.to_bytes(width, "little")
+            shown[offset + at * width : offset + (at + 1) * width] = NO_TEXT.to_bytes(width, "little")
     return data if shown == document else with_document(data, bytes(shown))
 
 
