@@ -11,34 +11,8 @@ from dagster_offload.service.home_file import keep_in_home, refuse_second_file
 from dagster_offload.settings import load_settings, read_settings
 from dagster_offload.settings.loading import leaf_of
 from dagster_offload.settings.writing import new_file, set_in_file, write_unset
-
-TEXT = "library: {path: library}\nslots: {deep: {url: 'http://macbook.local:8890', model: qwen-macbook}}\n"
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    home = tmp_path / "home"
-    home.mkdir(mode=0o700)
-    (tmp_path / "library").mkdir()
-    monkeypatch.setenv("OFFLOAD_HOME", str(home))
-    return home
-
-
-@pytest.fixture
-def file(home: Path) -> Path:
-    file = home / "offload.yaml"
-    edit(file, TEXT)
-    return file
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-def edit(file: Path, text: str) -> None:
-    file.write_text(text)
-    file.chmod(0o600)
+from tests.service.conftest import TEXT
+from tests.support.pipeline_file import written
 
 
 def test_options_on_a_home_without_a_file_are_written_to_one(
@@ -51,7 +25,7 @@ def test_options_on_a_home_without_a_file_are_written_to_one(
     }
     for name, value in (typed | {"OFFLOAD_DEEP_API_KEY": "s3cret", "OFFLOAD_MAX_FILE_SIZE": "2MiB"}).items():
         monkeypatch.setenv(name, value)
-    edit(Path(".env"), "OFFLOAD_CLASSES=tax, letter\n")
+    written("OFFLOAD_CLASSES=tax, letter\n", Path(".env"))
     before = load_settings()
     loaded = keep_in_home(read_settings(), typed, said.append)
     file = home / "offload.yaml"
@@ -68,7 +42,7 @@ def test_a_file_that_was_written_while_up_started_is_not_overwritten(
     home: Path, tmp_path: Path, said: list[str]
 ) -> None:
     loaded = read_settings(library=tmp_path / "library")
-    edit(home / "offload.yaml", TEXT)
+    written(TEXT, home / "offload.yaml")
     with pytest.raises(SettingsError, match=r"offload\.yaml was written while `up` started: start `up` again"):
         keep_in_home(loaded, {"OFFLOAD_LIBRARY": str(tmp_path / "library")}, said.append)
     assert (home / "offload.yaml").read_text() == TEXT
@@ -130,7 +104,7 @@ def test_options_that_the_file_leaves_open_are_written_into_it_and_its_comments_
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     file, text = home / "offload.yaml", new_file({})  # as after `init`
-    edit(file, text)
+    written(text, file)
     typed = type_options(monkeypatch, tmp_path)
     monkeypatch.setenv("OFFLOAD_MAX_FILE_SIZE", "2MiB")
     before = load_settings()
@@ -154,7 +128,7 @@ def test_options_that_the_file_leaves_open_are_written_into_it_and_its_comments_
 def test_an_option_that_completes_the_file_is_written_and_one_that_differs_is_for_this_start_only(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
-    edit(file, "library: {path: elsewhere}\nslots: {deep: {url: 'http://x:1'}}\n")
+    written("library: {path: elsewhere}\nslots: {deep: {url: 'http://x:1'}}\n", file)
     typed = type_options(monkeypatch, tmp_path)
     loaded = keep_in_home(read_settings(), typed, said.append)
     assert only_for_this_start(said)[1:] == [f"For this start only: OFFLOAD_LIBRARY={tmp_path}/library"]
@@ -168,12 +142,12 @@ def test_options_that_are_right_only_with_a_variable_are_not_written(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str], model_from: str
 ) -> None:
     text = "language: English\n"
-    edit(file, text)
+    written(text, file)
     typed = type_options(monkeypatch, tmp_path)
     del typed["OFFLOAD_DEEP_MODEL"]
     if model_from == ".env":
         monkeypatch.delenv("OFFLOAD_DEEP_MODEL")
-        edit(Path(".env"), "OFFLOAD_DEEP_MODEL=m\n")
+        written("OFFLOAD_DEEP_MODEL=m\n", Path(".env"))
     loaded = keep_in_home(read_settings(), typed, said.append)
     assert file.read_text() == text, "in a terminal without the variable, a file with the URL alone would be wrong"
     assert loaded.settings.slots.deep is not None
@@ -186,7 +160,7 @@ def test_options_that_are_right_only_with_a_variable_are_not_written(
 def test_an_option_that_the_dotenv_file_overrides_later_is_for_this_start_only(
     file: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
-    edit(Path(".env"), "OFFLOAD_UI_TOKEN=off\n")
+    written("OFFLOAD_UI_TOKEN=off\n", Path(".env"))
     monkeypatch.setenv("OFFLOAD_UI_TOKEN", "on")
     loaded = keep_in_home(read_settings(), {"OFFLOAD_UI_TOKEN": "on"}, said.append)
     assert (file.read_text(), loaded.settings.ui.token) == (TEXT, "on")
@@ -196,7 +170,7 @@ def test_an_option_that_the_dotenv_file_overrides_later_is_for_this_start_only(
 def test_a_file_that_its_owner_made_read_only_stays_as_it_is(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
-    edit(file, "language: English\n")
+    written("language: English\n", file)
     file.chmod(0o400)
     typed = type_options(monkeypatch, tmp_path)
     keep_in_home(read_settings(), typed, said.append)
@@ -205,7 +179,7 @@ def test_a_file_that_its_owner_made_read_only_stays_as_it_is(
 
 
 def test_a_file_of_root_stays_as_it_is(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(file, "language: English\n")
+    written("language: English\n", file)
     typed = type_options(monkeypatch, tmp_path)
     loaded = read_settings()
     monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
@@ -216,10 +190,10 @@ def test_a_file_of_root_stays_as_it_is(file: Path, tmp_path: Path, monkeypatch: 
 def test_an_edit_of_the_file_while_up_starts_is_kept_beside_the_options(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
-    edit(file, "language: English\n")
+    written("language: English\n", file)
     typed = type_options(monkeypatch, tmp_path)
     loaded = read_settings()
-    edit(file, "language: Korean\nslots: {deep: {model: m}}\n")
+    written("language: Korean\nslots: {deep: {model: m}}\n", file)
     keep_in_home(loaded, typed, said.append)
     assert file.read_text().startswith("language: Korean\n")
     assert "model: m" in file.read_text()
@@ -228,7 +202,7 @@ def test_an_edit_of_the_file_while_up_starts_is_kept_beside_the_options(
 def test_the_commands_that_keep_options_work_in_the_printed_order(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
-    edit(Path("offload.yaml"), "language: English\n")
+    written("language: English\n", Path("offload.yaml"))
     typed = type_options(monkeypatch, tmp_path)
     wanted = load_settings()
     keep_in_home(read_settings(), typed, said.append)
@@ -245,7 +219,7 @@ def test_the_commands_that_keep_options_work_in_the_printed_order(
 def test_a_file_elsewhere_is_linked_and_options_beside_a_file_are_not_stored(
     home: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
-    edit(Path("offload.yaml"), TEXT)
+    written(TEXT, Path("offload.yaml"))
     monkeypatch.setenv("OFFLOAD_DEEP_MODEL", "o'ther")
     keep_in_home(read_settings(), {"OFFLOAD_DEEP_MODEL": "o'ther"}, said.append)
     assert (home / "offload.yaml").samefile("offload.yaml")
@@ -256,6 +230,6 @@ def test_a_file_elsewhere_is_linked_and_options_beside_a_file_are_not_stored(
 
 
 def test_a_second_file_for_the_same_home_is_refused(file: Path) -> None:
-    edit(Path("offload.yaml"), TEXT)
+    written(TEXT, Path("offload.yaml"))
     with pytest.raises(SettingsError, match=r"is the pipeline file of this home, and .* is another one"):
         refuse_second_file(read_settings())

@@ -20,17 +20,8 @@ from dagster_offload.service.pipeline import (
 from dagster_offload.settings import load_settings, read_settings
 from dagster_offload.settings.leaves import CONFIG_SNAPSHOT
 from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES
-
-TEXT = "library: {path: library}\nslots: {deep: {url: 'http://macbook.local:8890', model: qwen-macbook}}\n"
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    home = tmp_path / "home"
-    home.mkdir(mode=0o700)
-    (tmp_path / "library").mkdir()
-    monkeypatch.setenv("OFFLOAD_HOME", str(home))
-    return home
+from tests.service.conftest import TEXT
+from tests.support.pipeline_file import written
 
 
 @pytest.fixture
@@ -40,26 +31,9 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def file(home: Path) -> Path:
-    file = home / "offload.yaml"
-    edit(file, TEXT)
-    return file
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
 def running(file: Path, ledger: Ledger, said: list[str]) -> Iterator[RunningPipeline]:
     with RunningPipeline(ledger, read_settings(), said.append) as running:
         yield running
-
-
-def edit(file: Path, text: str) -> None:
-    file.write_text(text)
-    file.chmod(0o600)
 
 
 def announced(ledger: Ledger) -> AnnouncedPipeline:
@@ -74,7 +48,7 @@ def classes() -> tuple[str, ...]:
 
 @pytest.mark.rule("pipeline-4")
 def test_a_valid_edit_is_taken_over(running: RunningPipeline, file: Path, ledger: Ledger, said: list[str]) -> None:
-    edit(file, TEXT + "stages: {classify: {classes: [tax]}}\n")
+    written(TEXT + "stages: {classify: {classes: [tax]}}\n", file)
     assert classes() == BUILT_IN_CLASSES, "until `up` has checked the edit, its processes read the version before it"
     running.check()
     assert classes() == ("tax",)
@@ -85,13 +59,13 @@ def test_a_valid_edit_is_taken_over(running: RunningPipeline, file: Path, ledger
 @pytest.mark.rule("pipeline-4")
 def test_an_edit_while_up_starts_is_taken_over_by_the_first_check(file: Path, ledger: Ledger, said: list[str]) -> None:
     loaded = read_settings()
-    edit(file, TEXT + "stages: {classify: {classes: [tax]}}\n")
+    written(TEXT + "stages: {classify: {classes: [tax]}}\n", file)
     with RunningPipeline(ledger, loaded, said.append) as running:
         assert classes() == BUILT_IN_CLASSES, "what is announced and what the processes read are one version"
         running.check()
         assert classes() == ("tax",)
         assert announced(ledger).pipeline.settings["stages.classify.classes"] == "tax"
-    edit(file, "a mistake")
+    written("a mistake", file)
     with RunningPipeline(ledger, loaded, said.append) as running:
         running.check()
         assert classes() == BUILT_IN_CLASSES
@@ -103,7 +77,7 @@ def test_a_file_that_is_saved_without_a_change_is_no_edit(
 ) -> None:
     in_force = running.settings
     running.check()
-    edit(file, TEXT)
+    written(TEXT, file)
     running.check()
     assert (said, running.settings) == ([], in_force)
 
@@ -117,8 +91,8 @@ def test_an_edit_of_what_dagsters_definitions_depend_on_changes_them(
     before = running.definitions
     running.check()
     assert running.definitions == before
-    edit(
-        file, edited + "\n" + TEXT.partition("\n")[2] + ("" if "library" in edited else TEXT.partition("\n")[0] + "\n")
+    written(
+        edited + "\n" + TEXT.partition("\n")[2] + ("" if "library" in edited else TEXT.partition("\n")[0] + "\n"), file
     )
     running.check()
     assert running.definitions != before
@@ -144,7 +118,7 @@ def test_after_an_edit_that_is_not_valid_the_version_before_it_stays_in_force(
     running: RunningPipeline, file: Path, ledger: Ledger, said: list[str]
 ) -> None:
     for text in (TEXT + "stages: {clasify: {}}\n", TEXT + "home: /elsewhere\nlanguage: [\n", "\0"):
-        edit(file, text)
+        written(text, file)
         running.check()
         assert load_settings().slots.deep is not None
         assert announced(ledger).problem is not None
@@ -152,7 +126,7 @@ def test_after_an_edit_that_is_not_valid_the_version_before_it_stays_in_force(
     file.unlink()
     running.check()
     assert "cannot be read" in str(announced(ledger).problem)
-    edit(file, TEXT)
+    written(TEXT, file)
     running.check()
     assert announced(ledger).problem is None
 
@@ -171,7 +145,7 @@ def test_an_edit_of_a_schema_file_is_taken_over_and_a_broken_one_leaves_that_bef
 ) -> None:
     schema = home / "payment.json"
     schema.write_text(schema_of("amount"))
-    edit(file, TEXT + "stages: {payment: {prompt: 'What must be paid?', schema: payment.json}}\n")
+    written(TEXT + "stages: {payment: {prompt: 'What must be paid?', schema: payment.json}}\n", file)
     running.check()
     assert fields() == ["amount"]
     before = announced(ledger).pipeline.recipes["payment"]
@@ -193,7 +167,7 @@ def test_an_edit_of_a_schema_file_is_taken_over_and_a_broken_one_leaves_that_bef
 def test_a_schema_file_that_was_missing_is_taken_over_when_it_appears(
     running: RunningPipeline, file: Path, ledger: Ledger, home: Path, said: list[str]
 ) -> None:
-    edit(file, TEXT + "stages: {payment: {prompt: 'What must be paid?', schema: payment.json}}\n")
+    written(TEXT + "stages: {payment: {prompt: 'What must be paid?', schema: payment.json}}\n", file)
     running.check()
     running.check()
     assert len(said) == 1, "one message for one problem"
@@ -206,7 +180,7 @@ def test_a_schema_file_that_was_missing_is_taken_over_when_it_appears(
 def test_an_edit_cannot_move_a_running_up_to_another_ledger(
     running: RunningPipeline, file: Path, ledger: Ledger
 ) -> None:
-    edit(file, TEXT + "postgres_url: postgresql://elsewhere/db\n")
+    written(TEXT + "postgres_url: postgresql://elsewhere/db\n", file)
     running.check()
     assert announced(ledger).problem == "postgres_url changed: restart `up` to use another one"
 
@@ -214,25 +188,25 @@ def test_an_edit_cannot_move_a_running_up_to_another_ledger(
 def test_an_edit_of_the_ui_is_in_force_after_a_restart_and_named_until_then(
     running: RunningPipeline, file: Path, ledger: Ledger, said: list[str]
 ) -> None:
-    edit(file, TEXT + "stages: {classify: {classes: [tax]}}\nui: {token: on, path_prefix: /offload}\n")
+    written(TEXT + "stages: {classify: {classes: [tax]}}\nui: {token: on, path_prefix: /offload}\n", file)
     running.check()
     assert classes() == ("tax",)
     assert (running.settings.ui.token, running.settings.ui.path_prefix) == ("off", "")
     assert said == ["The edited settings are in force, except ui.token, ui.path_prefix: restart `up` to use it."]
-    edit(file, TEXT)
+    written(TEXT, file)
     running.check()
     assert said[1:] == ["The edited settings are in force."]
 
 
 def test_an_edit_of_the_dotenv_file_is_taken_over(running: RunningPipeline, ledger: Ledger) -> None:
-    edit(Path(".env"), "OFFLOAD_CLASSES=tax\n")
+    written("OFFLOAD_CLASSES=tax\n", Path(".env"))
     running.check()
     assert announced(ledger).pipeline.settings["stages.classify.classes"] == "tax"
 
 
 def test_the_copies_of_the_files_are_private_and_go_with_up(file: Path, ledger: Ledger, home: Path) -> None:
     (home / "payment.json").write_text(schema_of("amount"))
-    edit(file, TEXT + "stages: {payment: {prompt: 'What must be paid?', schema: payment.json}}\n")
+    written(TEXT + "stages: {payment: {prompt: 'What must be paid?', schema: payment.json}}\n", file)
     with RunningPipeline(ledger, read_settings(), print):
         copy = Path(os.environ[CONFIG_SNAPSHOT])
         copies = list(copy.parent.glob("running-offload*"))
