@@ -18,7 +18,7 @@ from dagster_offload.stages.own import own_stage
 from dagster_offload.stages.own_graph import with_own_stages
 
 # Increase when extraction gives a different text for the same bytes.
-EXTRACT_VERSION = 2
+EXTRACT_VERSION = 3
 
 
 def llm_stages(settings: Settings) -> dict[str, LLMStage]:

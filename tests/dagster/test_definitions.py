@@ -34,7 +34,7 @@ def test_the_asset_graph_is_unchanged() -> None:
             "partitions": "documents",
             "checks": ["documents_that_need_you"],
             "group": "documents",
-            "code_version": "extract-2",
+            "code_version": "extract-3",
             "backfill_policy": dg.BackfillPolicy.single_run(),
         },
         "classification": {
