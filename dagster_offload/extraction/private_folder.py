@@ -2,9 +2,14 @@
 
 Libraries that parse documents may write temporary files, or load code that they find below TMPDIR. Below the shared /tmp,
 another user could read the ones and plant the other.
+
+The process that made a folder holds a lock on it. One without a lock was left by a killed process, with what was in it.
 """
 
+import contextlib
+import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +20,7 @@ from dagster_offload.host.ownership import me, why_unsafe_for_code
 
 NEEDED_BYTES = 32 * 1024**2
 SYSTEM_FOLDERS = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - a private folder is made in it
+PREFIX = "offload-extractor-"
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,26 @@ class CandidateFolder:
     free_bytes: int = NEEDED_BYTES
 
 
-def make_private_folder(home: Path | None = None) -> tempfile.TemporaryDirectory[str]:
-    """Create a folder with mode 0700 in TMPDIR, else in /tmp or /var/tmp, else in `home`.
+class PrivateFolder:
+    """A new folder with mode 0700 in `parent`, removed by `cleanup` or at the end of a `with` block."""
+
+    def __init__(self, parent: Path) -> None:
+        self._folder, self._lock = _locked_folder(parent)
+        self.name = self._folder.name
+
+    def __enter__(self) -> str:
+        return self.name
+
+    def __exit__(self, *_error: object) -> None:
+        self.cleanup()
+
+    def cleanup(self) -> None:
+        self._folder.cleanup()
+        os.close(self._lock)
+
+
+def make_private_folder(home: Path | None = None) -> PrivateFolder:
+    """Create a folder with mode 0700 in TMPDIR, else in /tmp or /var/tmp, else in `home`. Leftovers there are removed.
 
     Prefers a disk with free space that is not mounted noexec. Otherwise any safe folder is used, because few files need
     these. Raises `ExtractorUnavailable` if no folder is safe.
@@ -41,12 +65,46 @@ def make_private_folder(home: Path | None = None) -> tempfile.TemporaryDirectory
             refusals.append(f"{candidate.folder}: {candidate.danger}")
             continue
         try:
-            return tempfile.TemporaryDirectory(prefix="offload-", dir=candidate.folder, ignore_cleanup_errors=True)
+            remove_leftovers(candidate.folder)
+            return PrivateFolder(candidate.folder)
         except OSError as error:
             refusals.append(f"{candidate.folder}: {(error.strerror or type(error).__name__).lower()}")
     raise ExtractorUnavailable(
         f"the extractor has no private folder ({'; '.join(refusals)}): set TMPDIR to a folder of your own"
     )
+
+
+def _locked_folder(parent: Path) -> tuple[tempfile.TemporaryDirectory[str], int]:
+    while True:
+        folder = tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent, ignore_cleanup_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(folder.name, os.O_RDONLY | os.O_DIRECTORY)
+            with contextlib.suppress(OSError):  # a file system without locks: there no leftover is removed either
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.isdir(folder.name):
+                return folder, lock
+            os.close(lock)
+        folder.cleanup()  # another process took it for a leftover before it was locked
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove the private folders in `parent` that no process holds. Leaves those of other users."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:  # it may be written, but not listed
+        found = [entry for entry in entries if entry.name.startswith(PREFIX)]
+    for entry in found:
+        with contextlib.suppress(OSError):  # in use, of another user, or already removed
+            if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                _remove_unlocked(entry.path)
+
+
+def _remove_unlocked(path: str) -> None:
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path)
+    finally:
+        os.close(lock)
 
 
 def best_first(candidates: Iterable[CandidateFolder]) -> list[CandidateFolder]:

@@ -3,6 +3,7 @@
 import os
 import pwd
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dagster_offload.extraction import private_folder
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.private_folder import CandidateFolder, best_first, inspect_folder, make_private_folder
 from dagster_offload.host.ownership import Me, me, others_may_write, stranger
+from dagster_offload.host.python_process import python_command
 
 PDF = Path(__file__).parents[2] / "fixtures" / "library" / "reading" / "greenhouse-controller-manual.pdf"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as another user")
@@ -35,6 +37,32 @@ def test_the_folder_of_the_child_is_private_and_removed_with_the_child(shared: P
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert list(folder.iterdir()) == []
     assert list(shared.iterdir()) == []
+
+
+MAKE_A_FOLDER = """
+import sys
+from pathlib import Path
+from dagster_offload.extraction.private_folder import make_private_folder
+
+folder = make_private_folder()
+Path(folder.name, "page.png").write_text("a page")
+print(folder.name, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_a_folder_in_use_is_not(shared: Path) -> None:
+    owner = subprocess.Popen(
+        python_command("-c", MAKE_A_FOLDER), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with owner:
+        assert owner.stdout is not None
+        page = Path(owner.stdout.readline().strip(), "page.png")
+        with make_private_folder():
+            assert page.exists()
+        owner.kill()
+    with make_private_folder() as folder:
+        assert list(shared.iterdir()) == [Path(folder)]
 
 
 def test_a_temporary_folder_in_which_others_may_rename_files_is_not_used(shared: Path, tmp_path: Path) -> None:
