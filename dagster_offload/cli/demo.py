@@ -42,7 +42,7 @@ def command(*, exits_when_done: bool, as_json: bool) -> None:
         ):
             summary = play(home, router, console, exits_when_done=exits_when_done)
     except OffloadError as error:
-        raise OffloadError(f"{error} (the logs are in {home / 'logs'})") from error
+        raise OffloadError(f"{error} (the demo made this home in TMPDIR; its logs are in {home / 'logs'})") from error
     shutil.rmtree(home)
     if summary is None:
         raise KeyboardInterrupt
