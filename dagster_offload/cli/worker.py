@@ -25,7 +25,8 @@ def command(*, only_check: bool, as_json: bool) -> None:
     """Take part in the job `extract` from this host: check the host, then start Dagster's Celery worker.
 
     Checks that Celery and its broker are there, that Postgres is shared, and that the version, the pipeline, the library and OCR
-    are those of the running `up`. The worker runs until Ctrl-C or SIGTERM; its unfinished documents are due again then.
+    are those of the running `up`. The worker runs until Ctrl-C, SIGTERM or the end of its terminal; its unfinished documents
+    are due again then.
 
     Exit codes: 0 = the worker was stopped, or `--check` found nothing wrong; 2 = a check failed, and the line names what to
     change.

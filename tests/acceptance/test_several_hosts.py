@@ -4,6 +4,7 @@ Nothing is lost or done twice. And nothing leaks: Redis, the workers' command li
 tests share one Postgres, one Redis and one ledger. Each has its own hosts and documents.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -125,6 +126,22 @@ def test_a_worker_that_is_stopped_gives_its_step_and_its_documents_to_another(si
         bob_at_work.terminate()
         wait_for(site.is_anyone_deregistering, "bob's step to give back its documents")
     bob_at_work.wait(PATIENCE_SECONDS)
+    ada.start_worker()
+
+    site.wait_for_run(run)
+    site.assert_each_done_once()
+    assert site.done_by_host()[ada.name] > 0
+
+
+@pytest.mark.rule("hosts-4")
+def test_a_worker_whose_terminal_closes_gives_back_what_it_holds(site: Site) -> None:
+    ada, bob = site.host("ada"), site.host("bob")
+    terminal = bob.start_worker_in_a_terminal()
+    run = site.launch(steps=1)
+    with site.frozen(bob):
+        os.close(terminal)  # the kernel sends SIGHUP to the worker and to its step
+        wait_for(site.is_anyone_deregistering, "bob's step to give back its documents")
+    wait_for(lambda: not bob.pids(), "the end of bob's worker")
     ada.start_worker()
 
     site.wait_for_run(run)

@@ -3,8 +3,10 @@
 And it imports nothing from the working folder, as Celery's own command would.
 """
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +20,9 @@ from dagster_offload.host.python_process import python_command, python_environme
 from dagster_offload.settings import load_settings
 from tests.support.acceptance import wait_for
 from tests.support.cli import Call
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ports import held_port
+from tests.support.redis_server import RedisServer
 
 
 def found(output: str) -> dict[str, str]:
@@ -184,3 +188,54 @@ def test_a_broker_with_tls_is_used_by_celery_and_its_certificate_is_verified(
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1)
     assert app.backend.client.ping()
+
+
+@pytest.fixture
+def plain_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(ADDRESS, tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@contextlib.contextmanager
+def a_worker_without_a_terminal(
+    redis: RedisServer, folder: Path, hangup: signal.Handlers
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker that waits for steps. `hangup` is what it inherits for SIGHUP."""
+    environment = python_environment() | {"OFFLOAD_CELERY_BROKER": redis.url, "REMAP_SIGTERM": "SIGQUIT"}
+    command = [*worker_command(), "--loglevel", "INFO"]
+    before = signal.signal(signal.SIGHUP, hangup)
+    try:
+        with (folder / "said").open("wb") as said:
+            worker = subprocess.Popen(python_command(*command), env=environment, stdout=said, stderr=said)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    try:
+        wait_for(lambda: b" ready." in (folder / "said").read_bytes() or worker.poll() is not None, "the worker")
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+@pytest.mark.redis
+def test_a_worker_under_nohup_goes_on_when_its_terminal_closes(plain_redis: RedisServer, tmp_path: Path) -> None:
+    with a_worker_without_a_terminal(plain_redis, tmp_path, signal.SIG_IGN) as worker:
+        worker.send_signal(signal.SIGHUP)
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(PATIENCE_SECONDS)
+        said = (tmp_path / "said").read_text()
+    assert said.count(" ready.") == 1
+    assert "Restarting" not in said
+
+
+@pytest.mark.redis
+def test_a_worker_ends_by_sighup_and_does_not_start_itself_again(plain_redis: RedisServer, tmp_path: Path) -> None:
+    with a_worker_without_a_terminal(plain_redis, tmp_path, signal.SIG_DFL) as worker:
+        worker.send_signal(signal.SIGHUP)
+        worker.wait(PATIENCE_SECONDS)
+        said = (tmp_path / "said").read_text()
+    assert worker.returncode >= 0, "it ended by itself"
+    assert "Cold shutdown" in said
+    assert "Restarting" not in said

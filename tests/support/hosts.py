@@ -112,6 +112,15 @@ class Host:
     def start_worker(self) -> "subprocess.Popen[bytes]":
         return self.start("-c", CELERY_WORKER)
 
+    def start_worker_in_a_terminal(self) -> int:
+        """Start a worker in a session of its own. Returns the other side of its terminal, which the caller closes."""
+        terminal, its_end = os.openpty()
+        worker = ("env", "--default-signal=HUP", "setsid", "--ctty", *self.command("-c", CELERY_WORKER))
+        process = subprocess.Popen(worker, env=self.environment, stdin=its_end, stdout=its_end, stderr=its_end)
+        self.site.started.append(process)
+        os.close(its_end)
+        return terminal
+
     @property
     def said(self) -> str:
         return (self.folder / "said").read_text(errors="replace")
