@@ -49,7 +49,19 @@ RESERVED_NAMES = frozenset(
 )
 # Keys that this program adds to an answer or a record, and its own columns of the view `record_STAGE`.
 RESERVED_FIELDS = frozenset(
-    {"quotes", "unsupported", "doubtful", "parts", "parts_read", "document", "model", "at", "outcome", "corrected"}
+    {
+        "quotes",
+        "unsupported",
+        "doubtful",
+        "value_dropped_of",
+        "parts",
+        "parts_read",
+        "document",
+        "model",
+        "at",
+        "outcome",
+        "corrected",
+    }
 )
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 

@@ -13,7 +13,7 @@ from dagster_offload.stage_spec.fields import Field
 from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages.answers import quotes
 from dagster_offload.stages.answers.answer_model import answer_model, in_words, json_schema, may_be_null, most_entries
-from dagster_offload.stages.answers.doubts import VALUE_DROPPED, Doubt
+from dagster_offload.stages.answers.doubts import DROPPED_FIELDS, VALUE_DROPPED, Doubt
 from dagster_offload.stages.answers.parsing import StageAnswer, parse_record
 from dagster_offload.stages.llm_stage import Checked, LLMStage
 from dagster_offload.stages.prompts.long_documents import WholeReading
@@ -73,7 +73,7 @@ def _validated(record: StageAnswer, spec: StageSpec) -> StageAnswer:
         raise UnusableAnswer("answer_does_not_fit", f"the answer's JSON does not fit the stage: {faults}") from None
     written = read.model_dump(mode="json", by_alias=True)
     validated = type(record).model_validate(values | {name: value for name, value in written.items() if name in names})
-    validated.note_dropped(record.dropped)
+    validated.note_dropped(record.dropped, record.dropped_fields)
     return validated
 
 
@@ -108,7 +108,8 @@ def _whole(spec: StageSpec) -> WholeReading:
 
 
 def _without_marks(answer: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in answer.items() if name not in (quotes.QUOTES, quotes.UNSUPPORTED, DOUBTFUL)}
+    marks = (quotes.QUOTES, quotes.UNSUPPORTED, DOUBTFUL, DROPPED_FIELDS)
+    return {name: value for name, value in answer.items() if name not in marks}
 
 
 def combined(fields: Sequence[Field], answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def combined(fields: Sequence[Field], answers: Sequence[Mapping[str, Any]]) -> d
                 found[field.name] = place
             if not giving and not may_be_null(field):
                 doubts[VALUE_MISSING] = None
-            if not giving and any(VALUE_DROPPED in answer.get(DOUBTFUL, ()) for answer in answers):
+            if not giving and any(_was_dropped(field, answer) for answer in answers):
                 doubts[VALUE_DROPPED] = None
         # A value that was dropped for its quote is in no part, and its mark says why.
         if any(field.name in answer.get(quotes.UNSUPPORTED, ()) for answer in giving or answers):
@@ -147,6 +148,11 @@ def combined(fields: Sequence[Field], answers: Sequence[Mapping[str, Any]]) -> d
     if any(quotes.QUOTES in answer for answer in answers):
         record |= {quotes.QUOTES: found, quotes.UNSUPPORTED: unsupported}
     return record | ({DOUBTFUL: sorted(doubts)} if doubts else {})
+
+
+def _was_dropped(field: Field, answer: Mapping[str, Any]) -> bool:
+    """Whether the answer to a part has no value of the field because it did not fit. Earlier releases did not store which."""
+    return VALUE_DROPPED in answer.get(DOUBTFUL, ()) and field.name in answer.get(DROPPED_FIELDS, (field.name,))
 
 
 def record_columns(spec: StageSpec) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.stage_spec.fields import read_answer
-from dagster_offload.stages.answers.doubts import VALUE_DROPPED
+from dagster_offload.stages.answers.doubts import DROPPED_FIELDS, VALUE_DROPPED
 from dagster_offload.stages.own import TOO_MANY_ENTRIES, VALUE_MISSING, combined
 
 FIELDS = read_answer(
@@ -29,6 +29,14 @@ def test_a_value_that_was_dropped_in_a_part_and_that_no_other_part_gives_keeps_i
     assert combined(FIELDS, answers)["doubtful"] == [VALUE_DROPPED]
     given: dict[str, Any] = {"payee": "Kim", "note": "Paid.", "due": "2025-03-04", "items": []}
     assert "doubtful" not in combined(FIELDS, [given, *answers])
+
+
+@pytest.mark.rule("stage-7")
+def test_another_field_that_is_null_is_not_taken_for_the_one_that_was_dropped() -> None:
+    dropped = EMPTY | {"doubtful": [VALUE_DROPPED], DROPPED_FIELDS: ["due"]}
+    assert combined(FIELDS, [dropped, EMPTY | {"payee": "Kim"}])["doubtful"] == [VALUE_DROPPED]
+    record = combined(FIELDS, [dropped, EMPTY | {"payee": "Kim", "due": "2025-03-04"}])
+    assert record == {"payee": "Kim", "note": None, "due": "2025-03-04", "items": []}
 
 
 def test_a_joined_list_is_cut_at_its_limit_and_the_record_is_doubtful() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.ledger.core.rows import CallRecord
 from dagster_offload.slot.completion import ContextOverflow
-from dagster_offload.stages.answers.doubts import VALUE_DROPPED, Doubt, doubts_about_dropped
+from dagster_offload.stages.answers.doubts import DROPPED_FIELDS, VALUE_DROPPED, Doubt, doubt_about_dropped
 from dagster_offload.stages.answers.parsing import StageAnswer
 from dagster_offload.stages.llm_stage import Checked, LLMStage
 from dagster_offload.stages.prompts.long_documents import Kind, Passage
@@ -101,7 +101,11 @@ def _checked(answer: str, stage: LLMStage, passage: Passage) -> Checked:
     is_part = passage.kind is Kind.PART and stage.whole is not None
     record = (stage.parse_part if is_part and stage.parse_part else stage.parse)(answer)
     value = record.model_dump(mode="json")
-    doubts = doubts_about_dropped(record.dropped) if isinstance(record, StageAnswer) else ()
+    doubts: tuple[Doubt, ...] = ()
+    if isinstance(record, StageAnswer) and record.dropped:
+        doubts = (doubt_about_dropped(record.dropped),)
+        if is_part:
+            value[DROPPED_FIELDS] = list(record.dropped_fields)
     if stage.check is None or passage.kind is Kind.MERGE:
         return Checked(value, doubts)
     checked = stage.check(value, passage.text, passage.start)

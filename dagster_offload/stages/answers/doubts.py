@@ -25,6 +25,7 @@ class Doubt:
 REPEATS_ITSELF = Doubt("repeats_itself", "it says the same thing again and again")
 LONGER_THAN_DOCUMENT = Doubt("longer_than_document", "it is longer than the document")
 VALUE_DROPPED = "value_dropped"  # the mark of a record without a value that does not fit its field
+DROPPED_FIELDS = "value_dropped_of"  # the key of an answer to a part that lists these fields
 
 # A summary of two lines may be longer than a note of five words.
 LONGEST_UNDOUBTED_TOKENS = 80
@@ -107,10 +108,9 @@ def doubts_about(record: Mapping[str, Any], text: str, language: str) -> tuple[D
     return tuple(found)
 
 
-def doubts_about_dropped(faults: str) -> tuple[Doubt, ...]:
+def doubt_about_dropped(faults: str) -> Doubt:
     """The doubt about an answer whose values with these faults were dropped."""
-    remark = f"{faults}; answer null only where the document does not state the value"
-    return (Doubt(VALUE_DROPPED, remark),) if faults else ()
+    return Doubt(VALUE_DROPPED, f"{faults}; answer null only where the document does not state the value")
 
 
 def repeats_itself(text: str) -> bool:

@@ -7,7 +7,7 @@ Models vary in how they write an answer. Spellings with a certain meaning are ac
 import math
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
@@ -42,15 +42,22 @@ class StageAnswer(BaseModel):
     tells_what_was_dropped: ClassVar[bool] = False
     _clean = model_validator(mode="before")(cleaned_fields)
     _dropped: str = PrivateAttr("")
+    _dropped_fields: tuple[str, ...] = PrivateAttr(())
 
     @property
     def dropped(self) -> str:
         """What was wrong with the values that were dropped, in words. Empty if none was, or if no question is worth it."""
         return self._dropped
 
-    def note_dropped(self, faults: str) -> None:
-        """Keep what was wrong with dropped values. It is not a part of the record."""
-        self._dropped = faults if self.tells_what_was_dropped else ""
+    @property
+    def dropped_fields(self) -> tuple[str, ...]:
+        """The keys of the fields whose values were dropped, if `dropped` tells it."""
+        return self._dropped_fields
+
+    def note_dropped(self, faults: str, fields: Iterable[str]) -> None:
+        """Keep what was wrong with the dropped values of these fields. It is not a part of the record."""
+        if self.tells_what_was_dropped:
+            self._dropped, self._dropped_fields = faults, tuple(fields)
 
 
 def _share(value: Any) -> Any:
@@ -211,5 +218,6 @@ def _validated(value: Any, model: type[Record]) -> Record:
             raise
         record = model.model_validate({name: field for name, field in value.items() if name not in invalid})
         if isinstance(record, StageAnswer):
-            record.note_dropped(faults_in_words(error.errors(include_url=False, include_input=False)))
+            faults = faults_in_words(error.errors(include_url=False, include_input=False))
+            record.note_dropped(faults, sorted(map(str, invalid)))
         return record

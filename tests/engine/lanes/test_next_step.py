@@ -137,6 +137,14 @@ def test_a_wrong_value_in_the_answer_to_a_part_gets_one_more_question() -> None:
     after_a_wrong_value(GERMAN, Passage(Kind.PART, TEXT, "Who pays?", 1, 3, 0, is_last=False))
 
 
+@pytest.mark.rule("stage-7")
+def test_the_answer_to_a_part_keeps_the_names_of_the_fields_whose_values_were_dropped() -> None:
+    part = Passage(Kind.PART, TEXT, "Who pays?", 1, 3, 0, is_last=False)
+    step = next_step(Reply(CALL, GERMAN), after_a_wrong_value(GERMAN, part).question, PAYMENT, part)
+    assert isinstance(step, Accept)
+    assert step.value["value_dropped_of"] == ["due"]
+
+
 class Payment(BaseModel):
     payee: str
     due: date | None
