@@ -9,6 +9,9 @@ from dagster_offload.sinks.faults import Blame, SinkFault
 
 TEXT = "string"
 LONGEST_TEXT = 128  # characters of a value of that type. Only later releases have a type for longer texts.
+# Paperless' database refuses values beyond these, and not every release checks them before: they end in HTTP 500.
+LONGEST_URL = 200  # characters
+INTEGERS = range(-(2**31), 2**31)
 # The types of new custom fields, by the type of their column. Others are texts.
 NEW_TYPES = {"number": "float", "integer": "integer", "boolean": "boolean", "date": "date"}
 
@@ -35,7 +38,8 @@ def refused_fields(response: httpx.Response, sent: Mapping[str, Any]) -> list[in
 
 
 def value_for(field: Mapping[str, Any], value: Any) -> Any:
-    """The value in the form of the field's type. Raises `SinkFault` for a choice that a select field does not have."""
+    """The value in the form of the field's type. Raises `SinkFault` for one that it cannot hold. An address is not cut, because
+    it would lead elsewhere."""
     match field["data_type"]:
         case "select":
             for option in field["extra_data"]["select_options"]:
@@ -44,6 +48,20 @@ def value_for(field: Mapping[str, Any], value: Any) -> Any:
             raise SinkFault(Blame.REFUSED, f"the custom field {field['name']!r} has no choice for this value")
         case "monetary":
             return f"{value:.2f}" if isinstance(value, int | float) else str(value)
+        case "url" if len(str(value)) > LONGEST_URL:
+            raise SinkFault(
+                Blame.REFUSED,
+                f"the custom field {field['name']!r} has the type `url`, which takes {LONGEST_URL} characters at most: "
+                "for longer addresses, create it with the type `longtext`",
+                is_of_record=True,
+            )
+        case "integer" if isinstance(value, int) and value not in INTEGERS:
+            raise SinkFault(
+                Blame.REFUSED,
+                f"the custom field {field['name']!r} has the type `integer`, which takes no number of this size: create it "
+                "with the type `string`",
+                is_of_record=True,
+            )
         case "string" | "url" | "longtext":
             return str(value)
     return value

@@ -176,6 +176,33 @@ def test_a_text_is_cut_to_what_its_custom_field_may_hold(
     assert paperless.values(2) == {"Why": "Short."}, "it is still known to be ours"
 
 
+def test_an_address_that_its_custom_field_cannot_hold_is_refused_before_it_is_sent(
+    paperless: FakePaperless, address: str, library: Path
+) -> None:
+    paperless.custom_fields[1] = {"id": 1, "name": "Portal", "data_type": "url", "extra_data": {}}
+    paperless.add(2, "bill.pdf", SHA)
+    sink, portal = client(address, library, custom_fields={"Portal": "portal"}), "https://a.example/".ljust(200, "x")
+    written = sink.send(message(RECORD | {"portal": portal}))
+    assert paperless.values(2) == {"Portal": portal}
+    with pytest.raises(SinkFault, match="'Portal' has the type `url`, which takes 200 characters at most") as caught:
+        sink.send(message(RECORD | {"portal": portal + "x"}, written))
+    assert (caught.value.blame, caught.value.is_of_record) == (Blame.REFUSED, True)
+    assert paperless.values(2) == {"Portal": portal}
+
+
+def test_a_number_that_its_custom_field_cannot_hold_is_refused_before_it_is_sent(
+    paperless: FakePaperless, address: str, library: Path
+) -> None:
+    paperless.custom_fields[1] = {"id": 1, "name": "Meter", "data_type": "integer", "extra_data": {}}
+    paperless.add(2, "bill.pdf", SHA)
+    sink = client(address, library, custom_fields={"Meter": "meter"})
+    written = sink.send(message(RECORD | {"meter": 2**31 - 1}))
+    with pytest.raises(SinkFault, match="'Meter' has the type `integer`, which takes no number of this size") as caught:
+        sink.send(message(RECORD | {"meter": 2**31}, written))
+    assert (caught.value.blame, caught.value.is_of_record) == (Blame.REFUSED, True)
+    assert paperless.values(2) == {"Meter": 2**31 - 1}
+
+
 def test_a_value_that_its_custom_field_does_not_take_is_refused_with_the_name_of_the_field(
     paperless: FakePaperless, address: str, library: Path
 ) -> None:

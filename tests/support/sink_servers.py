@@ -171,6 +171,8 @@ class FakePaperless:
             unknown = request.json.keys() - document.keys()
             if unknown:
                 return 400, {name: ["unknown"] for name in unknown}
+            if any(self._is_too_big_for_the_database(**entry) for entry in request.json.get("custom_fields", ())):
+                return 500, None
             faults = [self._faults_of(**entry) for entry in request.json.get("custom_fields", ())]
             if any(faults):
                 return 400, {"custom_fields": faults}
@@ -192,6 +194,13 @@ class FakePaperless:
             self.custom_fields[number] = {"id": number, "extra_data": {}, **request.json}
             return 201, self.custom_fields[number]
         return 200, _page(list(self.custom_fields.values()))
+
+    def _is_too_big_for_the_database(self, field: int, value: Any) -> bool:
+        """Whether no validator of Paperless refuses a value, and Postgres does."""
+        data_type = self.custom_fields[field]["data_type"]
+        return (data_type == "url" and len(str(value)) > 200) or (
+            data_type == "integer" and isinstance(value, int) and abs(value) >= 2**31
+        )
 
     def _faults_of(self, field: int, value: Any) -> dict[str, Any]:
         """What is wrong with the value of a custom field."""
