@@ -17,6 +17,7 @@ from dagster_offload.slot.addresses import USER_AGENT
 from dagster_offload.text.sizes import shown_size
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
+BODY_SECONDS = 1.0  # for the body of an answer whose status says all
 # They describe the bytes that were sent, and the body of a `Response` made here is decoded already.
 _OF_THE_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
@@ -34,8 +35,8 @@ class HttpServer:
     def __init__(self, headers: Mapping[str, str], timeout: float, *, cuts_answers: bool = False) -> None:
         """`timeout`: seconds for one request, from the connection to the last byte of the answer.
 
-        `cuts_answers`: the status of an answer says all, so no more of its body is read than the limit. Without it, a longer
-        answer is a fault.
+        `cuts_answers`: the status of an answer says all, so its body is read up to the limit and for a second, and may break
+        off. Without it, an answer that is longer or not complete is a fault.
         """
         self._headers = {"user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
         self._timeout = timeout
@@ -48,27 +49,32 @@ class HttpServer:
             return runner.run(self._request(method, url, options))
 
     async def _request(self, method: str, url: str, options: Mapping[str, Any]) -> httpx.Response:
+        answer: httpx.Response | None = None
+        body = bytearray()
         try:
             async with (
-                asyncio.timeout(self._timeout),
+                asyncio.timeout(self._timeout) as limit,
                 httpx.AsyncClient(headers=self._headers, timeout=None, verify=self._tls) as client,  # noqa: S113 - the limit is above
                 client.stream(method, url, **options) as answer,
             ):
-                body = await self._read(answer)
-        except TimeoutError:
-            raise SinkFault(Blame.UNAVAILABLE, f"no complete answer within {self._timeout:g} s") from None
+                if self._cuts_answers:
+                    limit.reschedule(asyncio.get_running_loop().time() + BODY_SECONDS)
+                await self._read(answer, body)
+        except (TimeoutError, httpx.HTTPError) as error:
+            # With the status, the server has decided. A fault would send it the same record for ever.
+            if answer is None or not self._cuts_answers:
+                if isinstance(error, TimeoutError):
+                    raise SinkFault(Blame.UNAVAILABLE, f"no complete answer within {self._timeout:g} s") from None
+                raise
         kept = [(name, value) for name, value in answer.headers.multi_items() if name not in _OF_THE_TRANSFER]
-        return httpx.Response(answer.status_code, headers=kept, content=body, request=answer.request)
+        return httpx.Response(answer.status_code, headers=kept, content=bytes(body), request=answer.request)
 
-    async def _read(self, answer: httpx.Response) -> bytes:
-        body = bytearray()
+    async def _read(self, answer: httpx.Response, body: bytearray) -> None:
         async for part in answer.aiter_bytes():
             body += part
             if len(body) <= MAX_ANSWER_BYTES:
                 continue
-            # The server has decided by now. A fault would send it the same record for ever.
             if self._cuts_answers:
-                break
+                return
             limit = shown_size(MAX_ANSWER_BYTES)
             raise SinkFault(Blame.MISCONFIGURED, f"its answer is longer than {limit}: check its address")
-        return bytes(body)

@@ -108,6 +108,37 @@ def test_the_status_of_an_endless_answer_of_which_nothing_is_needed_decides(send
     assert (caught.value.blame, caught.value.reason) == (Blame.REFUSED, "HTTP 422")
 
 
+def trickling(status: str, body: bytes) -> Act:
+    def act(line: socket.socket, is_over: threading.Event) -> None:
+        line.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode() + body)
+        while not is_over.wait(0.02):
+            line.sendall(b" ")
+
+    return act
+
+
+def ending_early(status: str, body: bytes) -> Act:
+    def act(line: socket.socket, _: threading.Event) -> None:
+        line.sendall(answer(body, status=status)[:-1])
+        line.shutdown(socket.SHUT_RDWR)
+
+    return act
+
+
+@pytest.mark.rule("sink-1")
+@pytest.mark.parametrize("send", [post_record, publish])
+@pytest.mark.parametrize("goes_on", [trickling, ending_early])
+def test_a_body_that_trickles_or_breaks_off_repeats_nothing_that_the_receiver_has(
+    send: Callable[[str], None], goes_on: Callable[[str, bytes], Act]
+) -> None:
+    with acting(goes_on("200 OK", b'{"ok": true}')) as address:
+        send(address)
+    refusal = goes_on("422 Unprocessable Content", b'{"title": "too long"}')
+    with acting(refusal) as address, pytest.raises(SinkFault, match="HTTP 422") as caught:
+        send(address)
+    assert caught.value.blame is Blame.REFUSED
+
+
 def test_a_compressed_answer_is_limited_by_its_real_size() -> None:
     packed = answer(gzip.compress(bytes(20 * MAX_ANSWER_BYTES)), "content-encoding: gzip")
     assert fault_of(lambda line, _: line.sendall(packed)).blame is Blame.MISCONFIGURED
