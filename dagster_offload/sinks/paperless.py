@@ -95,7 +95,7 @@ class Paperless:
     def test(self, message: Message) -> str:
         """Check the address and the token, and change nothing. Raises `SinkFault`."""
         with _known_form():
-            count = int(self._get("documents/", page_size=1, **_SHORT)["count"])
+            count = self._count()
             fields = self._custom_fields()
         missing = [name for name in self._settings.custom_fields if name not in fields]
         notes = f"; custom fields to be created: {', '.join(missing)}" if missing else ""
@@ -112,11 +112,7 @@ class Paperless:
             found = self._get("documents/", checksum__iexact=digest, page_size=2, **_SHORT)["results"]
             if found:
                 return int(found[0]["id"])
-        raise SinkFault(
-            Blame.REFUSED,
-            "Paperless has no document with the checksum of this file: has it taken the file in yet?",
-            is_of_record=True,
-        )
+        raise self._not_found("Paperless has no document with the checksum of this file: has it taken the file in yet?")
 
     def _digests(self, message: Message) -> list[str]:
         """The checksums of the file. The ledger has the SHA-256; the MD5 is computed, if the file is still the same."""
@@ -131,9 +127,22 @@ class Paperless:
         if len(found) > 1:
             found = [each for each in found if self._has_path(each["id"], document)]
         if len(found) != 1:
-            reason = f"Paperless has {len(found) or 'no'} documents with this file name and path"
-            raise SinkFault(Blame.REFUSED, reason, is_of_record=True)
+            raise self._not_found(f"Paperless has {len(found) or 'no'} documents with this file name and path")
         return int(found[0]["id"])
+
+    def _not_found(self, reason: str) -> SinkFault:
+        """The fault of a document that is not there: the record's, or the sink's if this token is shown no document at all."""
+        if self._count() > 0:
+            return SinkFault(Blame.REFUSED, reason, is_of_record=True)
+        return SinkFault(
+            Blame.MISCONFIGURED,
+            "Paperless shows no document at all to this token: check the permissions of its user, and whether Paperless has "
+            "taken any file in",
+        )
+
+    def _count(self) -> int:
+        """How many documents Paperless shows to this token."""
+        return int(self._get("documents/", page_size=1, **_SHORT)["count"])
 
     def _has_path(self, number: int, document: str) -> bool:
         stored = str(self._get(f"documents/{number}/metadata/").get("media_filename", ""))

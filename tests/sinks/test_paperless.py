@@ -277,8 +277,9 @@ def test_a_document_is_found_by_its_file_name_if_that_is_asked_for(
     ],
 )
 def test_a_document_that_paperless_does_not_have_is_refused_for_now(
-    address: str, library: Path, settings: dict[str, str], blame: Blame, reason: str
+    paperless: FakePaperless, address: str, library: Path, settings: dict[str, str], blame: Blame, reason: str
 ) -> None:
+    paperless.add(1, "other.pdf", "0")
     with pytest.raises(SinkFault, match=reason) as caught:
         client(settings.pop("paperless", address), library, **settings).send(message())
     assert caught.value.blame is blame

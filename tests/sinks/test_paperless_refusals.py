@@ -21,6 +21,23 @@ def test_documents_that_paperless_does_not_have_delay_no_other(
 
 
 @pytest.mark.rule("sink-4")
+@pytest.mark.parametrize("match", ["checksum", "path"])
+def test_a_token_that_is_shown_no_document_makes_the_sink_wait_and_costs_no_attempt(
+    sinks: Sinks, paperless: FakePaperless, address: str, match: str
+) -> None:
+    sinks.use(paperless={"paperless": address, "token": "s3cret-token", "match": match})
+    sinks.answered("a.txt", "b.txt")
+    for _ in range(5):  # a record that is refused as often is dead
+        sent = sinks.send("paperless")
+        assert (sent.sent, sent.refused, sent.is_misconfigured) == (0, 0, True)
+        assert (sent.waits or "").startswith("Paperless shows no document at all to this token: check the permissions")
+        sinks.end_waits()
+    for number, name in enumerate(("a.txt", "b.txt")):
+        paperless.add(number, name, sha(name))
+    assert sinks.send("paperless").sent == 2
+
+
+@pytest.mark.rule("sink-4")
 def test_a_token_that_may_change_no_document_makes_the_sink_wait(
     sinks: Sinks, paperless: FakePaperless, address: str
 ) -> None:
