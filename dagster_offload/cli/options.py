@@ -88,11 +88,18 @@ def home_option(command: F) -> F:
     return home(config(command))
 
 
+class _LibraryPath(click.Path):
+    """A path that is not looked at: click would wait for a drive that hangs."""
+
+    def convert(self, value: str | os.PathLike[str], *_: object) -> Path:
+        return Path(value)
+
+
 def library_option(command: F) -> F:
     """`--library`: sets OFFLOAD_LIBRARY."""
     return click.option(
         "--library",
-        type=click.Path(path_type=Path),
+        type=_LibraryPath(),
         expose_value=False,
         callback=_path_to_environment,
         help="Folder of documents (OFFLOAD_LIBRARY).",

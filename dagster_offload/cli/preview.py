@@ -100,12 +100,13 @@ def show_if_large(settings: "Settings", say: "Callable[[str], None]") -> None:
     from dagster_offload.engine.preview import preview
     from dagster_offload.engine.scan import walk_rules
     from dagster_offload.errors import OffloadError
+    from dagster_offload.library.missing import why_missing
     from dagster_offload.library.walk import walk
     from dagster_offload.postgres.embedded.paths import Paths
 
     library = settings.library
     has_ledger = settings.postgres_url is not None or Paths(settings.home).data.exists()
-    if has_ledger or library is None or not library.is_dir():
+    if has_ledger or library is None or why_missing(library) is not None:
         return
     try:
         if (count := walk(library, rules=walk_rules(settings)).count) <= LARGE:

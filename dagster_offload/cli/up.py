@@ -35,6 +35,7 @@ def command(*, port: int | None, host: str) -> None:
     """
     from dagster_offload.cli.console import progress_console
     from dagster_offload.errors import SettingsError, StoppedWaiting
+    from dagster_offload.library.missing import is_no_folder
     from dagster_offload.service.pipeline import missing_library
     from dagster_offload.settings import read_settings
 
@@ -45,7 +46,7 @@ def command(*, port: int | None, host: str) -> None:
             "no library is configured: run dagster-offload up --library DIR, write a pipeline file with "
             "dagster-offload init, or set OFFLOAD_LIBRARY"
         )
-    if "OFFLOAD_LIBRARY" in typed_settings() and not settings.library.is_dir():
+    if "OFFLOAD_LIBRARY" in typed_settings() and is_no_folder(settings.library):
         raise missing_library(settings.library)  # typed just now; one from the file may be a folder that is not mounted
     console = progress_console()
     try:
@@ -137,6 +138,8 @@ def _welcome(console: "Console", settings: "Settings", access: "Access", host: s
 
 
 def _lines(settings: "Settings", ui: list[str]) -> "Iterator[str | tuple[str, str]]":
+    from dagster_offload.library.missing import why_missing
+
     def named(name: str, text: str) -> "Iterator[str | tuple[str, str]]":
         yield (f"{name:<9}", "bold")
         yield f"{text}\n"
@@ -144,7 +147,7 @@ def _lines(settings: "Settings", ui: list[str]) -> "Iterator[str | tuple[str, st
     slots, indent = settings.slots, " " * 9
     yield from named("UI", f"\n{indent}".join(ui))
     yield from named("Library", str(settings.library))
-    if settings.library is not None and not settings.library.is_dir():
+    if settings.library is not None and why_missing(settings.library) is not None:
         yield (f"{indent}missing: nothing changes until it is back\n", "yellow")
     if slots.deep is not None:
         for slot in slots.of_drains:

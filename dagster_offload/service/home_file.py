@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.library.missing import is_no_folder
 from dagster_offload.service.say import Say
 from dagster_offload.settings import Loaded, Settings, read_settings
 from dagster_offload.settings.files import FILE_NAME
@@ -41,7 +42,7 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
     options = {name: value for name, value in typed.items() if name not in (CONFIG, "OFFLOAD_HOME")}
     if loaded.file is None:
         library = loaded.settings.library
-        if not options or library is None or not library.is_dir():
+        if not options or library is None or is_no_folder(library):
             return loaded
         write_private(home_file, new_file(values_to_keep(loaded)))
         _drop(options)

@@ -15,6 +15,7 @@ from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.pipelines import announce, refuse_other_pipeline
 from dagster_offload.ledger.core.workers import UP, Worker
+from dagster_offload.library.missing import is_no_folder
 from dagster_offload.service.home import running_up
 from dagster_offload.service.say import Say
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
@@ -228,7 +229,7 @@ def refuse_mistyped_library(settings: Settings, has_documents: Callable[[], bool
     Later a missing library is a folder that is not mounted: nothing changes until it is back.
     """
     library = settings.library
-    if library is not None and not library.is_dir() and not has_documents():
+    if library is not None and is_no_folder(library) and not has_documents():
         raise missing_library(library)
 
 

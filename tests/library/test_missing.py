@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.library import missing
-from dagster_offload.library.missing import why_missing
+from dagster_offload.library.missing import is_no_folder, why_missing
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A library whose listing hangs until this is set, as on a network drive that is cut off."""
     end, real = threading.Event(), missing._look
 
-    def hang(library: Path) -> str | None:
+    def hang(library: Path) -> OSError | None:
         end.wait()
         return real(library)
 
@@ -48,3 +48,18 @@ def test_a_library_that_hangs_is_missing_and_holds_one_thread_until_it_answers(
     assert why_missing(tmp_path) is None, "the look that hung is over"
     tmp_path.rename(f"{tmp_path}-away")
     assert why_missing(tmp_path) == "cannot be listed: no such file or directory", "each call looks again"
+
+
+def test_what_is_not_there_or_is_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert is_no_folder(tmp_path / "gone")
+    assert is_no_folder(tmp_path / "file")
+    assert not is_no_folder(tmp_path)
+
+
+def test_a_library_that_hangs_may_be_a_folder(
+    tmp_path: Path, ends: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missing, "PATIENCE_SECONDS", 0.01)
+    assert not is_no_folder(tmp_path)
+    ends.set()
