@@ -320,4 +320,7 @@ def _register_slots(settings: Settings, ledger: Ledger, say: Say) -> None:
 
 
 def _last_line(log: Path) -> str:
-    return last_line(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "")
+    try:
+        return last_line(log.read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        return f"its log cannot be read: {error.strerror}"

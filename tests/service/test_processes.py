@@ -85,6 +85,21 @@ def test_stages_that_wait_for_running_work_are_shown_once_and_loaded_after_it() 
     assert world.written[-1] == RunningUp(1, "http://x")
 
 
+@pytest.mark.parametrize(
+    ("is_there", "reason"),
+    [(False, "No such file or directory"), (True, "Is a directory")],
+    ids=["removed", "replaced"],
+)
+def test_a_log_that_cannot_be_read_does_not_end_up(tmp_path: Path, is_there: bool, reason: str) -> None:
+    world = World([], [], [])
+    failed: Any = SimpleNamespace(poll=lambda: 1)
+    world.services.first_scan, world.services.scan_log = failed, tmp_path if is_there else tmp_path / "scan.log"
+    world.services.check()
+    assert world.said == [f"The first scan failed (exit code 1): its log cannot be read: {reason}"]
+    assert world.services.first_scan is None
+    world.services.errand.wait()
+
+
 @pytest.mark.rule("pipeline-5")
 def test_a_missing_library_is_told_while_up_runs(tmp_path: Path) -> None:
     world = World([], [], [], library=tmp_path / "gone")
