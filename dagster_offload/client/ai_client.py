@@ -89,8 +89,8 @@ class AIClient:
     ) -> str:
         """Send a completion and return an `Answer`. All completions use this method, with one open request at a time.
 
-        If the server refuses a feature of the request, the request is sent again with the next variant of that feature,
-        or without it. Raises httpx's transport errors, `HTTPStatusError` for every status but 2xx, `CutAnswer`,
+        If the server refuses a feature of the request, also within a choice, the request is sent again with the next variant
+        of that feature, or without it. Raises httpx's transport errors, `HTTPStatusError` for every status but 2xx, `CutAnswer`,
         `MalformedAnswer` and `WrongModel`.
         """
         options = options or RequestOptions()
@@ -102,23 +102,15 @@ class AIClient:
             body = request_body(slot, prompt, system, options, variants := tried.variants)
             sent = with_extra(body, slot.extra_body)
             response = await self._post(slot, sent, read_seconds)
-            feature = None if response.is_success else refused_feature(response.status_code, text_of(response), body)
-            if feature is None or (variant := variants[feature]) is None:
+            answer = _answer_or_refusal(slot, response, time.monotonic() - started, sent)
+            if isinstance(answer, Answer):
                 break
-            refused.append((feature, variant, response.status_code))
+            feature = refused_feature(answer.status_code, text_of(answer), body)
+            if feature is None or (variant := variants[feature]) is None:
+                raise _refused(slot, answer)
+            refused.append((feature, variant, answer.status_code))
             tried = known.copy() if tried is known else tried
             tried.note(feature, variant, Finding.REFUSED)
-        if not response.is_success:
-            assert isinstance(response, httpx.Response)  # noqa: S101 - for the type checker: a refusal is one
-            raise _refused(slot, response)
-        seconds = time.monotonic() - started
-        try:
-            answer = read_answer(slot, response.content, response.headers, seconds, sent)
-        except FailedChoice as failed:
-            # Without the text of the answer, in which a router's reason code would be looked for.
-            content = json.dumps({"error": failed.error}).encode()
-            refusal = _refusal(slot, failed.status_code, response.headers, content, sent)
-            raise _refused(slot, refusal) from None
         before, document = known.copy(), hash(system or prompt)
         for feature, variant, status_code in refused:
             known.note_refusal(feature, variant, status_code, document)
@@ -167,6 +159,21 @@ class AIClient:
             slot.name, behaviour, slot.setting("expected_model"), slot.expected_model,
         )  # fmt: skip
         self._warned.add(slot.name)
+
+
+def _answer_or_refusal(
+    slot: SlotConfig, response: HttpAnswer, seconds: float, sent: dict[str, Any]
+) -> Answer | httpx.Response:
+    """The answer, or the refusal in its place: a status, or an error within a choice. Raises what `read_answer` raises."""
+    if not response.is_success:
+        assert isinstance(response, httpx.Response)  # noqa: S101 - for the type checker: a refusal is one
+        return response
+    try:
+        return read_answer(slot, response.content, response.headers, seconds, sent)
+    except FailedChoice as failed:
+        # Without the text of the answer, in which a router's reason code would be looked for.
+        content = json.dumps({"error": failed.error}).encode()
+        return _refusal(slot, failed.status_code, response.headers, content, sent)
 
 
 def _refusal(

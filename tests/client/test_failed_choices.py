@@ -10,9 +10,10 @@ import pytest
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.faults import is_cut, reason_with_words, retry_after_of
 from dagster_offload.errors import is_deferrable_error
+from dagster_offload.slot.completion import RequestOptions
 from dagster_offload.slot.config import SlotConfig, Slots
 from tests.faults.acts import answers_with, says
-from tests.faults.raw_server import Hits, RawServer
+from tests.faults.raw_server import CompletionRequest, Connection, Hits, RawServer, well
 
 PROMPT = "your account 4471-22 was charged"
 
@@ -61,3 +62,23 @@ async def test_a_packed_error_keeps_its_retry_after(body: dict[str, Any]) -> Non
 async def test_an_error_beside_a_failed_choice_counts_too() -> None:
     error = await refusal_for({"message": {"content": ""}, "finish_reason": "error"}, error={"code": 504})
     assert error.response.status_code == 504
+
+
+@pytest.mark.rule("slot-20")
+@pytest.mark.parametrize("code", [400, "422"])
+async def test_a_feature_that_is_refused_within_a_choice_is_sent_in_its_next_variant(code: object) -> None:
+    sent: list[str | None] = []
+
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        sent.append(request.body.get("response_format", {}).get("type"))
+        if sent[-1] is None:
+            return well(connection, request)
+        error = {"code": code, "message": "response_format is not supported by this provider"}
+        return bool(answers_with(choices=[{"finish_reason": "error", "error": error}])(connection, request))
+
+    options = RequestOptions(response_schema={"type": "object"})
+    with RawServer(act, Hits.ALL) as server:
+        async with AIClient(Slots(deep=SlotConfig("deep", server.url, "qwen-macbook"))) as client:
+            await client.call_deep(PROMPT, options=options)
+            await client.call_deep(PROMPT, options=options)
+    assert sent == ["json_schema", "json_object", "json_object", None, None]
