@@ -1,7 +1,8 @@
 """How many documents a slot's server keeps in its prompt cache: as it reports, or as two questions per document show.
 
 With more documents in flight than it keeps, the server reads each again for its next stage. A reported size costs no
-completion (llama.cpp's `/props` and `/slots`), but most servers report none. Measuring costs completions of one token.
+completion (llama.cpp's `/props` and `/slots`), but most servers report none. Measuring costs completions of one token, or of
+the fewest that the server accepts.
 """
 
 import asyncio
@@ -12,9 +13,10 @@ from typing import Any
 import httpx
 
 from dagster_offload.client.ai_client import AIClient
+from dagster_offload.client.short_answer import short_answer
 from dagster_offload.client.transport import Http, get
 from dagster_offload.errors import CutAnswer, SettingsError
-from dagster_offload.slot.completion import Answer, RequestOptions
+from dagster_offload.slot.completion import Answer
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
 from dagster_offload.text.lenient_json import read_json
 
@@ -83,7 +85,7 @@ class Reuse:
 
 
 def calls_needed(documents: int) -> int:
-    """The most completions that `find_reuse` sends."""
+    """The most completions that `find_reuse` sends, besides one that is refused if the server requires more than a token."""
     return 2 * documents
 
 
@@ -107,8 +109,7 @@ async def find_reuse(client: AIClient, slot: SlotConfig, documents: int) -> Reus
 
 async def _cached_part(client: AIClient, slot: SlotConfig, document: str, question: str) -> float | None:
     """The part of the prompt that came from the cache (0 to 1); None if the server does not report it."""
-    options = RequestOptions(max_tokens=1, temperature=0.0, thinking=False)
-    answer = await client._request(slot, question, system=document, options=options)
+    answer = await short_answer(client, slot, question, system=document)
     usage = answer.usage if isinstance(answer, Answer) else None
     if usage is None or usage.cached_tokens is None or not usage.prompt_tokens:
         return None

@@ -7,7 +7,7 @@ The caller holds a permit and writes the verdict to the ledger.
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import httpx
 
@@ -19,26 +19,16 @@ from dagster_offload.client.faults import (
     may_be_the_model,
     reason_with_setting,
     retry_after_of,
-    text_of,
 )
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.client.probe import lacks_a_key, listed_models
+from dagster_offload.client.short_answer import short_answer
 from dagster_offload.errors import OffloadError
 from dagster_offload.slot.chat import ChoiceWithoutMessage
-from dagster_offload.slot.completion import Answer, RequestOptions
+from dagster_offload.slot.completion import Answer
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.part_refusals import least_token_limit
 
 TRIAL_PROMPT = "Answer with one word: ready"
-TOKEN_LIMITS = {"max_tokens", "max_completion_tokens"}
-
-# Of an answer to a trial. Some servers refuse 1 (GPT-5: at least 16); a trial stays short whatever they name.
-TRIAL_TOKENS = 1
-TOKENS_IF_MORE_ARE_REQUIRED = 16
-MOST_TRIAL_TOKENS = 256
-
-# By URL and model: the limit that a server of this process accepted after it had refused a lower one.
-_accepted_limits: dict[tuple[str, str], int] = {}
 
 
 @dataclass(frozen=True)
@@ -74,7 +64,7 @@ async def trial(
     started = time.monotonic()
     try:
         async with FreezeWatch(slot) as freeze_watch, asyncio.timeout(limit_seconds):
-            answer = await freeze_watch.beside(_ask(client, slot, limit_seconds))
+            answer = await freeze_watch.beside(short_answer(client, slot, TRIAL_PROMPT, read_seconds=limit_seconds))
     except ChoiceWithoutMessage:
         return TrialVerdict(True, "answered", seconds=time.monotonic() - started)
     except TimeoutError:
@@ -84,29 +74,6 @@ async def trial(
         return await _refused(slot, error, time.monotonic() - started, has_answered=has_answered)
     seconds = time.monotonic() - started
     return TrialVerdict(True, "answered", seconds=seconds, answer=answer if isinstance(answer, Answer) else None)
-
-
-async def _ask(client: AIClient, slot: SlotConfig, limit_seconds: float) -> str:
-    """The answer to a trial. It is requested a second time if the server requires a higher token limit."""
-    server, asked = (slot.url, slot.model), _without_token_limits(slot)
-    limit = _accepted_limits.get(server, TRIAL_TOKENS)
-    options = RequestOptions(max_tokens=limit, temperature=0.0, thinking=False, read_timeout_seconds=limit_seconds)
-    try:
-        return await client._request(asked, TRIAL_PROMPT, options=options)
-    except httpx.HTTPStatusError as error:
-        least = least_token_limit(error.response.status_code, text_of(error.response))
-        if least is None or limit > TRIAL_TOKENS:
-            raise
-    more = min(least if least > TRIAL_TOKENS else TOKENS_IF_MORE_ARE_REQUIRED, MOST_TRIAL_TOKENS)
-    answer = await client._request(asked, TRIAL_PROMPT, options=replace(options, max_tokens=more))
-    _accepted_limits[server] = more
-    return answer
-
-
-def _without_token_limits(slot: SlotConfig) -> SlotConfig:
-    """`slot` without token limits in `extra_body`: those are for documents, and a trial stays short."""
-    kept = {name: value for name, value in slot.extra_body.items() if name not in TOKEN_LIMITS}
-    return slot if kept == slot.extra_body else replace(slot, extra_body=kept)
 
 
 async def _refused(slot: SlotConfig, error: Exception, seconds: float, *, has_answered: bool) -> TrialVerdict:

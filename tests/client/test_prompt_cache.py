@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from dagster_offload.client import prompt_cache
+from dagster_offload.client import prompt_cache, short_answer
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.prompt_cache import ReportedCacheSize, Reuse, ask_prompt_cache_size, find_reuse
 from dagster_offload.simulator import Router
 from dagster_offload.slot.config import DEEP, SlotConfig, Slots
+from tests.faults.acts import says
+from tests.faults.raw_server import CompletionRequest, Connection, Hits, RawServer, well
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +73,21 @@ async def test_two_questions_per_document_show_how_many_documents_are_kept(
     assert await reuse(router, 4) == Reuse(4, kept)
     assert len(router.completions()) == prompt_cache.calls_needed(4)
     assert router.log()["max_open"] == 1, "the doctor holds one permit"
+
+
+@pytest.mark.rule("breaker-13")
+async def test_a_server_that_requires_more_tokens_is_measured_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(short_answer, "_accepted_limits", {})
+    limits: list[int] = []
+
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        limits.append(request.body["max_tokens"])
+        if limits[-1] >= 16:
+            return well(connection, request)
+        return bool(says(400, {"error": {"message": "max_tokens must be at least 16"}})(connection, request))
+
+    with RawServer(act, Hits.ALL) as server:
+        asked = SlotConfig(DEEP, server.url, "qwen-macbook", connect_timeout=240.0, extra_body={"max_tokens": 4000})
+        async with AIClient(Slots(deep=asked)) as client:
+            assert await find_reuse(client, asked, 2) == Reuse(2, None)
+    assert limits == [1, 16, 16, 16]

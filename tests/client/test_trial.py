@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.client.trial import MOST_TRIAL_TOKENS, TrialVerdict, trial
+from dagster_offload.client.short_answer import MOST_TOKENS
+from dagster_offload.client.trial import TrialVerdict, trial
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.completion import ModelEvidence
 from dagster_offload.slot.config import SlotConfig, Slots
@@ -17,7 +18,7 @@ from tests.faults.raw_server import CompletionRequest, Connection, Hits, RawServ
 
 @pytest.fixture(autouse=True)
 def no_known_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagster_offload.client.trial._accepted_limits", {})
+    monkeypatch.setattr("dagster_offload.client.short_answer._accepted_limits", {})
 
 
 async def verdict_of(slot: SlotConfig) -> TrialVerdict:
@@ -174,7 +175,7 @@ async def test_a_trial_is_repeated_only_once_and_never_becomes_a_long_answer() -
         verdict = await verdict_of(slot)
         assert (verdict.answered, verdict.misconfigured) == (False, True)
         assert (await verdict_of(slot)).misconfigured
-    assert server.limits == [1, MOST_TRIAL_TOKENS] * 2
+    assert server.limits == [1, MOST_TOKENS] * 2
 
 
 async def test_a_refusal_about_something_else_is_not_answered_with_another_trial() -> None:
