@@ -1,12 +1,14 @@
 """The record of a long document from the answers to its parts."""
 
+import json
 from typing import Any
 
 import pytest
 
 from dagster_offload.stage_spec.fields import read_answer
+from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages.answers.doubts import DROPPED_FIELDS, VALUE_DROPPED
-from dagster_offload.stages.own import TOO_MANY_ENTRIES, VALUE_MISSING, combined
+from dagster_offload.stages.own import TOO_MANY_ENTRIES, VALUE_MISSING, combined, own_stage
 
 FIELDS = read_answer(
     {"payee": "string", "note": "string?", "due": "date", "items": {"type": ["string"], "max_items": 3}}
@@ -37,6 +39,13 @@ def test_another_field_that_is_null_is_not_taken_for_the_one_that_was_dropped() 
     assert combined(FIELDS, [dropped, EMPTY | {"payee": "Kim"}])["doubtful"] == [VALUE_DROPPED]
     record = combined(FIELDS, [dropped, EMPTY | {"payee": "Kim", "due": "2025-03-04"}])
     assert record == {"payee": "Kim", "note": None, "due": "2025-03-04", "items": []}
+
+
+def test_the_question_that_merges_answers_shows_values_and_no_marks() -> None:
+    whole = own_stage("payment", StageSpec(prompt="Who pays?", answer=FIELDS, long_documents="whole")).whole
+    assert whole is not None
+    marked = EMPTY | {"doubtful": [VALUE_DROPPED], DROPPED_FIELDS: ["due"], "quotes": {}, "unsupported": []}
+    assert json.loads(whole.note(marked)) == EMPTY
 
 
 def test_a_joined_list_is_cut_at_its_limit_and_the_record_is_doubtful() -> None:
