@@ -226,7 +226,7 @@ def test_a_dead_workers_permits_and_claims_are_released_while_a_drain_waits_for_
     assert engine.acquire(dead)
     engine.hold(dead)
     assert engine.drain().done == 6
-    assert engine.sql("select 1 from workers where was_reclaimed")
+    assert engine.sql("select 1 from workers where worker_id = %s and was_reclaimed", dead)
 
 
 def test_a_slot_that_refuses_all_calls_opens_its_breaker_once(engine: Engine) -> None:

@@ -1,6 +1,7 @@
 """The wait of a run: what ends it, what does not, and the resources it holds."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pytest
 from dagster_offload.engine import waiting
 from dagster_offload.engine.waiting import WaitEnd, reason_to_continue, wait_for_work
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core.database import Connection, Ledger
+from dagster_offload.ledger.core.database import Connection, Cursor, Ledger
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.slots import rests
@@ -135,14 +136,23 @@ def test_documents_done_without_a_notification_end_the_wait_at_the_next_check(
     assert wait.end.result(timeout=PATIENCE_SECONDS) is WaitEnd.DOCUMENTS_DONE
 
 
-def test_other_notifications_do_not_end_the_wait(engine: Engine, begin: Callable[[], Wait]) -> None:
+def test_other_notifications_do_not_end_the_wait(
+    engine: Engine, begin: Callable[[], Wait], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, find = threading.Semaphore(0), waiting_runs.find
+
+    def find_and_note(cur: Cursor, run_id: str) -> WaitingRun | None:
+        looks.release()
+        return find(cur, run_id)
+
+    monkeypatch.setattr(waiting_runs, "find", find_and_note)
     wait = begin().sleeps()
+    assert looks.acquire(timeout=PATIENCE_SECONDS)
     engine.sql("select pg_notify(%s, 'freed')", engine.ledger.channel)
-    engine.sql(
-        "select pg_notify(%s, 'breaker:deep')", engine.ledger.channel
-    )  # it reads the ledger: the breaker is still open
-    wait.sleeps()
-    assert not wait.end.done()
+    engine.sql("select pg_notify(%s, 'breaker:deep')", engine.ledger.channel)
+    assert looks.acquire(timeout=PATIENCE_SECONDS), "it looks again, and the breaker is still open"
+    wait.is_stopped = True
+    assert wait.end.result(timeout=PATIENCE_SECONDS) is WaitEnd.STOPPED
 
 
 def test_a_stop_ends_the_wait(begin: Callable[[], Wait]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from dagster_offload.library import missing
 from dagster_offload.library.missing import is_no_folder, why_missing
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -25,29 +26,31 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 def test_a_library_that_can_be_listed_is_not_missing(tmp_path: Path) -> None:
-    assert why_missing(tmp_path) is None, "also if it is empty"
+    assert why_missing(tmp_path, PATIENCE_SECONDS) is None, "also if it is empty"
     (tmp_path / "letter.txt").touch()
-    assert why_missing(tmp_path) is None
+    assert why_missing(tmp_path, PATIENCE_SECONDS) is None
 
 
 def test_a_missing_library_has_the_reason_of_the_system(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert why_missing(tmp_path / "gone") == "cannot be listed: no such file or directory"
-    assert why_missing(tmp_path / "file") == "cannot be listed: not a directory"
+    assert why_missing(tmp_path / "gone", PATIENCE_SECONDS) == "cannot be listed: no such file or directory"
+    assert why_missing(tmp_path / "file", PATIENCE_SECONDS) == "cannot be listed: not a directory"
 
 
 def test_a_library_that_hangs_is_missing_and_holds_one_thread_until_it_answers(
     tmp_path: Path, ends: threading.Event
 ) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for _ in range(3):
         assert (why_missing(tmp_path, 0.01) or "").startswith("cannot be listed: no answer within")
-    assert threading.active_count() == before + 1
+    assert len(set(threading.enumerate()) - before) == 1
     ends.set()
     missing._looks[tmp_path].result()
-    assert why_missing(tmp_path) is None, "the look that hung is over"
+    assert why_missing(tmp_path, PATIENCE_SECONDS) is None, "the look that hung is over"
     tmp_path.rename(f"{tmp_path}-away")
-    assert why_missing(tmp_path) == "cannot be listed: no such file or directory", "each call looks again"
+    assert why_missing(tmp_path, PATIENCE_SECONDS) == "cannot be listed: no such file or directory", (
+        "each call looks again"
+    )
 
 
 def test_what_is_not_there_or_is_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -39,11 +39,12 @@ def acting(act: Act) -> Iterator[str]:
                     threads.append(threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True))
                     threads[-1].start()
 
-        threading.Thread(target=accept, daemon=True).start()
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         is_over.set()
         listener.shutdown(socket.SHUT_RDWR)
-    for thread in threads:
+    for thread in (accepting, *threads):
         thread.join(PATIENCE_SECONDS)
 
 
