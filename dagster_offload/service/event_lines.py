@@ -9,10 +9,11 @@ import threading
 from collections.abc import Iterator
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import MOST_COUNTED, NAMED, Marks, News, ScanEnd, WorkerNews
+from dagster_offload.ledger.slots import availability
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.service.say import Say
 from dagster_offload.slot.rest import Pause
@@ -28,7 +29,7 @@ def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:
     """What happened between two looks, one line per event. `is_end_owed`: `owes_end` of the looks before."""
     return [
         *(line for scan in now.scans if (line := _scan(scan)) is not None),
-        *(line for name, slot in now.slots.items() if (line := _slot(before.slots.get(name), slot, now)) is not None),
+        *(line for slot in now.slots.values() if (line := _slot(slot, before, now)) is not None),
         *(f"{hold.slot}: {_held(hold)}; {hold.next_step}" for hold in _new_holds(before, now)),
         *(f"{name}: {_paused(pause)}" for name, pause in _new_pauses(before, now)),
         *(f"{name}: no longer paused; {_left(now)} left" for name in now.slots if _is_resumed(name, before, now)),
@@ -54,7 +55,7 @@ def what_is_left(now: News) -> str:
     if not now.left:
         return f"Left: nothing, {_documents(now.documents)} in all" + (f"; {needs}" if now.need_you else "")
     away = [_paused(pause) for name, pause in now.pauses.items() if name in now.slots]
-    away += [_reason(slot) for slot in now.slots.values() if slot.breaker is not BreakerState.CLOSED]
+    away += [why for slot in now.slots.values() if (why := _why_away(slot, now)) is not None]
     away += [_held(hold) for hold in now.holds if hold.left]
     why = f" ({'; '.join(away)})" if away else ""
     return f"Left: {_many(now.left)}{why}" + (f"; {needs}" if now.need_you else "")
@@ -66,18 +67,31 @@ def _scan(scan: ScanEnd) -> str | None:
     return f"scan: {found}, {_documents(scan.found)} in all" if found else None
 
 
-def _slot(before: SlotRow | None, now: SlotRow, news_now: News) -> str | None:
-    was_closed = before is None or before.breaker is BreakerState.CLOSED
-    if now.breaker is BreakerState.MISCONFIGURED and (before is None or before.breaker is not now.breaker):
-        return f"{now.name}: {_reason(now)}; `dagster-offload doctor` names the setting to change"
-    if now.breaker is BreakerState.OPEN and was_closed:
-        left = news_now.left
-        return f"{now.name}: {_reason(now)}; {_many(left)} {agreeing('wait', left)}, and none is lost"
-    if now.breaker is not BreakerState.CLOSED or before is None:
+def _slot(slot: SlotRow, before: News, now: News) -> str | None:
+    """The line about a slot that is no longer available, or available again. It says nothing of a pause."""
+    earlier = before.slots.get(slot.name)
+    if slot.breaker is BreakerState.MISCONFIGURED and (earlier is None or earlier.breaker is not slot.breaker):
+        return f"{slot.name}: {_reason(slot)}; `dagster-offload doctor` names the setting to change"
+    why, was_away = _why_away(slot, now), earlier is not None and _why_away(earlier, before) is not None
+    if why is not None:
+        return (
+            None
+            if was_away
+            else f"{slot.name}: {why}; {_many(now.left)} {agreeing('wait', now.left)}, and none is lost"
+        )
+    if earlier is None or slot.name in now.absences:
         return None
-    if not was_closed:
-        return f"{now.name}: the slot is back; {_left(news_now)} left"
-    return f"{now.name}: the slot was away for a moment, and is back" if now.epoch > before.epoch else None
+    if was_away:
+        return f"{slot.name}: the slot is back; {_left(now)} left"
+    return f"{slot.name}: the slot was away for a moment, and is back" if slot.epoch > earlier.epoch else None
+
+
+def _why_away(slot: SlotRow, news_then: News) -> str | None:
+    """Why a slot is unavailable, or rests for another reason than a pause; None if it does not. The breaker comes first."""
+    if slot.breaker is not BreakerState.CLOSED:
+        return _reason(slot)
+    absence = None if slot.name in news_then.pauses else news_then.absences.get(slot.name)
+    return None if absence is None or absence.reason is None else escaped(absence.reason)
 
 
 def _new_holds(before: News, now: News) -> list[Hold]:
@@ -181,6 +195,11 @@ def _many(count: int) -> str:
     return counted(count, "document", MOST_COUNTED)
 
 
+def _begin(cur: Cursor, worker_id: int | None) -> Marks:
+    availability.forget_reasons(cur)
+    return news.begin(cur, worker_id)
+
+
 class EventLines:
     """Prints the lines from a thread. `notified` may be called from any thread.
 
@@ -222,7 +241,7 @@ class EventLines:
     def _look(self, *, with_progress: bool = False) -> None:
         before = self._news
         try:
-            marks = self._marks or self._ledger.run(news.begin, self._worker_id)
+            marks = self._marks or self._ledger.run(_begin, self._worker_id)
             self._news, self._marks = self._ledger.run(news.read, marks, with_progress=with_progress)
         except LedgerUnavailable:  # a notification comes when it is back
             return

@@ -11,7 +11,7 @@ from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.engine.slot.state import SlotState
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, State
-from dagster_offload.ledger.slots import rests
+from dagster_offload.ledger.slots import availability, rests
 from dagster_offload.ledger.work.left import Unfinished
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.config import DEEP, PRIMARY
@@ -87,6 +87,9 @@ def test_the_sensor_skips_with_the_reason_and_makes_no_request(
     assert not decision.launch
     assert said in decision.message
     assert "4 documents due, 0 deferred" in decision.message
+    absence = engine.ledger.run(availability.absence, DEEP)
+    assert absence is not None
+    assert (absence.reason is None) if not changes else (said in str(absence.reason)), "the pause itself says it"
     assert_untouched(engine)
 
 

@@ -1,6 +1,5 @@
 """The lines of `up`: one per event, and what is left at the end."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from dagster_offload.slot.config import DEEP
 from dagster_offload.slot.rest import Pause
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.ledger import AWAKE, HOLD, SLOT, Bench
-from tests.support.patience import PATIENCE_SECONDS
+from tests.support.said_lines import Lines
 
 ASLEEP = replace(
     AWAKE,
@@ -145,25 +144,6 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
     with Ledger(ledger_url) as ledger:
         ledger.run(slots.register, SLOT)
         yield ledger
-
-
-class Lines:
-    """Lines, and an event for each awaited word."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._changed = threading.Condition()
-
-    def __call__(self, line: str) -> None:
-        with self._changed:
-            self.lines.append(line)
-            self._changed.notify_all()
-
-    def wait_for(self, part: str) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: any(part in line for line in self.lines), PATIENCE_SECONDS), (
-                self.lines
-            )
 
 
 def test_the_lines_of_a_scan_and_a_drain_come_from_the_notifications_of_the_ledger(ledger: Ledger) -> None:

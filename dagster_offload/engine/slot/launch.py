@@ -36,7 +36,7 @@ from dagster_offload.slot.reserve import (
     stages_left,
     without_held,
 )
-from dagster_offload.slot.rest import Rest
+from dagster_offload.slot.rest import Rest, RestKind
 from dagster_offload.stages.catalog import stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
 from dagster_offload.text.counts import agreeing, counted
@@ -195,7 +195,8 @@ class _Tick:
         may_launch = bool(backlog.due + backlog.waiting) and not self._live_drains
         rest = await run(rests.read_rest, slot) if may_launch else None
         if rest is not None:
-            await run(availability.note, slot.name, is_available=False)
+            reason = None if rest.kind is RestKind.PAUSED else rest.state
+            await run(availability.note, slot.name, is_available=False, reason=reason)
         elif may_launch and self._shortage is None:
             available = await self._available(preferred)
             in_reserve_for, its_stages = reserve_for(preferred, available), stages_left(preferred, available)
@@ -242,7 +243,8 @@ class _Tick:
         short."""
         if row.breaker is BreakerState.CLOSED:
             health = await self._probe(slot)
-            await self._ledger.run(availability.note, slot.name, is_available=health.healthy)
+            reason = None if health.healthy else f"unavailable, {health.reason}"
+            await self._ledger.run(availability.note, slot.name, is_available=health.healthy, reason=reason)
             return health, row, False
         health, row = await probe_slot(self._ledger, slot)
         if health.healthy and row.is_retry_due:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from dagster_offload.ledger.core.database import Cursor, fetch_one, see_one_moment
 from dagster_offload.ledger.core.rows import SlotRow, State
 from dagster_offload.ledger.reports.status import Problem
-from dagster_offload.ledger.slots import holds, rests, slots
+from dagster_offload.ledger.slots import availability, holds, rests, slots
+from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.ledger.work import counts
 from dagster_offload.slot.rest import Pause
@@ -61,6 +62,7 @@ class News:
     slots: dict[str, SlotRow] = field(default_factory=dict)
     holds: list[Hold] = field(default_factory=list)
     pauses: dict[str, Pause] = field(default_factory=dict)
+    absences: dict[str, Absence] = field(default_factory=dict)
     scans: list[ScanEnd] = field(default_factory=list)
     started: list[WorkerNews] = field(default_factory=list)
     ended: list[WorkerNews] = field(default_factory=list)
@@ -114,8 +116,10 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
     )
     scans = cur.fetchall()
     left = count_left(cur)
+    known = {row.name: row for row in slots.list_slots(cur)}
     now = News(
-        slots={row.name: row for row in slots.list_slots(cur)},
+        slots=known,
+        absences={name: found for name in known if (found := availability.absence(cur, name)) is not None},
         holds=holds.list_holds(cur),
         pauses=rests.pauses(cur),
         scans=[ScanEnd(**{name: row[name] for name in row if name != "scan_id"}) for row in scans],

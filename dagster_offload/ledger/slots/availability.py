@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from dagster_offload.ledger.core.database import Cursor
+from dagster_offload.ledger.core.database import Cursor, notify
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.slots import rests
 from dagster_offload.ledger.slots import slots as rows
@@ -15,14 +15,35 @@ from dagster_offload.slot.config import SlotConfig
 
 Change = tuple[datetime, bool]
 
+# Notified with a slot's name when a look at it shows something new.
+AVAILABILITY_MESSAGE = "availability:"
 
-def note(cur: Cursor, slot: str, *, is_available: bool) -> None:
-    """Store whether the slot is available now, if that differs from what is stored."""
-    cur.execute(
-        "insert into availability (slot, is_available) select %(slot)s, %(now)s where (select is_available "
-        "from availability where slot = %(slot)s order by since desc limit 1) is distinct from %(now)s",
-        {"slot": slot, "now": is_available},
-    )
+
+def note(cur: Cursor, slot: str, *, is_available: bool, reason: str | None = None) -> None:
+    """Store whether the slot is available now, and why not in words that follow its name, if that differs from what is stored.
+
+    `reason` None: the ledger says it otherwise.
+    """
+    stored = cur.execute(
+        "select availability_id, is_available, reason from availability where slot = %s order by since desc limit 1",
+        [slot],
+    ).fetchone()
+    if stored is None or stored["is_available"] is not is_available:
+        cur.execute(
+            "insert into availability (slot, is_available, reason) values (%s, %s, %s)", [slot, is_available, reason]
+        )
+    elif stored["reason"] != reason:
+        cur.execute(
+            "update availability set reason = %s where availability_id = %s", [reason, stored["availability_id"]]
+        )
+    else:
+        return
+    notify(cur, f"{AVAILABILITY_MESSAGE}{slot}")
+
+
+def forget_reasons(cur: Cursor) -> None:
+    """Let the next look at each slot say why it is unavailable: what earlier ones found may be over."""
+    cur.execute("update availability set reason = null where reason is not null")
 
 
 def available(cur: Cursor, slots: Iterable[SlotConfig]) -> set[str]:
@@ -38,18 +59,19 @@ def available(cur: Cursor, slots: Iterable[SlotConfig]) -> set[str]:
 
 @dataclass(frozen=True)
 class Absence:
-    """A slot is unavailable since `since`, `days` ago. `number` names this absence."""
+    """A slot is unavailable since `since`, `days` ago. `number` names this absence. `reason`: see `note`."""
 
     number: int
     since: datetime
     days: float
+    reason: str | None = None
 
 
 def absence(cur: Cursor, slot: str) -> Absence | None:
     """The present absence of a slot; None if it was available when it was last looked at."""
     row = cur.execute(
         "select availability_id as number, since, extract(epoch from clock_timestamp() - since)::float8 / 86400 as days, "
-        "is_available from availability where slot = %s order by since desc limit 1",
+        "reason, is_available from availability where slot = %s order by since desc limit 1",
         [slot],
     ).fetchone()
     return None if row is None or row.pop("is_available") else Absence(**row)
