@@ -86,8 +86,11 @@ def _run(loaded: "Loaded", console: "Console", host: str, port: int | None) -> N
         with running_services(loaded, host, listener, lock, stop, say, keep=keep) as services:
             if not stop:
                 _welcome(console, settings, access, host, port_of(listener))
-            event_lines = EventLines(services.ledger, services.pipeline.worker_id, say)
-            services.pipeline.on_notify(event_lines.notified)
+            pipeline = services.pipeline
+            event_lines = EventLines(
+                services.ledger, pipeline.worker_id, say, channels=lambda: list(pipeline.settings.channels)
+            )
+            pipeline.on_notify(event_lines.notified)
             with printing(event_lines):
                 services.watch(stop)
                 console.print("Stopping ...")

@@ -6,7 +6,7 @@ worker is alive. If nothing happens, it costs nothing.
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Cursor, Ledger
@@ -15,6 +15,7 @@ from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import MOST_COUNTED, NAMED, Marks, News, ScanEnd, WorkerNews
 from dagster_offload.ledger.slots import availability
 from dagster_offload.ledger.slots.holds import Hold
+from dagster_offload.service.recipient_lines import recipient_lines
 from dagster_offload.service.say import Say
 from dagster_offload.slot.rest import Pause
 from dagster_offload.text.counts import agreeing, counted
@@ -33,6 +34,7 @@ def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:
         *(f"{hold.slot}: {_held(hold)}; {hold.next_step}" for hold in _new_holds(before, now)),
         *(f"{name}: {_paused(pause)}" for name, pause in _new_pauses(before, now)),
         *(f"{name}: no longer paused; {_left(now)} left" for name in now.slots if _is_resumed(name, before, now)),
+        *recipient_lines(before, now),
         *(f"drain: started, {_left(now, worker.number)} left" for worker in now.started if worker.kind == "drain"),
         *(line for worker in now.ended if (line := _ended(worker, now)) is not None),
         *_failed(now),
@@ -203,7 +205,8 @@ def _begin(cur: Cursor, worker_id: int | None) -> Marks:
 class EventLines:
     """Prints the lines from a thread. `notified` may be called from any thread.
 
-    The first look sees what happened since the worker `worker_id` registered; None: since the first look.
+    The first look sees what happened since the worker `worker_id` registered; None: since the first look. `channels`: those of
+    notifications in the pipeline file.
     """
 
     def __init__(
@@ -212,12 +215,14 @@ class EventLines:
         worker_id: int | None,
         say: Say,
         *,
+        channels: Callable[[], Collection[str]] = tuple,
         look_every: float = LOOK_EVERY_SECONDS,
         progress_every: float = PROGRESS_EVERY_SECONDS,
     ) -> None:
         self._ledger = ledger
         self._worker_id = worker_id
         self._say = say
+        self._channels = channels
         self._look_every = look_every
         self._progress_every = progress_every
         self._wake, self._over = threading.Event(), threading.Event()
@@ -242,7 +247,9 @@ class EventLines:
         before = self._news
         try:
             marks = self._marks or self._ledger.run(_begin, self._worker_id)
-            self._news, self._marks = self._ledger.run(news.read, marks, with_progress=with_progress)
+            self._news, self._marks = self._ledger.run(
+                news.read, marks, with_progress=with_progress, channels=self._channels()
+            )
         except LedgerUnavailable:  # a notification comes when it is back
             return
         found = lines(before, self._news, is_end_owed=self._is_end_owed)

@@ -1,23 +1,18 @@
 """The lines of `up` about a slot that is away before it was ever called, and about its return."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.ledger.core.rows import BreakerState
-from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports.news import News
 from dagster_offload.ledger.slots.availability import Absence
-from dagster_offload.service.event_lines import EventLines, lines, printing, what_is_left
+from dagster_offload.service.event_lines import lines, what_is_left
 from dagster_offload.slot.config import DEEP
 from dagster_offload.slot.rest import Pause
 from tests.support.engine import Engine
 from tests.support.ledger import AWAKE
-from tests.support.patience import PATIENCE_SECONDS
-from tests.support.said_lines import Lines
+from tests.support.said_lines import saying
 
 SINCE = datetime(2026, 1, 1, 14, 2, tzinfo=UTC)
 THERE = News(slots={DEEP: AWAKE}, left=3)
@@ -47,24 +42,10 @@ def test_a_paused_slot_is_not_called_unavailable_as_well() -> None:
     assert lines(unknown, THERE) == []
 
 
-@contextmanager
-def saying(engine: Engine) -> Iterator[Lines]:
-    """The lines that `up` says during the block. Its first look was there before."""
-    said = Lines()
-    with Worker(engine.ledger, "up") as up:
-        event_lines = EventLines(engine.ledger, up.id, said, look_every=0.0)
-        up.on_notify(event_lines.notified)
-        with printing(event_lines):
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while event_lines.left is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            yield said
-
-
 def test_what_the_sensor_finds_is_said_though_no_call_was_ever_made(engine: Engine) -> None:
     engine.texts("a.txt")
     engine.router.set(mode="cold")
-    with saying(engine) as said:
+    with saying(engine.ledger) as said:
         assert not decide_drain(engine.settings(), engine.ledger).launch
         said.wait_for("deep: unavailable, upstream_cold; 1 document waits, and none is lost")
         assert not decide_drain(engine.settings(), engine.ledger).launch
@@ -78,7 +59,7 @@ def test_what_an_earlier_start_found_is_said_when_the_slot_was_looked_at_again(e
     engine.texts("a.txt")
     engine.router.set(mode="cold")
     decide_drain(engine.settings(), engine.ledger)
-    with saying(engine) as said:
+    with saying(engine.ledger) as said:
         assert said.lines == [], "the slot may be back by now"
         decide_drain(engine.settings(), engine.ledger)
         said.wait_for("deep: unavailable, upstream_cold; 1 document waits")

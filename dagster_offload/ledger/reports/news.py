@@ -1,10 +1,12 @@
 """What happened in the ledger since the last look, for the lines that `up` prints. Only reads, and at a bounded cost."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, see_one_moment
 from dagster_offload.ledger.core.rows import SlotRow, State
+from dagster_offload.ledger.reports import recipients
+from dagster_offload.ledger.reports.recipients import SinkState
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots import availability, holds, rests, slots
 from dagster_offload.ledger.slots.availability import Absence
@@ -54,15 +56,18 @@ class WorkerNews:
 class News:
     """`started`, `ended` and `alive` are workers; `failed` has the first of the `failures` since the last look.
 
-    All numbers are of one moment. `left` counts documents that are due, deferred or in work, up to `MOST_COUNTED`; `texts_left`
-    those of them whose text is left; `need_you` those that failed or are quarantined; `documents` those that are present,
-    counted only if nothing is left.
+    All numbers are of one moment. `channels`: those of the pipeline file, `channel_faults`: why the messages of one wait.
+    `left` counts documents that are due, deferred or in work, up to `MOST_COUNTED`; `texts_left` those of them whose text is
+    left; `need_you` those that failed or are quarantined; `documents` those that are present, counted only if nothing is left.
     """
 
     slots: dict[str, SlotRow] = field(default_factory=dict)
     holds: list[Hold] = field(default_factory=list)
     pauses: dict[str, Pause] = field(default_factory=dict)
     absences: dict[str, Absence] = field(default_factory=dict)
+    sinks: dict[str, SinkState] = field(default_factory=dict)
+    channels: Collection[str] = ()
+    channel_faults: dict[str, str] = field(default_factory=dict)
     scans: list[ScanEnd] = field(default_factory=list)
     started: list[WorkerNews] = field(default_factory=list)
     ended: list[WorkerNews] = field(default_factory=list)
@@ -100,8 +105,10 @@ def begin(cur: Cursor, worker_id: int | None) -> Marks:
     return Marks(worker_id, int(row["scan"]), int(row["transition"]))
 
 
-def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[News, Marks]:
-    """What happened since these marks, and the marks for the next look.
+def read(
+    cur: Cursor, since: Marks, *, with_progress: bool = False, channels: Collection[str] = ()
+) -> tuple[News, Marks]:
+    """What happened since these marks, and the marks for the next look. `channels`: those of the pipeline file.
 
     `with_progress`: also count what the living workers have done, which costs a tenth of a second an hour of their work.
     """
@@ -122,6 +129,9 @@ def read(cur: Cursor, since: Marks, *, with_progress: bool = False) -> tuple[New
         absences={name: found for name in known if (found := availability.absence(cur, name)) is not None},
         holds=holds.list_holds(cur),
         pauses=rests.pauses(cur),
+        sinks=recipients.sink_states(cur),
+        channels=channels,
+        channel_faults=recipients.channel_faults(cur, channels),
         scans=[ScanEnd(**{name: row[name] for name in row if name != "scan_id"}) for row in scans],
         started=looked.started,
         ended=looked.ended,

@@ -12,6 +12,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.sinks.sinks import note_change
 
 
 @dataclass(frozen=True)
@@ -172,10 +173,14 @@ def will_write(cur: Cursor, delivery_id: int, values: Mapping[str, Any]) -> None
 def mark_sent(cur: Cursor, delivery: Delivery, written: Mapping[str, Any] | None) -> None:
     """The record has arrived. Earlier deliveries of the document to this sink are history and are removed."""
     cur.execute(
-        "update deliveries set state = 'sent', record = null, reason = null, not_before = null, written = %s, "
-        "changed_at = clock_timestamp() where delivery_id = %s returning document_id",
+        "update deliveries n set state = 'sent', record = null, reason = null, not_before = null, written = %s, "
+        "changed_at = clock_timestamp() from deliveries earlier where n.delivery_id = %s "
+        "and earlier.delivery_id = n.delivery_id returning earlier.reason",
         [None if written is None else Jsonb(dict(written)), delivery.delivery_id],
     )
+    row = cur.fetchone()
+    if row is not None and row["reason"] is not None:  # it was refused before
+        note_change(cur, delivery.sink)
     cur.execute(
         "delete from deliveries n using deliveries newest where newest.delivery_id = %s and n.sink = newest.sink "
         "and n.document_id = newest.document_id and n.delivery_id < newest.delivery_id",

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
 
+# Notified with a channel's name when its messages cannot be sent, or can again.
+CHANNEL_MESSAGE = "notify:"
 # A message that could not be sent within this time is outdated.
 TOO_OLD = "interval '7 days'"
 # Transactions commit in another order than their transitions are numbered, so the last minute is looked at again.
@@ -149,10 +151,14 @@ def end_wait_for_setting(cur: Cursor, channel: str) -> None:
 def mark_sent(cur: Cursor, notification_id: int) -> None:
     """The message has arrived."""
     cur.execute(
-        "update notifications set state = 'sent', reason = null, not_before = null, changed_at = clock_timestamp() "
-        "where notification_id = %s",
+        "update notifications n set state = 'sent', reason = null, not_before = null, changed_at = clock_timestamp() "
+        "from notifications earlier where n.notification_id = %s and earlier.notification_id = n.notification_id "
+        "returning n.channel, earlier.reason",
         [notification_id],
     )
+    row = cur.fetchone()
+    if row is not None and row["reason"] is not None:  # it failed before
+        notify(cur, f"{CHANNEL_MESSAGE}{row['channel']}")
 
 
 def store_failure(
@@ -164,7 +170,7 @@ def store_failure(
         "  not_before = clock_timestamp() + make_interval(secs => %(seconds)s), reason = %(reason)s, "
         "  is_misconfigured = %(setting)s, attempts = attempts + %(refusal)s::int, "
         "  waits = case when %(refusal)s then 0 else waits + 1 end, "
-        "  changed_at = clock_timestamp() where notification_id = %(id)s and state = 'pending'",
+        "  changed_at = clock_timestamp() where notification_id = %(id)s and state = 'pending' returning channel",
         {
             "id": notification_id,
             "reason": reason,
@@ -173,6 +179,9 @@ def store_failure(
             "setting": is_misconfigured,
         },
     )
+    row = cur.fetchone()
+    if row is not None:
+        notify(cur, f"{CHANNEL_MESSAGE}{row['channel']}")
 
 
 def list_channels(cur: Cursor, names: Sequence[str]) -> list[ChannelRow]:

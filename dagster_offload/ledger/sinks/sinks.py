@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from dagster_offload.ledger.core import database
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 
 CHANNEL_SUFFIX = "_sinks"  # notified when a record may have changed, or a person wants a sink to try again
+# Notified with a sink's name, as other changes of the ledger are.
+SINK_MESSAGE = "sink:"
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,13 @@ def reason_to_wait(cur: Cursor, name: str) -> tuple[str | None, bool]:
 def pause(cur: Cursor, name: str) -> None:
     """Send nothing to this sink until `resume`. Records for it are kept."""
     cur.execute("update sinks set paused_at = coalesce(paused_at, clock_timestamp()) where name = %s", [name])
+    note_change(cur, name)
 
 
 def resume(cur: Cursor, name: str) -> None:
     """Send to this sink again, at once."""
     cur.execute("update sinks set paused_at = null where name = %s", [name])
+    note_change(cur, name)
     try_now(cur, name)
 
 
@@ -155,6 +160,8 @@ def clear_wait(cur: Cursor, name: str) -> None:
         "where name = %s and (waits > 0 or refusals > 0 or reason is not null)",
         [name],
     )
+    if cur.rowcount:
+        note_change(cur, name)
 
 
 def store_wait(
@@ -182,6 +189,12 @@ def store_wait(
             "setting": is_misconfigured,
         },
     )
+    note_change(cur, name)
+
+
+def note_change(cur: Cursor, name: str) -> None:
+    """Tell those who show the state of sinks that this one's may have changed, when this transaction commits."""
+    database.notify(cur, f"{SINK_MESSAGE}{name}")
 
 
 def notify(cur: Cursor) -> None:

@@ -1,0 +1,52 @@
+"""Which sinks and channels of notifications have a problem now, for the lines that `up` prints. Only reads, at a bounded cost."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from dagster_offload.ledger.core.database import Cursor
+
+MOST_DEAD_COUNTED = 1_000
+
+
+@dataclass(frozen=True)
+class SinkState:
+    """A sink of the pipeline file. `reason`: why it waits with records. `refused`: why it refused a record that is tried again.
+
+    `dead`: the records that it refused for good, up to `MOST_DEAD_COUNTED`.
+    """
+
+    name: str
+    is_paused: bool = False
+    reason: str | None = None
+    refused: str | None = None
+    dead: int = 0
+
+
+def sink_states(cur: Cursor) -> dict[str, SinkState]:
+    """The sinks of the pipeline file, by name."""
+    cur.execute(
+        "select s.name, s.paused_at is not null as is_paused, "
+        "  case when s.paused_at is null and n.is_any then s.reason end as reason, "
+        "  case when s.paused_at is null then coalesce(r.reason, u.reason) end as refused, d.dead from sinks s "
+        "cross join lateral (select exists (select from deliveries n "
+        "  where n.sink = s.name and n.state = 'pending') as is_any) n "
+        "left join lateral (select coalesce(n.reason, 'no reason') as reason from deliveries n "
+        "  where n.sink = s.name and n.state = 'pending' and n.not_before is not null order by n.not_before limit 1) r on true "
+        # One that a person wants to be tried again at once.
+        "left join lateral (select n.reason from deliveries n "
+        "  where n.sink = s.name and n.state = 'pending' and n.not_before is null order by n.delivery_id limit 1) u on true "
+        "cross join lateral (select count(*) as dead from (select from deliveries n "
+        "  where n.sink = s.name and n.state = 'dead' limit %s) n) d where s.is_configured order by s.name",
+        [MOST_DEAD_COUNTED],
+    )
+    return {row["name"]: SinkState(**row) for row in cur.fetchall()}
+
+
+def channel_faults(cur: Cursor, names: Collection[str]) -> dict[str, str]:
+    """Of these channels, those whose oldest message waits after a failure, with the reason."""
+    cur.execute(
+        "select c.name, n.reason from unnest(%s::text[]) as c (name) cross join lateral (select n.reason from notifications n "
+        "  where n.channel = c.name and n.state = 'pending' order by n.notification_id limit 1) n where n.reason is not null",
+        [list(names)],
+    )
+    return {row["name"]: row["reason"] for row in cur.fetchall()}

@@ -1,0 +1,40 @@
+"""The lines that `up` prints about sinks and channels of notifications: one when a problem begins, one when all is well again."""
+
+from collections.abc import Iterator
+
+from dagster_offload.ledger.reports.news import News
+from dagster_offload.ledger.reports.recipients import SinkState
+from dagster_offload.text.counts import counted
+from dagster_offload.text.plain_text import escaped
+
+
+def recipient_lines(before: News, now: News) -> Iterator[str]:
+    """The lines of what changed between two looks."""
+    for name, sink in now.sinks.items():
+        for line in _about_sink(before.sinks.get(name, SinkState(name)), sink):
+            yield f"sink {name}: {line}"
+    for name, reason in now.channel_faults.items():
+        if name not in before.channel_faults:
+            yield f"notify {name}: {escaped(reason)}; its messages wait, and are sent later"
+    for name in before.channel_faults:
+        if name not in now.channel_faults and name in now.channels:
+            yield f"notify {name}: its messages are sent again"
+
+
+def _about_sink(before: SinkState, now: SinkState) -> Iterator[str]:
+    if now.is_paused and not before.is_paused:
+        yield f"paused; its records are kept: dagster-offload sink resume {now.name}"
+    if before.is_paused and not now.is_paused:
+        yield "no longer paused"
+    if now.reason is not None and before.reason is None:
+        yield f"{escaped(now.reason)}; its records wait, and none is lost"
+    elif now.refused is not None and not _has_problem(before):
+        yield f"refused a record: {escaped(now.refused)}; it is tried again"
+    if now.dead and not before.dead:
+        yield f"refused {counted(now.dead, 'record')} for good; correct the cause, then dagster-offload retry --sink {now.name}"
+    if _has_problem(before) and not _has_problem(now) and not now.is_paused:
+        yield "takes its records again"
+
+
+def _has_problem(sink: SinkState) -> bool:
+    return sink.reason is not None or sink.refused is not None or sink.dead > 0
