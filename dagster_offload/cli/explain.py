@@ -1,5 +1,6 @@
 """`dagster-offload explain DOCUMENT`: the state of one document and everything that happened to it."""
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +162,7 @@ def _print(
         nothing = "" if item.stage in stages else "no longer in the pipeline"
         items.add_row(item.stage, state, *counts, wait.short if wait else nothing, _why(found, item))
     to_terminal(items)
-    for line in _waiting_lines(waiting):
+    for line in (*_waiting_lines(waiting), *_next_steps(found, stages)):
         say(line)
     click.echo()
     history = table("when", "stage", "from", "to", "by", "why")
@@ -203,6 +204,18 @@ def _waiting_lines(waiting: "Mapping[str, Wait]") -> "Iterator[str]":
     for (is_due, reason), group in _grouped(waiting).items():
         names = listed(group)
         yield f"{names}: {reason}" if is_due else f"{names} {agreeing('wait', len(group))} for {reason}"
+
+
+def _next_steps(found: "Explanation", stages: "Collection[str]") -> "Iterator[str]":
+    """One line for each stage that failed: what a person can do."""
+    from dagster_offload.ledger.core.rows import State
+    from dagster_offload.ledger.reports.next_steps import step_after_failure
+
+    name = shlex.quote(found.document)
+    look, again = f"dagster-offload explain {name} --answer", f"dagster-offload retry {name}"
+    for item in found.items:
+        if item.stage in stages and item.state in (State.FAILED, State.QUARANTINED):
+            yield f"{item.stage}: {step_after_failure(item.stage, item.state, item.reason, look=look, again=again)}"
 
 
 def _grouped(waiting: "Mapping[str, Wait]") -> "dict[tuple[bool, str], list[str]]":

@@ -163,6 +163,7 @@ def as_object(report: Report) -> dict[str, Any]:
             "problem": report.room.shortage,
         },
         "problems": [asdict(problem) for problem in report.problems],
+        "problem_groups": [asdict(group) for group in report.problem_groups],
         "doubtful": [asdict(result) for result in report.doubtful],
         "corrections_for_review": report.corrections_for_review,
         "sinks": [asdict(sink) for sink in report.sinks],

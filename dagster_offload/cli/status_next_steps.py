@@ -1,5 +1,6 @@
 """The lower half of what `status` shows: what waits and why, what needs a person, and the command to run."""
 
+import shlex
 from typing import TYPE_CHECKING
 
 from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dagster_offload.ledger.reports.estimate import LongAhead
+    from dagster_offload.ledger.reports.status import ProblemGroup
     from dagster_offload.settings import Settings
 
 
@@ -104,11 +106,10 @@ def _about_ocr(settings: "Settings", report: Report) -> "Iterator[str]":
 
 
 def _about_faults(report: Report) -> "Iterator[str]":
-    if report.problems:
-        yield "\nThese need your attention (dagster-offload explain DOCUMENT, then dagster-offload retry DOCUMENT):"
-    for problem in report.problems:
-        found = f"{problem.state} after {counted(problem.attempts, 'attempt')}: {problem.reason}"
-        yield f"  {problem.document}  {problem.stage} {found}"
+    if report.problem_groups:
+        yield "\nThese need your attention (dagster-offload explain DOCUMENT shows what happened):"
+    for group in report.problem_groups[:PROBLEMS_SHOWN]:
+        yield from _describe_problems(group)
     if report.doubtful:
         yield "\nThese results are doubtful, so read the documents themselves:"
     for doubt in report.doubtful:
@@ -117,6 +118,21 @@ def _about_faults(report: Report) -> "Iterator[str]":
         yield "\nThese files cannot be documents because of their names (rename them):"
     for name, reason in list(report.unusable_names.items())[:PROBLEMS_SHOWN]:
         yield f"  {name}: {reason}"
+
+
+def _describe_problems(group: "ProblemGroup") -> "Iterator[str]":
+    """Work that failed for one reason: how much, which documents, and the next step."""
+    from dagster_offload.ledger.reports.next_steps import step_after_failure
+
+    others = "; others differ" if group.has_others else ""
+    documents = counted(group.count, "document")
+    yield f"  {documents}, {group.stage} {group.state}: {group.reason or 'no reason is stored'}{others}"
+    more = group.count - len(group.first)
+    yield f"    {', '.join(group.first)}" + (f" and {more:,} more" if more else "")
+    name = shlex.quote(group.first[0]) if group.count == 1 else "DOCUMENT"
+    selected = name if group.count == 1 or not group.code else f"--stage {group.stage} --reason {group.code}"
+    look, again = f"dagster-offload explain {name}", f"dagster-offload retry {selected}"
+    yield f"    {step_after_failure(group.stage, group.state, group.reason, look=look, again=again)}"
 
 
 def _about_results(report: Report) -> "Iterator[str]":

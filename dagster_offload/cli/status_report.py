@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
     from dagster_offload.ledger.reports.activity import InWork, NextAttempt
     from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
-    from dagster_offload.ledger.reports.status import Doubtful, InParts, Problem
+    from dagster_offload.ledger.reports.status import Doubtful, InParts, Problem, ProblemGroup
     from dagster_offload.ledger.reports.usage import TokenUse
     from dagster_offload.ledger.sinks.notifications import ChannelRow
     from dagster_offload.ledger.sinks.sinks import SinkRow
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dagster_offload.slot.rest import Rest
 
 PROBLEMS_SHOWN = 20
+NAMED = 3  # documents that failed for one reason
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Report:
     library: ShownLibrary | None  # None: none is set
     stages: "dict[str, StageCounts]"
     problems: "list[Problem]"
+    problem_groups: "list[ProblemGroup]"
     unusable_names: dict[str, str]
     events_pending: int
     estimate: "Estimate"
@@ -158,6 +160,7 @@ def _read(
         # What the running `up` has made is not outdated where other settings are read: `difference` says that they differ.
         stages=status.stage_counts(cur, recipes(settings) if running is None else running.pipeline.recipes),
         problems=status.problems(cur, PROBLEMS_SHOWN),
+        problem_groups=status.problem_groups(cur, NAMED),
         unusable_names=status.unusable_names(cur),
         events_pending=outbox.count_pending(cur),
         estimate=estimate(cur, *(probes or (slot_name(settings),)), held_everywhere=found.held_everywhere),

@@ -61,6 +61,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         "has_scanned": False,
         "next_attempts": [],
         "problems": [],
+        "problem_groups": [],
         "stages": {"extract": NOTHING, "classify": NOTHING, "summarize": NOTHING},
         "events_pending": 0,
         "concurrency": None,

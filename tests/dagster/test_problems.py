@@ -54,7 +54,7 @@ def test_a_scan_names_the_file_that_failed_its_reason_and_the_next_step(edge: Ed
     result = edge.scan()
     (line,) = warnings_of(edge, result.run_id)
     assert line.startswith("broken.pdf: extract failed (broken_file: ")
-    assert line.endswith("the run tag dagster_offload/redo: failed, or run dagster-offload retry broken.pdf")
+    assert line.endswith("Repair or replace the file: the next scan reads it by itself")
     table = metadata(result, "scan_library")[NAMES]
     assert isinstance(table, dg.TableMetadataValue)
     (row,) = table.records

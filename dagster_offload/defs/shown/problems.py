@@ -12,9 +12,9 @@ from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.events import last_reports
 from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.reports.next_steps import step_after_failure
 from dagster_offload.ledger.slots import holds
 from dagster_offload.ledger.slots.holds import Hold
-from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
 
@@ -48,12 +48,8 @@ def next_step(document: str, stage: str, state: State, reason: str | None) -> st
             return "Correct the setting that the reason names. The document is processed afterwards."
         case State.DEFERRED:
             return "Nothing to do: it is processed when the slot answers."
-        case State.QUARANTINED:
-            return f"Check the file, then {again}"
-        case _ if stage == EXTRACT:
-            return f"Repair or replace the file: the next scan reads it again. To try the same file again, {again}"
         case _:
-            return f"See what happened: dagster-offload explain {name}. To try again, {again}"
+            return step_after_failure(stage, state, reason, look=f"dagster-offload explain {name}", again=again)
 
 
 def problem_table(problems: Sequence[Problem]) -> dg.TableMetadataValue:

@@ -47,6 +47,34 @@ def problems(cur: Cursor, limit: int = 50, stage: str | None = None) -> list[Pro
     return [_problem(row) for row in cur.fetchall()]
 
 
+@dataclass(frozen=True)
+class ProblemGroup:
+    """Failed or quarantined work of one stage with one reason. `code` is the word before the reason's colon.
+
+    `reason` is the most frequent one with this code; `has_others`: there are others. `first` are the first documents.
+    """
+
+    stage: str
+    state: State
+    code: str
+    reason: str | None
+    has_others: bool
+    count: int
+    first: list[str]
+
+
+def problem_groups(cur: Cursor, named: int) -> list[ProblemGroup]:
+    """The failed and quarantined work by stage, state and the reason's code; the largest group first."""
+    cur.execute(
+        "select p.stage, p.state, split_part(coalesce(p.reason, ''), ':', 1) as code, "
+        "  mode() within group (order by p.reason) as reason, count(distinct p.reason) > 1 as has_others, count(*) as count, "
+        f"  (array_agg(p.document order by p.item_id))[1:%s] as first from ({_PROBLEMS}) p "
+        "group by 1, 2, 3 order by count(*) desc, min(p.item_id)",
+        [named],
+    )
+    return [ProblemGroup(**{**row, "state": State(row["state"])}) for row in cur.fetchall()]
+
+
 def problems_of_run(cur: Cursor, run_id: str) -> list[Problem]:
     """The work items that failed or were quarantined in this Dagster run and still are, oldest document first.
 
@@ -72,14 +100,14 @@ def done_by_host(cur: Cursor, run_id: str, stage: str) -> dict[str, int]:
 
 
 _PROBLEMS = (
-    "select d.key as document, i.stage, i.state, i.reason, i.attempts from work_items i "
+    "select d.key as document, i.stage, i.state, i.reason, i.attempts, i.item_id from work_items i "
     "join documents d using (document_id) where i.state in ('failed', 'quarantined') "
     "and i.stage = any(array(select name from stages))"  # those of a removed stage are kept, and not retried
 )
 
 
 def _problem(row: dict[str, Any]) -> Problem:
-    return Problem(**{**row, "state": State(row["state"])})
+    return Problem(row["document"], row["stage"], State(row["state"]), row["reason"], row["attempts"])
 
 
 def count_problems(cur: Cursor, stage: str) -> int:

@@ -1,0 +1,70 @@
+"""What failed, in `status`: by reason, with a next step that can help."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dagster_offload.drain import drain
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.rows import State
+from dagster_offload.ledger.reports.next_steps import step_after_failure
+from dagster_offload.simulator import Router
+from tests.support.cli import Call, scan_and_extract
+
+LOOK, AGAIN = "LOOK", "AGAIN"
+
+
+def step(stage: str, reason: str | None, state: State = State.FAILED) -> str:
+    return step_after_failure(stage, state, reason, look=LOOK, again=AGAIN)
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("broken_file", "Repair or replace the file"),
+        ("password_protected", "Save the file without its protection"),
+        ("unsupported_type", "Save the file as another type"),
+        ("unpacks_too_large", "Split the file, or save it smaller"),
+        ("too_large", "Split the file, or raise OFFLOAD_MAX_FILE_SIZE"),
+    ],
+)
+def test_where_the_same_file_would_fail_again_a_change_of_it_is_the_next_step(code: str, change: str) -> None:
+    assert step("extract", f"{code}: in words") == f"{change}: the next scan reads it by itself"
+
+
+def test_a_retry_is_offered_where_it_may_help() -> None:
+    assert step("extract", "extraction_timeout: over 300 s").endswith("try the same file again, AGAIN")
+    assert step("classify", "no_json: in words") == "See what happened: LOOK. To try again, AGAIN"
+    assert step("extract", "broken_file: in words", State.QUARANTINED) == "Check the file, then AGAIN"
+    assert step("classify", None).endswith("AGAIN")
+    assert step("extract", "unreadable: Permission denied").startswith(
+        "Check the file's permissions and its disk, then scan"
+    )
+
+
+def test_documents_that_failed_for_one_reason_are_one_entry(call: Call, library: Path, with_ledger: str) -> None:
+    for name in ("a.pdf", "b.pdf", "c.pdf", "d.pdf"):
+        (library / name).write_bytes(b"%PDF-1.7 and nothing more")
+    scan_and_extract()
+    shown = call("status").stdout
+    assert "  4 documents, extract failed: broken_file: the file is broken or cut off" in shown
+    assert "    a.pdf, b.pdf, c.pdf and 1 more\n" in shown
+    assert "    Repair or replace the file: the next scan reads it by itself\n" in shown
+    assert "dagster-offload retry" not in shown
+    explained = call("explain", "a.pdf").stdout
+    assert "\nextract: Repair or replace the file: the next scan reads it by itself\n" in explained
+    (group,) = json.loads(call("status", "--json").stdout)["problem_groups"]
+    assert (group["stage"], group["state"], group["code"], group["count"]) == ("extract", "failed", "broken_file", 4)
+    assert (group["first"], group["has_others"]) == (["a.pdf", "b.pdf", "c.pdf"], False)
+
+
+def test_the_retry_of_a_reason_is_one_command(call: Call, scanned: Path, router: Router, with_ledger: str) -> None:
+    router.set(answers="garbage")
+    for _ in range(3):
+        drain("classify")
+        with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
+            cur.execute("update work_items set not_before = null where state = 'pending'")
+    shown = call("status").stdout
+    assert "  2 documents, classify failed: no_json: " in shown
+    assert "To try again, dagster-offload retry --stage classify --reason no_json\n" in shown
