@@ -102,6 +102,7 @@ def _redo(
     as_json: bool,
 ) -> None:
     from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.waits import say_what_follows
     from dagster_offload.engine.redoing import describe_estimates, prepare_redo
     from dagster_offload.ledger.work import redo
     from dagster_offload.stages.catalog import stage_graph
@@ -121,15 +122,16 @@ def _redo(
     if not yes:
         confirm("Redo them?")
     count = ledger.run(redo.redo, chosen)
-    click.echo(
-        f"{count} marked as pending. A running `up` processes them; to start now, run `dagster-offload scan` and `drain`."
-    )
+    click.echo(f"{count} marked as pending.")
+    say_what_follows(settings, ledger, [estimate.stage for estimate in estimates])
 
 
 def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool, as_json: bool) -> None:
     from dagster_offload.cli.formatting import duration, print_json
+    from dagster_offload.cli.waits import say_what_follows
     from dagster_offload.extraction.ocr.tesseract import find_reader
     from dagster_offload.ledger.work import ocr_pages, redo
+    from dagster_offload.stages.graph import EXTRACT
 
     reader = find_reader(settings.ocr, settings.ocr_languages)
     if not reader.can_read:
@@ -150,6 +152,5 @@ def _redo_ocr(settings: "Settings", ledger: "Ledger", *, yes: bool, as_json: boo
     if not yes:
         confirm("Redo them?")
     count = ledger.run(redo.redo_ocr, reader.languages)
-    click.echo(
-        f"{count} marked as pending. A running `up` reads them; to start now, run `dagster-offload scan`, then `drain`."
-    )
+    click.echo(f"{count} marked as pending.")
+    say_what_follows(settings, ledger, [EXTRACT])

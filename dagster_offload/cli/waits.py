@@ -1,4 +1,4 @@
-"""What the waiting work of one document waits for, for `explain`: in the words of `status`.
+"""What waiting work waits for, in the words of `status`: that of one document, and what a person has just made pending.
 
 The facts are read first, and only the slots that the ledger calls available are probed. `wait_of` decides without I/O.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from dagster_offload.cli.formatting import describe_time
+from dagster_offload.cli.formatting import describe_time, say
 from dagster_offload.cli.running import Running
 from dagster_offload.slot.config import NO_DEEP_SLOT, SlotConfig
 from dagster_offload.slot.reserve import describe_reserve, preferred_to
@@ -81,23 +81,49 @@ def wait_of(item: "ExplainedItem", facts: Facts) -> Wait:
 
 
 def _wait_for_slots(item: "ExplainedItem", facts: Facts) -> Wait:
-    slots = [slot.name for slot in facts.slots if item.stage in facts.by_slot[slot.name]]
+    slots, obstacles = _slots_of(item.stage, facts)
     if not slots:
         return Wait("when a slot answers it", f"a slot: {NO_DEEP_SLOT}")
-    obstacles = {slot: found for slot in slots if (found := _obstacle(slot, item.stage, facts)) is not None}
     usable = [slot for slot in slots if slot not in obstacles]
     if set(usable) & set(item.due_at):
         alone = ", alone and after the others" if item.must_run_alone else ""
         return Wait(f"{NOW}{alone}", facts.running.who_drains, is_due=True)
     if usable:
         return _at(item.not_before)
-    names = listed(slots, "or")
-    if len(slots) == 1:
-        reason = f"{names}: {obstacles[names].text}"
-    else:
-        reason = f"{names} ({'; '.join(f'{name}: {found.text}' for name, found in obstacles.items())})"
     ends = [found.until for found in obstacles.values() if found.until is not None]
-    return Wait(f"when {names} can be used", reason, min(ends, default=None))
+    return Wait(f"when {listed(slots, 'or')} can be used", _why_no_slot(obstacles), min(ends, default=None))
+
+
+def what_follows(stages: Collection[str], facts: Facts) -> list[str]:
+    """What happens to work that a person has just made pending, one line for all stages to which the same happens."""
+    groups: dict[str, list[str]] = {}
+    for stage in stages:
+        groups.setdefault(_what_follows(stage, facts), []).append(stage)
+    return [f"{listed(group)}: {then}" for then, group in groups.items()]
+
+
+def _what_follows(stage: str, facts: Facts) -> str:
+    if facts.shortage is not None:
+        return f"waiting for free space: {facts.shortage}"
+    if stage == EXTRACT:
+        return facts.running.who_scans
+    slots, obstacles = _slots_of(stage, facts)
+    if not slots:
+        return f"waiting for a slot: {NO_DEEP_SLOT}"
+    return facts.running.who_drains if len(obstacles) < len(slots) else f"waiting for {_why_no_slot(obstacles)}"
+
+
+def _slots_of(stage: str, facts: Facts) -> tuple[list[str], dict[str, Obstacle]]:
+    """The slots that may answer a stage, and why some of them do not now."""
+    slots = [slot.name for slot in facts.slots if stage in facts.by_slot[slot.name]]
+    return slots, {slot: found for slot in slots if (found := _obstacle(slot, stage, facts)) is not None}
+
+
+def _why_no_slot(obstacles: Mapping[str, Obstacle]) -> str:
+    names = listed(list(obstacles), "or")
+    if len(obstacles) == 1:
+        return f"{names}: {obstacles[names].text}"
+    return f"{names} ({'; '.join(f'{name}: {found.text}' for name, found in obstacles.items())})"
 
 
 def _obstacle(slot: str, stage: str, facts: Facts) -> Obstacle | None:
@@ -113,6 +139,12 @@ def _obstacle(slot: str, stage: str, facts: Facts) -> Obstacle | None:
         if other.name not in facts.obstacles and (other.name, stage) not in facts.held
     ]
     return Obstacle(describe_reserve(better)) if better else None
+
+
+def say_what_follows(settings: "Settings", ledger: "Ledger", stages: Collection[str]) -> None:
+    """Print what happens to work in these stages that was just made pending. Takes at most 5 s."""
+    for line in what_follows(stages, read_facts(settings, ledger, stages)):
+        say(line)
 
 
 def _at(moment: datetime | None) -> Wait:

@@ -3,12 +3,14 @@
 import json
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from dagster_offload.drain import drain
 from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.service.home import RunningUp, hold_up_lock
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from tests.support.cli import Call, drained, scan_and_extract
@@ -86,6 +88,27 @@ def test_a_retry_can_be_limited_by_the_reason(call: Call, scanned: Path, router:
     retried = call("retry", "--reason", "no_json: no JSON object").output
     assert "2 will be retried" in retried
     assert "summarize" not in retried
+
+
+@pytest.mark.parametrize(
+    ("pauses", "runs", "then"),
+    [
+        (False, False, "start `dagster-offload up`, or run `dagster-offload drain` now"),
+        (False, True, "`up` starts a drain within seconds; to start one now, run `dagster-offload drain`"),
+        (True, True, "waiting for deep: resting: paused since "),
+    ],
+)
+def test_a_redo_says_what_follows_as_things_are_now(
+    call: Call, done: Router, *, pauses: bool, runs: bool, then: str
+) -> None:
+    if pauses:
+        call("pause", "deep")
+    with hold_up_lock(load_settings().home) if runs else nullcontext() as lock:
+        if lock is not None:
+            lock.write(RunningUp(os.getpid(), "http://127.0.0.1:3000"))
+        shown = call("redo", "letter.txt", "--yes").output
+    assert f"marked as pending.\nclassify and summarize: {then}" in shown
+    assert ("(dagster-offload resume deep)" in shown) is pauses
 
 
 def test_retry_reports_that_there_is_nothing_to_retry(call: Call, scanned: Path) -> None:
