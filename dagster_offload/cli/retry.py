@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--state", type=click.Choice(["failed", "quarantined"]), help="Retry only work in this state.")
 @click.option("--reason", metavar="REASON", help="Retry only work that failed for this reason, such as `no_json`.")
+@click.option("--all", "everything", is_flag=True, help="Retry all failed and quarantined work.")
 @click.option("--sink", metavar="NAME", help="Send again the records that this sink refused, instead.")
 @home_option
 @json_option
@@ -36,14 +37,17 @@ def command(
     stage: str | None,
     state: str | None,
     reason: str | None,
+    everything: bool,
     sink: str | None,
     as_json: bool,
 ) -> None:
-    """Give failed or quarantined work three more attempts. Without arguments: all such work.
+    """Give failed or quarantined work three more attempts.
+
+    Without a selection, it says what failed and retries nothing.
 
     \b
-    dagster-offload retry
     dagster-offload retry letters/landlord.pdf
+    dagster-offload retry --all
     dagster-offload retry --stage summarize --state failed
     dagster-offload retry --reason no_json       the word before the colon in `status` and `explain`
     dagster-offload retry --sink paperless
@@ -52,12 +56,17 @@ def command(
     from dagster_offload.settings import load_settings
     from dagster_offload.stages.catalog import stage_graph
 
+    if everything and (documents or stage or state or reason or sink):
+        raise click.UsageError(
+            "--all retries all that failed: leave out DOCUMENT, --stage, --state, --reason and --sink"
+        )
     settings = load_settings()
     stages = stage_names(settings, [stage] if stage else []) or stage_graph(settings).names
     with open_existing_ledger(settings) as ledger:
         keys = find_documents(settings, ledger, documents) or None
         if sink is None:
-            _retry_work(ledger, stages, state, keys, reason, as_json=as_json)
+            is_selected = bool(keys or stage or state or reason or everything)
+            _retry_work(settings, ledger, stages, state, keys, reason, is_selected=is_selected, as_json=as_json)
         elif stage is not None or state is not None or reason is not None:
             raise click.UsageError("--sink does not go with --stage, --state and --reason")
         else:
@@ -65,18 +74,23 @@ def command(
 
 
 def _retry_work(
+    settings: "Settings",
     ledger: "Ledger",
     stages: "Sequence[str]",
     state: str | None,
     keys: "Sequence[str] | None",
     reason: str | None,
     *,
+    is_selected: bool,
     as_json: bool,
 ) -> None:
     from dagster_offload.cli.formatting import print_json, say
+    from dagster_offload.cli.waits import say_what_follows
     from dagster_offload.ledger.core.rows import State
     from dagster_offload.ledger.work import redo
 
+    if not is_selected:
+        _refuse_without_selection(ledger)
     code = None if reason is None else _known_reason(ledger, reason)
     moved = ledger.run(redo.retry, stages, [State(state)] if state else redo.RETRYABLE, keys, code)
     if as_json:
@@ -87,9 +101,18 @@ def _retry_work(
     if not moved:
         click.echo("nothing to retry: no matching work is failed or quarantined")
         return
-    click.echo(
-        f"\n{len(moved)} will be retried. A running `up` does this; to start now, run `dagster-offload scan` and `drain`."
-    )
+    click.echo(f"\n{len(moved)} will be retried.")
+    say_what_follows(settings, ledger, dict.fromkeys(stage for _, stage in moved))
+
+
+def _refuse_without_selection(ledger: "Ledger") -> None:
+    """Raise `Refusal` with what failed, if anything did."""
+    from dagster_offload.ledger.reports import status
+
+    groups = ledger.run(status.problem_groups, 1)
+    if groups:
+        found = ", ".join(f"{group.count} {group.stage} {group.code or group.state}" for group in groups)
+        raise Refusal(f"name documents, or choose --reason, --stage or --state; --all retries all of it: {found}")
 
 
 def _send_again(

@@ -130,7 +130,7 @@ def test_no_command_shows_a_harmful_character(call: Call, drained: None, library
 
 
 def test_retry_shows_names_without_a_harmful_character(call: Call, drained: None) -> None:
-    shown = call("retry").output
+    shown = call("retry", "--all").output
     assert not harmful_in(shown)
     assert "rent [bold]\\u202efdp.txt  classify" in shown
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.drain import drain
+from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.service.home import RunningUp, hold_up_lock
 from dagster_offload.settings import load_settings
@@ -88,6 +89,19 @@ def test_a_retry_can_be_limited_by_the_reason(call: Call, scanned: Path, router:
     retried = call("retry", "--reason", "no_json: no JSON object").output
     assert "2 will be retried" in retried
     assert "summarize" not in retried
+
+
+def test_a_retry_without_a_selection_says_what_failed_and_retries_nothing(
+    call: Call, scanned: Path, with_ledger: str
+) -> None:
+    with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
+        cur.execute("update work_items set state = 'failed', reason = 'no_json: no JSON' where stage = 'classify'")
+    refused = call("retry")
+    assert refused.exit_code == 2
+    assert "--all retries all of it: 2 classify no_json" in refused.output
+    assert json.loads(call("status", "--json").stdout)["stages"]["classify"]["failed"] == 2
+    assert "--all retries all that failed: leave out DOCUMENT" in call("retry", "--all", "--stage", "classify").output
+    assert "2 will be retried" in call("retry", "--all").output
 
 
 @pytest.mark.parametrize(
