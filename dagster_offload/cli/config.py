@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dagster_offload.cli import HintingGroup
-from dagster_offload.cli.options import deep_options, home_option, json_option, library_option, typed_settings
+from dagster_offload.cli.options import deep_options, home_option, json_option, library_option
+from dagster_offload.cli.typed import typed_settings
 
 if TYPE_CHECKING:
     from dagster_offload.settings import Loaded, Settings

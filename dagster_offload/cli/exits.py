@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import click
 
+from dagster_offload.cli.typed import with_options
 from dagster_offload.errors import LedgerAway, OffloadError, SettingsError, StageDeferred
 from dagster_offload.text.lines import first_line
 from dagster_offload.text.plain_text import escaped, escaped_lines
@@ -75,15 +76,16 @@ class Refusal(click.ClickException):
 
 def refusal(error: BaseException) -> Refusal:
     """The message and exit code for `error`. An unexpected error is written to a log, and the message names the log."""
+    ctx = click.get_current_context(silent=True)
     if isinstance(error, KeyboardInterrupt):
         return Refusal("interrupted; nothing is lost", ExitCode.INTERRUPTED)
     if isinstance(error, (StageDeferred, LedgerAway)):
         return Refusal(str(error), ExitCode.UNAVAILABLE)
     if isinstance(error, SettingsError) and error.args:
-        first, *more = map(str, error.args)
+        first, *more = (with_options(str(fault), ctx) for fault in error.args)
         return Refusal(first, ExitCode.REFUSED, more)
     if isinstance(error, OffloadError):
-        return Refusal(str(error), ExitCode.REFUSED)
+        return Refusal(with_options(str(error), ctx), ExitCode.REFUSED)
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         where = f" for {error.filename}" if error.filename else ""
         return Refusal(

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dagster_offload.cli.exits import WANTS_JSON
+from dagster_offload.cli.typed import note_option, note_typed, variable_of
 
 if TYPE_CHECKING:
     from dagster_offload.settings import Settings
-
-TYPED = "dagster_offload.typed"  # key in click's `meta`
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +24,7 @@ def _remember_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
 
 
 def _to_environment(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    note_option(ctx, param)
     if value is not None:
         _set(ctx, param, value)
 
@@ -32,7 +32,7 @@ def _to_environment(ctx: click.Context, param: click.Parameter, value: str | Non
 def _url_to_environment(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     """Refuse a URL with a user name or password. The message does not repeat it."""
     if value is not None and "@" in value:
-        variable = f"OFFLOAD_{str(param.name).upper()}"
+        variable = variable_of(param)
         key_file = variable.removesuffix("_URL") + "_API_KEY_FILE"
         raise click.BadParameter(
             "the URL must not contain a user name or password, because every user of this machine can read the options "
@@ -45,20 +45,14 @@ def _url_to_environment(ctx: click.Context, param: click.Parameter, value: str |
 
 
 def _path_to_environment(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    note_option(ctx, param)
     if value is not None:
         _set(ctx, param, os.path.abspath(value.expanduser()))
 
 
 def _set(ctx: click.Context, param: click.Parameter, value: str) -> None:
-    variable = f"OFFLOAD_{str(param.name).upper()}"
-    os.environ[variable] = value
-    ctx.meta.setdefault(TYPED, {})[variable] = value
-
-
-def typed_settings() -> dict[str, str]:
-    """The settings given as options of this command, by environment variable."""
-    typed: dict[str, str] = click.get_current_context().meta.get(TYPED, {})
-    return typed
+    os.environ[variable_of(param)] = value
+    note_typed(ctx, param, value)
 
 
 def json_option(command: F) -> F:

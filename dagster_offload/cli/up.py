@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dagster_offload.cli.options import deep_options, home_option, library_option, typed_settings, ui_options
+from dagster_offload.cli.options import deep_options, home_option, library_option, ui_options
+from dagster_offload.cli.typed import typed_settings
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -30,6 +30,7 @@ HELPERS = {
     "status_next_steps",
     "status_report",
     "status_text",
+    "typed",
     "waits",
 }
 

@@ -238,3 +238,25 @@ def test_each_fault_of_the_settings_is_on_a_line_of_its_own(call: Call, tmp_path
         "slots.deep.concurrency: must be a whole number or 'auto' (it is 'many')",
         "prefork: must be 'auto' or 'off' (it is 'maybe')",
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("drain --deep-url nonsense --deep-model q", "--deep-url: must start with http:// or https://"),
+        ("drain --deep-url http://x:1", "--deep-url is set, but --deep-model is not: set it, or slots.deep.model in"),
+        ("drain --deep-model q", "no deep slot is configured: set --deep-url and --deep-model"),
+        ("status --home /proc/none", "there is no ledger in /proc/none: correct --home, or start"),
+        ("up --library /none", "the library /none does not exist: set --library to an existing folder"),
+    ],
+)
+def test_an_error_of_a_typed_option_names_the_option(call: Call, command: str, said: str) -> None:
+    refused = call(*command.split())
+    assert refused.exit_code == 2
+    assert f"dagster-offload: {said}" in refused.stderr
+
+
+def test_an_error_of_a_variable_names_the_variable(call: Call) -> None:
+    os.environ |= {"OFFLOAD_DEEP_URL": "nonsense", "OFFLOAD_DEEP_MODEL": "q"}
+    assert "dagster-offload: OFFLOAD_DEEP_URL: must start with" in call("drain").stderr
+    assert "dagster-offload: OFFLOAD_DEEP_URL: must start with" in call("drain", "--deep-model", "m").stderr
