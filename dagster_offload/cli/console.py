@@ -1,7 +1,7 @@
 """Terminal output: tables on standard output, progress on standard error. `formatting.py` prints plain text and JSON."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -70,6 +70,11 @@ def state_style(state: str) -> str:
 def styled(text: str, style: str) -> Text:
     """Text for a cell in a colour. Control characters are escaped."""
     return Text(escaped(text), style=style)
+
+
+def lines_of(parts: Iterable[str]) -> Text:
+    """Lines of text for a cell; those without text are left out. Control characters are escaped."""
+    return Text("\n").join(Text(escaped(part)) for part in parts if part)
 
 
 class _EscapedTable(Table):

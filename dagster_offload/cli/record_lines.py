@@ -1,9 +1,12 @@
 """A stage's record as lines of text for the terminal: a line a field, with the words of the document that state it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dagster_offload.text.plain_text import shortened
+
 NAME_WIDTH = 18
+LONGEST_STAGE = 200  # characters of a stage in the table of all records
 
 
 def record_lines(record: Mapping[str, Any]) -> Iterator[str]:
@@ -19,6 +22,15 @@ def record_lines(record: Mapping[str, Any]) -> Iterator[str]:
                 yield _line(field if index == 0 else "", entry, each[index] if index < len(each) else None)
         else:
             yield _line(field, value, quote)
+
+
+def own_stage_lines(record: Mapping[str, Any], own: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield `payment: payee=The landlord, amount=1250.5` for each stage with a value. `own`: the fields of own stages."""
+    for stage, fields in own.items():
+        values = record[stage] or {}
+        found = [f"{field}={in_words(values[field])}" for field in fields if values.get(field) not in (None, [], {})]
+        if found:
+            yield shortened(" ".join(f"{stage}: {', '.join(found)}".split()), LONGEST_STAGE)
 
 
 def _line(name: str, value: Any, quote: Any) -> str:

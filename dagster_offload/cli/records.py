@@ -59,6 +59,8 @@ def command(
 ) -> None:
     """Show the records, or write them to a file. With DOCUMENT: everything about one document.
 
+    The table shows the fields of your own stages below the summary; --json and the files have all of each record.
+
     A condition compares with =, !=, >, >=, <, <= or ~ (contains). Fields of your own stages are STAGE.FIELD. A folder of
     notes (md) is brought up to date: notes that did not change are not touched, and those of documents that are gone are
     removed. Notes of documents that a condition leaves out are kept.
@@ -116,8 +118,10 @@ def _format(form: str | None, out: Path | None) -> str:
 def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bool) -> None:
     from itertools import islice
 
-    from dagster_offload.cli.console import state_style, styled, table, to_terminal
+    from dagster_offload.cli.console import lines_of, state_style, styled, table, to_terminal
     from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.record_lines import own_stage_lines
+    from dagster_offload.records.columns import own_fields
     from dagster_offload.records.conditions import unknown_values
     from dagster_offload.records.reading import stream
 
@@ -127,12 +131,14 @@ def _show(settings: "Settings", ledger: "Ledger", query: "Query", *, as_json: bo
         print_json({"records": records, "hints": hints})
         return
     found = stream(settings, ledger, query, most=MOST_ROWS + 1)
-    rows = table("document", "state", "category", "title and summary")
+    own = own_fields(settings)
+    rows = table("document", "state", "category", "title, summary and your stages" if own else "title and summary")
     shown = 0
     for record in islice(found, MOST_ROWS):
         text = " ".join(f"{record['title'] or ''}: {record['summary'] or ''}".strip(": ").split())
         state = styled(_state(record), state_style(record["state"]))
-        rows.add_row(record["document"], state, record["category"] or "", text or record["reason"] or "")
+        told = lines_of((text or record["reason"] or "", *own_stage_lines(record, own)))
+        rows.add_row(record["document"], state, record["category"] or "", told)
         shown += 1
     if not shown:
         click.echo("no document matches")

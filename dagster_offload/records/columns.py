@@ -58,6 +58,15 @@ def columns(settings: Settings) -> tuple[Column, ...]:
     return (*first, *BUILT_IN_COLUMNS, *own, *LAST_COLUMNS)
 
 
+def own_fields(settings: Settings) -> dict[str, list[str]]:
+    """The fields of the stages of one's own, by stage, in order."""
+    fields: dict[str, list[str]] = {}
+    for column in columns(settings):
+        if column.stage is not None and column.field is not None and column.stage in settings.own_stages:
+            fields.setdefault(column.stage, []).append(column.field)
+    return fields
+
+
 def column_named(settings: Settings, name: str) -> Column:
     """The column of a stage's field. Raises `SettingsError` with the nearest name."""
     return named(name, {column.name: column for column in columns(settings) if column.stage is not None})
