@@ -104,7 +104,7 @@ def test_a_row_of_the_matrix_ends_as_promised(
     change_timing(probe_limit=2.0 if row.health else 240.0)  # probes that are answered may take long on a busy machine
     if "429" in row.name:
         # With less, a slow machine checks the slot a second time within the drain.
-        change_timing(shortest_retry_after=10.0)
+        change_timing(shortest_retry_after=2.0)
     if kind == PLAIN and row.promise.plain_reason is not None:
         row = replace(row, promise=replace(row.promise, reason=row.promise.plain_reason))
     entry = Played(row.id, kind, str(row.promise))
