@@ -10,7 +10,7 @@ from dagster_offload.ledger.reports.records import STATES, Condition, Kind, Oper
 from dagster_offload.records.columns import Column, column_named, named, selectable_columns
 from dagster_offload.settings import Settings
 from dagster_offload.stage_spec.relations import class_names
-from dagster_offload.stages.answers.answer_model import ambiguity, written_number
+from dagster_offload.stages.answers.written_numbers import ambiguity, written_number
 from dagster_offload.stages.graph import CLASSIFY
 from dagster_offload.text.suggestions import suggestion
 

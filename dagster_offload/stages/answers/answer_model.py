@@ -15,24 +15,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dagster_offload.stage_spec.fields import Field as Spec
 from dagster_offload.stages.answers.parsing import StageAnswer
+from dagster_offload.stages.answers.written_numbers import written_number
 from dagster_offload.text.plain_text import shortened
 
 LONGEST_TEXT = 10_000  # characters of a string without `max_length`; a longer one is cut
 MOST_ENTRIES = 1_000  # of a list without `max_items`
-# Characters of a number that is written as text. Matching the pattern of a longer one could take hours.
-LONGEST_NUMBER = 200
 INTEGERS = (-(2**63), 2**63 - 1)  # those that a column of type integer holds
 
 _NULL_WORDS = frozenset({"", "null", "none", "n/a", "na", "unknown", "not specified", "-"})
 # As a text, `NA` may be a code: of Namibia, of North America.
 _NULL_TEXTS = _NULL_WORDS - {"na"}
-_NUMBER = re.compile(r"([^\d+\-.,]*)([+-]?\d[\d.,\s'\u00a0\u202f]*)([^\d]*)")
-_MINUS = re.compile(r"[\u2212\u2012\u2013](?=\s*\d)")  # the minus sign and the dashes that stand for it
-# Words behind a number that make it a larger one, such as `1.5 million` and `3만`.
-LARGER = re.compile(
-    r"\s*(?:(?:k|m|mn|mio|mrd|bn|tsd|thousand|tausend|mille|million\w*|milliard\w*|billion\w*)\b|[십백천만억조十百千万萬亿億兆])",
-    re.IGNORECASE,
-)
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _DATETIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})?$"
 
@@ -160,50 +152,6 @@ def _number(value: Any) -> Any:
     if number is None:
         raise ValueError("must be a number without text")
     return number
-
-
-def written_number(text: str) -> float | int | None:
-    """Return the one number that `text` states, or None if there is none, several, or its separators are ambiguous."""
-    numbers = written_numbers(text)
-    return numbers[0] if len(numbers) == 1 else None
-
-
-def written_numbers(text: str) -> tuple[float | int, ...]:
-    """Return what `text` can mean as one number: nothing, a number, or both meanings of `1,234`."""
-    text = text.strip()
-    found = _NUMBER.fullmatch(_MINUS.sub("-", text)) if len(text) <= LONGEST_NUMBER else None
-    if found is None or _means_another_number(*found.groups()):
-        return ()
-    digits = re.sub(r"[\s'\u00a0\u202f]", "", found[2]).rstrip(".,")
-    separators = [character for character in digits if character in ".,"]
-    if not separators:
-        return (int(digits),)
-    last = separators[-1]
-    whole, _, rest = digits.rpartition(last)
-    if len(separators) == 1 and len(rest) == 3 and whole.lstrip("+-") != "0":
-        return int(whole + rest), float(f"{whole}.{rest}")  # a thousand in one country and one and a bit in another
-    is_decimal = len(set(separators)) == 2 or len(separators) == 1
-    plain = re.sub(r"[.,]", "", whole) + f".{rest}" if is_decimal else re.sub(r"[.,]", "", digits)
-    try:
-        number = float(plain)
-    except ValueError:
-        return ()
-    return (number if is_decimal or not math.isfinite(number) else int(number),)
-
-
-def _means_another_number(before: str, number: str, after: str) -> bool:
-    """Whether what is around a number changes it: `(12)` and `12-` are negative in accounts, `12k` is 12,000.
-
-    `5,-` and `5.–` are prices without cents.
-    """
-    is_negative = before.rstrip().endswith("(") or (after.startswith(("-", "\u2212")) and number[-1] not in ".,")
-    return is_negative or LARGER.match(after) is not None
-
-
-def ambiguity(text: str) -> str | None:
-    """The two numbers that `text` can mean, in words; None if it is not ambiguous."""
-    numbers = written_numbers(text)
-    return f"{text.strip()} can be {numbers[0]} or {numbers[1]}: write one of them" if len(numbers) == 2 else None
 
 
 def _iso(read: Callable[[str], Any], shortest: int) -> Callable[[Any], Any]:

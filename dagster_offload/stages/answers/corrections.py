@@ -14,8 +14,9 @@ from pydantic import BaseModel, ValidationError, create_model
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings import Settings
 from dagster_offload.stage_spec.relations import class_names
-from dagster_offload.stages.answers.answer_model import ambiguity, answer_model
+from dagster_offload.stages.answers.answer_model import answer_model
 from dagster_offload.stages.answers.parsing import StageAnswer
+from dagster_offload.stages.answers.written_numbers import ambiguity
 from dagster_offload.stages.classify import Classification, class_named
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.summarize import Summary

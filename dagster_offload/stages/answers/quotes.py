@@ -5,12 +5,10 @@ count. The value must agree with its quote: its numbers and dates must be in it,
 value that is invented beside a true quote is noticed, too.
 """
 
-import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from itertools import accumulate
 from typing import Annotated, Any, TypeVar
 
@@ -18,7 +16,7 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, create_model
 
 from dagster_offload.stage_spec.fields import Field
-from dagster_offload.stages.answers.answer_model import LARGER
+from dagster_offload.stages.answers.agreement import COUNTING, agrees
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -26,14 +24,7 @@ QUOTES = "quotes"  # the key of an answer that holds the quotes, by field name
 UNSUPPORTED = "unsupported"  # the key of a record that lists the fields without a quote that supports them
 LONGEST_QUOTE = 500  # characters that a record keeps
 
-_COUNTING = re.compile(r"[^\s*_`#|\\]+")
 _SAME = str.maketrans("‘’‚‛“”„‟«»′″‐‑‒–—―−", '\'\'\'\'""""""\'"-------')
-_NUMBER = re.compile(r"\d+(?:[.,\s'\u00a0\u202f]\d+)*")
-_WORD = re.compile(r"\w+")
-_PERCENT = re.compile(r"[%％]|\b(?:per ?cent|prozent|pour cent)\b", re.IGNORECASE)
-_LARGER_BY = (1e3, 1e6, 1e9, 1e12)  # a word means different ones in different languages, such as `billion`
-# Numbers may be written in words; then only the quote itself can be checked.
-_NUMBER_WORDS = re.compile(r"[만억천백십万億千百十]")
 
 
 @dataclass(frozen=True)
@@ -71,8 +62,8 @@ class Text:
         self.text = text
         self._compact = _compact(text)
         # Each run of characters that count: where it starts in the document, and in the compact text.
-        self._starts = [run.start() for run in _COUNTING.finditer(text)]
-        lengths = (len(run) for run in _COUNTING.findall(text))
+        self._starts = [run.start() for run in COUNTING.finditer(text)]
+        lengths = (len(run) for run in COUNTING.findall(text))
         self._compact_starts = list(accumulate(lengths, initial=0))
 
     def find(self, quote: str) -> Quote | None:
@@ -92,7 +83,7 @@ class Text:
 
 def _compact(text: str) -> str:
     """The characters of `text` that count."""
-    return "".join(_COUNTING.findall(text)).translate(_SAME)
+    return "".join(COUNTING.findall(text)).translate(_SAME)
 
 
 def quotes_schema(fields: Sequence[Field]) -> dict[str, Any]:
@@ -151,7 +142,7 @@ def ground(value: Mapping[str, Any], quotes: Any, fields: Sequence[Field], docum
 def _support(value: Any, field: Field, quote: Any, text: Text) -> Quote | None:
     """The quote that supports the value, or None. A text that stands in the document is its own quote."""
     place = text.find(quote) if isinstance(quote, str) else None
-    if place is not None and all(_agrees(leaf, kind, place.text) for leaf, kind in _leaves(value, field)):
+    if place is not None and all(agrees(leaf, kind, place.text) for leaf, kind in _leaves(value, field)):
         return place
     return text.find(value) if field.type == "string" and len(value) > 2 else None
 
@@ -168,63 +159,6 @@ def _leaves(value: Any, field: Field) -> Iterator[tuple[Any, str]]:
             yield from _leaves(entry, field.entry)
     else:
         yield value, field.type
-
-
-def _agrees(value: Any, kind: str, quote: str) -> bool:
-    """Whether a quote can state this value. A class or a yes is a conclusion: any words may lead to it."""
-    match kind:
-        case "number" | "integer":
-            return _states_number(value, quote)
-        case "date" | "datetime":
-            return _states_date(datetime.fromisoformat(value).date(), quote)
-        case "string":
-            return _states_words(value, quote)
-    return True
-
-
-def _states_number(value: float, quote: str) -> bool:
-    found = list(_NUMBER.finditer(quote))
-    numbers = [number for written in found for number in _readings(written[0])]
-    if not numbers or _NUMBER_WORDS.search(quote):
-        return True  # written in words
-    factors = [1.0]
-    if any(LARGER.match(quote, written.end()) for written in found):
-        factors += _LARGER_BY
-    if _PERCENT.search(quote):
-        factors.append(0.01)
-    wanted = abs(value)
-    return any(abs(number * factor - wanted) < 1e-9 * max(1.0, wanted) for number in numbers for factor in factors)
-
-
-def _readings(written: str) -> Iterator[float]:
-    """Every number that digits with separators can mean: `1.234` is 1234 or 1.234. Also each number by itself."""
-    joined = re.sub(r"[\s'\u00a0\u202f]", "", written)
-    for candidate in (joined, *re.split(r"[\s'\u00a0\u202f]", written)):
-        plain = re.sub(r"[.,]", "", candidate)
-        yield float(plain)
-        whole, separator, rest = candidate.replace(",", ".").rpartition(".")
-        if separator:
-            yield float(f"{whole.replace('.', '')}.{rest}")
-
-
-def _states_date(day: date, quote: str) -> bool:
-    # No date has more than 8 digits, and Python refuses to read thousands of them.
-    numbers = {int(written[:9]) for written in re.findall(r"\d+", quote)}
-    years = {number for number in numbers if number > 999}
-    if {day.year * 10_000 + day.month * 100 + day.day, day.year % 100 * 10_000 + day.month * 100 + day.day} & numbers:
-        return True  # 20250304 or 250304
-    if not numbers:
-        return True  # written in words
-    return day.day in numbers and (not years or day.year in years)
-
-
-def _states_words(value: str, quote: str) -> bool:
-    stated = {word.casefold() for word in _WORD.findall(value)}
-    if not stated:
-        return True
-    compact = "".join(_COUNTING.findall(quote)).casefold()
-    digits = [word for word in stated if word.isdigit()]
-    return all(word in compact for word in digits) and 2 * sum(word in compact for word in stated) >= len(stated)
 
 
 def record_of(

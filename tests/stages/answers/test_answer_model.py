@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import Answer
 from dagster_offload.stage_spec.fields import read_answer
-from dagster_offload.stages.answers.answer_model import answer_model, in_words, json_schema, written_number
+from dagster_offload.stages.answers.answer_model import answer_model, in_words, json_schema
 from dagster_offload.stages.answers.parsing import parse_record
+from dagster_offload.stages.answers.written_numbers import written_number
 
 FIELDS = read_answer(
     {

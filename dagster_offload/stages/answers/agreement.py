@@ -1,0 +1,73 @@
+"""Whether words of a document can state a value: its number or date must be in them, and half of the words of a text. Pure."""
+
+import re
+from collections.abc import Iterator
+from datetime import date, datetime
+from typing import Any
+
+from dagster_offload.stages.answers.written_numbers import LARGER
+
+COUNTING = re.compile(r"[^\s*_`#|\\]+")  # characters that count: neither white space nor marks of Markdown
+_NUMBER = re.compile(r"\d+(?:[.,\s'\u00a0\u202f]\d+)*")
+_WORD = re.compile(r"\w+")
+_PERCENT = re.compile(r"[%％]|\b(?:per ?cent|prozent|pour cent)\b", re.IGNORECASE)
+_LARGER_BY = (1e3, 1e6, 1e9, 1e12)  # a word means different ones in different languages, such as `billion`
+# Numbers may be written in words; then only the quote itself can be checked.
+_NUMBER_WORDS = re.compile(r"[만억천백십万億千百十]")
+
+
+def agrees(value: Any, kind: str, quote: str) -> bool:
+    """Whether a quote can state this value. A class or a yes is a conclusion: any words may lead to it."""
+    match kind:
+        case "number" | "integer":
+            return _states_number(value, quote)
+        case "date" | "datetime":
+            return _states_date(datetime.fromisoformat(value).date(), quote)
+        case "string":
+            return _states_words(value, quote)
+    return True
+
+
+def _states_number(value: float, quote: str) -> bool:
+    found = list(_NUMBER.finditer(quote))
+    numbers = [number for written in found for number in _readings(written[0])]
+    if not numbers or _NUMBER_WORDS.search(quote):
+        return True  # written in words
+    factors = [1.0]
+    if any(LARGER.match(quote, written.end()) for written in found):
+        factors += _LARGER_BY
+    if _PERCENT.search(quote):
+        factors.append(0.01)
+    wanted = abs(value)
+    return any(abs(number * factor - wanted) < 1e-9 * max(1.0, wanted) for number in numbers for factor in factors)
+
+
+def _readings(written: str) -> Iterator[float]:
+    """Every number that digits with separators can mean: `1.234` is 1234 or 1.234. Also each number by itself."""
+    joined = re.sub(r"[\s'\u00a0\u202f]", "", written)
+    for candidate in (joined, *re.split(r"[\s'\u00a0\u202f]", written)):
+        plain = re.sub(r"[.,]", "", candidate)
+        yield float(plain)
+        whole, separator, rest = candidate.replace(",", ".").rpartition(".")
+        if separator:
+            yield float(f"{whole.replace('.', '')}.{rest}")
+
+
+def _states_date(day: date, quote: str) -> bool:
+    # No date has more than 8 digits, and Python refuses to read thousands of them.
+    numbers = {int(written[:9]) for written in re.findall(r"\d+", quote)}
+    years = {number for number in numbers if number > 999}
+    if {day.year * 10_000 + day.month * 100 + day.day, day.year % 100 * 10_000 + day.month * 100 + day.day} & numbers:
+        return True  # 20250304 or 250304
+    if not numbers:
+        return True  # written in words
+    return day.day in numbers and (not years or day.year in years)
+
+
+def _states_words(value: str, quote: str) -> bool:
+    stated = {word.casefold() for word in _WORD.findall(value)}
+    if not stated:
+        return True
+    compact = "".join(COUNTING.findall(quote)).casefold()
+    digits = [word for word in stated if word.isdigit()]
+    return all(word in compact for word in digits) and 2 * sum(word in compact for word in stated) >= len(stated)
