@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any
 
-from dagster_offload.stages.answers.written_numbers import LARGER
+from dagster_offload.stages.answers.written_numbers import LARGER_WORD, east_asian_numbers
 
 COUNTING = re.compile(r"[^\s*_`#|\\]+")  # characters that count: neither white space nor marks of Markdown
 _NUMBER = re.compile(r"\d+(?:[.,\s'\u00a0\u202f]\d+)*")
 _WORD = re.compile(r"\w+")
 _PERCENT = re.compile(r"[%％]|\b(?:per ?cent|prozent|pour cent)\b", re.IGNORECASE)
 _LARGER_BY = (1e3, 1e6, 1e9, 1e12)  # a word means different ones in different languages, such as `billion`
-# Numbers may be written in words; then only the quote itself can be checked.
-_NUMBER_WORDS = re.compile(r"[만억천백십万億千百十]")
 
 
 def agrees(value: Any, kind: str, quote: str) -> bool:
@@ -30,11 +28,11 @@ def agrees(value: Any, kind: str, quote: str) -> bool:
 
 def _states_number(value: float, quote: str) -> bool:
     found = list(_NUMBER.finditer(quote))
-    numbers = [number for written in found for number in _readings(written[0])]
-    if not numbers or _NUMBER_WORDS.search(quote):
-        return True  # written in words
+    if not found:
+        return True  # written in words: only the quote itself can be checked
+    numbers = [*(number for written in found for number in _readings(written[0])), *east_asian_numbers(quote)]
     factors = [1.0]
-    if any(LARGER.match(quote, written.end()) for written in found):
+    if any(LARGER_WORD.match(quote, written.end()) for written in found):
         factors += _LARGER_BY
     if _PERCENT.search(quote):
         factors.append(0.01)

@@ -2,17 +2,41 @@
 
 import math
 import re
+from collections.abc import Iterator, Sequence
 
 # Characters of a number that is written as text. Matching the pattern of a longer one could take hours.
 LONGEST_NUMBER = 200
 
 _NUMBER = re.compile(r"([^\d+\-.,]*)([+-]?\d[\d.,\s'\u00a0\u202f]*)([^\d]*)")
 _MINUS = re.compile(r"[\u2212\u2012\u2013](?=\s*\d)")  # the minus sign and the dashes that stand for it
-# Words behind a number that make it a larger one, such as `1.5 million` and `3만`.
-LARGER = re.compile(
-    r"\s*(?:(?:k|m|mn|mio|mrd|bn|tsd|thousand|tausend|mille|million\w*|milliard\w*|billion\w*)\b|[십백천만억조十百千万萬亿億兆])",
-    re.IGNORECASE,
+# Words behind a number that make it a larger one, such as `1.5 million`.
+LARGER_WORD = re.compile(
+    r"\s*(?:k|m|mn|mio|mrd|bn|tsd|thousand|tausend|mille|million\w*|milliard\w*|billion\w*)\b", re.IGNORECASE
 )
+_DIGITS = {
+    character: value
+    for value, same in enumerate(
+        ("영零〇", "일一壹", "이二貳", "삼三參", "사四", "오五", "육六", "칠七", "팔八", "구九")
+    )
+    for character in same
+}
+_UNITS = {
+    character: float(value)
+    for value, same in (
+        (10, "십十拾"),
+        (100, "백百佰"),
+        (1_000, "천千仟"),
+        (10**4, "만万萬"),
+        (10**8, "억亿億"),
+        (10**12, "조兆"),
+    )
+    for character in same
+}
+_LARGER_CHARACTER = re.compile(rf"\s*[{''.join(_UNITS)}]")
+_PART = rf"(?>\d+(?:,\d{{3}})*(?:\.\d+)?)|[{''.join((*_DIGITS, *_UNITS))}]"
+_PARTS = re.compile(_PART)
+# At least two parts: the characters are also in ordinary words, such as 만 in 만료.
+_EAST_ASIAN = re.compile(rf"(?<!\d)(?:{_PART})(?:\s?(?:{_PART}))+")
 
 
 def written_number(text: str) -> float | int | None:
@@ -50,10 +74,31 @@ def _means_another_number(before: str, number: str, after: str) -> bool:
     `5,-` and `5.–` are prices without cents.
     """
     is_negative = before.rstrip().endswith("(") or (after.startswith(("-", "\u2212")) and number[-1] not in ".,")
-    return is_negative or LARGER.match(after) is not None
+    return is_negative or any(larger.match(after) for larger in (LARGER_WORD, _LARGER_CHARACTER))
 
 
 def ambiguity(text: str) -> str | None:
     """The two numbers that `text` can mean, in words; None if it is not ambiguous."""
     numbers = written_numbers(text)
     return f"{text.strip()} can be {numbers[0]} or {numbers[1]}: write one of them" if len(numbers) == 2 else None
+
+
+def east_asian_numbers(text: str) -> Iterator[float]:
+    """The numbers in `text` with Korean, Chinese or Japanese numerals: `3만 5천`, `오백`. Also each group between blanks."""
+    for written in _EAST_ASIAN.findall(text):
+        for group in dict.fromkeys((written, *written.split())):
+            yield _value(_PARTS.findall(group))
+
+
+def _value(parts: Sequence[str]) -> float:
+    """The value of digits and units: each unit multiplies the number before it; from 10,000 up, all since the last such unit."""
+    total = below = number = 0.0
+    for part in parts:
+        unit = _UNITS.get(part)
+        if unit is None:
+            number = float(_DIGITS.get(part, part.replace(",", "")))
+        elif unit < 10_000:
+            below, number = below + (number or 1) * unit, 0
+        else:
+            total, below, number = total + (below + number or 1) * unit, 0, 0
+    return total + below + number

@@ -110,6 +110,16 @@ def test_a_missing_value_needs_no_quote() -> None:
         ("19 % VAT", "19 % VAT", 19),
         ("7,5 Prozent", "7,5 Prozent", 0.075),
         ("33.3 percent", "33.3 percent", 0.333),
+        ("1억 2,500만 원", "1억 2,500만 원", 125_000_000),
+        ("2.5만원", "2.5만원", 25_000),
+        ("5백만원", "5백만원", 5_000_000),
+        ("제3조 금 오백만원", "제3조 금 오백만원", 5_000_000),
+        ("제3조 총액 삼만 오천원", "제3조 총액 삼만 오천원", 35_000),
+        ("3万5000円", "3万5000円", 35_000),
+        ("1,234百万円", "1,234百万円", 1_234_000_000),
+        ("第2条 一千零五十元", "第2条 一千零五十元", 1_050),
+        ("第2条 金壹拾萬円", "第2条 金壹拾萬円", 100_000),
+        ("2025 3만", "2025 3만", 30_000),
     ],
 )
 def test_a_number_may_be_written_in_any_way(document: str, quote: str, amount: float) -> None:
@@ -121,7 +131,26 @@ def test_a_number_may_be_written_in_any_way(document: str, quote: str, amount: f
 
 @pytest.mark.parametrize(
     ("quote", "lie"),
-    [("1.5 million", 1_600_000), ("19 % VAT", 0.2), ("19 % VAT", 1900), ("19 EUR", 0.19), ("1500 EUR", 1_500_000)],
+    [
+        ("1.5 million", 1_600_000),
+        ("19 % VAT", 0.2),
+        ("19 % VAT", 1900),
+        ("19 EUR", 0.19),
+        ("1500 EUR", 1_500_000),
+        ("3만 5천원", 45_000),
+        ("3만원", 3_000),
+        ("계약 만료 시 위약금 500원", 700),
+        ("계약 만료 시 위약금 500원", 10_000),
+        ("하지만 총액은 500원", 700),
+        ("인천광역시 청구금액 500원", 700),
+        ("3월 15일 500원", 151),
+        ("제5조 500원", 5_000),
+        ("百貨店 合計 500円", 700),
+        ("千葉市 十分 500円", 700),
+        ("Someone often paid 500", 700),
+        ("Achtung: 500 Euro", 8),
+        ("Un total de 500 euros", 1),
+    ],
 )
 def test_a_word_beside_a_number_supports_no_other_number(quote: str, lie: float) -> None:
     fields = read_answer({"amount": "number"})
