@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
+from dagster_offload.stages.answers.written_dates import states_date
 from dagster_offload.stages.answers.written_numbers import LARGER_WORD, east_asian_numbers
 
 COUNTING = re.compile(r"[^\s*_`#|\\]+")  # characters that count: neither white space nor marks of Markdown
@@ -20,7 +21,7 @@ def agrees(value: Any, kind: str, quote: str) -> bool:
         case "number" | "integer":
             return _states_number(value, quote)
         case "date" | "datetime":
-            return _states_date(datetime.fromisoformat(value).date(), quote)
+            return states_date(datetime.fromisoformat(value).date(), quote)
         case "string":
             return _states_words(value, quote)
     return True
@@ -49,17 +50,6 @@ def _readings(written: str) -> Iterator[float]:
         whole, separator, rest = candidate.replace(",", ".").rpartition(".")
         if separator:
             yield float(f"{whole.replace('.', '')}.{rest}")
-
-
-def _states_date(day: date, quote: str) -> bool:
-    # No date has more than 8 digits, and Python refuses to read thousands of them.
-    numbers = {int(written[:9]) for written in re.findall(r"\d+", quote)}
-    years = {number for number in numbers if number > 999}
-    if {day.year * 10_000 + day.month * 100 + day.day, day.year % 100 * 10_000 + day.month * 100 + day.day} & numbers:
-        return True  # 20250304 or 250304
-    if not numbers:
-        return True  # written in words
-    return day.day in numbers and (not years or day.year in years)
 
 
 def _states_words(value: str, quote: str) -> bool:
