@@ -15,8 +15,8 @@ from dagster_offload.stages.graph import CLASSIFY
 from dagster_offload.text.suggestions import suggestion
 
 _CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(>=|<=|!=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-_SEPARATED = re.compile(r"[+-]?[0-9][0-9.,' ]*")  # a number with separators, without a currency or a percent sign
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
+_SEPARATED = re.compile(r"[+-]?[0-9][0-9.,'’\s]*")  # a number with separators, without a currency or a percent sign
 _DAY_FIRST = re.compile(r"(?P<day>[0-9]{1,2})\.(?P<month>[0-9]{1,2})\.(?P<year>[0-9]{4})")
 _YEAR_FIRST = re.compile(r"(?P<year>[0-9]{4})[./](?P<month>[0-9]{1,2})[./](?P<day>[0-9]{1,2})")
 

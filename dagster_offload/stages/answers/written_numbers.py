@@ -1,13 +1,19 @@
 """Numbers as people write them: `1,234.50`, `1.234,50 EUR`, `₩45,000`. Pure."""
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 
 # Characters of a number that is written as text. Matching the pattern of a longer one could take hours.
 LONGEST_NUMBER = 200
 
-_NUMBER = re.compile(r"([^\d+\-.,]*)([+-]?\d[\d.,\s'\u00a0\u202f]*)([^\d]*)")
+_NUMBER = re.compile(r"([^\d+\-.,]*)([+-]?\d[\d.,' ]*)([^\d]*)")
+_SAME = str.maketrans("\u00a0\u2009\u202f’", "   '")
+# Three ways to write digits, each with a fraction: in groups of three (`0.125` is none), as in India, without groups.
+_FORMS = (
+    re.compile(r"(?P<whole>[+-]?(?!0\D)\d{1,3}([.,' ])\d{3}(?:\2\d{3})*)(?:(?!\2)[.,](?P<fraction>\d+))?"),
+    re.compile(r"(?P<whole>[+-]?\d{1,2}(?:,\d{2})+,\d{3})(?:\.(?P<fraction>\d+))?"),
+    re.compile(r"(?P<whole>[+-]?\d+)(?:[.,](?P<fraction>\d+))?"),
+)
 _MINUS = re.compile(r"[\u2212\u2012\u2013](?=\s*\d)")  # the minus sign and the dashes that stand for it
 # Words behind a number that make it a larger one, such as `1.5 million`.
 LARGER_WORD = re.compile(
@@ -47,25 +53,18 @@ def written_number(text: str) -> float | int | None:
 
 def written_numbers(text: str) -> tuple[float | int, ...]:
     """Return what `text` can mean as one number: nothing, a number, or both meanings of `1,234`."""
-    text = text.strip()
+    text = text.strip().translate(_SAME)
     found = _NUMBER.fullmatch(_MINUS.sub("-", text)) if len(text) <= LONGEST_NUMBER else None
     if found is None or _means_another_number(*found.groups()):
         return ()
-    digits = re.sub(r"[\s'\u00a0\u202f]", "", found[2]).rstrip(".,")
-    separators = [character for character in digits if character in ".,"]
-    if not separators:
-        return (int(digits),)
-    last = separators[-1]
-    whole, _, rest = digits.rpartition(last)
-    if len(separators) == 1 and len(rest) == 3 and whole.lstrip("+-") != "0":
-        return int(whole + rest), float(f"{whole}.{rest}")  # a thousand in one country and one and a bit in another
-    is_decimal = len(set(separators)) == 2 or len(separators) == 1
-    plain = re.sub(r"[.,]", "", whole) + f".{rest}" if is_decimal else re.sub(r"[.,]", "", digits)
-    try:
-        number = float(plain)
-    except ValueError:
-        return ()
-    return (number if is_decimal or not math.isfinite(number) else int(number),)
+    digits = found[2].rstrip(" .,")
+    readings = (form.fullmatch(digits) for form in _FORMS)
+    return tuple(_read(reading["whole"], reading["fraction"]) for reading in readings if reading is not None)
+
+
+def _read(whole: str, fraction: str | None) -> float | int:
+    digits = re.sub(r"[.,' ]", "", whole)
+    return int(digits) if fraction is None else float(f"{digits}.{fraction}")
 
 
 def _means_another_number(before: str, number: str, after: str) -> bool:

@@ -161,6 +161,30 @@ def test_a_number_has_its_sign_and_its_size_or_is_refused(written: str, number: 
 
 
 @pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        ("1.234.567.890.123.456.789", 1_234_567_890_123_456_789),
+        ("12,34,567.89 INR", 1_234_567.89),
+        ("CHF 1’234.50", 1234.5),
+        ("1 234\u00a0567,8", 1_234_567.8),
+        ("1\u202f234,567", 1234.567),
+        ("0.125", 0.125),
+        ("3.5.", 3.5),
+    ],
+)
+def test_a_number_may_have_groups_of_digits(written: str, number: float) -> None:
+    assert written_number(written) == number
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["3 5", "5 10", "12\n34", "2025 12", "12.05.2025", "192.168.0.1", "1.2.3", "1.5,3", "12,5 8", "1,234.567.8"],
+)
+def test_a_text_with_several_numbers_is_not_read_as_one(written: str) -> None:
+    assert written_number(written) is None
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         '{"items": [{"what": "a", "price": 1}, {"what": "b", "price": "three"}]}',
