@@ -1,13 +1,17 @@
 """Texts that are too long for the model's context: they are split smaller, and which context applies."""
 
+import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from dagster_offload.engine.lanes import document
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.simulator.request_log import fingerprint
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
+from dagster_offload.stages.prompts.long_documents import Reading
 from dagster_offload.stages.prompts.splitting import Size, split
 from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 from tests.support.engine import Engine
@@ -44,6 +48,24 @@ def test_a_part_too_long_for_the_server_is_split_smaller_and_costs_no_attempt(
     assert outcomes.keys() == {"ok", "context_too_long"}
     assert outcomes["context_too_long"] <= 4
     assert set(answered_parts(engine).values()) <= {1, 2}  # 2: the beginning, which is also sent for classify
+
+
+def test_a_long_document_is_split_again_beside_the_calls_even_if_its_parts_are_short(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split_smaller, threads = Reading.split_smaller, list[threading.Thread]()
+
+    def noted(*args: Any) -> bool:
+        threads.append(threading.current_thread())
+        return split_smaller(*args)
+
+    monkeypatch.setattr(Reading, "split_smaller", noted)
+    monkeypatch.setattr(document, "LONG_TEXT", len(book(24)))
+    prepared(engine, 24)
+    engine.router.set(context_tokens=2_048)
+    assert engine.drain(SUMMARIZE, deep_context_tokens=8_192).done == 1
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_the_second_stage_uses_the_split_that_the_first_one_found(engine: Engine) -> None:

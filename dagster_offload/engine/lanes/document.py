@@ -258,7 +258,8 @@ class DocumentRunner:
         """Split the rest into smaller parts, down to a minimum. A part that is too long for the context is no fault."""
         call = dataclasses.replace(call, outcome=CONTEXT_TOO_LONG)
         self.windows.learn(slot, too_long, claim.document_id)
-        if not await _beside_calls(len(passage.text), reading.split_smaller, passage, too_long):
+        characters = len(claim.input_of(item))  # not the passage's: the whole document is split again
+        if not await _beside_calls(characters, reading.split_smaller, passage, too_long):
             message = f"{LEAST_TEXT_TOKENS} tokens of text are too long for the model: give its server a larger context"
             fault = DocumentFault("context_too_small", f"{message} ({slot.setting('context_tokens')})")
             return await self.fault_assigner.blame_document(claim, item, fault, call)
