@@ -94,11 +94,9 @@ def _points(value: Any) -> Any:
     points = [_BULLET.sub("", point.strip()) if isinstance(point, str) else point for point in value]
     if _are_numbered(points, fewest_numbered):
         points = [_NUMBERING.sub("", point) if isinstance(point, str) else point for point in points]
-    kept: list[Any] = []
-    for point in points:
-        if point not in ("", None, *kept):
-            kept.append(point)
-    return kept
+    if not all(point is None or isinstance(point, str) for point in points):
+        return points  # validation refuses them
+    return list(dict.fromkeys(point for point in points if point))
 
 
 def _are_numbered(points: list[Any], fewest: int) -> bool:
