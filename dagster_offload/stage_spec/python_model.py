@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -42,3 +43,7 @@ def _refuse_unsafe(package: str) -> None:
         reason = f"{file} {writers}"
     if reason is not None:
         raise ValueError(f"{package} is not imported, because another user could change it: {reason}")
+    first = find_spec(package)  # what Python would import; finding it runs no code
+    origin = first.origin if first is not None and first.origin is not None else "another module"
+    if os.path.realpath(origin) != os.path.realpath(file):
+        raise ValueError(f"{package} is not imported, because {origin} stands before {file}: rename one of them")

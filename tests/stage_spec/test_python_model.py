@@ -79,6 +79,20 @@ def test_a_module_of_the_working_folder_is_not_imported(
         import_model("answers_of_mine:Payment")
 
 
+def test_a_module_of_the_working_folder_is_not_imported_instead_of_the_one_that_was_checked(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "answers_of_mine.py").write_text("raise SystemExit('ran')")
+    monkeypatch.setattr(sys, "path", [str(shared), *sys.path])
+    monkeypatch.chdir(shared)
+    with pytest.raises(
+        ValueError, match=r"because .*/shared/answers_of_mine\.py stands before .*/site/answers_of_mine"
+    ):
+        import_model("answers_of_mine:Payment")
+
+
 def test_a_module_that_breaks_is_named_with_its_error(package: Path) -> None:
     (package / "answers_of_mine.py").write_text("1 / 0")
     with pytest.raises(ValueError, match="answers_of_mine cannot be imported: ZeroDivisionError"):
