@@ -57,6 +57,28 @@ class Field:
         """The type of the field as a column: string, number, integer, boolean, date, datetime or json."""
         return {"enum": "string", "list": "json", "object": "json"}.get(self.type, self.type)
 
+    @property
+    def form(self) -> str:
+        """What the field is, in one line for people: `date?`, `number (min 0)`, `[{what: string, price: number}]`."""
+        kind = self.type
+        if self.type == "enum":
+            kind = f"enum [{', '.join(self.values)}]"
+        elif self.type == "object":
+            kind = f"{{{', '.join(f'{field.name}: {field.form}' for field in self.fields)}}}"
+        elif self.entry is not None:
+            kind = f"[{self.entry.form}]"
+        limits = {
+            "min": self.minimum,
+            "max": self.maximum,
+            "pattern": self.pattern,
+            "max_length": self.max_length,
+            "max_items": self.max_items,
+            "canonical": self.is_canonical or None,
+            "description": self.description or None,
+        }
+        details = ", ".join(f"{name} {value}" for name, value in limits.items() if value is not None)
+        return kind + ("?" if self.is_optional else "") + (f" ({details})" if details else "")
+
 
 class FieldError(ValueError):
     """A field that is written wrongly. `path` leads to it: ("items", "price"). `others` are further ones of the answer."""

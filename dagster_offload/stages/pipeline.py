@@ -1,16 +1,20 @@
 """What makes the answers of a home: the recipe of each stage, and the settings behind it. Pure: no I/O."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from pydantic import SecretStr
 
 from dagster_offload import __version__
 from dagster_offload.settings import Settings
 from dagster_offload.settings.leaves import LEAVES, leaves_of_slots
+from dagster_offload.stage_spec.fields import Field
 from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages.catalog import recipes, stages_by_slot
+from dagster_offload.text.plain_text import shortened
 
 LIBRARY = "library.path"
 # The settings of a stage that name other stages.
@@ -19,6 +23,7 @@ _RELATIONS = (".reads", ".when")
 _OF_SLOTS = frozenset({"model", "expected_model", "extra_body"})
 _PRIORITY = "priority"
 _BETWEEN_SLOTS = ", "
+LONGEST_SHOWN = 80  # characters of a value that a difference shows
 MOST_NAMED = 5  # stages that a difference names; of more it gives the number
 
 
@@ -66,6 +71,7 @@ def pipeline_of(settings: Settings) -> Pipeline:
             f"stages.{name}.{field.alias or key}": _shown(getattr(spec, key))
             for key, field in StageSpec.model_fields.items()
         }
+        relevant |= {f"stages.{name}.answer.{field.name}": field.form for field in spec.answer}
     current = recipes(settings)
     by_slot = stages_by_slot(settings, current)
     for stage in current:
@@ -97,11 +103,23 @@ def _differences(here: Pipeline, running: Pipeline, stage: str) -> list[str]:
         return [f"a stage is only {'here' if stage in here.recipes else 'in the running pipeline'}"]
     priorities = _priorities_that_differ(here, running, stage)
     changed = [
-        f"{key} is {here.settings.get(key) or 'unset'} here and {running.settings.get(key) or 'unset'} there"
+        _both(key, here.settings.get(key) or "unset", running.settings.get(key) or "unset")
         for key in dict.fromkeys((*here.settings, *running.settings))
         if here.settings.get(key) != running.settings.get(key) and (_concerns(key, stage) or key in priorities)
     ]
     return changed or [f"dagster_offload is {here.version} here and {running.version} there"]
+
+
+def _both(key: str, here: str, there: str) -> str:
+    """Both values of a setting. Long ones, such as prompts, from shortly before the place where they begin to differ."""
+    start = 0
+    if max(len(here), len(there)) > LONGEST_SHOWN:
+        alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, there, strict=False)))
+        start = max(0, alike - LONGEST_SHOWN // 4)
+    shown_here, shown_there = (
+        ("…" if start else "") + shortened(value[start:], LONGEST_SHOWN).replace("\n", " ") for value in (here, there)
+    )
+    return f"{key} is {shown_here} here and {shown_there} there"
 
 
 def _priorities_that_differ(here: Pipeline, running: Pipeline, stage: str) -> set[str]:
@@ -137,5 +155,7 @@ def _shown(value: object) -> str:
     if isinstance(value, type):
         return f"{value.__module__}:{value.__qualname__}"
     if isinstance(value, tuple):
-        return ", ".join(map(str, value))
+        return ", ".join(part.name if isinstance(part, Field) else str(part) for part in value)
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False)
     return "" if value is None else str(value)

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dagster_offload.settings import Settings, load_settings
-from dagster_offload.stages.pipeline import difference, pipeline_of
+from dagster_offload.settings import Settings, Stage, load_settings, with_stages
+from dagster_offload.stages.pipeline import Pipeline, difference, pipeline_of
 
 
 def settings(**values: object) -> Settings:
@@ -45,6 +46,52 @@ def test_a_difference_of_many_stages_gives_their_number() -> None:
     Path("offload.yaml").write_text(f"stages:\n{''.join(stages)}")
     found = compared(classes="invoice,letter", deep_model="llama")
     assert found == "slots.deep.model is llama here and qwen-macbook there (14 of 15 stages)"
+
+
+def of_own_stage(**changes: Any) -> Pipeline:
+    spec = {"prompt": "What must be paid?", "answer": {"payee": "string", "amount": "number"}} | changes
+    return pipeline_of(with_stages(settings(), payment=Stage(**spec)))
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        (
+            {"answer": {"payee": "string", "amount": "number", "due": "date?"}},
+            "stages.payment.answer is payee, amount here and payee, amount, due there (payment); "
+            "stages.payment.answer.due is unset here and date? there (payment)",
+        ),
+        (
+            {"answer": {"payee": "string", "amount": {"type": "number", "min": 0, "optional": True}}},
+            "stages.payment.answer.amount is number here and number? (min 0) there (payment)",
+        ),
+        (
+            {"answer": {"payee": {"enum": ["A", "B"]}, "amount": [{"what": "string"}]}},
+            "stages.payment.answer.payee is string here and enum [A, B] there (payment); "
+            "stages.payment.answer.amount is number here and [{what: string}] there (payment)",
+        ),
+        (
+            {"answer": {"amount": "number", "payee": "string"}},
+            "stages.payment.answer is payee, amount here and amount, payee there (payment)",
+        ),
+    ],
+)
+def test_a_difference_of_an_answer_names_only_the_fields_that_differ(there: dict[str, Any], found: str) -> None:
+    assert difference(of_own_stage(), of_own_stage(**there)) == found
+
+
+def test_a_difference_of_a_long_prompt_shows_where_it_begins() -> None:
+    same = "Read the whole letter before you answer.\n" * 50
+    found = difference(of_own_stage(prompt=f"{same}Who pays?"), of_own_stage(prompt=f"{same}Who is paid? {same}"))
+    assert found is not None
+    assert "is …ore you answer. Who pays? here and …ore you answer. Who is paid? Read the" in found
+    assert len(found) < 250
+    assert "\n" not in found
+
+
+def test_the_conditions_of_a_stage_are_kept_as_json() -> None:
+    here = of_own_stage(when={"classify": {"category": ["invoice"]}})
+    assert here.relations["stages.payment.when"] == '{"classify": {"category": ["invoice"]}}'
 
 
 def test_a_difference_of_an_extra_body_shows_no_value_of_it() -> None:
