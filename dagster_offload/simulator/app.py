@@ -19,7 +19,7 @@ from dagster_offload.simulator import context
 from dagster_offload.simulator.answers import document_in, passage_kind, stage_of
 from dagster_offload.simulator.connections import BrokenAnswer
 from dagster_offload.simulator.prompt_cache import PromptCaches
-from dagster_offload.simulator.replies import LIMITS, reply_to, requested_schema, token_limit
+from dagster_offload.simulator.replies import LIMITS, problem_of, reply_to, requested_schema, token_limit
 from dagster_offload.simulator.request_log import COMPLETIONS, Entry, RequestLog, count_tokens, fingerprint
 from dagster_offload.simulator.script import ROUTER_REASONS, Behaviour, Script, Step
 
@@ -94,14 +94,21 @@ class RouterApp:
 
     async def completions(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
-        body = await request.json()
+        try:
+            body = await request.json()
+            problem = problem_of(body)
+        except ValueError:
+            body, problem = {}, "the body is not JSON"
         await self._follow_script()
         entry = self.request_log.begin(COMPLETIONS, self._now())
-        self._describe(entry, body)
-        await self._notify_waiting()
         try:
-            response, outcome = await self._complete(request, entry, body)
-        except asyncio.CancelledError:
+            if problem is None:
+                self._describe(entry, body)
+                await self._notify_waiting()
+                response, outcome = await self._complete(request, entry, body)
+            else:
+                response, outcome = _error(400, problem, "invalid_request_error", {}), "refused"
+        except BaseException:  # also the end of the client's connection
             self.request_log.end(entry, self._now(), None, "left")
             raise
         is_answered = not isinstance(response, BrokenAnswer)
@@ -236,7 +243,7 @@ class RouterApp:
         document = document_in(body["messages"])
         if document is not None:
             entry.document = fingerprint(document)
-            self.request_log.document_tokens[entry.document] = count_tokens(document)
+            entry.document_tokens = count_tokens(document)
         entry.stage = stage_of(body["messages"], requested_schema(body))
         entry.asked_about = passage_kind(body["messages"])
         entry.model, entry.max_tokens = body.get("model"), token_limit(body, 0) or None

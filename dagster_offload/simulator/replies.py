@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel, Field, StrictInt, ValidationError
+
 from dagster_offload.simulator.answers import answer
 from dagster_offload.simulator.fields import invented
 from dagster_offload.simulator.request_log import count_tokens
 from dagster_offload.simulator.script import Behaviour
+from dagster_offload.text.validation import faults_in_words
 
 THOUGHT = "Hmm."  # one token
 CHANNELS_BEFORE = (
@@ -22,6 +25,28 @@ ODD_ANSWERS: Mapping[str, str] = {
 
 
 LIMITS = ("max_completion_tokens", "max_tokens")
+
+
+class _Format(BaseModel):
+    type: str | None = None
+    json_schema: dict[str, Any] = {}
+
+
+class _Request(BaseModel):
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    max_tokens: StrictInt | None = None
+    max_completion_tokens: StrictInt | None = None
+    response_format: _Format | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+def problem_of(body: Any) -> str | None:
+    """What is malformed in a request's body, in words; None if nothing is."""
+    try:
+        _Request.model_validate(body)
+    except ValidationError as error:
+        return faults_in_words(error.errors(include_url=False, include_input=False))
+    return None
 
 
 def token_limit(body: Mapping[str, Any], otherwise: int = 4096) -> int:

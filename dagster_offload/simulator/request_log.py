@@ -1,10 +1,12 @@
-"""The stand-in router's log: every request and their totals. It keeps fingerprints of documents, never their text."""
+"""The stand-in router's log: the newest requests, and totals of all. It keeps fingerprints of documents, never their text."""
 
 import hashlib
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 COMPLETIONS = "/v1/chat/completions"
+MOST_KEPT = 100_000  # requests: a router may run for months
 
 
 def fingerprint(document: str) -> str:
@@ -29,6 +31,7 @@ class Entry:
     status: int | None = None  # None: the connection was closed without an answer
     outcome: str = "open"  # answered | refused | cut | left (the client disconnected)
     document: str | None = None  # fingerprint
+    document_tokens: int = 0
     stage: str | None = None
     asked_about: str | None = None  # part | merge; null = a whole document
     model: str | None = None  # the requested model
@@ -41,19 +44,20 @@ class Entry:
 
 
 class RequestLog:
-    """The requests so far and their totals."""
+    """The newest requests, and the totals of all."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.entries: deque[Entry] = deque(maxlen=MOST_KEPT)
+        self.requests = 0
         self.open = 0
         self.max_open = 0
         self.answers = 0
         self.refusals = 0
-        self.document_tokens: dict[str, int] = {}
 
     def begin(self, path: str, now: float) -> Entry:
         """Add a request that starts at `now`, in seconds since the router's start."""
-        entry = Entry(number=len(self.entries) + 1, path=path, started=now)
+        self.requests += 1
+        entry = Entry(number=self.requests, path=path, started=now)
         self.entries.append(entry)
         if path == COMPLETIONS:
             self.open += 1
@@ -69,10 +73,13 @@ class RequestLog:
             self.refusals += outcome == "refused"
 
     def summary(self) -> dict[str, Any]:
-        """Return the content of `/admin/log`. `read_ratio`: document tokens read / tokens of the same documents once."""
+        """Return the content of `/admin/log`. `read_ratio`: document tokens read / tokens of the same documents once.
+
+        The document tokens are those of the kept requests.
+        """
         answered = [entry for entry in self.entries if entry.outcome == "answered" and entry.document is not None]
         read = sum(entry.document_tokens_read for entry in answered)
-        once = sum(self.document_tokens[name] for name in {entry.document for entry in answered if entry.document})
+        once = sum({entry.document: entry.document_tokens for entry in answered}.values())
         return {
             "requests": [vars(entry) for entry in self.entries],
             "open": self.open,

@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from dagster_offload.simulator import app, request_log
 from dagster_offload.simulator.answers import answer, classification, language_of, summary
 from dagster_offload.simulator.connections import ConnectionHolder
 from dagster_offload.simulator.prompt_cache import PromptCaches
-from dagster_offload.simulator.request_log import fingerprint
+from dagster_offload.simulator.request_log import COMPLETIONS, RequestLog, fingerprint
 from dagster_offload.simulator.script import Behaviour, Script, read_script
 from dagster_offload.simulator.server import Router
 from tests.support.patience import PATIENCE_SECONDS
@@ -42,6 +43,48 @@ def test_a_completion_has_openais_format(router: Router) -> None:
     assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] + body["usage"]["completion_tokens"]
     with httpx.Client(base_url=router.url, trust_env=False, timeout=PATIENCE_SECONDS) as http:
         assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["qwen-macbook"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"no json",
+        b"5",
+        b"{}",
+        b'{"messages": "x"}',
+        b'{"messages": []}',
+        b'{"messages": [{"role": "user"}], "max_tokens": "abc"}',
+        b'{"messages": [{"role": "user"}], "response_format": "json"}',
+    ],
+)
+def test_a_malformed_request_is_refused_and_not_open_for_ever(router: Router, body: bytes) -> None:
+    router.set(refuses_above=1)
+    with httpx.Client(base_url=router.url, trust_env=False, timeout=PATIENCE_SECONDS) as http:
+        response = http.post("/v1/chat/completions", content=body)
+    assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert (router.log()["open"], router.log()["refusals"]) == (0, 1)
+    assert ask(router, chat("A letter.")).status_code == 200
+
+
+def test_a_router_that_fails_ends_the_request_in_its_log(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(app, "reply_to", fails)
+    assert ask(router, chat("A letter.")).status_code == 500
+    assert router.log()["open"] == 0
+
+
+def test_the_log_keeps_the_newest_requests_and_counts_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_log, "MOST_KEPT", 3)
+    log = RequestLog()
+    for _ in range(5):
+        entry = log.begin(COMPLETIONS, 0.0)
+        entry.document, entry.document_tokens, entry.document_tokens_read = "a", 10, 5
+        log.end(entry, 1.0, 200, "answered")
+    summary = log.summary()
+    assert [each["number"] for each in summary["requests"]] == [3, 4, 5]
+    assert (summary["answers"], summary["document_tokens_read"], summary["document_tokens_once"]) == (5, 15, 10)
 
 
 def test_the_log_holds_fingerprints_and_times_but_no_text(router: Router) -> None:
