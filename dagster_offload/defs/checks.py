@@ -56,10 +56,10 @@ def served_model_checks(
         ]
 
 
-def assess(evidence: str | None, served_model: str | None, expected: str | None) -> Verdict:
+def assess(evidence: str | None, served_model: str | None, expected: str | None, outcome: str | None) -> Verdict:
     """Compare the served model and its evidence with the expected model (a regular expression, or None)."""
     if evidence is None:
-        return Verdict(True, "no model was called: the document has no text")
+        return Verdict(True, f"no model was called: the outcome is {outcome}")
     if served_model is None or evidence == ModelEvidence.ABSENT:
         return Verdict(True, "absent: the server did not report a model, so the model is not verified")
     name = code_span(served_model)  # Dagster renders the description as Markdown
@@ -102,8 +102,8 @@ def evaluate_partitions(
     for stage in _stages_to_check(context, asset_keys):
         for partition in partitions:
             verdicts = [
-                _verdict(settings, slot, served_model, evidence)
-                for slot, served_model, evidence in ledger.run(models_of, partition, stage)
+                _verdict(settings, slot, served_model, evidence, outcome)
+                for slot, served_model, evidence, outcome in ledger.run(models_of, partition, stage)
             ]
             if verdicts:
                 worst = next((verdict for verdict in verdicts if not verdict.passed), verdicts[0])
@@ -118,8 +118,10 @@ def _evaluation(
     if not records or records[0].asset_materialization is None:
         return None
     metadata = records[0].asset_materialization.metadata
-    slot, served_model, evidence = (_text(metadata, name) for name in ("slot", "served_model", "model_evidence"))
-    return _as_event(asset_key, document, _verdict(settings, slot, served_model, evidence))
+    slot, served_model, evidence, outcome = (
+        _text(metadata, name) for name in ("slot", "served_model", "model_evidence", "outcome")
+    )
+    return _as_event(asset_key, document, _verdict(settings, slot, served_model, evidence, outcome))
 
 
 def _stages_to_check(context: dg.AssetExecutionContext, asset_keys: Mapping[str, dg.AssetKey]) -> list[str]:
@@ -128,8 +130,10 @@ def _stages_to_check(context: dg.AssetExecutionContext, asset_keys: Mapping[str,
     return [stage for stage, key in asset_keys.items() if dg.AssetCheckKey(key, NAME) in selected]
 
 
-def _verdict(settings: Settings, slot: str | None, served_model: str | None, evidence: str | None) -> Verdict:
-    return assess(evidence, served_model, settings.slots_section.named(slot or DEEP).expected_model)
+def _verdict(
+    settings: Settings, slot: str | None, served_model: str | None, evidence: str | None, outcome: str | None
+) -> Verdict:
+    return assess(evidence, served_model, settings.slots_section.named(slot or DEEP).expected_model, outcome)
 
 
 def _as_event(asset_key: dg.AssetKey, partition: str, verdict: Verdict) -> dg.AssetCheckEvaluation:

@@ -181,12 +181,12 @@ def mark_reported(
     )
 
 
-def models_of(cur: Cursor, partition: str, stage: str) -> list[tuple[str | None, str | None, str | None]]:
-    """Which slots, models and kinds of evidence the results of a partition have, each combination once."""
+def models_of(cur: Cursor, partition: str, stage: str) -> list[tuple[str | None, str | None, str | None, str]]:
+    """Which slots, models, kinds of evidence and outcomes the results of a partition have, each combination once."""
     cur.execute(
-        "select distinct r.slot, r.served_model, r.model_evidence from documents d "
+        "select distinct r.slot, r.served_model, r.model_evidence, r.outcome from documents d "
         "join work_items i on i.document_id = d.document_id and i.stage = %s and i.state = 'done' "
-        "join results r using (result_id) where d.partition = %s and d.is_present order by 1, 2, 3",
+        "join results r using (result_id) where d.partition = %s and d.is_present order by 1, 2, 3, 4",
         [stage, partition],
     )
-    return [(row["slot"], row["served_model"], row["model_evidence"]) for row in cur.fetchall()]
+    return [(row["slot"], row["served_model"], row["model_evidence"], row["outcome"]) for row in cur.fetchall()]
