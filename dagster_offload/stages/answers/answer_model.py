@@ -150,7 +150,7 @@ def _number(value: Any) -> Any:
         return value
     number = written_number(value)
     if number is None:
-        raise ValueError("must be a number without text")
+        raise ValueError("must be a number without text or another number")
     return number
 
 

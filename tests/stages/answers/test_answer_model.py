@@ -182,6 +182,8 @@ def test_a_number_may_have_groups_of_digits(written: str, number: float) -> None
 )
 def test_a_text_with_several_numbers_is_not_read_as_one(written: str) -> None:
     assert written_number(written) is None
+    with pytest.raises(ValidationError, match="must be a number without text or another number"):
+        parsed(amount=written)
 
 
 @pytest.mark.parametrize(
