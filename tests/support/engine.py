@@ -27,6 +27,7 @@ from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.slot.rest import Rest
 from dagster_offload.stages.catalog import recipes, stage_graph
+from dagster_offload.testing import ChangeTiming
 from tests.support.ledger import Bench
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.stages import DRAIN_STAGES
@@ -119,7 +120,9 @@ def an_engine(ledger: Ledger, router: Router, home: Path, **options: Any) -> Ite
 
 
 @pytest.fixture
-def engine(ledger_url: str, router: Router, tmp_path: Path) -> Iterator[Engine]:
+def engine(ledger_url: str, router: Router, tmp_path: Path, change_timing: ChangeTiming) -> Iterator[Engine]:
+    # `Engine.worker` holds no lock and sends no heartbeat: without these, it would be dead after 15 seconds.
+    change_timing(stale_heartbeat=PATIENCE_SECONDS, lease=PATIENCE_SECONDS)
     with Ledger(ledger_url) as ledger, an_engine(ledger, router, tmp_path) as engine:
         yield engine
 
