@@ -1,18 +1,26 @@
 """Whether words of a document can state a value: its number or date must be in them, and half of the words of a text. Pure."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from dagster_offload.stages.answers.written_dates import states_date
-from dagster_offload.stages.answers.written_numbers import LARGER_WORD, east_asian_numbers
+from dagster_offload.stages.answers.written_numbers import (
+    FRACTION,
+    LARGER_WORD,
+    SAME_SIGNS,
+    east_asian_numbers,
+    is_one_number,
+)
 
 COUNTING = re.compile(r"[^\s*_`#|\\]+")  # characters that count: neither white space nor marks of Markdown
-_NUMBER = re.compile(r"\d+(?:[.,\s'\u00a0\u202f]\d+)*")
+_NUMBER = re.compile(r"\d+(?:[.,\s']\d+)*")
 _WORD = re.compile(r"\w+")
 _PERCENT = re.compile(r"[%％]|\b(?:per ?cent|prozent|pour cent)\b", re.IGNORECASE)
 _LARGER_BY = (1e3, 1e6, 1e9, 1e12)  # a word means different ones in different languages, such as `billion`
+_INDIAN_BY = (1e5, 1e7)
 
 
 def agrees(value: Any, kind: str, quote: str) -> bool:
@@ -28,28 +36,36 @@ def agrees(value: Any, kind: str, quote: str) -> bool:
 
 
 def _states_number(value: float, quote: str) -> bool:
-    found = list(_NUMBER.finditer(quote))
+    # Signs of other countries are read both ways: `，` separates thousands, or two numbers.
+    texts = tuple(dict.fromkeys((quote, quote.translate(SAME_SIGNS))))
+    found = [(text, written) for text in texts for written in _NUMBER.finditer(text)]
     if not found:
         return True  # written in words: only the quote itself can be checked
-    numbers = [*(number for written in found for number in _readings(written[0])), *east_asian_numbers(quote)]
+    numbers = [number for _, written in found for number in _readings(written[0])]
+    numbers += [number for text in texts for number in east_asian_numbers(text)]
+    numbers += [int(whole[-9:] or 0) + unicodedata.numeric(part) for whole, part in FRACTION.findall(quote)]
     factors = [1.0]
-    if any(LARGER_WORD.match(quote, written.end()) for written in found):
-        factors += _LARGER_BY
+    for text, written in found:
+        if (larger := LARGER_WORD.match(text, written.end())) is not None:
+            factors += _INDIAN_BY if larger["indian"] else _LARGER_BY
     if _PERCENT.search(quote):
         factors.append(0.01)
     wanted = abs(value)
-    return any(abs(number * factor - wanted) < 1e-9 * max(1.0, wanted) for number in numbers for factor in factors)
+    return any(abs(number * factor - wanted) < 1e-9 * max(1.0, wanted) for number in numbers for factor in set(factors))
 
 
 def _readings(written: str) -> Iterator[float]:
     """Every number that digits with separators can mean: `1.234` is 1234 or 1.234. Also each number by itself."""
-    joined = re.sub(r"[\s'\u00a0\u202f]", "", written)
-    for candidate in (joined, *re.split(r"[\s'\u00a0\u202f]", written)):
+    joined = re.sub(r"[\s']", "", written)
+    for candidate in (joined, *re.split(r"[\s']", written)):
         plain = re.sub(r"[.,]", "", candidate)
         yield float(plain)
         whole, separator, rest = candidate.replace(",", ".").rpartition(".")
         if separator:
             yield float(f"{whole.replace('.', '')}.{rest}")
+        parts = re.split(r"[.,]", candidate)
+        if not is_one_number(candidate) and all(len(part) != 3 for part in parts):
+            yield from map(float, parts)  # a date, the number of a section, a list
 
 
 def _states_words(value: str, quote: str) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 LONGEST_NUMBER = 200
 
 _NUMBER = re.compile(r"([^\d+\-.,]*)([+-]?\d[\d.,' ]*)([^\d]*)")
-_SAME = str.maketrans("\u00a0\u2009\u202f’", "   '")
+# Signs that mean the same: blanks, the apostrophe of Swiss numbers, full-width signs, and Arabic separators.
+SAME_SIGNS = str.maketrans("\u00a0\u2009\u202f’＇，．٬٫－（", "   '',.,.-(")
 # Three ways to write digits, each with a fraction: in groups of three (`0.125` is none), as in India, without groups.
 _FORMS = (
     re.compile(r"(?P<whole>[+-]?(?!0\D)\d{1,3}([.,' ])\d{3}(?:\2\d{3})*)(?:(?!\2)[.,](?P<fraction>\d+))?"),
@@ -15,14 +16,31 @@ _FORMS = (
     re.compile(r"(?P<whole>[+-]?\d+)(?:[.,](?P<fraction>\d+))?"),
 )
 _MINUS = re.compile(r"[\u2212\u2012\u2013](?=\s*\d)")  # the minus sign and the dashes that stand for it
+# Before a number, also before its currency: `−$5`. Accounts in Japan and Korea mark a negative number with a triangle.
+_NEGATIVE = re.compile(r"(?:[\u2012-\u2015\u2212▲△▼▽]\s*(?:[^\w\s]{1,2}|[A-Z]{1,3}\$?)?|\()\s*$")
+FRACTION = re.compile(r"(\d*) ?([¼½¾⅐-⅞])")
 # Words behind a number that make it a larger one, such as `1.5 million`.
 LARGER_WORD = re.compile(
-    r"\s*(?:k|m|mn|mio|mrd|bn|tsd|thousand|tausend|mille|million\w*|milliard\w*|billion\w*)\b", re.IGNORECASE
+    r"\s*(?:(?:k|m|b|mn|mio|mln|mrd|mld|bn|tsd|tys|thousand|tausend|duizend|tusen|mil|mille|ribu|juta|nghìn|ngàn|triệu|tỷ"
+    r"|(?:mill?|bill?|trill?)[ioó]+n\w*|(?:mi|bi|tri)lh(?:[ãõ]|ao|oe)\w*|[mb]iljo\w+|mil(?:li|i|j)[aá]rd?\w*|milyon|milyar"
+    r"|тыс\w*|млн|млрд|миллион\w*|миллиард\w*|(?P<indian>lakhs?|lacs?|crores?))\b|t(?:€|(?:eur|chf)\b))",
+    re.IGNORECASE,
 )
 _DIGITS = {
     character: value
     for value, same in enumerate(
-        ("영零〇", "일一壹", "이二貳", "삼三參", "사四", "오五", "육六", "칠七", "팔八", "구九")
+        (
+            "영零〇",
+            "일一壹壱",
+            "이二貳贰弐两兩両",
+            "삼三參叁参",
+            "사四肆",
+            "오五伍",
+            "육六陸陆",
+            "칠七柒漆",
+            "팔八捌",
+            "구九玖",
+        )
     )
     for character in same
 }
@@ -41,8 +59,10 @@ _UNITS = {
 _LARGER_CHARACTER = re.compile(rf"\s*[{''.join(_UNITS)}]")
 _PART = rf"(?>\d+(?:,\d{{3}})*(?:\.\d+)?)|[{''.join((*_DIGITS, *_UNITS))}]"
 _PARTS = re.compile(_PART)
-# At least two parts: the characters are also in ordinary words, such as 만 in 만료.
-_EAST_ASIAN = re.compile(rf"(?<!\d)(?:{_PART})(?:\s?(?:{_PART}))+")
+# At least two parts, or a unit before what is counted: the characters are also in ordinary words, such as 만 in 만료.
+_EAST_ASIAN = re.compile(
+    rf"(?<!\d)(?:{_PART})(?:\s?(?:{_PART}))+|[{''.join(_UNITS)}](?=\s?(?:[원円圓元圆명名]|엔|달러|유로))"
+)
 
 
 def written_number(text: str) -> float | int | None:
@@ -53,13 +73,18 @@ def written_number(text: str) -> float | int | None:
 
 def written_numbers(text: str) -> tuple[float | int, ...]:
     """Return what `text` can mean as one number: nothing, a number, or both meanings of `1,234`."""
-    text = text.strip().translate(_SAME)
+    text = text.strip().translate(SAME_SIGNS)
     found = _NUMBER.fullmatch(_MINUS.sub("-", text)) if len(text) <= LONGEST_NUMBER else None
     if found is None or _means_another_number(*found.groups()):
         return ()
-    digits = found[2].rstrip(" .,")
+    digits = found[2].rstrip(" .,'")
     readings = (form.fullmatch(digits) for form in _FORMS)
     return tuple(_read(reading["whole"], reading["fraction"]) for reading in readings if reading is not None)
+
+
+def is_one_number(digits: str) -> bool:
+    """Whether digits with separators are written as one number is: `1.234,50`, but not `12.05.2025`."""
+    return any(form.fullmatch(digits) for form in _FORMS)
 
 
 def _read(whole: str, fraction: str | None) -> float | int:
@@ -68,12 +93,14 @@ def _read(whole: str, fraction: str | None) -> float | int:
 
 
 def _means_another_number(before: str, number: str, after: str) -> bool:
-    """Whether what is around a number changes it: `(12)` and `12-` are negative in accounts, `12k` is 12,000.
+    """Whether what is around a number changes it: `(12)` and `12-` are negative in accounts, `12k` is 12,000, `2½` is 2.5.
 
     `5,-` and `5.–` are prices without cents.
     """
-    is_negative = before.rstrip().endswith("(") or (after.startswith(("-", "\u2212")) and number[-1] not in ".,")
-    return is_negative or any(larger.match(after) for larger in (LARGER_WORD, _LARGER_CHARACTER))
+    is_negative = _NEGATIVE.search(before) or (after.startswith(("-", "\u2212")) and number[-1] not in ".,")
+    return bool(is_negative or FRACTION.search(before + after)) or any(
+        larger.match(after) for larger in (LARGER_WORD, _LARGER_CHARACTER)
+    )
 
 
 def ambiguity(text: str) -> str | None:

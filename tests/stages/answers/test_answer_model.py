@@ -154,6 +154,22 @@ def test_a_day_with_something_else_behind_it_is_no_date(written: str) -> None:
         ("3만원", None),
         ("12k", None),
         ("2 Mio. EUR", None),
+        ("\u2212$5", None),
+        ("\u2212CHF 5", None),
+        ("▲1,234.5", None),
+        ("（1,234.5）", None),
+        ("－5", -5),
+        ("Soll–Ist: 5", 5),
+        ("15 lakh", None),
+        ("2 crores", None),
+        ("5 mln zł", None),
+        ("5 millones", None),
+        ("3 milhões", None),
+        ("4 miljard", None),
+        ("5 млн", None),
+        ("2.400 T€", None),
+        ("2½", None),
+        ("3 millimeter", 3),
     ],
 )
 def test_a_number_has_its_sign_and_its_size_or_is_refused(written: str, number: float | None) -> None:
@@ -170,6 +186,9 @@ def test_a_number_has_its_sign_and_its_size_or_is_refused(written: str, number: 
         ("1\u202f234,567", 1234.567),
         ("0.125", 0.125),
         ("3.5.", 3.5),
+        ("1，234．50", 1234.5),
+        ("١٬٢٣٤٫٥", 1234.5),
+        ("90'", 90),
     ],
 )
 def test_a_number_may_have_groups_of_digits(written: str, number: float) -> None:

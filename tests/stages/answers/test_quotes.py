@@ -120,6 +120,22 @@ def test_a_missing_value_needs_no_quote() -> None:
         ("第2条 一千零五十元", "第2条 一千零五十元", 1_050),
         ("第2条 金壹拾萬円", "第2条 金壹拾萬円", 100_000),
         ("2025 3만", "2025 3만", 30_000),
+        ("第3条 金参拾万円", "第3条 金参拾万円", 300_000),
+        ("第2期 两百万元", "第2期 两百万元", 2_000_000),
+        ("第1条 伍拾万元整", "第1条 伍拾万元整", 500_000),
+        ("제3조 수수료 천 원", "제3조 수수료 천 원", 1_000),
+        ("１，２３４円", "１，２３４円", 1_234),
+        ("第5条，300円", "第5条，300円", 300),
+        ("١٬٢٣٤٫٥ ريال", "١٬٢٣٤٫٥ ريال", 1234.5),
+        ("CHF 1’234.50", "CHF 1’234.50", 1234.5),
+        ("Rs. 15 lakh", "Rs. 15 lakh", 1_500_000),
+        ("2.5 crore", "2.5 crore", 25_000_000),
+        ("5 millones", "5 millones", 5_000_000),
+        ("5 млн рублей", "5 млн рублей", 5_000_000),
+        ("2.400 T€", "2.400 T€", 2_400_000),
+        ("3½-Zimmer-Wohnung", "3½-Zimmer-Wohnung", 3.5),
+        ("Datum: 12.05.2025", "Datum: 12.05.2025", 2025),
+        ("Items 1,2,3", "Items 1,2,3", 2),
     ],
 )
 def test_a_number_may_be_written_in_any_way(document: str, quote: str, amount: float) -> None:
@@ -150,6 +166,9 @@ def test_a_number_may_be_written_in_any_way(document: str, quote: str, amount: f
         ("Someone often paid 500", 700),
         ("Achtung: 500 Euro", 8),
         ("Un total de 500 euros", 1),
+        ("Total 1.234.567", 234),
+        ("1.5 million", 150_000),
+        ("계약 만 명의자 500", 700),
     ],
 )
 def test_a_word_beside_a_number_supports_no_other_number(quote: str, lie: float) -> None:
