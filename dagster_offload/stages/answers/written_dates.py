@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import date
 
-_DASHES = str.maketrans("‐‑‒–—―−", "-------")
+_SAME_SIGNS = str.maketrans("‐‑‒–—―−－．／", "--------./")
 # Three numbers between two equal separators.
 _THREE = re.compile(r"(?<!\d)(\d{1,4}) ?([./\- ]) ?(\d{1,2}) ?\2 ?(\d{1,4})(?!\d)")
 _EAST_ASIAN = re.compile(r"(?<!\d)(?:(\d{1,4}) ?[년年] ?)?(\d{1,2}) ?[월月] ?(\d{1,2})(?!\d)")
@@ -14,26 +14,29 @@ _NUMERIC = (_THREE, _EAST_ASIAN, _DAY_MONTH, _MONTH_WORD)
 _LETTER = re.compile(r"[^\W\d_]")
 # The year before the first one of an era.
 _ERAS = (
-    (re.compile(r"令和|\bR(?=\d)"), 2018),
-    (re.compile(r"平成|\bH(?=\d)"), 1988),
-    (re.compile(r"昭和|\bS(?=\d)"), 1925),
-    (re.compile(r"大正|\bT(?=\d)|民國|民国"), 1911),
-    (re.compile(r"明治|\bM(?=\d)"), 1867),
+    (re.compile(r"令和|令(?=\d)|(?<![A-Za-z])[RＲ](?=\d)"), 2018),
+    (re.compile(r"平成|平(?=\d)|(?<![A-Za-z])[HＨ](?=\d)"), 1988),
+    (re.compile(r"昭和|昭(?=\d)|(?<![A-Za-z])[SＳ](?=\d)"), 1925),
+    (re.compile(r"大正|大(?=\d)|(?<![A-Za-z])[TＴ](?=\d)|民國|民国|民(?=\d)"), 1911),
+    (re.compile(r"明治|明(?=\d)|(?<![A-Za-z])[MＭ](?=\d)"), 1867),
 )
 _BUDDHIST = -543
+_REPUBLIC_OF_CHINA = 1911  # a year of three digits needs no era: 114/03/04
 
 
 def states_date(day: date, text: str) -> bool:
     """Whether `text` can state this day. Of a date in words, only the day and a year of four digits can be compared."""
-    text = " ".join(text.translate(_DASHES).split())
+    text = " ".join(text.translate(_SAME_SIGNS).split())
     numbers = _numbers(text)
-    if {day.year * 10_000 + day.month * 100 + day.day, day.year % 100 * 10_000 + day.month * 100 + day.day} & numbers:
-        return True  # 20250304 or 250304
+    if _without_separators(day) & numbers:
+        return True
     if not numbers:
         return True  # written in words
     before_first = [0, _BUDDHIST, *(year for era, year in _ERAS if era.search(text))]
-    years = {day.year % 100, *(day.year - year for year in before_first)}
-    written_years = {number for number in numbers if number > 999}
+    years = {day.year % 100, (day.year - _BUDDHIST) % 100, *(day.year - year for year in before_first)}
+    if day.year - _REPUBLIC_OF_CHINA > 99:
+        years.add(day.year - _REPUBLIC_OF_CHINA)
+    written_years = {number for number in numbers if 999 < number < 3000}  # a larger one is no year
     if any((month, of_month) == (day.month, day.day) and year in years for year, month, of_month in _dates(text)):
         return True
     if written_years and not written_years & years:
@@ -47,6 +50,19 @@ def states_date(day: date, text: str) -> bool:
         rest = pattern.sub(" ", rest)
     # Without a letter there is no word for the month.
     return day.day in _numbers(rest) and (_LETTER.search(rest) is not None or day.month in numbers)
+
+
+def _without_separators(day: date) -> set[int]:
+    """The day as one number: 20250304, 250304, 04032025, 040325, and with the month first."""
+    return {
+        number
+        for year, digits in ((day.year, 10_000), (day.year % 100, 100))
+        for number in (
+            year * 10_000 + day.month * 100 + day.day,
+            (day.day * 100 + day.month) * digits + year,
+            (day.month * 100 + day.day) * digits + year,
+        )
+    }
 
 
 def _numbers(text: str) -> set[int]:
