@@ -22,23 +22,24 @@ class SinkState:
     dead: int = 0
 
 
+_SINKS = (
+    "select s.name, s.paused_at is not null as is_paused, "
+    "  case when s.paused_at is null and (r.is_any or u.is_any) then s.reason end as reason, "
+    "  case when s.paused_at is null then coalesce(r.reason, u.reason) end as refused, d.dead from sinks s "
+    # Two indexes find a record that waits, if there is one. `exists` over both kinds would read the whole table.
+    "left join lateral (select coalesce(n.reason, 'no reason') as reason, true as is_any from deliveries n "
+    "  where n.sink = s.name and n.state = 'pending' and n.not_before is not null order by n.not_before limit 1) r on true "
+    # One that a person wants to be tried again at once has a reason, too.
+    "left join lateral (select n.reason, true as is_any from deliveries n "
+    "  where n.sink = s.name and n.state = 'pending' and n.not_before is null order by n.delivery_id limit 1) u on true "
+    "cross join lateral (select count(*) as dead from (select from deliveries n "
+    "  where n.sink = s.name and n.state = 'dead' limit %s) n) d where s.is_configured order by s.name"
+)
+
+
 def sink_states(cur: Cursor) -> dict[str, SinkState]:
     """The sinks of the pipeline file, by name."""
-    cur.execute(
-        "select s.name, s.paused_at is not null as is_paused, "
-        "  case when s.paused_at is null and n.is_any then s.reason end as reason, "
-        "  case when s.paused_at is null then coalesce(r.reason, u.reason) end as refused, d.dead from sinks s "
-        "cross join lateral (select exists (select from deliveries n "
-        "  where n.sink = s.name and n.state = 'pending') as is_any) n "
-        "left join lateral (select coalesce(n.reason, 'no reason') as reason from deliveries n "
-        "  where n.sink = s.name and n.state = 'pending' and n.not_before is not null order by n.not_before limit 1) r on true "
-        # One that a person wants to be tried again at once.
-        "left join lateral (select n.reason from deliveries n "
-        "  where n.sink = s.name and n.state = 'pending' and n.not_before is null order by n.delivery_id limit 1) u on true "
-        "cross join lateral (select count(*) as dead from (select from deliveries n "
-        "  where n.sink = s.name and n.state = 'dead' limit %s) n) d where s.is_configured order by s.name",
-        [MOST_DEAD_COUNTED],
-    )
+    cur.execute(_SINKS, [MOST_DEAD_COUNTED])
     return {row["name"]: SinkState(**row) for row in cur.fetchall()}
 
 
