@@ -21,12 +21,18 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import FREED_MESSAGE, STARTED_MESSAGE
+from dagster_offload.ledger.sinks.notifications import CHANNEL_MESSAGE
+from dagster_offload.ledger.sinks.sinks import SINK_MESSAGE
 from dagster_offload.ledger.slots import availability, concurrency, holds, rests, slots
+from dagster_offload.ledger.slots.availability import AVAILABILITY_MESSAGE
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.ledger.work import claims
 from dagster_offload.slot.config import MAX_CONCURRENCY, SlotConfig
 from dagster_offload.slot.reserve import Preferred, all_preferred, stages_left, without_held
 from dagster_offload.slot.rest import Rest
+
+# Notifications about what no lane depends on. A sink may send one for each record.
+_OF_NO_LANE = (STARTED_MESSAGE, SINK_MESSAGE, CHANNEL_MESSAGE, AVAILABILITY_MESSAGE)
 
 
 class Lanes:
@@ -234,7 +240,7 @@ class Lanes:
         self._runner.worker.on_notify(on_notify)
 
     def _notified(self, message: str) -> None:
-        if message == STARTED_MESSAGE:
+        if message.startswith(_OF_NO_LANE):
             return
         if message.startswith((rests.PAUSE_MESSAGE, slots.BREAKER_MESSAGE)):
             self._look_now.set()
