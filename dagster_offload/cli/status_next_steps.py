@@ -130,7 +130,9 @@ def _describe_problems(group: "ProblemGroup") -> "Iterator[str]":
     more = group.count - len(group.first)
     yield f"    {', '.join(group.first)}" + (f" and {more:,} more" if more else "")
     name = shlex.quote(group.first[0]) if group.count == 1 else "DOCUMENT"
-    selected = name if group.count == 1 or not group.code else f"--stage {group.stage} --reason {group.code}"
+    selected = (
+        name if group.count == 1 or not group.code else f"--stage {group.stage} --reason {shlex.quote(group.code)}"
+    )
     look, again = f"dagster-offload explain {name}", f"dagster-offload retry {selected}"
     yield f"    {step_after_failure(group.stage, group.state, group.reason, look=look, again=again)}"
 

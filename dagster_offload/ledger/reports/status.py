@@ -66,10 +66,14 @@ class ProblemGroup:
 def problem_groups(cur: Cursor, named: int) -> list[ProblemGroup]:
     """The failed and quarantined work by stage, state and the reason's code; the largest group first."""
     cur.execute(
-        "select p.stage, p.state, split_part(coalesce(p.reason, ''), ':', 1) as code, "
-        "  mode() within group (order by p.reason) as reason, count(distinct p.reason) > 1 as has_others, count(*) as count, "
-        f"  (array_agg(p.document order by p.item_id))[1:%s] as first from ({_PROBLEMS}) p "
-        "group by 1, 2, 3 order by count(*) desc, min(p.item_id)",
+        # A quarantined document's reason is its history, which begins with no code.
+        "with g as (select i.stage, i.state, coalesce(substring(i.reason from '^([^[:space:]:]+):'), '') as code, "
+        "  mode() within group (order by i.reason) as reason, count(distinct i.reason) > 1 as has_others, count(*) as count, "
+        "  (array_agg(i.document_id order by i.item_id))[1:%s] as documents, min(i.item_id) as oldest "
+        f"  from work_items i where {_IS_PROBLEM} group by 1, 2, 3) "
+        "select g.stage, g.state, g.code, g.reason, g.has_others, g.count, array(select d.key from documents d "
+        "  where d.document_id = any(g.documents) order by array_position(g.documents, d.document_id)) as first "
+        "from g order by g.count desc, g.oldest",
         [named],
     )
     return [ProblemGroup(**{**row, "state": State(row["state"])}) for row in cur.fetchall()]
@@ -99,15 +103,16 @@ def done_by_host(cur: Cursor, run_id: str, stage: str) -> dict[str, int]:
     return {row["host"]: int(row["n"]) for row in cur.fetchall()}
 
 
+# A condition on a work item `i`. Those of a removed stage are kept, and not retried.
+_IS_PROBLEM = "i.state in ('failed', 'quarantined') and i.stage = any(array(select name from stages))"
 _PROBLEMS = (
-    "select d.key as document, i.stage, i.state, i.reason, i.attempts, i.item_id from work_items i "
-    "join documents d using (document_id) where i.state in ('failed', 'quarantined') "
-    "and i.stage = any(array(select name from stages))"  # those of a removed stage are kept, and not retried
+    "select d.key as document, i.stage, i.state, i.reason, i.attempts from work_items i "
+    f"join documents d using (document_id) where {_IS_PROBLEM}"
 )
 
 
 def _problem(row: dict[str, Any]) -> Problem:
-    return Problem(row["document"], row["stage"], State(row["state"]), row["reason"], row["attempts"])
+    return Problem(**{**row, "state": State(row["state"])})
 
 
 def count_problems(cur: Cursor, stage: str) -> int:

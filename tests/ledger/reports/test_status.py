@@ -49,6 +49,16 @@ def test_problems_are_failed_and_quarantined_items(bench: Bench) -> None:
     assert len(bench.ledger.run(status.problems, 1)) == 1
 
 
+def test_the_history_of_quarantined_work_is_no_code_and_its_group_names_the_oldest_documents(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt", "c.txt")
+    bench.sql(
+        "update work_items set state = 'quarantined', reason = document_id || ' times HTTP 404 (trial: HTTP 429), while the "
+        "slot answered others: check the file' where stage = 'classify'"
+    )
+    (group,) = bench.ledger.run(status.problem_groups, 2)
+    assert (group.code, group.count, group.first, group.has_others) == ("", 3, ["a.txt", "b.txt"], True)
+
+
 def test_explain_shows_every_transition_with_worker_and_reason_and_every_call(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
