@@ -232,7 +232,8 @@ _OTHER_BYTES = (
     "check its disk, save the file again, then scan"
 )
 _SAME_FILE = (
-    "and the file has not changed since the last scan: check its disk and its permissions, then dagster-offload retry"
+    "and the file has not changed since the last scan: check its disk and its permissions, then "
+    "dagster-offload retry --reason unreadable"
 )
 
 
