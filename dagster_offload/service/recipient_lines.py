@@ -13,9 +13,12 @@ def recipient_lines(before: News, now: News) -> Iterator[str]:
     for name, sink in now.sinks.items():
         for line in _about_sink(before.sinks.get(name, SinkState(name)), sink):
             yield f"sink {name}: {line}"
-    for name, reason in now.channel_faults.items():
-        if name not in before.channel_faults:
-            yield f"notify {name}: {escaped(reason)}; its messages wait, and are sent later"
+    for name, fault in now.channel_faults.items():
+        earlier = before.channel_faults.get(name)
+        if fault.is_given_up and (earlier is None or not earlier.is_given_up):
+            yield f"notify {name}: {escaped(fault.reason)}; a message was given up: dagster-offload notify list"
+        elif earlier is None:
+            yield f"notify {name}: {escaped(fault.reason)}; its messages wait, and are sent later"
     for name in before.channel_faults:
         if name not in now.channel_faults and name in now.channels:
             yield f"notify {name}: its messages are sent again"

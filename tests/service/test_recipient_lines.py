@@ -5,7 +5,7 @@ import pytest
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import News
 from dagster_offload.ledger.reports.recipients import SinkState
-from dagster_offload.ledger.sinks import deliveries
+from dagster_offload.ledger.sinks import deliveries, notifications
 from dagster_offload.ledger.sinks import sinks as ledger_sinks
 from dagster_offload.service.event_lines import lines
 from tests.notify.conftest import Channels
@@ -94,6 +94,37 @@ def test_a_record_that_is_tried_again_at_once_is_not_yet_taken(sinks: Sinks) -> 
         taken, _ = sinks.engine.ledger.run(news.read, marks)
     assert lines(refused, revived) == []
     assert lines(revived, taken) == ["sink hook: takes its records again"]
+
+
+def test_a_channel_that_refused_a_message_for_good_has_not_sent_it(engine: Engine) -> None:
+    receiver, channels = Receiver(status=422), Channels(engine)
+
+    def look(marks: news.Marks) -> tuple[News, news.Marks]:
+        return engine.ledger.run(news.read, marks, channels=["phone"])
+
+    with serving(receiver.answer) as address:
+        channels.use(phone={"webhook": address})
+        channels.fail("broken.txt")
+        channels.round("phone")
+        waits, marks = look(engine.ledger.run(news.begin, None))
+        while channels.stored("phone")[-1][1] == "pending":
+            channels.end_waits()
+            channels.round("phone")
+        dead, marks = look(marks)
+        receiver.status = 200
+        engine.ledger.run(notifications.add, "phone", "away", "another", "title", "message")
+        untried, marks = look(marks)
+        channels.round("phone")
+        sent, _ = look(marks)
+
+    def said_of_it(before: News, now: News) -> list[str]:
+        return [line for line in lines(before, now) if line.startswith("notify ")]
+
+    (line,) = said_of_it(waits, dead)
+    assert line.startswith("notify phone: HTTP 422")
+    assert line.endswith("; a message was given up: dagster-offload notify list")
+    assert said_of_it(dead, untried) == []
+    assert said_of_it(untried, sent) == ["notify phone: its messages are sent again"]
 
 
 def test_a_channel_that_fails_is_reported_once_and_so_is_its_end(engine: Engine) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from dagster_offload.ledger.core.database import Cursor, fetch_one, see_one_moment
 from dagster_offload.ledger.core.rows import SlotRow, State
 from dagster_offload.ledger.reports import recipients
-from dagster_offload.ledger.reports.recipients import SinkState
+from dagster_offload.ledger.reports.recipients import ChannelFault, SinkState
 from dagster_offload.ledger.reports.status import Problem
 from dagster_offload.ledger.slots import availability, holds, rests, slots
 from dagster_offload.ledger.slots.availability import Absence
@@ -56,7 +56,7 @@ class WorkerNews:
 class News:
     """`started`, `ended` and `alive` are workers; `failed` has the first of the `failures` since the last look.
 
-    All numbers are of one moment. `channels`: those of the pipeline file, `channel_faults`: why the messages of one wait.
+    All numbers are of one moment. `channels`: those of the pipeline file, `channel_faults`: what is wrong with them.
     `left` counts documents that are due, deferred or in work, up to `MOST_COUNTED`; `texts_left` those of them whose text is
     left; `need_you` those that failed or are quarantined; `documents` those that are present, counted only if nothing is left.
     """
@@ -67,7 +67,7 @@ class News:
     absences: dict[str, Absence] = field(default_factory=dict)
     sinks: dict[str, SinkState] = field(default_factory=dict)
     channels: Collection[str] = ()
-    channel_faults: dict[str, str] = field(default_factory=dict)
+    channel_faults: dict[str, ChannelFault] = field(default_factory=dict)
     scans: list[ScanEnd] = field(default_factory=list)
     started: list[WorkerNews] = field(default_factory=list)
     ended: list[WorkerNews] = field(default_factory=list)

@@ -22,6 +22,14 @@ class SinkState:
     dead: int = 0
 
 
+@dataclass(frozen=True)
+class ChannelFault:
+    """Why the oldest message of a channel waits. `is_given_up`: none waits after a failure, but the last one was given up."""
+
+    reason: str
+    is_given_up: bool = False
+
+
 _SINKS = (
     "select s.name, s.paused_at is not null as is_paused, "
     "  case when s.paused_at is null and (r.is_any or u.is_any) then s.reason end as reason, "
@@ -43,11 +51,16 @@ def sink_states(cur: Cursor) -> dict[str, SinkState]:
     return {row["name"]: SinkState(**row) for row in cur.fetchall()}
 
 
-def channel_faults(cur: Cursor, names: Collection[str]) -> dict[str, str]:
-    """Of these channels, those whose oldest message waits after a failure, with the reason."""
+def channel_faults(cur: Cursor, names: Collection[str]) -> dict[str, ChannelFault]:
+    """Of these channels, those whose oldest message waits after a failure, or whose last one was given up."""
     cur.execute(
-        "select c.name, n.reason from unnest(%s::text[]) as c (name) cross join lateral (select n.reason from notifications n "
-        "  where n.channel = c.name and n.state = 'pending' order by n.notification_id limit 1) n where n.reason is not null",
+        "select c.name, coalesce(n.reason, e.reason) as reason, n.reason is null as is_given_up "
+        "from unnest(%s::text[]) as c (name) "
+        "left join lateral (select n.reason from notifications n "
+        "  where n.channel = c.name and n.state = 'pending' order by n.notification_id limit 1) n on true "
+        "left join lateral (select n.state, coalesce(n.reason, 'no reason') as reason from notifications n "
+        "  where n.channel = c.name and n.state <> 'pending' order by n.notification_id desc limit 1) e on true "
+        "where n.reason is not null or e.state = 'dead'",
         [list(names)],
     )
-    return {row["name"]: row["reason"] for row in cur.fetchall()}
+    return {row["name"]: ChannelFault(row["reason"], row["is_given_up"]) for row in cur.fetchall()}
