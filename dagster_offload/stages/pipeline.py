@@ -157,5 +157,5 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(part.name if isinstance(part, Field) else str(part) for part in value)
     if isinstance(value, Mapping):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False, default=str)  # a schema of Python may hold dates
     return "" if value is None else str(value)

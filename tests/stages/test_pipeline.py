@@ -1,6 +1,7 @@
 """What two processes of one ledger compare before they write: recipes, and in words what makes them differ."""
 
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,13 @@ def test_a_difference_of_a_long_prompt_shows_where_it_begins() -> None:
 def test_the_conditions_of_a_stage_are_kept_as_json() -> None:
     here = of_own_stage(when={"classify": {"category": ["invoice"]}})
     assert here.relations["stages.payment.when"] == '{"classify": {"category": ["invoice"]}}'
+
+
+def test_a_schema_of_python_may_hold_values_that_json_does_not_have() -> None:
+    properties = {"due": {"type": "string", "format": "date", "default": date(2025, 1, 1)}}
+    stage = Stage.model_validate({"prompt": "When?", "schema": {"type": "object", "properties": properties}})
+    here = pipeline_of(with_stages(settings(), payment=stage))
+    assert '"default": "2025-01-01"' in here.settings["stages.payment.schema"]
 
 
 def test_a_difference_of_an_extra_body_shows_no_value_of_it() -> None:
