@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,8 @@ from dagster_offload.stages.answers.written_numbers import (
 
 COUNTING = re.compile(r"[^\s*_`#|\\]+")  # characters that count: neither white space nor marks of Markdown
 _NUMBER = re.compile(r"\d+(?:[.,\s']\d+)*")
+_GROUP_OF_THREE = re.compile(r"\d{3}(?:[.,]\d+)?")
+_MOST_GROUPS = 7  # of a number in groups of three
 _WORD = re.compile(r"\w+")
 _PERCENT = re.compile(r"[%％]|\b(?:per ?cent|prozent|pour cent)\b", re.IGNORECASE)
 _LARGER_BY = (1e3, 1e6, 1e9, 1e12)  # a word means different ones in different languages, such as `billion`
@@ -56,8 +58,8 @@ def _states_number(value: float, quote: str) -> bool:
 
 def _readings(written: str) -> Iterator[float]:
     """Every number that digits with separators can mean: `1.234` is 1234 or 1.234. Also each number by itself."""
-    joined = re.sub(r"[\s']", "", written)
-    for candidate in (joined, *re.split(r"[\s']", written)):
+    groups = re.split(r"[\s']", written)
+    for candidate in ("".join(groups), *_runs(groups)):
         plain = re.sub(r"[.,]", "", candidate)
         yield float(plain)
         whole, separator, rest = candidate.replace(",", ".").rpartition(".")
@@ -66,6 +68,17 @@ def _readings(written: str) -> Iterator[float]:
         parts = re.split(r"[.,]", candidate)
         if not is_one_number(candidate) and all(len(part) != 3 for part in parts):
             yield from map(float, parts)  # a date, the number of a section, a list
+
+
+def _runs(groups: Sequence[str]) -> Iterator[str]:
+    """Each group of digits, also with the groups of three that follow: in `2 1 250,00`, also `1250,00`."""
+    for place, run in enumerate(groups):
+        yield run
+        for following in groups[place + 1 : place + _MOST_GROUPS]:
+            if not run.isdigit() or _GROUP_OF_THREE.fullmatch(following) is None:
+                break
+            run += following
+            yield run
 
 
 def _states_words(value: str, quote: str) -> bool:

@@ -136,6 +136,9 @@ def test_a_missing_value_needs_no_quote() -> None:
         ("3½-Zimmer-Wohnung", "3½-Zimmer-Wohnung", 3.5),
         ("Datum: 12.05.2025", "Datum: 12.05.2025", 2025),
         ("Items 1,2,3", "Items 1,2,3", 2),
+        ("Boiler 2 1 250,00 2 500,00", "Boiler 2 1 250,00 2 500,00", 1_250),
+        ("Boiler 2 1 250,00 2 500,00", "Boiler 2 1 250,00 2 500,00", 2_500),
+        ("Kundennummer 4711 0815", "Kundennummer 4711 0815", 47110815),
     ],
 )
 def test_a_number_may_be_written_in_any_way(document: str, quote: str, amount: float) -> None:
@@ -167,6 +170,7 @@ def test_a_number_may_be_written_in_any_way(document: str, quote: str, amount: f
         ("Achtung: 500 Euro", 8),
         ("Un total de 500 euros", 1),
         ("Total 1.234.567", 234),
+        ("Boiler 2 1 250,00 2 500,00", 1_252),
         ("1.5 million", 150_000),
         ("계약 만 명의자 500", 700),
     ],
