@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from dagster_offload.ledger.reports.news import News
-from dagster_offload.ledger.reports.recipients import SinkState
+from dagster_offload.ledger.reports.recipients import MOST_DEAD_COUNTED, SinkState
 from dagster_offload.text.counts import counted
 from dagster_offload.text.plain_text import escaped
 
@@ -34,7 +34,8 @@ def _about_sink(before: SinkState, now: SinkState) -> Iterator[str]:
     elif now.refused is not None and not _has_problem(before):
         yield f"refused a record: {escaped(now.refused)}; it is tried again"
     if now.dead and not before.dead:
-        yield f"refused {counted(now.dead, 'record')} for good; correct the cause, then dagster-offload retry --sink {now.name}"
+        records = counted(now.dead, "record", MOST_DEAD_COUNTED)
+        yield f"refused {records} for good; correct the cause, then dagster-offload retry --sink {now.name}"
     if _has_problem(before) and not _has_problem(now) and not now.is_paused:
         yield "takes its records again"
 

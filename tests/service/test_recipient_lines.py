@@ -4,7 +4,7 @@ import pytest
 
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import News
-from dagster_offload.ledger.reports.recipients import SinkState
+from dagster_offload.ledger.reports.recipients import MOST_DEAD_COUNTED, SinkState
 from dagster_offload.ledger.sinks import deliveries, notifications
 from dagster_offload.ledger.sinks import sinks as ledger_sinks
 from dagster_offload.service.event_lines import lines
@@ -39,6 +39,8 @@ def test_a_refused_record_is_reported_again_only_when_it_was_refused_for_good() 
         "refused 2 records for good; correct the cause, then dagster-offload retry --sink hook"
     ]
     assert said(dead, SinkState("hook", dead=3)) == []
+    (line,) = said(FINE, SinkState("hook", dead=MOST_DEAD_COUNTED))
+    assert line.startswith("refused 1,000 or more records for good"), "no more are counted"
     assert said(dead, refused) == [], "a person wants another try"
     assert said(dead, FINE) == ["takes its records again"]
 
