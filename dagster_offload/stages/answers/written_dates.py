@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from datetime import date
 
 _SAME_SIGNS = str.maketrans("‐‑‒–—―−－．／", "--------./")
-# Three numbers between two equal separators.
-_THREE = re.compile(r"(?<!\d)(\d{1,4}) ?([./\- ]) ?(\d{1,2}) ?\2 ?(\d{1,4})(?!\d)")
+# Three numbers between two equal separators. Not `04.03. 5 pieces` and `04.03. 10:30`.
+_THREE = re.compile(r"(?<!\d)(\d{1,4})( ?([./\-]) ?)(\d{1,2})(?:\2(\d{1,4})| ?\3 ?(\d{4}))(?!\d|:\d)")
+# Between blanks, one must be a year: the groups of an IBAN are no date.
+_BLANKS = re.compile(r"(?<!\d)(?:(\d\d?) (\d\d?) ([12]\d{3})|([12]\d{3}) (\d\d?) (\d\d?))(?!\d|[.:]\d)")
 _EAST_ASIAN = re.compile(r"(?<!\d)(?:(\d{1,4}) ?[년年] ?)?(\d{1,2}) ?[월月] ?(\d{1,2})(?!\d)")
-_DAY_MONTH = re.compile(r"(?<!\d)(?<!\d\.)(\d{1,2})\. ?(\d{1,2})\.(?! ?\d)")  # 04.03., the first day of a range
+_DAY_MONTH = re.compile(r"(?<!\d)(?<!\d\.)(\d{1,2})\. ?(\d{1,2})\.(?!\d)")  # 04.03., the first day of a range
 _MONTH_WORD = re.compile(r"(?<!\d)(\d{1,2})([-/])[^\W\d_]{3,}\.?\2(\d{2,4})(?!\d)")  # 04-Mar-25
-_NUMERIC = (_THREE, _EAST_ASIAN, _DAY_MONTH, _MONTH_WORD)
+_NUMERIC = (_THREE, _BLANKS, _EAST_ASIAN, _DAY_MONTH, _MONTH_WORD)
 _LETTER = re.compile(r"[^\W\d_]")
 # The year before the first one of an era.
 _ERAS = (
@@ -72,8 +74,9 @@ def _numbers(text: str) -> set[int]:
 
 def _dates(text: str) -> Iterator[tuple[int, int, int]]:
     """The year, month and day of each date in numbers, in every order that people use."""
-    for found in _THREE.finditer(text):
-        first, second, third = (int(found[group]) for group in (1, 3, 4))
+    found_in_numbers = [(found[1], found[4], found[5] or found[6]) for found in _THREE.finditer(text)]
+    found_in_numbers += [found.groups()[:3] if found[1] else found.groups()[3:] for found in _BLANKS.finditer(text)]
+    for first, second, third in (map(int, each) for each in found_in_numbers):
         yield first, second, third
         yield third, first, second
         yield third, second, first
@@ -84,7 +87,7 @@ def _dates(text: str) -> Iterator[tuple[int, int, int]]:
 
 def _days(text: str) -> Iterator[tuple[int, int]]:
     """The month and day of each date in numbers that has no year."""
-    for found in _DAY_MONTH.finditer(text):
+    for found in _DAY_MONTH.finditer(_THREE.sub(" ", text)):
         yield int(found[1]), int(found[2])
         yield int(found[2]), int(found[1])
     for found in _EAST_ASIAN.finditer(text):
