@@ -75,7 +75,8 @@ def _numbers(text: str) -> set[int]:
 def _dates(text: str) -> Iterator[tuple[int, int, int]]:
     """The year, month and day of each date in numbers, in every order that people use."""
     found_in_numbers = [(found[1], found[4], found[5] or found[6]) for found in _THREE.finditer(text)]
-    found_in_numbers += [found.groups()[:3] if found[1] else found.groups()[3:] for found in _BLANKS.finditer(text)]
+    for found in _BLANKS.finditer(text):
+        found_in_numbers.append((found[1] or found[4], found[2] or found[5], found[3] or found[6]))
     for first, second, third in (map(int, each) for each in found_in_numbers):
         yield first, second, third
         yield third, first, second
