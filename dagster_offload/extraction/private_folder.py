@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,8 @@ class PrivateFolder:
     """A new folder with mode 0700 in `parent`, removed by `cleanup` or at the end of a `with` block."""
 
     def __init__(self, parent: Path) -> None:
-        self._folder, self._lock = _locked_folder(parent)
+        self._folder, lock = _locked_folder(parent)
+        self._unlock = weakref.finalize(self, os.close, lock)
         self.name = self._folder.name
 
     def __enter__(self) -> str:
@@ -48,7 +50,7 @@ class PrivateFolder:
 
     def cleanup(self) -> None:
         self._folder.cleanup()
-        os.close(self._lock)
+        self._unlock()
 
 
 def make_private_folder(home: Path | None = None) -> PrivateFolder:

@@ -1,5 +1,6 @@
 """The extractor keeps temporary files only where no other user could read them or plant others."""
 
+import gc
 import os
 import pwd
 import stat
@@ -63,6 +64,26 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_a_folder_in_use_i
         owner.kill()
     with make_private_folder() as folder:
         assert list(shared.iterdir()) == [Path(folder)]
+
+
+def test_a_folder_is_closed_once_and_also_if_nobody_cleans_it_up(shared: Path) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = open_files()
+    folder = make_private_folder()
+    folder.cleanup()
+    folder.cleanup()
+    assert open_files() == before
+
+    def forget() -> None:
+        make_private_folder()
+        gc.collect()
+
+    with pytest.warns(ResourceWarning, match="Implicitly cleaning up"):
+        forget()
+    assert open_files() == before
+    assert list(shared.iterdir()) == []
 
 
 def test_a_temporary_folder_in_which_others_may_rename_files_is_not_used(shared: Path, tmp_path: Path) -> None:
