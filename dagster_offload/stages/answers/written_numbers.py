@@ -112,19 +112,25 @@ def ambiguity(text: str) -> str | None:
 def east_asian_numbers(text: str) -> Iterator[float]:
     """The numbers in `text` with Korean, Chinese or Japanese numerals: `3만 5천`, `오백`. Also each group between blanks."""
     for written in _EAST_ASIAN.findall(text):
-        for group in dict.fromkeys((written, *written.split())):
-            yield _value(_PARTS.findall(group))
+        yield _value(_PARTS.findall(written))
+        for group in map(_PARTS.findall, written.split()):
+            if len(group) > 1:  # a single character may belong to a word
+                yield _value(group)
 
 
 def _value(parts: Sequence[str]) -> float:
     """The value of digits and units: each unit multiplies the number before it; from 10,000 up, all since the last such unit."""
     total = below = number = 0.0
+    follows_digit = False
     for part in parts:
-        unit = _UNITS.get(part)
-        if unit is None:
-            number = float(_DIGITS.get(part, part.replace(",", "")))
+        unit, digit = _UNITS.get(part), _DIGITS.get(part)
+        if digit is not None:
+            number = number * 10 + digit if follows_digit else number or digit  # 二〇二五; `500 이상` is 500
+        elif unit is None:
+            number = float(part.replace(",", ""))
         elif unit < 10_000:
             below, number = below + (number or 1) * unit, 0
         else:
             total, below, number = total + (below + number or 1) * unit, 0, 0
+        follows_digit = digit is not None and (follows_digit or number == digit)
     return total + below + number
