@@ -163,7 +163,7 @@ class ExtractionFailed(DocumentFault):
 
 
 class ScanRefused(OffloadError):
-    """A scan would make a change that needs confirmation; `--accept-vanished` confirms it."""
+    """A scan would make a change that needs confirmation. The message says how to confirm it."""
 
 
 class LibraryMissing(ScanRefused):

@@ -18,7 +18,9 @@ NAMES_SHOWN = 20
 
 
 @click.command("scan")
-@click.option("--accept-vanished", is_flag=True, help="Confirm that the missing documents were deleted on purpose.")
+@click.option(
+    "--accept-vanished", is_flag=True, help="Confirm that missing documents were deleted, or that the library moved."
+)
 @click.option("--skipped", is_flag=True, help="Only list what a scan leaves out, why, and what would change that.")
 @library_option
 @home_option

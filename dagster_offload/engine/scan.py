@@ -5,8 +5,8 @@ This module does not extract text. A scan that would empty the ledger (an unmoun
 
 import errno
 import heapq
+import os
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,8 +16,12 @@ from itertools import islice
 from pathlib import Path
 
 from dagster_offload.engine.scan_report import KindLeftOut, ScanReport
-from dagster_offload.errors import ChangedWhileRead, LibraryMissing, ScanRefused
+from dagster_offload.engine.vanished import refuse_another_library, refuse_mass_vanishing
+from dagster_offload.errors import ChangedWhileRead, LibraryMissing
+from dagster_offload.host.machine import host_name
+from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.core.identity import ScannedLibrary
 from dagster_offload.ledger.core.pipelines import refuse_other_library
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.partitions import assigning
@@ -35,8 +39,6 @@ from dagster_offload.postgres.room import refuse_without_room
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 
-VANISHED_SHARE = 0.2
-VANISHED_COUNT = 10
 BATCH = 100
 LOOKED_UP = 10 * BATCH  # files whose documents are looked up together
 NAMES_SHOWN = 3  # of the files left out for one reason
@@ -71,8 +73,8 @@ def scan(
     """Bring the ledger's documents up to date with the library.
 
     Raises `LibraryMissing`, `OtherPipeline`, and `NoRoom` if the disk is full. Unless `accept_vanished`, raises
-    `ScanRefused` if the ledger has documents and either the walk finds none, or more than 10 documents and more than 20 %
-    are gone or left out by a rule.
+    `ScanRefused` if the ledger has documents and the walk finds none, or more than 10 documents and more than 20 % are gone
+    or left out by a rule, or the last scan read another path and less than half of the documents are here.
     """
     library = _library(settings)
     ledger.run(refuse_other_library, str(library))
@@ -91,9 +93,12 @@ def _scan(
     seen = ledger.run(_seen_files, last)
     found = walk(library, seen, walk_rules(settings))
     vanished = ledger.run(_vanished, found, seen, last)
+    here = ScannedLibrary(printable(os.path.realpath(library)), host_name())
     if not accept_vanished:
-        _refuse_mass_vanishing(library, found, vanished, len(seen))
+        refuse_another_library(settings, ledger, here, kept=len(seen) - len(vanished), present=len(seen))
+        refuse_mass_vanishing(library, found, vanished, len(seen), ledger.schema)
 
+    ledger.run(identity.note_library, here)
     scan_id = ledger.run(documents.begin_scan)
     counts = _store_changes(settings, ledger, found.files, started_at, on_progress)
     left_out = {key: left for key, left in vanished.items() if left is not None}
@@ -304,24 +309,3 @@ def _vanished(cur: Cursor, found: Walk, seen: SeenFiles, last: LastScan) -> dict
     for file in found.files if missed else ():
         missed.pop(file.key, None)
     return {key: found.why_left_out(key) for key in missed if key not in broken and not key.startswith(hidden)}
-
-
-def _refuse_mass_vanishing(library: Path, found: Walk, vanished: Mapping[str, LeftOut | None], present: int) -> None:
-    here = found.count + len(found.not_downloaded)
-    is_mass = len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * present
-    if not present or (here and not is_mass):
-        return
-    reasons = Counter(left.reason for left in vanished.values() if left is not None)
-    left_out = reasons.total()
-    what = f"{len(vanished) - left_out} of {present} documents are gone from {library}"
-    if not here and not left_out:
-        what = f"no document found in {library}, while the ledger has {present}"
-    elif left_out == len(vanished):
-        what = f"{left_out} of {present} documents are now left out of {library}"
-    elif left_out:
-        what += f", and {left_out} are now left out"
-    why = "".join(f" Left out: {count} because {reason}." for reason, count in reasons.most_common(NAMES_SHOWN))
-    question = " Is it mounted?" if left_out < len(vanished) or not left_out else ""
-    raise ScanRefused(
-        f"{what}. Nothing was changed.{why}{question} To accept this: dagster-offload scan --accept-vanished"
-    )

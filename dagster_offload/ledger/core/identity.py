@@ -1,4 +1,5 @@
-"""Which ledger this is, and whether it was moved. The copy that `move` left behind is kept but must not be used."""
+"""Which ledger this is, whose library it holds, and whether it was moved. The copy that `move` left behind is kept but must
+not be used."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,3 +58,26 @@ def unmark_moved(cur: Cursor) -> bool:
     """Use this copy again. Returns False if it was not moved."""
     cur.execute("update identity set moved_to = null, moved_at = null where moved_to is not null")
     return cur.rowcount > 0
+
+
+@dataclass(frozen=True)
+class ScannedLibrary:
+    """The library that was scanned last: its resolved path, which may differ from host to host, and the host."""
+
+    path: str
+    host: str
+
+
+def scanned_library(cur: Cursor) -> ScannedLibrary | None:
+    """The library that was scanned last. None if no scan has stored it."""
+    row = cur.execute("select library as path, library_host as host from identity where library is not null").fetchone()
+    return None if row is None else ScannedLibrary(**row)
+
+
+def note_library(cur: Cursor, library: ScannedLibrary) -> None:
+    """Store which library is scanned now."""
+    cur.execute(
+        "update identity set library = %(path)s, library_host = %(host)s "
+        "where (library, library_host) is distinct from (%(path)s, %(host)s)",
+        vars(library),
+    )

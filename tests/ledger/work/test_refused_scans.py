@@ -8,12 +8,14 @@ from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import scan
 from dagster_offload.engine.scan_report import KindLeftOut
 from dagster_offload.errors import LibraryMissing, ScanRefused
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import documents
 from dagster_offload.library.files import UnusableName
 from dagster_offload.settings import load_settings
-from dagster_offload.stages.graph import EXTRACT
+from dagster_offload.stages.graph import BUILT_IN, EXTRACT
 from tests.support.ledger import Bench
 from tests.support.scanned_library import Library
 
@@ -132,3 +134,83 @@ def test_a_document_that_icloud_has_removed_from_this_machine_stays_present(libr
     assert bench.ledger.run(documents.present_keys) == ["letters/a.txt"]
     assert bench.state("letters/a.txt", EXTRACT) == State.PENDING
     assert library.differs() is None
+
+
+def move_library(library: Library, name: str) -> None:
+    """Work with another path from now on."""
+    library.folder = library.folder.parent / name
+
+
+@pytest.mark.rule("library-13")
+def test_another_library_is_refused_and_changes_nothing_until_a_person_says_that_it_has_moved(
+    library: Library, bench: Bench
+) -> None:
+    for number in range(8):
+        library.write(f"paper-{number}.txt", str(number))
+    library.scan()
+    papers = library.folder
+    move_library(library, "letters")
+    for number in range(8):
+        library.write(f"letter-{number}.txt", str(number))
+    with pytest.raises(ScanRefused, match=f"holds the library {papers} .*{library.folder} has 0 of its 8") as refused:
+        library.scan()
+    assert "another home (OFFLOAD_HOME)" in str(refused.value)
+    assert str(refused.value).endswith("confirm it: dagster-offload scan --accept-vanished")
+    move_library(library, papers.name)
+    assert (library.scan().found, library.scan().returned) == (8, 0)
+    move_library(library, "letters")
+    assert library.scan(accept_vanished=True).vanished == 8
+    assert library.scan().vanished == 0
+
+
+@pytest.mark.rule("library-13")
+@pytest.mark.parametrize(("kept", "is_refused"), [(2, False), (1, True)])
+def test_a_library_that_has_moved_is_known_by_half_of_its_documents(
+    library: Library, kept: int, is_refused: bool
+) -> None:
+    for number in range(4):
+        library.write(f"{number}.txt", str(number))
+    library.scan()
+    move_library(library, "moved")
+    for number in range(kept):
+        library.write(f"{number}.txt", str(number))
+    if is_refused:
+        with pytest.raises(ScanRefused, match="has 1 of its 4 documents"):
+            library.scan()
+    else:
+        assert library.scan().vanished == 2
+
+
+@pytest.mark.rule("library-13")
+def test_the_same_folder_under_another_path_is_the_same_library(library: Library) -> None:
+    library.write("a.txt", "a")
+    library.write("b.txt", "b")
+    library.write("c.txt", "c")
+    library.scan()
+    link = library.folder.parent / "link"
+    link.symlink_to(library.folder)
+    (library.folder / "a.txt").unlink()
+    (library.folder / "b.txt").unlink()
+    library.folder = link
+    assert library.scan().vanished == 2
+
+
+def test_an_empty_ledger_takes_any_library(library: Library) -> None:
+    library.scan()
+    move_library(library, "another")
+    library.write("a.txt", "a")
+    assert library.scan().added == 1
+
+
+def test_a_scan_of_a_project_that_is_refused_names_what_a_project_has(library: Library, bench: Bench) -> None:
+    with Ledger(bench.ledger.conninfo, "offload_papers") as ledger:
+        migrate(ledger, BUILT_IN)
+        library.write("a.txt", "a")
+        scan(library.settings, ledger)
+        move_library(library, "another")
+        library.write("b.txt", "b")
+        with pytest.raises(ScanRefused) as refused:
+            scan(library.settings, ledger)
+    assert "another `name` of the component" in str(refused.value)
+    assert "accept_vanished: true" in str(refused.value)
+    assert "dagster-offload" not in str(refused.value)

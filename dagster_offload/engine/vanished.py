@@ -1,0 +1,56 @@
+"""What a scan refuses until a person confirms it: to lose many documents, or to take another library for this one."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from dagster_offload.errors import ScanRefused
+from dagster_offload.ledger.core import identity, next_steps
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.identity import ScannedLibrary
+from dagster_offload.library.left_out import LeftOut
+from dagster_offload.library.walk import Walk
+from dagster_offload.settings import Settings
+
+VANISHED_SHARE = 0.2
+VANISHED_COUNT = 10
+REASONS_SHOWN = 3
+
+
+def refuse_another_library(
+    settings: Settings, ledger: Ledger, here: ScannedLibrary, *, kept: int, present: int
+) -> None:
+    """Raise `ScanRefused` if the last scan read another path, and less than half of the ledger's documents are in this one."""
+    last = ledger.run(identity.scanned_library)
+    if last is None or last.path == here.path or 2 * kept >= present:
+        return
+    own = next_steps.another_ledger(ledger.schema, is_embedded=settings.postgres_url is None)
+    raise ScanRefused(
+        f"this ledger holds the library {last.path} (scanned on {last.host}), and {here.path} has {kept} of its {present} "
+        f"documents. Nothing was changed. If {here.path} is another library, give it a ledger of its own: {own}. If the "
+        f"library has moved there, confirm it: {next_steps.accept_vanished(ledger.schema)}"
+    )
+
+
+def refuse_mass_vanishing(
+    library: Path, found: Walk, vanished: Mapping[str, LeftOut | None], present: int, schema: str
+) -> None:
+    """Raise `ScanRefused` if no document is left, or more than 10 and more than 20 % are gone or left out by a rule."""
+    here = found.count + len(found.not_downloaded)
+    is_mass = len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * present
+    if not present or (here and not is_mass):
+        return
+    reasons = Counter(left.reason for left in vanished.values() if left is not None)
+    left_out = reasons.total()
+    what = f"{len(vanished) - left_out} of {present} documents are gone from {library}"
+    if not here and not left_out:
+        what = f"no document found in {library}, while the ledger has {present}"
+    elif left_out == len(vanished):
+        what = f"{left_out} of {present} documents are now left out of {library}"
+    elif left_out:
+        what += f", and {left_out} are now left out"
+    why = "".join(f" Left out: {count} because {reason}." for reason, count in reasons.most_common(REASONS_SHOWN))
+    question = " Is it mounted?" if left_out < len(vanished) or not left_out else ""
+    raise ScanRefused(
+        f"{what}. Nothing was changed.{why}{question} To accept this: {next_steps.accept_vanished(schema)}"
+    )
