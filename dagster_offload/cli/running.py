@@ -51,7 +51,7 @@ class Running:
     def describe_breaker(self, slot: "SlotRow") -> str:
         """The state of a slot whose breaker is not closed: `unavailable, upstream_cold since ...; next check 14:02:25`."""
         from dagster_offload.cli.formatting import describe_time
-        from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK
+        from dagster_offload.ledger.core import next_steps
 
         breaker = "unavailable" if slot.breaker == "open" else slot.breaker
         state = f"{breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
@@ -60,10 +60,10 @@ class Running:
             others = "drain_sensor, if it is turned on," if self.up is not None else "`up`"
             next_check = f"; `dagster-offload drain` or {others} checks it again"
         if slot.breaker == "misconfigured":
-            again = f"run `dagster-offload slot set {slot.name} --try-again`"
+            again = next_steps.try_again(slot.schema, slot.name)
             return f"{state}; correct that; to check it at once, {again}{next_check}"
         if slot.is_retry_due and self.is_slot_checked:
-            return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
+            return f"{state}; {next_steps.checked_next(slot.schema)}"
         return f"{state}{next_check}"
 
     def describe_unhealthy(self, reason: str) -> str:

@@ -60,7 +60,6 @@ def show(name: str | None, *, as_json: bool) -> None:
     dagster-offload slot show --json
     dagster-offload slot show deep
     """
-    from dataclasses import asdict
     from datetime import datetime
 
     from dagster_offload.cli.formatting import print_json
@@ -87,7 +86,7 @@ def show(name: str | None, *, as_json: bool) -> None:
             {
                 **_as_json(row),
                 "dialects": findings.get(row.name, {}),
-                "holds": [asdict(hold) for hold in held if hold.slot == row.name],
+                "holds": [hold.facts for hold in held if hold.slot == row.name],
             }
             for row in rows
         ]

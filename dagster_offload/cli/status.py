@@ -130,7 +130,7 @@ def as_object(report: Report) -> dict[str, Any]:
         "slots": {each.config.name: each.state for each in report.slots},
         "library": report.library and asdict(report.library),
         "rests": [asdict(rest) for rest in report.rests],
-        "holds": [asdict(hold) for hold in report.holds],
+        "holds": [hold.facts for hold in report.holds],
         "wakes": report.wakes,
         "up": report.up and asdict(report.up),
         "workers": report.workers,

@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_offload.defs.names import REDO_TAG
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.partitions.events import models_of
 from dagster_offload.settings import Settings
@@ -73,7 +74,8 @@ def assess(evidence: str | None, served_model: str | None, expected: str | None,
         return Verdict(True, f"reported: {name}, as expected")
     return Verdict(
         False,
-        f"reported: {name}, which does not match {code_span(expected)}. To process it again: dagster-offload redo",
+        f"reported: {name}, which does not match {code_span(expected)}. To process it again, materialize it with the run tag "
+        f"{REDO_TAG}: outdated",
     )
 
 

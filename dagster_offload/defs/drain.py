@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import dagster as dg
+from pydantic import Field
 
 from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.names import DRAIN_STEP, Names
@@ -26,6 +27,7 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.reports.status import Problem
+from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import Settings
 from dagster_offload.text.plain_text import escaped
 
@@ -35,10 +37,12 @@ NO_ANSWER = "No document got a usable answer"
 
 
 class DrainConfig(dg.Config):
-    """The stage to drain, and the maximum number of documents (None: no limit)."""
+    """The stage to drain, the maximum number of documents (None: no limit), and whether a person wants another
+    try of what waits for one."""
 
     stage: str = ALL
     limit: int | None = None
+    try_again: bool = Field(default=False, description="Try the slots at once, and the stages that they hold.")
 
 
 def build_drain_job(names: Names, resource: dg.ResourceDefinition) -> dg.JobDefinition:
@@ -82,6 +86,9 @@ def _drain(
     context: dg.OpExecutionContext, config: DrainConfig, settings: Settings, ledger: Ledger, names: Names
 ) -> DrainSummary:
     """Drain, and report what is done to Dagster meanwhile."""
+    if config.try_again:
+        for slot in settings.slots.of_drains:
+            ledger.run(slots.try_again, slot.name, "requested with try_again")
     reporter = EventReporter.in_step(context, settings, ledger, names)
     with reporting(reporter):
         summary = run_drain(

@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 
 import dagster as dg
+from pydantic import Field
 
 from dagster_offload.defs.events import EventReporter, reporting
 from dagster_offload.defs.history import keep_small
@@ -48,9 +49,14 @@ TICK_TOLERANCE_SECONDS = 1.0
 
 
 class ScanConfig(dg.Config):
-    """`accept_vanished`: accept that many or all documents have vanished."""
+    """What a person confirms."""
 
-    accept_vanished: bool = False
+    accept_vanished: bool = Field(
+        default=False, description="Many or all documents were deleted, or the library has moved."
+    )
+    forget_slot: str | None = Field(
+        default=None, description="The slot of this name was removed on purpose: forget it."
+    )
 
 
 def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefinition) -> dg.JobDefinition:
@@ -68,6 +74,8 @@ def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefi
             settings = deep_slot.settings()
             tag_run(context)
             with deep_slot.ledger() as ledger:
+                if config.forget_slot is not None and not ledger.run(slots.forget, config.forget_slot):
+                    context.log.warning(f"this ledger has no slot {config.forget_slot}: nothing to forget")
                 run = _ScanRun(context, settings, ledger, names, partitions_name)
                 return run.work(accept_vanished=config.accept_vanished)
 

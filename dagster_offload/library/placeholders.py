@@ -12,7 +12,7 @@ from dagster_offload.library.left_out import Kind, LeftOut
 NOT_DOWNLOADED = LeftOut(
     Kind.NOT_DOWNLOADED,
     "it is in iCloud and not downloaded",
-    "download it in Finder, then run dagster-offload scan; a document that was read before keeps its record",
+    "download it in Finder, then scan again; a document that was read before keeps its record",
 )
 
 # Whether a file that exists may have no bytes on this machine. Only macOS has such files.

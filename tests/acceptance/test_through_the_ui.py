@@ -139,7 +139,7 @@ def test_without_the_deep_slots_settings_no_entry_point_sends_its_work_to_primar
     assert drained.returncode == 2
     assert "OFFLOAD_DEEP_URL" in drained.stderr
     assert world.ui.end_of(run) == "FAILURE"
-    refusal = "Its work is not sent to primary instead"
+    refusal = "nothing is sent to `primary`"
     assert refusal in world.ui.failure(run)
     assert "dagster-offload slot forget deep" in world.ui.failure(run)
     wait_for(

@@ -75,7 +75,7 @@ def test_a_password_in_a_slots_url_is_never_shown(call: Call, scanned: Path, rou
         assert "s3cret" not in result.output
         assert not isinstance(result.exception, Exception)
     assert router.url in results[0].output, "the rest of the URL is"
-    assert f"deep slot was qwen-macbook at {router.url}" in results[-1].output
+    assert f"the deep slot qwen-macbook ({router.url}) is no longer configured" in results[-1].output
 
 
 def test_up_shows_the_urls_of_its_slots_without_passwords(call: Call, library: Path) -> None:

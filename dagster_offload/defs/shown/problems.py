@@ -38,9 +38,12 @@ class Problem(Protocol):
 
 
 def next_step(document: str, stage: str, state: State, reason: str | None) -> str:
-    """What a person can do about a work item in this state. The document's name is quoted for a shell."""
+    """What a person can do about a work item in this state. The document's name is quoted for a shell.
+
+    A project without `up` has no command that reaches its ledger.
+    """
     name = shlex.quote(document)
-    again = f"materialize it with the run tag {REDO_TAG}: {RETRY}, or run dagster-offload retry {name}"
+    again = f"materialize it with the run tag {REDO_TAG}: {RETRY}, or, with `up`, run dagster-offload retry {name}"
     match state:
         case State.GONE:
             return "The file no longer exists: scan the library."
@@ -49,7 +52,7 @@ def next_step(document: str, stage: str, state: State, reason: str | None) -> st
         case State.DEFERRED:
             return "Nothing to do: it is processed when the slot answers."
         case _:
-            return step_after_failure(stage, state, reason, look=f"dagster-offload explain {name}", again=again)
+            return step_after_failure(stage, state, reason, look=f"with `up`, dagster-offload explain {name}", again=again)
 
 
 def problem_table(problems: Sequence[Problem]) -> dg.TableMetadataValue:

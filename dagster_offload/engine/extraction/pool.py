@@ -231,10 +231,7 @@ _OTHER_BYTES = (
     "the file's bytes differ from those of the last scan, and its size and times do not: "
     "check its disk, save the file again, then scan"
 )
-_SAME_FILE = (
-    "and the file has not changed since the last scan: check its disk and its permissions, then "
-    "dagster-offload retry --reason unreadable"
-)
+_SAME_FILE = "and the file has not changed since the last scan: check its disk and its permissions, then retry it"
 
 
 def _unread(key: str, library: Path, path: Path, reason: str, message: str) -> Unread | Waits:

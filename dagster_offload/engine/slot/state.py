@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from dagster_offload.ledger.core.rows import CHECKED_AT_THE_NEXT_TICK, BreakerState, SlotRow
+from dagster_offload.ledger.core import next_steps
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.slot.rest import Rest
 
@@ -57,8 +58,8 @@ class SlotState:
 def describe_unavailable(slot: SlotRow) -> str:
     """One line: `deep is unavailable: upstream_cold since 14:02`."""
     if slot.breaker is BreakerState.MISCONFIGURED:
-        next_step = f"correct that; to check it at once, run dagster-offload slot set {slot.name} --try-again"
-        return f"{slot.name} is misconfigured: {slot.reason_text}; {next_step}"
+        again = next_steps.try_again(slot.schema, slot.name)
+        return f"{slot.name} is misconfigured: {slot.reason_text}; correct that; to check it at once, {again}"
     return f"{slot.name} is unavailable: {slot.reason_text}"
 
 
@@ -66,5 +67,5 @@ def describe_wait(slot: SlotRow) -> str:
     """`describe_unavailable`, and when the slot is checked again. Only for processes that check it, or that wait for one."""
     state = describe_unavailable(slot)
     if slot.is_retry_due:
-        return f"{state}; {CHECKED_AT_THE_NEXT_TICK}"
+        return f"{state}; {next_steps.checked_next(slot.schema)}"
     return f"{state} (next check {slot.retry_at.astimezone():%H:%M:%S})" if slot.retry_at else state

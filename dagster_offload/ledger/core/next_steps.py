@@ -1,7 +1,7 @@
 """What a person does about a ledger, in words.
 
 The commands reach the ledger in the schema `offload`. A ledger in another schema belongs to a Dagster project, where jobs do
-the same.
+the same: their configuration is that of the step.
 """
 
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
@@ -11,7 +11,28 @@ def accept_vanished(schema: str) -> str:
     """How to confirm that documents have vanished, or that the library has moved."""
     if schema == DEFAULT_SCHEMA:
         return "dagster-offload scan --accept-vanished"
-    return "launch its job `scan` with `accept_vanished: true` in the configuration of the step"
+    return "launch its scan job with the configuration `accept_vanished: true`"
+
+
+def forget_slot(schema: str, name: str) -> str:
+    """How to remove a slot that is no longer configured."""
+    if schema == DEFAULT_SCHEMA:
+        return f"run dagster-offload slot forget {name}"
+    return f"launch its scan job with the configuration `forget_slot: {name}`"
+
+
+def try_again(schema: str, slot: str) -> str:
+    """How to try a misconfigured slot, and the stages that it holds, at once."""
+    if schema == DEFAULT_SCHEMA:
+        return f"run dagster-offload slot set {slot} --try-again"
+    return "launch its drain job with the configuration `try_again: true`"
+
+
+def checked_next(schema: str) -> str:
+    """Who checks an unavailable slot whose next check is due. A time in the past would look like a check that took place."""
+    if schema == DEFAULT_SCHEMA:
+        return "to be checked at the next tick (by a running up, or dagster-offload drain)"
+    return "to be checked at the next tick of its drain sensor"
 
 
 def another_ledger(schema: str, *, is_embedded: bool) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
 from dagster_offload.slot.config import without_password
 from dagster_offload.stages.graph import Outcome
 from dagster_offload.text.times import shown_moment
@@ -106,10 +107,6 @@ class NewResult:
     seconds: float | None = None
 
 
-# Shown instead of `retry_at` if `SlotRow.is_retry_due`: a time in the past would look like a check that took place.
-CHECKED_AT_THE_NEXT_TICK = "to be checked at the next tick (by a running up, or dagster-offload drain)"
-
-
 @dataclass(frozen=True)
 class SlotRow:
     """A slot's row in the ledger. Times are of the database's clock."""
@@ -133,6 +130,7 @@ class SlotRow:
     prompt_cache_size_from: str | None = None  # person | server
     # The last concurrency found by `auto`; see `slots/auto_concurrency.py`.
     concurrency_found: dict[str, Any] | None = None
+    schema: str = DEFAULT_SCHEMA  # of its ledger
 
     @property
     def shown_url(self) -> str:

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
-from dagster_offload.ledger.core.database import Cursor, fetch_one
+from dagster_offload.ledger.core import next_steps
+from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Cursor, fetch_one
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import llm_stages, stages_by_slot
 from dagster_offload.text.counts import agreeing, counted
@@ -42,6 +43,12 @@ class Hold:
     document: str | None
     left: int
     since: datetime
+    schema: str = DEFAULT_SCHEMA  # of the ledger
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a program reads about it."""
+        return {name: value for name, value in vars(self).items() if name != "schema"}
 
     @property
     def reason_text(self) -> str:
@@ -58,8 +65,8 @@ class Hold:
     @property
     def next_step(self) -> str:
         """What a person can do. To try the stage as it is needs no change, such as after the model's server was repaired."""
-        again = f"dagster-offload slot set {self.slot} --try-again"
-        return f"correct the stage, or use another model; to try it again as it is, run {again}"
+        again = next_steps.try_again(self.schema, self.slot)
+        return f"correct the stage, or use another model; to try it again as it is, {again}"
 
     def __str__(self) -> str:
         return f"{self.slot} holds the stage {self.stage}: {self.reason_text}; {self.left_text}; {self.next_step}"
@@ -78,6 +85,7 @@ def list_holds(cur: Cursor) -> list[Hold]:
     """The stages that slots hold, by slot and in declared order. Stages that were removed are left out."""
     cur.execute(
         "select f.slot, f.stage, f.code, f.held_since as since, failed.documents, failed.document, "
+        "current_schema() as schema, "
         "(select coalesce(sum(c.n), 0)::bigint from item_counts c where c.stage = f.stage "
         "  and c.state in ('pending', 'claimed', 'deferred')) as left "
         "from stage_faults f join stages s on s.name = f.stage cross join lateral ("

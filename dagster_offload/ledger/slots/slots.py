@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from dagster_offload.errors import SlotForgotten, SlotLost
+from dagster_offload.ledger.core import next_steps
 from dagster_offload.ledger.core.database import Cursor, notify
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.slots import holds
@@ -21,7 +22,7 @@ SINCE_IT_CHANGED = (
 _SELECT = (
     "select s.name, s.url, s.model, s.permits, s.breaker, s.epoch, s.reason, s.reason_since, s.retry_at, "
     "s.refusal_wait_seconds, s.was_red_since_opening, s.fingerprint, s.is_auto, "
-    "s.prompt_cache_size, s.prompt_cache_size_from, s.concurrency_found, "
+    "s.prompt_cache_size, s.prompt_cache_size_from, s.concurrency_found, current_schema() as schema, "
     "s.breaker <> 'closed' and coalesce(s.retry_at <= clock_timestamp(), s.breaker = 'open') as is_retry_due, "
     "exists (select 1 from workers w where w.worker_id = s.trial_worker and w.ended_at is null) as is_trial_running "
     "from slots s "
@@ -229,7 +230,7 @@ def refuse_lost_slot(cur: Cursor, slots: Slots) -> None:
     """Raise `SlotLost` if the ledger has a deep slot and the settings have none."""
     if slots.deep is None and (known := get(cur, DEEP)) is not None:
         raise SlotLost(
-            f"OFFLOAD_DEEP_URL is not set, but this ledger's deep slot was {known.model} at {known.shown_url}. Its work is "
-            "not sent to primary instead. Set OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL again, or remove the slot: "
-            "dagster-offload slot forget deep"
+            f"the deep slot {known.model} ({known.shown_url}) is no longer configured, so its work waits; nothing is sent to "
+            "`primary`. Configure it again (slots.deep, or OFFLOAD_DEEP_URL and OFFLOAD_DEEP_MODEL) or, if it was removed "
+            f"on purpose, {next_steps.forget_slot(known.schema, DEEP)}"
         )

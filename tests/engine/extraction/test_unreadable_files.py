@@ -119,7 +119,7 @@ def extracted_once(engine: Engine) -> ProgressCounts:
         (
             OSError(errno.EIO, "Input/output error"),
             "unreadable: Input/output error (EIO), and the file has not changed since the last scan: "
-            "check its disk and its permissions, then dagster-offload retry --reason unreadable",
+            "check its disk and its permissions, then retry it",
         ),
         (
             ChangedWhileRead("a.txt"),
