@@ -155,7 +155,7 @@ def build_drain_sensor(deep_slot: DeepSlot, names: Names) -> dg.SensorDefinition
             return dg.SkipReason(escaped(str(error)))
         if not decision.launch:
             return dg.SkipReason(decision.message)
-        if (starting := starting_run(context.instance, names.drain_job)) is not None:
+        if (starting := starting_run(context, names.drain_job)) is not None:
             return dg.SkipReason(f"{starting}; {decision.message}")
         return dg.RunRequest(tags=request_tags(decision.message, names.launched_by))
 

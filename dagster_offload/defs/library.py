@@ -14,7 +14,7 @@ from dagster_offload.defs.names import SCAN_STEP, WHY_TAG, Names
 from dagster_offload.defs.partitions.keys import PartitionChanges, update_partitions
 from dagster_offload.defs.progress import progress
 from dagster_offload.defs.resources import DeepSlot, failures_as_messages
-from dagster_offload.defs.runs import request_tags, seconds_since, starting_run, tag_run
+from dagster_offload.defs.runs import of_location, request_tags, seconds_since, starting_run, tag_run
 from dagster_offload.defs.shown.overview import SECONDS_BETWEEN_TICKS, needs_report, report_overview
 from dagster_offload.defs.shown.problems import evaluate_problems, name_problems
 from dagster_offload.engine.extraction.run import run_extraction
@@ -258,16 +258,16 @@ def _check(
     why = "; ".join(filter(None, [differs, rearranged, waiting if due else None]))
     if ledger.run(workers.live_workers, ledger.schema, "scan"):
         return dg.SkipReason(f"a scan is running; {why}")
-    if (starting := starting_run(context.instance, names.scan_job)) is not None:
+    if (starting := starting_run(context, names.scan_job)) is not None:
         return dg.SkipReason(f"{starting}; {why}")
-    if (failed := _same_failure(context.instance, names.scan_job, why)) is not None:
+    if (failed := _same_failure(context, names.scan_job, why)) is not None:
         return dg.SkipReason(failed)
     return dg.RunRequest(tags=request_tags(why, names.launched_by))
 
 
-def _same_failure(instance: dg.DagsterInstance, job_name: str, why: str) -> str | None:
+def _same_failure(context: dg.SensorEvaluationContext, job_name: str, why: str) -> str | None:
     """Describe the last scan if it was launched for the same reason and failed recently; None otherwise."""
-    last = instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=1)
+    last = context.instance.get_run_records(dg.RunsFilter(job_name=job_name, tags=of_location(context)), limit=1)
     if not last or last[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
         return None
     run, left = last[0].dagster_run, SAME_FAILURE_SECONDS - seconds_since(last[0].update_timestamp)

@@ -19,7 +19,15 @@ import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.execution.waiting import record_if_done
-from dagster_offload.defs.names import HOST_TAG, LAUNCHED_BY_TAG, OLD_RAN_ON_TAG, RAN_ON_TAG, WAITING_EXECUTOR, WHY_TAG
+from dagster_offload.defs.names import (
+    HOST_TAG,
+    LAUNCHED_BY_TAG,
+    OLD_RAN_ON_TAG,
+    RAN_ON_TAG,
+    REPOSITORY_TAG,
+    WAITING_EXECUTOR,
+    WHY_TAG,
+)
 from dagster_offload.host.machine import boot_id, host_name, process_start
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.work import waiting_runs
@@ -161,7 +169,18 @@ def _end(reporter: EventReporter, run: dg.DagsterRun, why: str) -> str:
     return f"{name} was {run.status.value}: {why}"
 
 
-def starting_run(instance: dg.DagsterInstance, job_name: str) -> str | None:
+def of_location(context: dg.SensorEvaluationContext) -> dict[str, str]:
+    """The tag of the runs of the sensor's code location: another one of the instance may have jobs of the same names.
+
+    Dagster sets it for runs of the UI, of sensors and of backfills, and we set it for those of commands.
+    """
+    origin = context.code_location_origin
+    if origin is None:  # a tick in a test: there is no other code location
+        return {}
+    return {REPOSITORY_TAG: f"{context.repository_name}@{origin.location_name}"}
+
+
+def starting_run(context: dg.SensorEvaluationContext, job_name: str) -> str | None:
     """Describe a run of the job that is queued or starting and has no worker yet; None if there is none.
 
     Once a run has a worker, the worker's heartbeat shows that it is alive. A run that has not changed for three minutes
@@ -173,7 +192,8 @@ def starting_run(instance: dg.DagsterInstance, job_name: str) -> str | None:
         dg.DagsterRunStatus.STARTING,
         dg.DagsterRunStatus.STARTED,
     ]
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=statuses)):
+    wanted = dg.RunsFilter(job_name=job_name, statuses=statuses, tags=of_location(context))
+    for record in context.instance.get_run_records(wanted):
         run, unchanged_seconds = record.dagster_run, seconds_since(record.update_timestamp)
         limits = {dg.DagsterRunStatus.QUEUED: None, dg.DagsterRunStatus.STARTED: STEP_SECONDS}
         limit = limits.get(run.status, STEPLESS_SECONDS)

@@ -19,7 +19,7 @@ from dagster_offload.engine.scan import library_differs
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.workers import Worker
 from tests.support.connections import counting_ledger_connections
-from tests.support.edge import Edge, failure_message
+from tests.support.edge import OF_LOCATION, Edge, failure_message
 from tests.support.patience import PATIENCE_SECONDS
 
 LONG_AGO = json.dumps({"looked_at": 0.0})
@@ -266,7 +266,9 @@ def test_a_refused_scan_is_not_launched_again_for_the_same_files(edge: Edge) -> 
     request = tick(edge)
     assert isinstance(request, dg.RunRequest)
     job = edge.defs.resolve_job_def("scan")
-    assert not job.execute_in_process(instance=edge.instance, tags=request.tags, raise_on_error=False).success
+    tags = {**request.tags, **OF_LOCATION}
+    assert not job.execute_in_process(instance=edge.instance, tags=tags, raise_on_error=False).success
+    edge.start_run(dg.DagsterRunStatus.SUCCESS, job_name="scan", location="another")  # does not hide ours
     assert "failed: see its log" in str(tick(edge))
     (refused,) = edge.instance.get_run_ids(dg.RunsFilter(job_name="scan", statuses=[dg.DagsterRunStatus.FAILURE]))
     edge.make_run_older(refused, minutes=-60)

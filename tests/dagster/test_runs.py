@@ -167,9 +167,9 @@ def test_a_run_that_never_reached_its_step_is_ended(edge: Edge, before: dg.Dagst
 
 def test_a_run_that_started_before_the_clock_was_set_back_is_ended_and_does_not_count_as_starting(edge: Edge) -> None:
     stepless = run(edge, run_tags(), dg.DagsterRunStatus.STARTING)
-    assert starting_run(edge.instance, "drain") == f"run {stepless[:8]} of drain is starting"
+    assert starting_run(edge.sensor_context(), "drain") == f"run {stepless[:8]} of drain is starting"
     edge.make_run_older(stepless, minutes=-60)
-    assert starting_run(edge.instance, "drain") is None
+    assert starting_run(edge.sensor_context(), "drain") is None
     sweep(reporter(edge))
     assert status(edge, stepless) == "FAILURE"
 
@@ -178,7 +178,7 @@ def test_a_run_of_a_host_whose_clock_is_a_little_ahead_counts_as_starting(edge: 
     stepless = run(edge, run_tags(), dg.DagsterRunStatus.STARTING)
     with edge.ledger.transaction() as cur:
         cur.execute("update offload_dagster.runs set update_timestamp = update_timestamp + interval '30 seconds'")
-    assert starting_run(edge.instance, "drain") is not None
+    assert starting_run(edge.sensor_context(), "drain") is not None
     assert sweep(reporter(edge)) == []
     assert status(edge, stepless) == "STARTING"
 
@@ -265,3 +265,10 @@ def test_a_live_waiting_run_keeps_its_row(edge: Edge) -> None:
         cur.execute("update waiting_runs set since = since - interval '1 day'")
     assert sweep(reporter(edge)) == []
     assert edge.ledger.run(waiting_runs.find, waiting) is not None
+
+
+def test_runs_of_another_code_location_are_not_taken_for_ours(edge: Edge) -> None:
+    edge.start_run(dg.DagsterRunStatus.QUEUED, location="another")
+    assert starting_run(edge.sensor_context(), "drain") is None
+    own = edge.start_run(dg.DagsterRunStatus.QUEUED)
+    assert starting_run(edge.sensor_context(), "drain") == f"run {own[:8]} of drain is queued"

@@ -8,13 +8,16 @@ from typing import Any
 import dagster as dg
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from dagster_offload.defs.names import names_of
+from dagster_offload.defs.location import LOCATION
+from dagster_offload.defs.names import REPOSITORY_TAG, names_of
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.settings import Settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.stages import STAGE_NAMES
 
+REPOSITORY = "__repository__"
+OF_LOCATION = {REPOSITORY_TAG: f"{REPOSITORY}@{LOCATION}"}  # the tag of all runs that Dagster or a command launches
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
@@ -46,7 +49,10 @@ class Edge:
         job = self.defs.resolve_job_def(name)
         (step,) = (node.name for node in job.nodes)
         return job.execute_in_process(
-            instance=self.instance, run_config={"ops": {step: {"config": config}}}, raise_on_error=False
+            instance=self.instance,
+            run_config={"ops": {step: {"config": config}}},
+            tags=OF_LOCATION,
+            raise_on_error=False,
         )
 
     def scan(self) -> dg.ExecuteInProcessResult:
@@ -87,13 +93,24 @@ class Edge:
     def tick(self, sensor: str, cursor: str | None = None) -> dg.RunRequest | str:
         """Evaluate a sensor once; returns its run request, or its skip message."""
         repository = self.defs.get_repository_def()
-        context = dg.build_sensor_context(instance=self.instance, cursor=cursor, repository_def=repository)
+        context = self.sensor_context(cursor)
         data = repository.get_sensor_def(sensor).evaluate_tick(context)
         if data.run_requests:
             (request,) = data.run_requests
             return request
         assert data.skip_message is not None
         return data.skip_message
+
+    def sensor_context(self, cursor: str | None = None) -> dg.SensorEvaluationContext:
+        """The context of a tick, as in the code server."""
+        return dg.SensorEvaluationContext(
+            instance_ref=None,
+            cursor=cursor,
+            repository_name=REPOSITORY,
+            repository_def=self.defs.get_repository_def(),
+            instance=self.instance,
+            code_location_origin=RegisteredCodeLocationOrigin(LOCATION),
+        )
 
     def tick_without_instance(self, sensor: str) -> str:
         """Evaluate a sensor that must skip without Dagster's instance; returns its skip message."""
@@ -111,12 +128,16 @@ class Edge:
                 [minutes, run_id],
             )
 
-    def start_run(self, status: dg.DagsterRunStatus, tags: dict[str, str] | None = None) -> str:
-        """Create a run of `drain` in this status that has no process. Returns its id."""
-        origin = RemoteJobOrigin(
-            RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("edge"), "__repository__"), "drain"
-        )
-        job = self.defs.resolve_job_def("drain")
+    def start_run(
+        self,
+        status: dg.DagsterRunStatus,
+        tags: dict[str, str] | None = None,
+        job_name: str = "drain",
+        location: str = LOCATION,
+    ) -> str:
+        """Create a run in this status that has no process. Returns its id."""
+        origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), REPOSITORY), job_name)
+        job = self.defs.resolve_job_def(job_name)
         return self.instance.create_run_for_job(job, tags=tags, status=status, remote_job_origin=origin).run_id
 
     def partitions_done(self, stage: str) -> set[str]:
