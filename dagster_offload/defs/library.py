@@ -23,7 +23,7 @@ from dagster_offload.engine.partitions import why_to_scan
 from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.engine.scan_report import ScanReport, ScanSummary
-from dagster_offload.errors import LedgerUnavailable, OffloadError, ScanRefused, StillLooking
+from dagster_offload.errors import LedgerUnavailable, NoRoom, OffloadError, OtherPipeline, ScanRefused, StillLooking
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.reports import status
@@ -147,7 +147,7 @@ class _ScanRun:
         try:
             if library_differs(self.settings, self.ledger) is not None:
                 self._scan(accept_vanished=False)
-        except ScanRefused as refused:
+        except (ScanRefused, NoRoom, OtherPipeline) as refused:
             self.context.log.warning(f"new files are not added: {escaped(str(refused))}")
 
     def _show(self, summary: ScanSummary) -> None:

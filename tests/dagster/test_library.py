@@ -16,8 +16,9 @@ from dagster_offload.engine import library_look
 from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import library_differs
-from dagster_offload.errors import LibraryMissing, ScanRefused
+from dagster_offload.errors import LibraryMissing, NoRoom, OtherPipeline, ScanRefused
 from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.settings import Settings
 from tests.support.connections import counting_ledger_connections
 from tests.support.edge import OF_LOCATION, Edge, failure_message
 from tests.support.patience import PATIENCE_SECONDS
@@ -173,6 +174,23 @@ def test_a_file_that_arrives_during_ocr_is_added_by_the_running_scan(
     edge.scan()
     assert edge.instance.get_dynamic_partitions("documents") == ["a.txt", "b.txt"]
     assert edge.partitions_done("extract") == {"a.txt", "b.txt"}
+
+
+@pytest.mark.parametrize("refusal", [NoRoom("the disk is full"), OtherPipeline("`up` has another pipeline")])
+def test_a_scan_that_is_refused_during_ocr_does_not_end_the_run(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    def refuse(_settings: Settings) -> None:
+        raise refusal
+
+    def arrive() -> None:
+        edge.write(b="Two.")
+        monkeypatch.setattr("dagster_offload.engine.scan.refuse_without_room", refuse)
+
+    edge.write(a="One.")
+    during_ocr(monkeypatch, arrive)
+    edge.scan()
+    assert edge.partitions_done("extract") == {"a.txt"}
 
 
 def test_a_library_that_vanishes_during_ocr_does_not_end_the_scan(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
