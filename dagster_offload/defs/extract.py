@@ -29,15 +29,14 @@ from dagster_offload.ledger.work import claims
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.counts import counted
 
-DEFAULT_STEPS = 2
 MOST_REPEATS = 1_000  # of a step, because its workers were stopped
 STORAGE_UNAVAILABLE = (DagsterPostgresException, DBAPIError)
 
 
 class ExtractConfig(dg.Config):
-    """`steps`: how many steps extract at once. Each uses all cores of its host, so one per host is enough."""
+    """`steps`: how many steps extract at once: one for each host. Each uses all cores of its host, and most of its memory."""
 
-    steps: int = DEFAULT_STEPS
+    steps: int = 1
 
 
 def build_extract_job(

@@ -67,6 +67,13 @@ def test_nothing_to_extract_is_a_success(edge: Edge) -> None:
     assert len(edge.materializations(EXTRACT)) == len(LETTERS)
 
 
+def test_without_a_number_there_is_one_step_because_two_would_share_a_host(edge: Edge) -> None:
+    result = edge.defs.resolve_job_def("extract").execute_in_process(instance=edge.instance)
+    steps = [event.step_key for event in result.all_events if event.is_step_success]
+    assert steps == ["begin_extraction", "extract_texts[1]", "end_extraction"]
+    assert edge.partitions_done(EXTRACT) == {f"{name}.txt" for name in LETTERS}
+
+
 def test_a_number_of_steps_below_one_is_refused(edge: Edge) -> None:
     assert failure(begin(edge, steps=0)) == "steps is 0: it must be 1 or more"
 
