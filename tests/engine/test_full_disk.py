@@ -1,19 +1,24 @@
 """A full disk: no work is started whose answer cannot be stored, and an answer in hand is kept until there is space."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
+from dagster_offload.engine.extraction import run
+from dagster_offload.engine.extraction.pool import TextLanes
 from dagster_offload.engine.extraction.run import run_extraction
+from dagster_offload.engine.scan import scan
 from dagster_offload.engine.slot.launch import decide_drain
 from dagster_offload.errors import NoRoom
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.postgres import stop_postgres
 from dagster_offload.postgres.room import room_of
-from dagster_offload.settings import load_settings
+from dagster_offload.settings import Settings, load_settings
 from dagster_offload.simulator.server import Router
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.testing import ChangeTiming
@@ -66,6 +71,35 @@ def test_a_run_waits_for_space_and_does_not_fail(engine: Engine) -> None:
     assert "OFFLOAD_MIN_FREE_DISK" in str(summary.wait_reason)
     assert engine.router.completions() == []
     assert engine.run("a.txt").wait_seconds is None
+
+
+@pytest.mark.rule("disk-1")
+def test_extraction_that_goes_on_after_a_shortage_reports_no_fault(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lanes: list[TextLanes] = []
+    shortages: list[str] = []
+
+    class WatchedLanes(TextLanes):
+        def __enter__(self) -> Self:
+            lanes.append(self)
+            return super().__enter__()
+
+    def shortage_once(_settings: Settings) -> str | None:
+        if shortages or not lanes[-1].held:
+            return None
+        shortages.append("the disk is full")
+        return shortages[-1]
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(run, "TextLanes", WatchedLanes)
+    monkeypatch.setattr(run, "shortage_of", shortage_once)
+    for number in range(40):
+        (engine.library / f"{number}.txt").write_text(f"Letter {number} to the landlord.")
+    scan(engine.settings(), engine.ledger)
+    counts = run_extraction(engine.settings(), engine.ledger)
+    assert shortages
+    assert (counts.done, counts.machine_fault) == (40, None)
 
 
 @pytest.mark.rule("disk-1")

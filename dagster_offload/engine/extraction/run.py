@@ -143,6 +143,7 @@ class _ResultWriter:
     look_for_files: _Every | None = None
     watch: _Every | None = None
     lane_count: int = 1
+    shortage: str | None = None  # of space on the disk, when it was last looked at
     _report_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, lanes: TextLanes, *, alone: bool = False) -> None:
@@ -161,6 +162,7 @@ class _ResultWriter:
                     ended = []
                     continue
             if not lanes.held:
+                self.counts.machine_fault = self.shortage or self.counts.machine_fault
                 return
             if self.watch is not None:
                 self.watch()
@@ -183,9 +185,8 @@ class _ResultWriter:
 
     def _may_claim(self) -> bool:
         """Whether more documents may be claimed: the worker is not lost, and their texts fit on the disk."""
-        if (shortage := shortage_of(self.settings)) is not None:
-            self.counts.machine_fault = shortage
-        return not (self.worker.is_lost or shortage)
+        self.shortage = shortage_of(self.settings)
+        return not (self.worker.is_lost or self.shortage)
 
     def _give(self, lanes: TextLanes, taken: Sequence[Claim]) -> None:
         known = self._known_pages([claim for claim in taken if claim.items])
