@@ -57,6 +57,18 @@ def test_without_celery_the_extra_is_named(call: Call, library: Path, monkeypatc
     assert found(result.output) == {"broker": "Celery is not installed here: pip install 'dagster-offload[celery]'"}
 
 
+@pytest.mark.parametrize("query", ["socket_timeout=abc", "no_such_parameter=1"])
+def test_a_wrong_parameter_of_the_broker_is_named(call: Call, library: Path, query: str) -> None:
+    os.environ["OFFLOAD_CELERY_BROKER"] = f"redis://:s3cret@127.0.0.1:1/0?{query}"
+    result = call("worker", "--check", "--json")
+    assert result.exit_code == 2
+    name = query.split("=")[0]
+    assert found(result.output)["broker"] == (
+        f"a parameter in OFFLOAD_CELERY_BROKER is wrong: correct it (its parameters: {name})"
+    )
+    assert "s3cret" not in result.output
+
+
 @pytest.mark.parametrize(
     "address", ["amqp://me:hunter2@box//", "redis://", "redis://:hunter2/@box:6379/0", "redis://:@hunter2@box/0"]
 )

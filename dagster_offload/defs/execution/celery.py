@@ -105,6 +105,11 @@ def check_broker(settings: Settings) -> HostCheck:
             address, socket_connect_timeout=BROKER_SECONDS, socket_timeout=BROKER_SECONDS
         ) as client:
             client.ping()
+    except (TypeError, ValueError):  # their texts may quote a part of the password
+        names = ", ".join(parse_qs(urlsplit(address).query)) or "none"
+        return HostCheck(
+            "broker", False, f"a parameter in OFFLOAD_CELERY_BROKER is wrong: correct it (its parameters: {names})"
+        )
     except redis.RedisError as error:
         reason = f"{type(error).__name__}: {error}"
         return HostCheck("broker", False, f"no answer from Redis on {where} ({reason}): check OFFLOAD_CELERY_BROKER")
