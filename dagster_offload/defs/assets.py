@@ -115,16 +115,17 @@ def materialize(
             waits_for = (summary.slot, reason, summary.rest, summary.held_stage)
             ledger.run(waiting_runs.put, context.run.run_id, present, stages, *waits_for)
         evaluate_problems(context.instance, ledger, names.keys, context)
-        if rule.is_grouped and summary.wait_seconds is None and not summary.failed:
-            evaluate_partitions(context, settings, ledger, names.keys, selected)
+        if summary.wait_seconds is None and not summary.failed:
+            if rule.is_grouped:
+                evaluate_partitions(context, settings, ledger, names.keys, selected)
+            elif not missing:
+                evaluate_served_model(context, settings, ledger, names.keys, present)
     reason = f"; waiting: {summary.wait_reason}" if summary.wait_reason else ""
     requested = len(present) if rule.is_grouped else len(selected)
     context.log.info(f"{summary.done} of {requested} documents are done{reason}")
     for problem in summary.failed[:NAMED]:
         context.log.warning(problem_line(problem))
     raise_for(summary, requested, sorted(missing), rule)
-    if not rule.is_grouped:
-        evaluate_served_model(context, settings, names.keys, present)
 
 
 def _rule_in_force(ledger: Ledger) -> PartitionRule:

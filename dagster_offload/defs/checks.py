@@ -16,7 +16,7 @@ import dagster as dg
 
 from dagster_offload.defs.names import REDO_TAG
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.partitions.events import models_of
+from dagster_offload.ledger.partitions.events import models_of, models_of_documents
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import ModelEvidence
 from dagster_offload.slot.config import DEEP
@@ -24,6 +24,7 @@ from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import code_span
 
 NAME = "served_model_as_expected"
+READ_AT_ONCE = 1_000  # documents
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,17 @@ def assess(evidence: str | None, served_model: str | None, expected: str | None,
 def evaluate_served_model(
     context: dg.AssetExecutionContext,
     settings: Settings,
+    ledger: Ledger,
     asset_keys: Mapping[str, dg.AssetKey],
     documents: Sequence[str],
 ) -> None:
-    """Evaluate the selected checks for each document, based on its latest materialization."""
+    """Evaluate the selected checks for each document that has a result."""
     for stage in _stages_to_check(context, asset_keys):
-        for document in documents:
-            evaluation = _evaluation(context.instance, settings, asset_keys[stage], document)
-            if evaluation is not None:
-                context.log_event(evaluation)
+        for start in range(0, len(documents), READ_AT_ONCE):
+            found = ledger.run(models_of_documents, documents[start : start + READ_AT_ONCE], stage)
+            for document, (slot, served_model, evidence, outcome) in found.items():
+                verdict = _verdict(settings, slot, served_model, evidence, outcome)
+                context.log_event(_as_event(asset_keys[stage], document, verdict))
 
 
 def evaluate_partitions(
@@ -110,20 +113,6 @@ def evaluate_partitions(
             if verdicts:
                 worst = next((verdict for verdict in verdicts if not verdict.passed), verdicts[0])
                 context.log_event(_as_event(asset_keys[stage], partition, worst))
-
-
-def _evaluation(
-    instance: dg.DagsterInstance, settings: Settings, asset_key: dg.AssetKey, document: str
-) -> dg.AssetCheckEvaluation | None:
-    wanted = dg.AssetRecordsFilter(asset_key=asset_key, asset_partitions=[document])
-    records = instance.fetch_materializations(wanted, limit=1).records
-    if not records or records[0].asset_materialization is None:
-        return None
-    metadata = records[0].asset_materialization.metadata
-    slot, served_model, evidence, outcome = (
-        _text(metadata, name) for name in ("slot", "served_model", "model_evidence", "outcome")
-    )
-    return _as_event(asset_key, document, _verdict(settings, slot, served_model, evidence, outcome))
 
 
 def _stages_to_check(context: dg.AssetExecutionContext, asset_keys: Mapping[str, dg.AssetKey]) -> list[str]:
@@ -148,8 +137,3 @@ def _as_event(asset_key: dg.AssetKey, partition: str, verdict: Verdict) -> dg.As
         description=verdict.message,
         blocking=False,
     )
-
-
-def _text(metadata: Mapping[str, dg.MetadataValue[Any]], name: str) -> str | None:
-    value = metadata[name].value if name in metadata else None
-    return value if isinstance(value, str) else None

@@ -4,6 +4,7 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import dagster as dg
 import pytest
 from dagster._core.execution.plan.active import ActiveExecution
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
@@ -91,7 +92,10 @@ def test_the_run_is_tagged_with_host_and_boot(three: Edge) -> None:
     assert (ran_on.host, ran_on.boot) == (host_name(), boot_id())
 
 
-def test_each_document_gets_its_check_evaluation(three: Edge, settings: Settings) -> None:
+def test_each_document_gets_its_check_evaluation_without_a_query_of_dagster_for_each(
+    three: Edge, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dg.DagsterInstance, "fetch_materializations", pytest.fail)
     sections = settings.slots_section
     expecting = sections.deep.model_copy(update={"expected_model": "extractive"})
     changed = settings.model_copy(update={"slots_section": sections.model_copy(update={"deep": expecting})})

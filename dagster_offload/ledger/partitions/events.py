@@ -190,3 +190,18 @@ def models_of(cur: Cursor, partition: str, stage: str) -> list[tuple[str | None,
         [stage, partition],
     )
     return [(row["slot"], row["served_model"], row["model_evidence"], row["outcome"]) for row in cur.fetchall()]
+
+
+def models_of_documents(
+    cur: Cursor, documents: Sequence[str], stage: str
+) -> dict[str, tuple[str | None, str | None, str | None, str]]:
+    """Which slot, model, kind of evidence and outcome the stage's result has, by document. Those without one are left out."""
+    cur.execute(
+        "select d.key, r.slot, r.served_model, r.model_evidence, r.outcome from documents d "
+        "join work_items i on i.document_id = d.document_id and i.stage = %s and i.state = 'done' "
+        "join results r using (result_id) where d.key = any(%s) and d.is_present",
+        [stage, list(documents)],
+    )
+    return {
+        row["key"]: (row["slot"], row["served_model"], row["model_evidence"], row["outcome"]) for row in cur.fetchall()
+    }
