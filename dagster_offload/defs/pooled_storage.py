@@ -123,10 +123,37 @@ def engine_of(postgres_url: str) -> sqlalchemy.Engine:
 os.register_at_fork(after_in_child=engine_of.cache_clear)
 
 
+PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value
+
+
+def _type_of(event: dg.EventLogEntry) -> str | None:
+    return None if event.dagster_event is None else event.dagster_event.event_type_value
+
+
 class _BatchingEventLogStorage(PostgresEventLogStorage):
     @cached_property
     def _texts(self) -> EventTexts:
         return EventTexts()
+
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
+        """Store a batch of events. Dagster stores those one by one that it plans for a run: one for each document and stage."""
+        planned = [event for event in events if _type_of(event) == PLANNED]
+        if planned:
+            self._store_planned(planned)
+        if others := [event for event in events if _type_of(event) != PLANNED]:
+            super().store_event_batch(others)
+
+    def _store_planned(self, events: Sequence[dg.EventLogEntry]) -> None:
+        returned = self.prepare_insert_event_batch(events).returning(SqlEventLogStorageTable.c.id)
+        with self._connect() as conn:
+            event_ids = [int(row[0]) for row in conn.execute(returned)]
+        newest = {
+            event.get_dagster_event().asset_key: (event, event_id)
+            for event, event_id in zip(events, event_ids, strict=True)
+        }
+        with self.index_transaction() as conn:
+            for event, event_id in newest.values():
+                self._store_asset_event(conn, event, event_id)
 
     def prepare_insert_event_batch(self, events: Sequence[dg.EventLogEntry]) -> Any:
         """The statement that stores a batch of events, in their order. Dagster adds `returning` for their ids."""

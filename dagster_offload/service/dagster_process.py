@@ -3,7 +3,8 @@
 The prefork server forks them, so they share the memory of the imports (`prefork.py`); without one, Python starts as usual.
 Both commands ask the code server for its id every second, over a new connection. That is for code servers that others
 replace. Ours belongs to the same `up`, so they ask less often. The daemon looks for backfills more often than Dagster's
-every 30 seconds, so a backfill starts, and is shown as ended or cancelled, after a few seconds.
+every 30 seconds, so a backfill starts, and is shown as ended or cancelled, after a few seconds. Both create runs, and store the
+events that Dagster plans for one in batches.
 """
 
 import gc
@@ -24,6 +25,8 @@ START_SECONDS = 60.0
 # all night and each look takes seconds, so the daemon may use this share of a core and no more.
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 30.0
 DAEMON_SHARE = 0.1
+# For a run over many documents, Dagster plans an event for each document and stage. Its own setting.
+BATCH_SIZE = ("DAGSTER_EVENT_BATCH_SIZE", "200")
 
 
 class BackfillInterval(float):
@@ -63,6 +66,7 @@ def main() -> None:
         from dagster_offload.service.ui.server import main as run
     else:
         sys.exit(f"{command} is not a command of Dagster that `up` runs")
+    os.environ.setdefault(*BATCH_SIZE)
     server_watcher.WATCH_INTERVAL = WATCH_SECONDS
     gc.freeze()  # imported modules are never garbage
     _show_name(command)

@@ -1,7 +1,10 @@
 """What `up` changes in Dagster's daemon and webserver. Fails if Dagster changes underneath."""
 
+import gc
 import logging
+import os
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +16,7 @@ from dagster._grpc.client import DagsterGrpcClient
 
 from dagster_offload.service import dagster_process
 from dagster_offload.service.dagster_process import (
+    BATCH_SIZE,
     LONGEST_PAUSE_SECONDS,
     SHORTEST_PAUSE_SECONDS,
     BackfillInterval,
@@ -57,6 +61,27 @@ def test_the_watch_of_the_code_server_waits_as_long_as_the_module_says(monkeypat
         on_error=not_called,
     )
     assert stop.seconds == dagster_process.WATCH_SECONDS
+
+
+@pytest.mark.parametrize(("given", "in_force"), [(None, "200"), ("50", "50")])
+def test_the_events_that_are_planned_for_a_run_are_stored_in_batches_of_a_size_that_a_person_can_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str | None, in_force: str
+) -> None:
+    name, _ = BATCH_SIZE
+    seen: list[str | None] = []
+    monkeypatch.setattr("dagster._daemon.cli.main", lambda: seen.append(os.environ.get(name)))
+    monkeypatch.setattr(controller, "DEFAULT_DAEMON_INTERVAL_SECONDS", controller.DEFAULT_DAEMON_INTERVAL_SECONDS)
+    monkeypatch.setattr(server_watcher, "WATCH_INTERVAL", server_watcher.WATCH_INTERVAL)
+    monkeypatch.setattr(dagster_process, "_show_name", lambda _name: None)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setenv("DAGSTER_HOME", "/nowhere")
+    monkeypatch.setenv(name, given or "")  # so that it is restored
+    if given is None:
+        del os.environ[name]
+    (tmp_path / "code.sock").touch()
+    monkeypatch.setattr("sys.argv", ["-c", "mark", str(tmp_path / "code.sock"), "/nowhere", "dagster-daemon", "run"])
+    dagster_process.main()
+    assert seen == [in_force]
 
 
 def test_only_the_two_commands_that_up_runs_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
