@@ -194,8 +194,11 @@ class _Drain:
 
     async def _warning(self) -> str | None:
         """Name the servers that read documents twice; None if none does."""
+        schema = self.ledger.ledger.schema
         of_slots = [
-            usage.warning_of(await self.ledger.run(usage.second_stage_reuse, self.worker.id, slot.name), slot.name)
+            usage.warning_of(
+                await self.ledger.run(usage.second_stage_reuse, self.worker.id, slot.name), slot.name, schema
+            )
             for slot in self.slots
         ]
         return "; ".join(filter(None, of_slots)) or None

@@ -40,3 +40,10 @@ def another_ledger(schema: str, *, is_embedded: bool) -> str:
     if schema != DEFAULT_SCHEMA:
         return "another `name` of the component"
     return "another home (OFFLOAD_HOME)" if is_embedded else "another database (OFFLOAD_POSTGRES_URL)"
+
+
+def fewer_at_once(schema: str, slot: str) -> str:
+    """How to process fewer documents at once, as many as the cache of the slot's server holds."""
+    if schema == DEFAULT_SCHEMA:
+        return f"dagster-offload slot set {slot} --prompt-cache-size P; dagster-offload doctor measures it"
+    return "a lower `concurrency` of the slot"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dagster_offload.ledger.core import next_steps
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import IS_ANSWERED
 
@@ -85,12 +86,12 @@ def second_stage_reuse(cur: Cursor, worker_id: int, slot: str) -> float | None:
     return reuse
 
 
-def warning_of(reuse: float | None, slot: str) -> str | None:
+def warning_of(reuse: float | None, slot: str, schema: str) -> str | None:
     """A warning line if a server reads documents twice; None if it does not, or if that is not known."""
     if reuse is None or reuse >= EXPECTED_REUSE:
         return None
     return (
         f"the {slot} slot read most of each document again for its second stage (only {reuse:.0%} of the prompt came from "
         f"its cache): make its server cache more prompts (llama.cpp --parallel, mlx --prompt-cache-size), or process fewer "
-        f"documents at once: dagster-offload slot set {slot} --prompt-cache-size P; dagster-offload doctor measures it"
+        f"documents at once: {next_steps.fewer_at_once(schema, slot)}"
     )

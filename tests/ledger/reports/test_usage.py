@@ -81,7 +81,7 @@ def test_short_prompts_parts_and_repeated_calls_do_not_count_for_reuse(bench: Be
     ("found", "is_warned"), [(None, False), (0.5, False), (0.97, False), (0.49, True), (0.0, True)]
 )
 def test_only_a_server_that_reports_little_reuse_gives_a_warning(found: float | None, is_warned: bool) -> None:
-    warning = warning_of(found, "deep")
+    warning = warning_of(found, "deep", "offload")
     assert (warning is not None) == is_warned
     if warning is not None:
         assert "slot set deep --prompt-cache-size" in warning
