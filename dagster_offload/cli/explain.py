@@ -209,7 +209,7 @@ def _waiting_lines(waiting: "Mapping[str, Wait]") -> "Iterator[str]":
 def _next_steps(found: "Explanation", stages: "Collection[str]") -> "Iterator[str]":
     """One line for each stage that failed: what a person can do."""
     from dagster_offload.ledger.core.rows import State
-    from dagster_offload.ledger.reports.next_steps import step_after_failure
+    from dagster_offload.ledger.reports.after_failure import step_after_failure
 
     name = shlex.quote(found.document)
     look, again = f"dagster-offload explain {name} --answer", f"dagster-offload retry {name}"

@@ -122,7 +122,7 @@ def _about_faults(report: Report) -> "Iterator[str]":
 
 def _describe_problems(group: "ProblemGroup") -> "Iterator[str]":
     """Work that failed for one reason: how much, which documents, and the next step."""
-    from dagster_offload.ledger.reports.next_steps import step_after_failure
+    from dagster_offload.ledger.reports.after_failure import step_after_failure
 
     others = "; others differ" if group.has_others else ""
     documents = counted(group.count, "document")

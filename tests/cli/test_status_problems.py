@@ -8,7 +8,7 @@ import pytest
 from dagster_offload.drain import drain
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import State
-from dagster_offload.ledger.reports.next_steps import step_after_failure
+from dagster_offload.ledger.reports.after_failure import step_after_failure
 from dagster_offload.simulator import Router
 from tests.support.cli import Call, scan_and_extract
 

@@ -12,7 +12,7 @@ from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.events import last_reports
 from dagster_offload.ledger.reports import status
-from dagster_offload.ledger.reports.next_steps import step_after_failure
+from dagster_offload.ledger.reports.after_failure import step_after_failure
 from dagster_offload.ledger.slots import holds
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.text.counts import agreeing, counted
@@ -52,7 +52,9 @@ def next_step(document: str, stage: str, state: State, reason: str | None) -> st
         case State.DEFERRED:
             return "Nothing to do: it is processed when the slot answers."
         case _:
-            return step_after_failure(stage, state, reason, look=f"with `up`, dagster-offload explain {name}", again=again)
+            return step_after_failure(
+                stage, state, reason, look=f"with `up`, dagster-offload explain {name}", again=again
+            )
 
 
 def problem_table(problems: Sequence[Problem]) -> dg.TableMetadataValue:
