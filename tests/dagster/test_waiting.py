@@ -76,7 +76,7 @@ def test_a_failed_document_fails_the_run_with_its_cause_and_the_next_step() -> N
         raise_for(RunSummary(done=1, failed=(FAILED,)), selected=3)
     assert failure.value.description == (
         "1 of 3 documents failed: a.txt: classify failed (unknown_class: the answer's category is none of: x). "
-        "With `up`, dagster-offload explain a.txt shows what happened. To try again, materialize it with the run tag "
+        "See what happened: with `up`, dagster-offload explain a.txt. To try again, materialize it with the run tag "
         "dagster_offload/redo: failed, or, with `up`, run dagster-offload retry a.txt"
     )
     assert not failure.value.allow_retries

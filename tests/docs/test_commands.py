@@ -218,7 +218,7 @@ def test_the_commands_of_a_page_work(page: str, shell: Shell, request: pytest.Fi
 def test_the_examples_of_the_component_page_load(shell: Shell) -> None:
     shell.make_project()
     blocks = blocks_of(ROOT / "docs" / "in-your-project.md")
-    (attributes,) = [block.text for block in blocks if block.language == "yaml"]
+    attributes, _of_a_run = [block.text for block in blocks if block.language == "yaml"]
     assets = next(block.text for block in blocks if block.language == "python")
     defs = shell.folder / "my_project" / "defs"
     (defs / "papers").mkdir()
