@@ -8,6 +8,7 @@ from dagster_offload.errors import ScanRefused
 from dagster_offload.ledger.core import identity, next_steps
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.identity import ScannedLibrary
+from dagster_offload.library.files import printable
 from dagster_offload.library.left_out import LeftOut
 from dagster_offload.library.walk import Walk
 from dagster_offload.settings import Settings
@@ -18,7 +19,7 @@ REASONS_SHOWN = 3
 
 
 def refuse_another_library(
-    settings: Settings, ledger: Ledger, here: ScannedLibrary, *, kept: int, present: int
+    settings: Settings, ledger: Ledger, here: ScannedLibrary, library: Path, *, kept: int, present: int
 ) -> None:
     """Raise `ScanRefused` if the last scan read another path, and less than half of the ledger's documents are in this one."""
     last = ledger.run(identity.scanned_library)
@@ -28,7 +29,7 @@ def refuse_another_library(
     raise ScanRefused(
         f"this ledger holds the library {last.path} (scanned on {last.host}), and {here.path} has {kept} of its {present} "
         f"documents. Nothing was changed. If {here.path} is another library, give it a ledger of its own: {own}. If the "
-        f"library has moved there, confirm it: {next_steps.accept_vanished(ledger.schema)}"
+        f"library has moved there, confirm it: {next_steps.accept_vanished(ledger.schema, printable(str(library)))}"
     )
 
 
@@ -51,6 +52,5 @@ def refuse_mass_vanishing(
         what += f", and {left_out} are now left out"
     why = "".join(f" Left out: {count} because {reason}." for reason, count in reasons.most_common(REASONS_SHOWN))
     question = " Is it mounted?" if left_out < len(vanished) or not left_out else ""
-    raise ScanRefused(
-        f"{what}. Nothing was changed.{why}{question} To accept this: {next_steps.accept_vanished(schema)}"
-    )
+    accept = next_steps.accept_vanished(schema, printable(str(library)))
+    raise ScanRefused(f"{what}. Nothing was changed.{why}{question} To accept this: {accept}")

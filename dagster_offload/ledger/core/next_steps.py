@@ -4,13 +4,18 @@ The commands reach the ledger in the schema `offload`. A ledger in another schem
 the same: their configuration is that of the step.
 """
 
+import shlex
+
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
 
 
-def accept_vanished(schema: str) -> str:
-    """How to confirm that documents have vanished, or that the library has moved."""
+def accept_vanished(schema: str, library: str) -> str:
+    """How to confirm that documents have vanished, or that the library has moved.
+
+    The command names the library: the refused scan may have got it by an option, and another one would be emptied.
+    """
     if schema == DEFAULT_SCHEMA:
-        return "dagster-offload scan --accept-vanished"
+        return f"dagster-offload scan --library {shlex.quote(library)} --accept-vanished"
     return "launch its scan job with the configuration `accept_vanished: true`"
 
 

@@ -8,7 +8,7 @@ from dagster_offload.ledger.core import next_steps
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA
 
 STEPS: dict[str, Callable[[str], str]] = {
-    "accept_vanished: true": next_steps.accept_vanished,
+    "accept_vanished: true": lambda schema: next_steps.accept_vanished(schema, "/papers"),
     "forget_slot: deep": lambda schema: next_steps.forget_slot(schema, "deep"),
     "try_again: true": lambda schema: next_steps.try_again(schema, "deep"),
     "drain sensor": next_steps.checked_next,

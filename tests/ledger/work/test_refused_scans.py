@@ -155,7 +155,9 @@ def test_another_library_is_refused_and_changes_nothing_until_a_person_says_that
     with pytest.raises(ScanRefused, match=f"holds the library {papers} .*{library.folder} has 0 of its 8") as refused:
         library.scan()
     assert "another home (OFFLOAD_HOME)" in str(refused.value)
-    assert str(refused.value).endswith("confirm it: dagster-offload scan --accept-vanished")
+    assert str(refused.value).endswith(
+        f"confirm it: dagster-offload scan --library {library.folder} --accept-vanished"
+    )
     move_library(library, papers.name)
     assert (library.scan().found, library.scan().returned) == (8, 0)
     move_library(library, "letters")
