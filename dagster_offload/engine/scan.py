@@ -95,7 +95,8 @@ def _scan(
     vanished = ledger.run(_vanished, found, seen, last)
     here = ScannedLibrary(printable(os.path.realpath(library)), host_name())
     if not accept_vanished:
-        refuse_another_library(settings, ledger, here, library, kept=len(seen) - len(vanished), present=len(seen))
+        kept = len(seen) - len(vanished)
+        refuse_another_library(settings, ledger, here, library, found, kept=kept, present=len(seen))
         refuse_mass_vanishing(library, found, vanished, len(seen), ledger.schema)
 
     ledger.run(identity.note_library, here)

@@ -19,32 +19,39 @@ REASONS_SHOWN = 3
 
 
 def refuse_another_library(
-    settings: Settings, ledger: Ledger, here: ScannedLibrary, library: Path, *, kept: int, present: int
+    settings: Settings, ledger: Ledger, here: ScannedLibrary, library: Path, found: Walk, *, kept: int, present: int
 ) -> None:
     """Raise `ScanRefused` if the last scan read another path, and less than half of the ledger's documents are in this one."""
     last = ledger.run(identity.scanned_library)
     if last is None or last.path == here.path or 2 * kept >= present:
         return
+    what = f"{here.path} has {kept} of its {present} documents. Nothing was changed."
+    if _is_empty(found):
+        what = f"no document was found in {here.path}. Nothing was changed. Is it mounted?"
     own = next_steps.another_ledger(ledger.schema, is_embedded=settings.postgres_url is None)
     raise ScanRefused(
-        f"this ledger holds the library {last.path} (scanned on {last.host}), and {here.path} has {kept} of its {present} "
-        f"documents. Nothing was changed. If {here.path} is another library, give it a ledger of its own: {own}. If the "
-        f"library has moved there, confirm it: {next_steps.accept_vanished(ledger.schema, printable(str(library)))}"
+        f"this ledger holds the library {last.path} (scanned on {last.host}), and {what} If {here.path} is another library, "
+        f"give it a ledger of its own: {own}. If this ledger is to hold it from now on, confirm it: "
+        f"{next_steps.accept_vanished(ledger.schema, printable(str(library)))}"
     )
+
+
+def _is_empty(found: Walk) -> bool:
+    return not found.count and not found.not_downloaded
 
 
 def refuse_mass_vanishing(
     library: Path, found: Walk, vanished: Mapping[str, LeftOut | None], present: int, schema: str
 ) -> None:
     """Raise `ScanRefused` if no document is left, or more than 10 and more than 20 % are gone or left out by a rule."""
-    here = found.count + len(found.not_downloaded)
+    is_empty = _is_empty(found)
     is_mass = len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * present
-    if not present or (here and not is_mass):
+    if not present or not (is_empty or is_mass):
         return
     reasons = Counter(left.reason for left in vanished.values() if left is not None)
     left_out = reasons.total()
     what = f"{len(vanished) - left_out} of {present} documents are gone from {library}"
-    if not here and not left_out:
+    if is_empty and not left_out:
         what = f"no document found in {library}, while the ledger has {present}"
     elif left_out == len(vanished):
         what = f"{left_out} of {present} documents are now left out of {library}"

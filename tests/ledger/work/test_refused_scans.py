@@ -155,9 +155,7 @@ def test_another_library_is_refused_and_changes_nothing_until_a_person_says_that
     with pytest.raises(ScanRefused, match=f"holds the library {papers} .*{library.folder} has 0 of its 8") as refused:
         library.scan()
     assert "another home (OFFLOAD_HOME)" in str(refused.value)
-    assert str(refused.value).endswith(
-        f"confirm it: dagster-offload scan --library {library.folder} --accept-vanished"
-    )
+    assert str(refused.value).endswith(f"confirm it: dagster-offload scan --library {library.folder} --accept-vanished")
     move_library(library, papers.name)
     assert (library.scan().found, library.scan().returned) == (8, 0)
     move_library(library, "letters")
@@ -181,6 +179,17 @@ def test_a_library_that_has_moved_is_known_by_half_of_its_documents(
             library.scan()
     else:
         assert library.scan().vanished == 2
+
+
+@pytest.mark.rule("library-13")
+def test_a_library_under_another_path_that_is_not_mounted_is_said_to_be_empty(library: Library) -> None:
+    library.write("a.txt", "a")
+    library.scan()
+    move_library(library, "moved")
+    library.folder.mkdir()
+    with pytest.raises(ScanRefused, match=f"no document was found in {library.folder}.*Is it mounted") as refused:
+        library.scan()
+    assert f"holds the library {library.folder.parent / 'library'}" in str(refused.value)
 
 
 @pytest.mark.rule("library-13")
