@@ -172,7 +172,8 @@ def _end(reporter: EventReporter, run: dg.DagsterRun, why: str) -> str:
 def of_location(context: dg.SensorEvaluationContext) -> dict[str, str]:
     """The tag of the runs of the sensor's code location: another one of the instance may have jobs of the same names.
 
-    Dagster sets it for runs of the UI, of sensors and of backfills, and we set it for those of commands.
+    Dagster sets it for runs of the UI, of sensors and of backfills, and we set it for those of our commands. Runs of
+    `dg launch` and `dagster job execute` have none.
     """
     origin = context.code_location_origin
     if origin is None:  # a tick in a test: there is no other code location
@@ -192,9 +193,13 @@ def starting_run(context: dg.SensorEvaluationContext, job_name: str) -> str | No
         dg.DagsterRunStatus.STARTING,
         dg.DagsterRunStatus.STARTED,
     ]
-    wanted = dg.RunsFilter(job_name=job_name, statuses=statuses, tags=of_location(context))
-    for record in context.instance.get_run_records(wanted):
+    ours = of_location(context).get(REPOSITORY_TAG)
+    for record in context.instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=statuses)):
         run, unchanged_seconds = record.dagster_run, seconds_since(record.update_timestamp)
+        origin = run.remote_job_origin
+        theirs = run.tags.get(REPOSITORY_TAG) if origin is None else origin.repository_origin.get_label()
+        if None not in (ours, theirs) and theirs != ours:
+            continue
         limits = {dg.DagsterRunStatus.QUEUED: None, dg.DagsterRunStatus.STARTED: STEP_SECONDS}
         limit = limits.get(run.status, STEPLESS_SECONDS)
         if limit is None or unchanged_seconds < limit:

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from dagster_offload.defs.events import EventReporter
-from dagster_offload.defs.names import RAN_ON_TAG, RESULT_TAG, names_of
+from dagster_offload.defs.names import RAN_ON_TAG, REPOSITORY_TAG, RESULT_TAG, names_of
 from dagster_offload.defs.runs import RanOn, run_tags, starting_run, sweep
 from dagster_offload.host.machine import boot_id, host_name, process_start
 from dagster_offload.ledger.core.workers import Worker
@@ -269,6 +269,19 @@ def test_a_live_waiting_run_keeps_its_row(edge: Edge) -> None:
 
 def test_runs_of_another_code_location_are_not_taken_for_ours(edge: Edge) -> None:
     edge.start_run(dg.DagsterRunStatus.QUEUED, location="another")
+    edge.instance.create_run_for_job(
+        edge.defs.resolve_job_def("drain"),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={REPOSITORY_TAG: "__repository__@another"},  # as of our commands
+    )
     assert starting_run(edge.sensor_context(), "drain") is None
     own = edge.start_run(dg.DagsterRunStatus.QUEUED)
     assert starting_run(edge.sensor_context(), "drain") == f"run {own[:8]} of drain is queued"
+
+
+def test_a_run_that_a_command_of_dagster_has_started_counts_as_ours(edge: Edge) -> None:
+    """`dg launch --job scan` runs it in its own process: without a tag or an origin."""
+    own = edge.instance.create_run_for_job(
+        edge.defs.resolve_job_def("drain"), status=dg.DagsterRunStatus.STARTED
+    ).run_id
+    assert f"run {own[:8]} of drain is started" == starting_run(edge.sensor_context(), "drain")
