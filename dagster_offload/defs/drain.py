@@ -87,7 +87,7 @@ def _drain(
 ) -> DrainSummary:
     """Drain, and report what is done to Dagster meanwhile."""
     if config.try_again:
-        for slot in settings.slots.of_drains:
+        for slot in settings.slots:  # also `primary`: its errors name this job, too
             ledger.run(slots.try_again, slot.name, "requested with try_again")
     reporter = EventReporter.in_step(context, settings, ledger, names)
     with reporting(reporter):

@@ -1,9 +1,12 @@
 """What a person decides about a component: its errors name the run that does it, because no command reaches its ledger."""
 
+import os
 from collections.abc import Mapping
 
 import dagster as dg
 
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.slots import slots
 from tests.support.project import Project
 
 
@@ -76,3 +79,17 @@ def test_a_drain_tries_the_stages_that_a_slot_holds_if_a_person_wants_it(project
     assert (refused["done"], refused["is_misconfigured"]) == (0, True)
     assert str(refused["reason"]).endswith("launch its drain job with the configuration `try_again: true`")
     assert metadata(run(project, "drain", "drain_backlog", try_again=True))["is_misconfigured"] is False
+
+
+def test_a_drain_makes_a_trial_of_primary_due_if_a_person_wants_it(project: Project) -> None:
+    file = project.add("papers", "lease")
+    url = project.router.url
+    file.write_text(file.read_text().replace("slots: {", f"slots: {{primary: {{url: {url}, model: small}}, "))
+    assert scan(project).success
+    with Ledger(os.environ["LEDGER"], "offload_papers") as ledger:
+        with ledger.transaction() as cur:
+            cur.execute("update slots set breaker = 'misconfigured', reason = 'wrong_key' where name = 'primary'")
+        assert run(project, "drain", "drain_backlog", try_again=True).success
+        primary = ledger.run(slots.get, "primary")
+    assert primary is not None
+    assert (primary.breaker, primary.is_retry_due) == ("open", True)
