@@ -74,8 +74,8 @@ def build_scan_job(names: Names, partitions_name: str, resource: dg.ResourceDefi
             settings = deep_slot.settings()
             tag_run(context)
             with deep_slot.ledger() as ledger:
-                if config.forget_slot is not None and not ledger.run(slots.forget, config.forget_slot):
-                    context.log.warning(f"this ledger has no slot {config.forget_slot}: nothing to forget")
+                if config.forget_slot is not None:
+                    _forget(context, settings, ledger, config.forget_slot)
                 run = _ScanRun(context, settings, ledger, names, partitions_name)
                 return run.work(accept_vanished=config.accept_vanished)
 
@@ -155,6 +155,14 @@ class _ScanRun:
         evaluate_problems(self.context.instance, self.ledger, self.names.keys)
         report_overview(self.context.instance, self.ledger, self.names.keys, self.settings)
         self.context.add_output_metadata({**name_problems(self.context.log, found), **asdict(summary)})
+
+
+def _forget(context: dg.OpExecutionContext, settings: Settings, ledger: Ledger, name: str) -> None:
+    """Forget a slot that a person has removed. One that is still configured is left as it is: it would be added again."""
+    if any(slot.name == name for slot in settings.slots):
+        context.log.warning(f"the slot {name} is still configured: remove it from the configuration to forget it")
+    elif not ledger.run(slots.forget, name):
+        context.log.warning(f"this ledger has no slot {escaped(name)}: nothing to forget")
 
 
 def _log(context: dg.OpExecutionContext, report: ScanReport, changes: PartitionChanges) -> None:

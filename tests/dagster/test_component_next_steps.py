@@ -69,6 +69,17 @@ def test_forgetting_a_slot_that_is_not_there_changes_nothing(project: Project) -
     assert scan(project, forget_slot="studio").success
 
 
+def test_a_slot_that_is_still_configured_is_not_forgotten(project: Project) -> None:
+    project.add("papers", "lease")
+    assert scan(project).success
+    with Ledger(os.environ["LEDGER"], "offload_papers") as ledger:
+        ledger.run(slots.set_permits, "deep", 7)
+        assert scan(project, forget_slot="deep").success
+        deep = ledger.run(slots.get, "deep")
+    assert deep is not None
+    assert deep.permits == 7
+
+
 def test_a_drain_tries_the_stages_that_a_slot_holds_if_a_person_wants_it(project: Project) -> None:
     project.add("papers", *(f"paper-{number}" for number in range(6)))
     assert scan(project).success
