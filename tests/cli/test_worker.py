@@ -69,6 +69,13 @@ def test_a_wrong_parameter_of_the_broker_is_named(call: Call, library: Path, que
     assert "s3cret" not in result.output
 
 
+def test_a_password_with_a_question_mark_is_not_taken_for_parameters(call: Call, library: Path) -> None:
+    os.environ["OFFLOAD_CELERY_BROKER"] = "redis://me:7?hunter2=x@127.0.0.1:1/0"
+    result = call("worker", "--check", "--json")
+    assert found(result.output)["broker"].endswith("(write ? in a password as %3F)")
+    assert "hunter2" not in result.output
+
+
 @pytest.mark.parametrize(
     "address", ["amqp://me:hunter2@box//", "redis://", "redis://:hunter2/@box:6379/0", "redis://:@hunter2@box/0"]
 )

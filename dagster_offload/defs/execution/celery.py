@@ -106,10 +106,10 @@ def check_broker(settings: Settings) -> HostCheck:
         ) as client:
             client.ping()
     except (TypeError, ValueError):  # their texts may quote a part of the password
-        names = ", ".join(parse_qs(urlsplit(address).query)) or "none"
-        return HostCheck(
-            "broker", False, f"a parameter in OFFLOAD_CELERY_BROKER is wrong: correct it (its parameters: {names})"
-        )
+        query = urlsplit(address).query
+        names = ", ".join(parse_qs(query)) or "none"
+        hint = "write ? in a password as %3F" if "@" in query else f"its parameters: {names}"
+        return HostCheck("broker", False, f"a parameter in OFFLOAD_CELERY_BROKER is wrong: correct it ({hint})")
     except redis.RedisError as error:
         reason = f"{type(error).__name__}: {error}"
         return HostCheck("broker", False, f"no answer from Redis on {where} ({reason}): check OFFLOAD_CELERY_BROKER")
