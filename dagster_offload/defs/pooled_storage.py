@@ -145,13 +145,12 @@ class _BatchingEventLogStorage(PostgresEventLogStorage):
 
     def _store_planned(self, events: Sequence[dg.EventLogEntry]) -> None:
         returned = self.prepare_insert_event_batch(events).returning(SqlEventLogStorageTable.c.id)
-        with self._connect() as conn:
+        with self.index_transaction() as conn:  # all or nothing: if it fails, Dagster stores them one by one
             event_ids = [int(row[0]) for row in conn.execute(returned)]
-        newest = {
-            event.get_dagster_event().asset_key: (event, event_id)
-            for event, event_id in zip(events, event_ids, strict=True)
-        }
-        with self.index_transaction() as conn:
+            newest = {
+                event.get_dagster_event().asset_key: (event, event_id)
+                for event, event_id in zip(events, event_ids, strict=True)
+            }
             for event, event_id in newest.values():
                 self._store_asset_event(conn, event, event_id)
 

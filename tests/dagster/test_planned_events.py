@@ -1,11 +1,13 @@
 """The events that Dagster plans for a run, one for each document and stage: batches of them are stored as single ones are."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from dagster_offload.defs.names import names_of
+from dagster_offload.defs.pooled_storage import _BatchingEventLogStorage
 from dagster_offload.service.dagster_process import BATCH_SIZE
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.connections import recording_statements
@@ -64,3 +66,23 @@ def test_planned_events_are_stored_in_batches_and_are_the_same(edge: Edge, monke
     assert len(planned(edge, in_a_batch)) == len(DOCUMENTS) * len(KEYS)
     assert last_runs(edge) == {in_a_batch}
     assert planned_checks(edge) >= {(key, run) for key in KEYS.values() for run in (one_by_one, in_a_batch)}
+
+
+def test_a_batch_that_fails_half_way_leaves_no_event_twice(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    edge.write(**dict.fromkeys(DOCUMENTS, "The lease is due."))
+    edge.scan()
+    monkeypatch.setenv(*BATCH_SIZE)
+    store = _BatchingEventLogStorage._store_asset_event
+    failed: list[object] = []
+
+    def fail_once(storage: _BatchingEventLogStorage, *arguments: Any) -> None:
+        if not failed:
+            failed.append(arguments)
+            raise ConnectionError
+        store(storage, *arguments)
+
+    monkeypatch.setattr(_BatchingEventLogStorage, "_store_asset_event", fail_once)
+    run_id, _ = create_run(edge)
+    assert failed
+    assert len(planned(edge, run_id)) == len(DOCUMENTS) * len(KEYS)
+    assert last_runs(edge) == {run_id}
