@@ -228,7 +228,8 @@ def _as_json(row: "SlotRow") -> dict[str, object]:
 @click.option(
     "--try-again",
     is_flag=True,
-    help="Try an unavailable or misconfigured slot at the next check instead of waiting, and the stages that it holds.",
+    help="Try an unavailable or misconfigured slot at the next check instead of waiting, and the stages that it holds. What "
+    "was learned about how to ask its server is forgotten.",
 )
 @home_option
 @json_option
@@ -295,7 +296,7 @@ def _set_prompt_cache_size(ledger: "Ledger", name: str, size: int | str) -> str:
 
 
 def _try_again(ledger: "Ledger", slot: "SlotRow") -> list[str]:
-    """Make a trial due and end the slot's holds. Return the lines to print."""
+    """Make a trial due, end the slot's holds and forget its dialect. Return the lines to print."""
     from dagster_offload.ledger.slots import holds, slots
 
     held = [hold.stage for hold in ledger.run(holds.list_holds) if hold.slot == slot.name]
@@ -303,6 +304,7 @@ def _try_again(ledger: "Ledger", slot: "SlotRow") -> list[str]:
     done = [f"takes the stage {stage} again." for stage in held]
     if not held or slot.breaker != "closed":
         done.append("the next check sends a one-token test request. If the slot answers it, work resumes.")
+    done.append("what was learned about how to ask its server is forgotten; a drain that runs now still uses it.")
     return done
 
 

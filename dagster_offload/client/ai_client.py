@@ -24,6 +24,7 @@ from dagster_offload.slot.config import DEEP, NO_SLOT, PRIMARY, SlotConfig, Slot
 from dagster_offload.slot.dialects import (
     COST_OF_THE_USER_MESSAGE,
     IN_USER_MESSAGE,
+    ONCE_OBEYED,
     Dialects,
     Feature,
     Finding,
@@ -114,7 +115,7 @@ class AIClient:
         before, document = known.copy(), hash(system or prompt)
         for feature, variant, status_code in refused:
             known.note_refusal(feature, variant, status_code, document)
-        known.learn(variants, options, answer, document)
+        known.learn(variants, options, answer, document, time.monotonic())
         _log_what_changed(slot, before, known)
         self._warn_unverified(slot, answer)
         return answer
@@ -207,14 +208,11 @@ def _log_what_changed(slot: SlotConfig, before: Dialects, known: Dialects) -> No
                 )
             continue
         instead = "it is no longer sent" if now is None else f"it is now sent as {now}"
-        logger.info(
-            "the %s slot's server %s %s as %s: %s",
-            slot.name,
-            known.finding(feature, variant),
-            feature,
-            variant,
-            instead,
-        )
+        if now is not None and known.finding(feature, now) is Finding.ASKED_AGAIN:
+            instead = f"{now}, which it obeyed before, is tried again"
+        finding = known.finding(feature, variant)
+        did = "no longer obeys" if finding in ONCE_OBEYED else finding
+        logger.info("the %s slot's server %s %s as %s: %s", slot.name, did, feature, variant, instead)
         if now == IN_USER_MESSAGE:
             logger.warning("%s slot: %s", slot.name, COST_OF_THE_USER_MESSAGE)
 

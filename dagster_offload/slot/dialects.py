@@ -3,7 +3,13 @@
 A request has four features: JSON output, no thinking, the document and a token limit. Each has variants, tried in order.
 A variant that the server refuses or ignores is not used again. Without a usable variant, the feature is not sent: the
 prompt alone requests JSON, and an answer gets extra tokens to think. The document and the token limit are always sent, so
-their last variant stays in use. This module knows no products or models, only how a slot's server answered. No I/O.
+their last variant stays in use.
+
+A later variant of JSON is better only if it gives JSON where an earlier one gives none. A model that answers no request
+with JSON shows nothing about them. So a variant that was obeyed before is asked for again once another one is obeyed, and it
+stays in use if none is.
+
+This module knows no products or models, only how a slot's server answered. No I/O.
 """
 
 import re
@@ -13,7 +19,7 @@ from typing import Any
 
 from dagster_offload.slot.completion import Answer, RequestOptions
 from dagster_offload.slot.thinking import split_thinking
-from dagster_offload.text.lenient_json import read_written_json
+from dagster_offload.text.lenient_json import objects_in_prose, read_written_json
 
 
 class Feature(StrEnum):
@@ -55,6 +61,8 @@ SERVER_ERROR = 500
 # three different documents show them without another answer between them.
 DOCUMENTS_AS_EVIDENCE = 3
 
+SECONDS_UNTIL_ASKED_AGAIN = 3600.0  # for a variant that was obeyed before, and then was worse than another one
+
 # Grammars allow blanks between any two parts of a JSON text, and some models then write only blanks (jundot/omlx #2990).
 ENDLESS_BLANKS = re.compile(r"^\s+$|(?:\s|\\[nrt]){200}")
 
@@ -67,9 +75,15 @@ class Finding(StrEnum):
     IGNORED = "ignored"
     EMPTY = "answered with nothing"
     REFUSED = "refused"
+    DOUBTED = "obeyed before, but not lately"  # whether another variant is better is not known yet
+    ASKED_AGAIN = "obeyed before, and asked for again"  # the next answer decides
+    LOST = "no longer obeyed"  # it was obeyed before, and now another variant is obeyed where it is not
 
 
-USABLE = frozenset({None, Finding.OBEYED, Finding.IN_REASONING})
+SHOWN_OBEYED = frozenset({Finding.OBEYED, Finding.IN_REASONING})
+USABLE = frozenset({None, *SHOWN_OBEYED, Finding.ASKED_AGAIN})
+ONCE_OBEYED = frozenset({Finding.DOUBTED, Finding.ASKED_AGAIN, Finding.LOST})
+SHOWN_UNUSABLE = frozenset({Finding.IGNORED, Finding.EMPTY})  # by answers, which a refusal is not
 
 Findings = Mapping[str, Mapping[str, str]]  # by feature and variant, as stored in the ledger
 
@@ -79,8 +93,9 @@ class Dialects:
 
     def __init__(self, findings: Findings | None = None) -> None:
         self._findings: dict[tuple[Feature, str], Finding] = {}
-        self._evidence: dict[tuple[Feature, str], set[Hashable]] = {}
+        self._evidence: dict[tuple[Feature, str | None], set[Hashable]] = {}
         self._variants: dict[Feature, str | None] | None = None  # None = to be chosen from the findings
+        self._lost_since: float | None = None  # None = a variant that is lost was found by an earlier process
         if findings is None:
             return
         for feature, variants in VARIANTS.items():
@@ -113,8 +128,11 @@ class Dialects:
 
     def variant(self, feature: Feature) -> str | None:
         """The variant to use now; None if the server supports none."""
-        usable = (variant for variant in VARIANTS[feature] if self.finding(feature, variant) in USABLE)
-        return next(usable, VARIANTS[feature][-1] if feature in ALWAYS_SENT else None)
+        for good_enough in (USABLE, {Finding.DOUBTED}, {Finding.LOST}):
+            for variant in VARIANTS[feature]:
+                if self.finding(feature, variant) in good_enough:
+                    return variant
+        return VARIANTS[feature][-1] if feature in ALWAYS_SENT else None
 
     @property
     def variants(self) -> Mapping[Feature, str | None]:
@@ -147,21 +165,76 @@ class Dialects:
         else:
             self.note(feature, variant, Finding.REFUSED)
 
+    def _learn_of_json(self, variant: str | None, answer: Answer, document: Hashable, now: float) -> None:
+        """Record what an answer shows about the variant of its request for JSON; None = requested by the prompt alone."""
+        shown = shown_of_json(answer)
+        if shown is None:
+            return
+        if variant is None:
+            has_json = shown in SHOWN_OBEYED or _has_an_object(answer)
+            self._learn_of_the_prompt_alone(document, has_json=has_json)
+            return
+        before = self.finding(Feature.JSON, variant)
+        if shown in SHOWN_OBEYED:
+            if before in ONCE_OBEYED:
+                self._forget_what_answers_showed_unusable()  # the model gave no JSON then, however it was requested
+            self.note(Feature.JSON, variant, shown)
+            self._ask_again(now)
+        elif before is Finding.ASKED_AGAIN:
+            self.note(Feature.JSON, variant, Finding.LOST)
+            self._lost_since = now
+        elif before in SHOWN_OBEYED:
+            self._add_evidence(Feature.JSON, variant, Finding.DOUBTED, document)
+        elif before is None:
+            self._add_evidence(Feature.JSON, variant, shown, document)
+
+    def _learn_of_the_prompt_alone(self, document: Hashable, *, has_json: bool) -> None:
+        """Forget which variants gave no JSON, once the prompt alone gave none for three different documents either."""
+        evidence = self._evidence.setdefault((Feature.JSON, None), set())
+        evidence.add(object() if document is None else document)
+        is_known = has_json or len(evidence) >= DOCUMENTS_AS_EVIDENCE
+        if is_known:
+            evidence.clear()
+        if is_known and not has_json:
+            self._forget_what_answers_showed_unusable()
+
+    def _ask_again(self, now: float) -> None:
+        """After an answer with JSON: ask again for better variants that were obeyed before, the lost ones once an hour."""
+        if self._lost_since is None:
+            self._lost_since = now
+        again = {Finding.DOUBTED}
+        if now - self._lost_since >= SECONDS_UNTIL_ASKED_AGAIN:
+            again.add(Finding.LOST)
+        for variant in VARIANTS[Feature.JSON]:
+            finding = self.finding(Feature.JSON, variant)
+            if finding in SHOWN_OBEYED:
+                return
+            if finding in again:
+                self.note(Feature.JSON, variant, Finding.ASKED_AGAIN)
+
+    def _forget_what_answers_showed_unusable(self) -> None:
+        for variant in VARIANTS[Feature.JSON]:
+            if self.finding(Feature.JSON, variant) in SHOWN_UNUSABLE:
+                del self._findings[Feature.JSON, variant]
+        self._variants = None
+
     def learn(
-        self, variants: Mapping[Feature, str | None], options: RequestOptions, answer: Answer, document: Hashable = None
+        self,
+        variants: Mapping[Feature, str | None],
+        options: RequestOptions,
+        answer: Answer,
+        document: Hashable = None,
+        now: float = 0.0,
     ) -> None:
         """Record what an answer to a request with `variants` shows, and set its `is_worth_asking_otherwise`.
 
-        `document` identifies the document that the request is about: equal values mean the same document.
+        `document` identifies the document that the request is about: equal values mean the same document. `now` is the time
+        in seconds by any clock.
         """
         answer.variants = {str(feature): variant for feature, variant in variants.items()}
         json_variant, quiet_variant = variants[Feature.JSON], variants[Feature.NO_THINKING]
-        if options.response_schema is not None and json_variant is not None:
-            shown = shown_of_json(answer)
-            if shown is Finding.OBEYED or shown is Finding.IN_REASONING:
-                self.note(Feature.JSON, json_variant, shown)
-            elif shown is not None:
-                self._add_evidence(Feature.JSON, json_variant, shown, document)
+        if options.response_schema is not None:
+            self._learn_of_json(json_variant, answer, document, now)
         if options.thinking is False and quiet_variant is not None:
             if not answer.thinking_tokens and (answer.strip() or answer.is_in_reasoning):
                 self.note(Feature.NO_THINKING, quiet_variant, Finding.OBEYED)
@@ -175,10 +248,20 @@ class Dialects:
 
 def after_a_wake(findings: Findings) -> Findings:
     """The findings that stay valid after the slot was unavailable: unusable variants of JSON are tried again."""
-    usable = {Finding.OBEYED, Finding.IN_REASONING}
-    kept = {variant: finding for variant, finding in findings.get(Feature.JSON, {}).items() if finding in usable}
+    of_json = findings.get(Feature.JSON, {})
+    kept = {variant: finding for variant, finding in of_json.items() if finding in SHOWN_OBEYED}
+    kept |= {variant: str(Finding.OBEYED) for variant, finding in of_json.items() if finding in ONCE_OBEYED}
     rest = {feature: variants for feature, variants in findings.items() if feature != Feature.JSON}
     return {**rest, str(Feature.JSON): kept} if kept else rest
+
+
+def after_an_hour(findings: Findings) -> Findings:
+    """The findings for a process that begins an hour later: a variant of JSON that was obeyed before is asked for again."""
+    of_json = findings.get(Feature.JSON, {})
+    doubted = {
+        variant: str(Finding.DOUBTED) if finding == Finding.LOST else finding for variant, finding in of_json.items()
+    }
+    return {**findings, str(Feature.JSON): doubted} if doubted else findings
 
 
 def dialects_in_words(known: Dialects) -> list[str]:
@@ -239,6 +322,11 @@ def request_thinking(body: dict[str, Any], variant: str | None, *, wanted: bool)
 def is_blank_without_end(answer: Answer) -> bool:
     """Whether the answer is cut at its token limit and full of blanks."""
     return answer.finish_reason == "length" and ENDLESS_BLANKS.search(answer) is not None
+
+
+def _has_an_object(answer: Answer) -> bool:
+    text = split_thinking(answer)[1] or ""
+    return any(isinstance(found, dict) for found in objects_in_prose(text))
 
 
 def shown_of_json(answer: Answer) -> Finding | None:

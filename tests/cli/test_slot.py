@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from dagster_offload.cli.up import _lines
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
@@ -31,6 +33,15 @@ def test_slot_show_shows_the_dialects_of_requests_and_the_reasons(call: Call, sc
     assert "each stage reads the document again" in shown
     [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
     assert slot["dialects"]["document"] == {"system message": "refused"}
+
+
+@pytest.mark.rule("answer-5")
+def test_try_again_forgets_the_dialect(call: Call, scanned: Path, router: Router) -> None:
+    router.set(response_format="json_object_only")
+    drained()
+    assert "is forgotten" in call("slot", "set", "deep", "--try-again").stdout
+    [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
+    assert slot["dialects"] == {}
 
 
 def test_slot_show_with_a_name_shows_its_last_24_hours(call: Call, scanned: Path, router: Router) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.ledger.core.rows import State
-from dagster_offload.ledger.slots import dialects
+from dagster_offload.ledger.slots import dialects, holds
 from dagster_offload.ledger.work import refused_answers
 from dagster_offload.simulator import context as simulator_context
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
@@ -87,6 +87,44 @@ def test_a_servers_dialect_is_detected_again_when_its_settings_change_and_after_
     assert engine.ledger.run(dialects.recall, other) == {}
     engine.sql("update slots set dialects_at = dialects_at - interval '25 hours'")
     assert engine.ledger.run(dialects.recall, deep) == {}
+
+
+@pytest.mark.rule("answer-5")
+def test_garbage_answers_do_not_change_how_a_slot_is_asked_for_json(engine: Engine) -> None:
+    engine.texts(*(f"{number}.txt" for number in range(4)))
+    engine.drain(CLASSIFY, limit=1)
+    engine.router.set(answers="garbage")
+    for _ in range(4):
+        engine.drain(CLASSIFY)
+        engine.make_due()
+        engine.ledger.run(holds.end_all, "deep")
+    engine.router.set(answers="good")
+    engine.drain(CLASSIFY)
+    engine.texts("new.txt", "newer.txt")
+    engine.drain()
+    deep = engine.settings().slots.deep
+    assert deep is not None
+    assert engine.ledger.run(dialects.recall, deep)["response_format"] == {"json_schema": "obeyed"}
+    assert engine.router.completions()[-1]["response_format"] == "json_schema"
+
+
+@pytest.mark.rule("answer-5")
+def test_a_variant_that_was_lost_is_doubted_an_hour_later_and_forgotten_after_a_day(engine: Engine) -> None:
+    engine.texts("a.txt")
+    engine.drain(CLASSIFY)
+    deep = engine.settings().slots.deep
+    assert deep is not None
+    known = {"json_schema": "no longer obeyed", "json_object": "obeyed"}
+    engine.ledger.run(dialects.remember, deep, {"response_format": known})
+    assert engine.ledger.run(dialects.recall, deep)["response_format"] == known
+    engine.sql(
+        "update slots set dialects = jsonb_set(dialects, '{stored_at}', to_jsonb(now() - interval '61 minutes')), "
+        "dialects_at = dialects_at - interval '23 hours'"
+    )
+    assert engine.ledger.run(dialects.recall, deep)["response_format"]["json_schema"] == "obeyed before, but not lately"
+    engine.ledger.run(dialects.remember, deep, {"response_format": known})
+    engine.sql("update slots set dialects_at = dialects_at - interval '1 hour'")
+    assert engine.ledger.run(dialects.recall, deep) == {}, "the day began with the first findings"
 
 
 def test_refused_answers_are_deleted_with_the_work_item(engine: Engine, tmp_path: Path) -> None:

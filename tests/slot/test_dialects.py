@@ -24,6 +24,7 @@ from dagster_offload.slot.dialects import (
     Feature,
     Finding,
     after_a_wake,
+    after_an_hour,
     dialects_in_words,
     request_json,
     request_thinking,
@@ -115,6 +116,63 @@ def test_the_document_and_the_token_limit_are_always_sent() -> None:
         IN_USER_MESSAGE,
         MAX_COMPLETION_TOKENS,
     )
+
+
+def good(dialects: Dialects, now: float = 0.0) -> str | None:
+    """The variant of JSON in use after an answer with JSON."""
+    dialects.learn(dialects.variants, ASKED, Answer(GOOD, finish_reason="stop"), None, now)
+    return dialects.variants[Feature.JSON]
+
+
+@pytest.mark.rule("answer-5")
+@pytest.mark.parametrize("garbage", range(1, 14))
+def test_a_spell_of_garbage_of_any_length_leaves_the_variant_that_was_obeyed(garbage: int) -> None:
+    dialects = Dialects()
+    good(dialects)
+    for _ in range(garbage):
+        assert after(dialects, PROSE)[Feature.JSON] is not None
+    good(dialects)
+    assert good(dialects) == JSON_SCHEMA
+    assert set(dialects.findings["response_format"].values()) == {"obeyed"}
+
+
+@pytest.mark.rule("answer-5")
+def test_a_server_that_gives_no_json_in_any_way_shows_nothing_about_the_variants() -> None:
+    dialects = Dialects()
+    for _ in range(3 * (len(VARIANTS[Feature.JSON]) + 1)):
+        after(dialects, PROSE)
+    assert dialects.variants[Feature.JSON] == JSON_SCHEMA
+    assert "response_format" not in dialects.findings
+
+
+def test_the_prompt_alone_stays_in_use_while_it_gives_json() -> None:
+    dialects = Dialects()
+    for _ in range(3 * len(VARIANTS[Feature.JSON])):
+        after(dialects, PROSE)
+    for text in (f"Here: {GOOD}", "prose", "prose") * 4:
+        assert after(dialects, Answer(text, finish_reason="stop"))[Feature.JSON] is None
+
+
+@pytest.mark.rule("answer-5")
+def test_a_variant_that_is_no_longer_obeyed_is_tried_again_once_an_hour() -> None:
+    dialects = Dialects()
+    good(dialects)
+    for _ in range(3):
+        after(dialects, PROSE)
+    assert good(dialects) == JSON_SCHEMA, "the other one is obeyed: is it better?"
+    assert after(dialects, PROSE)[Feature.JSON] == OBJECT_WITH_SCHEMA, "it is"
+    assert dialects.finding(Feature.JSON, JSON_SCHEMA) is Finding.LOST
+    assert [good(dialects, now) for now in (10.0, 3599.0)] == [OBJECT_WITH_SCHEMA] * 2
+    assert good(dialects, 3600.0) == JSON_SCHEMA
+    dialects.learn(dialects.variants, ASKED, PROSE, None, 3601.0)
+    assert [good(dialects, now) for now in (3602.0, 7200.0, 7201.0)] == [OBJECT_WITH_SCHEMA] * 2 + [JSON_SCHEMA]
+
+
+def test_a_later_process_tries_a_variant_that_was_obeyed_before_after_an_hour_or_a_wake() -> None:
+    lost = {"response_format": {JSON_SCHEMA: "no longer obeyed", OBJECT_WITH_SCHEMA: "obeyed"}}
+    assert good(Dialects(lost)) == OBJECT_WITH_SCHEMA
+    assert good(Dialects(after_an_hour(lost))) == JSON_SCHEMA
+    assert Dialects(after_a_wake(lost)).variants[Feature.JSON] == JSON_SCHEMA
 
 
 @pytest.mark.rule("answer-5")

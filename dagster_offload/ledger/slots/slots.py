@@ -6,7 +6,7 @@ from dagster_offload.errors import SlotForgotten, SlotLost
 from dagster_offload.ledger.core import next_steps
 from dagster_offload.ledger.core.database import Cursor, notify
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
-from dagster_offload.ledger.slots import holds
+from dagster_offload.ledger.slots import dialects, holds
 from dagster_offload.slot.config import DEEP, SlotConfig, Slots
 
 # Notified with a slot's name when its breaker, a trial there or a stage that it holds changes.
@@ -116,9 +116,10 @@ def _store(cur: Cursor, slot: SlotConfig, url: str, n: Mapping[str, object]) -> 
 
 
 def try_again(cur: Cursor, name: str, reason: str) -> None:
-    """Make a trial due now at an open or misconfigured slot, and end the slot's holds."""
+    """Make a trial due now at an open or misconfigured slot, end the slot's holds, and forget how its server wants requests."""
     check_again(cur, name, reason)
     holds.end_all(cur, name)
+    dialects.forget(cur, name)
 
 
 def check_again(cur: Cursor, name: str, reason: str) -> None:
