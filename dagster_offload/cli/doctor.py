@@ -14,7 +14,7 @@ from dagster_offload.text.plain_text import escaped
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dagster_offload.client.checkup import Check
+    from dagster_offload.client.check import Check
 
 
 @click.command("doctor")
@@ -28,9 +28,9 @@ def command(slot: str | None, *, as_json: bool) -> None:
     Shows which model answered and how reliable that is, how fast it is, and how requests ask for JSON and turn thinking
     off. The last line names the setting to change.
 
-    Exit codes: 0 = the slot works; 75 = the slot or the Postgres of the ledger is unavailable; 78 = a setting is wrong, or
-    an edit of the pipeline file is not valid and the settings before it were tested; 2 = no slot is configured, or the
-    ledger cannot be used and the slot was not called.
+    Exit codes: 0 = the slot works; 75 = the slot or the Postgres of the ledger is unavailable; 78 = a setting is wrong, the
+    model answers without JSON, the slot holds a stage, or an edit of the pipeline file is not valid and the settings before
+    it were tested; 2 = no slot is configured, or the ledger cannot be used and the slot was not called.
 
     \b
     dagster-offload doctor
@@ -38,7 +38,7 @@ def command(slot: str | None, *, as_json: bool) -> None:
     dagster-offload doctor --deep-url http://macbook.local:8890 --deep-model qwen-macbook
     """
     from dagster_offload.cli.formatting import print_check, print_json
-    from dagster_offload.client.checkup import advice_of
+    from dagster_offload.client.check import advice_of
     from dagster_offload.engine.slot.checkup import checkup
     from dagster_offload.errors import SettingsError
     from dagster_offload.slot.config import variable
@@ -70,7 +70,7 @@ def command(slot: str | None, *, as_json: bool) -> None:
 
 def _of_settings(fault: str | None) -> "Iterator[Check]":
     """A failed check if an edit of the settings is not valid: what is tested may not be what the file says."""
-    from dagster_offload.client.checkup import Check
+    from dagster_offload.client.check import Check
 
     if fault is not None:
         advice = (
@@ -80,7 +80,9 @@ def _of_settings(fault: str | None) -> "Iterator[Check]":
 
 
 def _exit_code(checks: "Sequence[Check]") -> ExitCode:
-    """That of the slot if one of its checks failed, else that of the ledger."""
+    """That of the slot if one of its checks failed, else that of the ledger, else that of a stage that is held."""
+    from dagster_offload.client.check import HELD
+
     of_slot = [check for check in checks if check.is_about_slot]
     if not of_slot[-1].ok:  # the first that failed ends those of the slot
         is_setting = any(check.is_setting for check in of_slot if not check.ok)
@@ -88,7 +90,7 @@ def _exit_code(checks: "Sequence[Check]") -> ExitCode:
     for check in checks:
         if check.prevents_calls:
             return ExitCode.REFUSED if check.is_setting else ExitCode.UNAVAILABLE
-    return ExitCode.OK
+    return ExitCode.MISCONFIGURED if any(check.name == HELD for check in checks) else ExitCode.OK
 
 
 def _print_wait(seconds: float) -> None:

@@ -7,13 +7,12 @@ completions.
 import re
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
 
 from dagster_offload.client.ai_client import AIClient
+from dagster_offload.client.check import Check
 from dagster_offload.client.context import ask_context, usable_context
 from dagster_offload.client.faults import (
     fault_reason,
@@ -22,62 +21,27 @@ from dagster_offload.client.faults import (
     reason_with_words,
     setting_to_check,
 )
+from dagster_offload.client.json_check import RULES, check_json, unusable_variants
 from dagster_offload.client.probe import lacks_a_key, listed_models, probe
 from dagster_offload.client.prompt_cache import find_reuse
 from dagster_offload.errors import OffloadError, SettingsError, is_deferrable_error
 from dagster_offload.slot.addresses import sends_key_unencrypted
-from dagster_offload.slot.chat import LENGTH, MOST_TOKENS_TO_THINK
+from dagster_offload.slot.chat import MOST_TOKENS_TO_THINK
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.dialects import (
     COST_OF_THE_USER_MESSAGE,
     IN_USER_MESSAGE,
     MAX_TOKENS,
-    USABLE,
-    VARIANTS,
     Dialects,
     Feature,
-    Finding,
-    shown_of_json,
 )
 from dagster_offload.slot.health import MODELS_PATH, health_path, shown_names
 
-RULES = "You answer short questions."  # a system message, as every document has one
 QUESTION = "Count from one to forty in English words, separated by spaces."
-# OpenAI and DeepSeek require the word "JSON" in the prompt for JSON mode; this question does not ask for a JSON answer.
-JSON_QUESTION = "This tests JSON output. Name a colour of the rainbow, in one word."
 LONGEST_WAIT_SECONDS = 120.0  # for one short answer; the model may still be loading
 # Fewer show how fast the prompt was read and the request sent, not how fast the model writes.
 LEAST_TOKENS_TO_MEASURE = 64
-
-
-@dataclass(frozen=True)
-class Check:
-    """One step. `advice` names the change to make, if this step knows one. `is_setting`: waiting does not help.
-
-    `is_about_slot`: false for a step about this machine or the ledger, which the exit code does not depend on, unless
-    it `prevents_calls`.
-    """
-
-    name: str
-    ok: bool
-    found: str
-    advice: str | None = None
-    is_setting: bool = False
-    is_about_slot: bool = True
-    prevents_calls: bool = False
-
-
-def advice_of(checks: Sequence[Check]) -> str | None:
-    """The change to make: for a setting that is certainly wrong, else for the slot, else for what is around it, else a proposal.
-
-    Of several failed steps the last counts. What is around the slot comes later: its documents wait until the slot works.
-    """
-    failed = [check for check in checks if not check.ok]
-    settings = [check for check in failed if check.is_setting]
-    of_slot = [check for check in failed if check.is_about_slot]
-    best = settings[:1] or of_slot[-1:] or failed[-1:] or [check for check in checks if check.advice]
-    return best[0].advice if best else None
 
 
 def check_key(slot: SlotConfig) -> Check | None:
@@ -177,10 +141,10 @@ async def check_answers(client: AIClient, slot: SlotConfig) -> list[Check]:
     try:
         answer, seconds = await _answer_without_thinking(client, slot)
         checks = [_model(slot, answer), _speed(answer, seconds), _thinking(client, slot, answer)]
-        checks.append(await _json(client, slot))
+        checks.append(await check_json(client, slot, wait_seconds(slot)))
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError) as error:
         return [await _refused(slot, error)]
-    return checks + _uncommon_parts(client.dialects_of(slot))
+    return checks + _uncommon_parts(client.dialects_of(slot)) if checks[-1].ok else checks
 
 
 async def _refused(slot: SlotConfig, error: Exception) -> Check:
@@ -226,7 +190,7 @@ def _thinking(client: AIClient, slot: SlotConfig, answer: Answer) -> Check:
     """Whether the server turned thinking off, and with which variant."""
     known = client.dialects_of(slot)
     variant = known.variant(Feature.NO_THINKING)
-    others = _unusable_variants(known, Feature.NO_THINKING)
+    others = unusable_variants(known, Feature.NO_THINKING)
     if answer.thinking_tokens:
         return Check(
             "thinking",
@@ -241,40 +205,6 @@ def _thinking(client: AIClient, slot: SlotConfig, answer: Answer) -> Check:
     return Check("thinking", True, f"off: obeyed as {variant}{others}")
 
 
-async def _json(client: AIClient, slot: SlotConfig) -> Check:
-    """Which variant of the JSON request is obeyed. The question itself asks for no JSON, so one answer shows it."""
-    known = client.dialects_of(slot)
-    schema = {
-        "type": "object",
-        "required": ["colour_of_the_rainbow"],
-        "additionalProperties": False,
-        "properties": {"colour_of_the_rainbow": {"enum": ["red", "green", "blue"]}},
-    }
-    options = RequestOptions(
-        max_tokens=60,
-        temperature=0.0,
-        thinking=False,
-        response_schema=schema,
-        read_timeout_seconds=wait_seconds(slot),
-    )
-    while known.variant(Feature.JSON) is not None:
-        reply = await client._request(slot, JSON_QUESTION, system=RULES, options=options)
-        answer = reply if isinstance(reply, Answer) else Answer(reply)
-        used, shown = answer.variants.get(Feature.JSON), shown_of_json(answer)
-        if used is None:
-            break
-        if shown is None or (shown is Finding.EMPTY and answer.finish_reason == LENGTH):
-            unusable = _unusable_variants(known, Feature.JSON)
-            return Check("json", True, f"the answer to {used} was cut or blank, so support is unknown{unusable}")
-        if shown in USABLE:
-            where = ", in its reasoning field" if shown is Finding.IN_REASONING else ""
-            return Check("json", True, f"obeyed as {used}{where}{_unusable_variants(known, Feature.JSON)}")
-        known.note(Feature.JSON, used, shown)
-    return Check(
-        "json", True, f"requested by the prompt alone, every answer is checked{_unusable_variants(known, Feature.JSON)}"
-    )
-
-
 def _uncommon_parts(known: Dialects) -> list[Check]:
     """The other parts of a request that this server needs in an uncommon form."""
     checks = []
@@ -283,13 +213,6 @@ def _uncommon_parts(known: Dialects) -> list[Check]:
     if (variant := known.variant(Feature.TOKEN_LIMIT)) != MAX_TOKENS:
         checks.append(Check("limit", True, f"sent as {variant}: the server refuses {MAX_TOKENS}"))
     return checks
-
-
-def _unusable_variants(known: Dialects, feature: Feature) -> str:
-    """The variants that the server does not support, in brackets; empty if it supports the first."""
-    findings = [(variant, known.finding(feature, variant)) for variant in VARIANTS[feature]]
-    unusable = [f"{variant} {finding}" for variant, finding in findings if finding not in USABLE]
-    return f" ({', '.join(unusable)})" if unusable else ""
 
 
 async def check_reuse(client: AIClient, slot: SlotConfig, documents: int) -> Check:

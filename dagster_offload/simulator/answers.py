@@ -23,6 +23,7 @@ LONG_DOCUMENT_WORDS = {PART: "one part of a longer one", MERGE: "summaries of th
 _DOCUMENT = re.compile(r"^<document>\n(.*)\n</document>", re.DOTALL | re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+(?![a-z])|\n+")  # not after "Ltd." in mid-sentence
 _HANGUL = re.compile("[가-힣]")
+_OBJECT = re.compile(r"\{.*\}")
 _WORD = re.compile(r"[a-z']{3,}|[가-힣]{2,}")
 _OFFERED = re.compile(r'^Values of "([^"]+)" in other documents: (\[.*\])$', re.MULTILINE)
 _CLASSES_IN_INSTRUCTION = re.compile(r'"category": one of ((?:"[^"]+"(?:, )?)+)')
@@ -86,7 +87,10 @@ def answer(messages: Sequence[dict[str, Any]], schema: dict[str, Any] | None) ->
         return json.dumps(filled_in(schema, document) | _offered(messages, document), ensure_ascii=False)
     if schema is not None:
         return json.dumps(dict.fromkeys(schema.get("properties", {}), "red"))
-    return "ready" if document is None else summary(document)["summary"]
+    if document is None:
+        shown = _OBJECT.search(_last_user_text(messages))  # as `doctor` asks for JSON
+        return shown[0] if shown is not None else "ready"
+    return str(summary(document)["summary"])
 
 
 def language_of(text: str) -> str:

@@ -171,7 +171,7 @@ class Dialects:
         if shown is None:
             return
         if variant is None:
-            has_json = shown in SHOWN_OBEYED or _has_an_object(answer)
+            has_json = shown in SHOWN_OBEYED or has_an_object(answer)
             self._learn_of_the_prompt_alone(document, has_json=has_json)
             return
         before = self.finding(Feature.JSON, variant)
@@ -324,7 +324,8 @@ def is_blank_without_end(answer: Answer) -> bool:
     return answer.finish_reason == "length" and ENDLESS_BLANKS.search(answer) is not None
 
 
-def _has_an_object(answer: Answer) -> bool:
+def has_an_object(answer: Answer) -> bool:
+    """Whether the answer holds a JSON object, also one between prose."""
     text = split_thinking(answer)[1] or ""
     return any(isinstance(found, dict) for found in objects_in_prose(text))
 

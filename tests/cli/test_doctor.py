@@ -189,7 +189,9 @@ def test_doctor_names_a_held_stage_and_a_document_and_leaves_the_stage_held(
     assert drain("summarize").done == 2
     with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
         hold_stage(ledger, CLASSIFY, "no_json")
-        shown = " ".join(call("doctor").stdout.split())
+        result = call("doctor")
+        assert result.exit_code == 78, "as that of drain"
+        shown = " ".join(result.stdout.split())
         assert "deep holds the stage classify: 2 documents in a row ended in no_json" in shown
         assert "failed in the stage classify: dagster-offload explain letter.txt shows why" in shown
         assert shown.endswith("to try it again as it is, run dagster-offload slot set deep --try-again")
@@ -233,6 +235,21 @@ def test_doctor_shows_the_dialect_of_requests_and_the_reason(
     result = call("doctor")
     assert result.exit_code == 0
     assert message in result.stdout
+
+
+@pytest.mark.rule("answer-5")
+@pytest.mark.parametrize("answers", ["garbage", "empty"])
+def test_doctor_fails_if_not_one_answer_is_json_and_learns_nothing_from_it(
+    call: Call, scanned: Path, router: Router, answers: str
+) -> None:
+    drained()
+    router.set(answers=answers)
+    result = call("doctor")
+    assert result.exit_code == 78
+    assert "no  json         not one answer was JSON (json_schema " in result.stdout
+    assert "shows what the model writes" in result.stdout
+    [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
+    assert slot["dialects"]["response_format"] == {"json_schema": "obeyed"}
 
 
 def test_findings_of_doctor_replace_findings_of_workers(call: Call, scanned: Path, router: Router) -> None:

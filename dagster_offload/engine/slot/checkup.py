@@ -11,7 +11,7 @@ from shlex import quote
 
 from dagster_offload.client import checkup as checks
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.client.checkup import Check
+from dagster_offload.client.check import HELD, Check
 from dagster_offload.client.prompt_cache import DOCUMENTS_TO_ASK, ask_prompt_cache_size, calls_needed
 from dagster_offload.errors import LedgerAway, LedgerUnavailable, NoLedger, SettingsError
 from dagster_offload.extraction.ocr.tesseract import find_reader
@@ -64,10 +64,9 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
         if (key := checks.check_key(slot)) is not None:
             yield key
         # Before the checks, because an answer clears the reason of an open breaker.
-        backlog = None if ledger is None else _backlog(ledger, slot)
+        backlog = [] if ledger is None else list(_backlog(ledger, slot))
         yield from _server(settings, slot, ledger, on_wait, may_call=may_call)
-        if backlog is not None:
-            yield backlog
+        yield from backlog
 
 
 def _unused(error: LedgerUnavailable | SettingsError) -> Check:
@@ -122,23 +121,22 @@ def _server(
         yield from _prompt_cache(settings, slot, ledger)
 
 
-def _backlog(ledger: Ledger, slot: SlotConfig) -> Check | None:
-    """What the ledger knows that the server's answers cannot show; None if there is nothing."""
+def _backlog(ledger: Ledger, slot: SlotConfig) -> Iterator[Check]:
+    """What the ledger knows that the server's answers cannot show. The stages that are held come last."""
     row = ledger.run(ledger_slots.get, slot.name)
     problems = ledger.run(status.problem_counts)
-    held = [hold for hold in ledger.run(holds.list_holds) if hold.slot == slot.name]
-    found, advice = [], []
+    found, advice = [], None
     if row is not None and row.breaker is not BreakerState.CLOSED:
         found.append(f"{slot.name} was {row.breaker} before this check: {row.reason_text}")
-    for hold in held:
-        found.append(f"{slot.name} holds the stage {hold.stage}: {hold.reason_text}; {hold.left_text}")
-        advice.append(_advice_about(hold))
     if problems:
         found.append(", ".join(f"{counted(count, 'document')} {state}" for state, count in problems.items()))
-        advice.append("dagster-offload status lists them with their reasons")
-    if not found:
-        return None
-    return Check("backlog", not advice, "; ".join(found), "; ".join(advice) or None, is_about_slot=False)
+        advice = "dagster-offload status lists them with their reasons"
+    if found:
+        yield Check("backlog", not advice, "; ".join(found), advice, is_about_slot=False)
+    for hold in ledger.run(holds.list_holds):
+        if hold.slot == slot.name:
+            shown = f"{slot.name} holds the stage {hold.stage}: {hold.reason_text}; {hold.left_text}"
+            yield Check(HELD, False, shown, _advice_about(hold), is_about_slot=False)
 
 
 def _advice_about(hold: Hold) -> str:

@@ -1,0 +1,35 @@
+"""One step of `doctor`: what was found, and the change to make."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HELD = "held"  # the check of a stage that the slot holds
+
+
+@dataclass(frozen=True)
+class Check:
+    """One step. `advice` names the change to make, if this step knows one. `is_setting`: waiting does not help.
+
+    `is_about_slot`: false for a step about this machine or the ledger, which the exit code does not depend on, unless
+    it `prevents_calls`.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    advice: str | None = None
+    is_setting: bool = False
+    is_about_slot: bool = True
+    prevents_calls: bool = False
+
+
+def advice_of(checks: Sequence[Check]) -> str | None:
+    """The change to make: for a setting that is certainly wrong, else for the slot, else for what is around it, else a proposal.
+
+    Of several failed steps the last counts. What is around the slot comes later: its documents wait until the slot works.
+    """
+    failed = [check for check in checks if not check.ok]
+    settings = [check for check in failed if check.is_setting]
+    of_slot = [check for check in failed if check.is_about_slot]
+    best = settings[:1] or of_slot[-1:] or failed[-1:] or [check for check in checks if check.advice]
+    return best[0].advice if best else None
