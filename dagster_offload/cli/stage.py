@@ -11,15 +11,16 @@ import click
 
 from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.completion import complete_stage
+from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import deep_options, home_option, json_option
 from dagster_offload.cli.stage_inputs import (
     inputs_of,
-    key_of,
+    inputs_of_files,
     read_expected,
     refuse_unknown_documents,
     sample_inputs,
     stage_named,
-    text_of,
+    texts_of,
 )
 from dagster_offload.text.counts import counted
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from dagster_offload.settings import Settings
     from dagster_offload.stages.llm_stage import LLMStage
 
-NOT_GOOD_ENOUGH = 1  # `check`: below --at-least
+NOT_GOOD_ENOUGH = 1  # `check`: below --at-least; `try` and `sample`: no usable answer about a document
 
 prompt_option = click.option(
     "--prompt-file",
@@ -86,9 +87,11 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
     """Ask the stage NAME about FILES, and show the answers, what they cost, and how they differ from the records.
 
     A file may be a path, or the name of a document as in `explain`. The question is asked even if the stage's condition
-    is not met; the command then says so.
+    is not met; the command then says so. Of an answer that is not usable, its beginning is shown as the model wrote it.
+    A file that cannot be read does not keep the others from being asked about.
 
-    Exit codes: 0 = answered; 75 = the slot or Postgres is unavailable; 2 = wrong usage or settings.
+    Exit codes: 0 = answered; 1 = no usable answer about at least one document; 75 = the slot or Postgres is unavailable;
+    2 = wrong usage or settings, or a file that cannot be read.
 
     \b
     dagster-offload stage try classify letter.pdf
@@ -100,34 +103,37 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
     from dagster_offload.ledger.reports import texts
     from dagster_offload.settings import load_settings
     from dagster_offload.stages.catalog import stage_graph
-    from dagster_offload.stages.graph import EXTRACT
 
     settings = load_settings()
     stage = stage_named(settings, name, prompt_file)
     node = stage_graph(settings).node(name)
     # Files are read before the ledger is opened. Other names are those of documents.
-    read = {file: text_of(settings, file) for file in files if node.upstream == EXTRACT and file.exists()}
+    read, refused = texts_of(settings, node, files)
+    if len(refused) == len(files):
+        raise Refusal(refused[0], more=refused[1:])
     with open_ledger(settings) as ledger:
-        keys = {file: key_of(settings, ledger, file) for file in files}
-        inputs = inputs_of(ledger, node, [key for file, key in keys.items() if file not in read])
-        asked = [(str(file), read[file] if file in read else inputs[key]) for file, key in keys.items()]
-        stored = {str(file): _stored(settings, ledger, key, name) for file, key in keys.items()}
-        met = ledger.run(texts.conditions_met, node.condition, list(keys.values()))
-        applies = {str(file): met.get(key) for file, key in keys.items()}
+        inputs, more = inputs_of_files(settings, ledger, node, read)
+        refused += more
+        stored = {key: _stored(settings, ledger, key, name) for key in inputs}
+        applies = ledger.run(texts.conditions_met, node.condition, list(inputs))
 
         def show(tried: "Tried") -> None:
             if not as_json:
                 _print(tried, stored[tried.document])
-                if applies[tried.document] is False:
+                if applies.get(tried.document) is False:
                     condition = json.dumps(node.condition)
                     say(f"  a drain would not ask {name} about this document: its condition {condition} is not met")
 
-        tried = try_stage(settings, ledger, stage, asked, show)
+        tried = try_stage(settings, ledger, stage, list(inputs.items()), show) if inputs else []
+    shown = [
+        asdict(each) | {"stored": _like(each.value, stored[each.document]), "applies": applies.get(each.document)}
+        for each in tried
+    ]
+    if refused:
+        raise Refusal(refused[0], more=refused[1:], done={"tried": shown})
     if as_json:
-        more = (
-            {"stored": _like(each.value, stored[each.document]), "applies": applies[each.document]} for each in tried
-        )
-        print_json({"tried": [asdict(each) | added for each, added in zip(tried, more, strict=True)]})
+        print_json({"tried": shown})
+    _exit_if_unanswered(tried)
 
 
 @command.command("sample")
@@ -143,6 +149,9 @@ def sample(
     name: str, *, count: int, seed: int | None, html: Path | None, prompt_file: Path | None, as_json: bool
 ) -> None:
     """Ask the stage NAME about a random sample of the documents that it is about: those that meet its condition.
+
+    Exit codes: 0 = answered; 1 = no usable answer about at least one document; 75 = the slot or Postgres is unavailable;
+    2 = wrong usage or settings.
 
     \b
     dagster-offload stage sample payment -n 20 --html payments.html
@@ -174,6 +183,7 @@ def sample(
     else:
         _print_totals(tried)
         click.echo(f"the same documents again: --seed {seed}")
+    _exit_if_unanswered(tried)
 
 
 @command.command("check")
@@ -266,6 +276,9 @@ def _print(tried: "Tried", stored: dict[str, Any] | None) -> None:
     say(f"{tried.document}: {cost}")
     if tried.value is None:
         say(f"  no usable answer: {tried.fault}")
+        if tried.answer is not None:
+            say("  the model wrote:")
+            say("\n".join(f"    {line}" for line in (tried.answer or "(nothing)").splitlines()))
         return
     new = _lines(tried.value, tried.value)
     if stored is None:
@@ -287,6 +300,11 @@ def _like(answer: dict[str, Any] | None, stored: dict[str, Any] | None) -> dict[
     if answer is None or stored is None:
         return stored
     return {name: stored[name] for name in (*answer, *sorted(stored)) if name in stored}
+
+
+def _exit_if_unanswered(tried: "list[Tried]") -> None:
+    if any(each.value is None for each in tried):
+        raise click.exceptions.Exit(NOT_GOOD_ENOUGH)
 
 
 def _print_totals(tried: "list[Tried]") -> None:

@@ -1,7 +1,7 @@
 """What the commands of `stage` work on: the stage, the documents and their texts, and expected answers."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,37 @@ def key_of(settings: "Settings", ledger: "Ledger", file: Path) -> str:
     if file.exists():
         return document_key(settings.library, str(file))
     return find_document(settings, ledger, str(file))
+
+
+def texts_of(
+    settings: "Settings", stage: "StageNode", files: Iterable[Path]
+) -> tuple[dict[Path, str | None], list[str]]:
+    """The text of each file, None for the name of a document and for a stage that reads no text; and why others have none."""
+    from dagster_offload.stages.graph import EXTRACT
+
+    read: dict[Path, str | None] = {}
+    refused = []
+    for file in files:
+        try:
+            read[file] = text_of(settings, file) if stage.upstream == EXTRACT and file.exists() else None
+        except Refusal as refusal:
+            refused.append(refusal.message)
+    return read, refused
+
+
+def inputs_of_files(
+    settings: "Settings", ledger: "Ledger", stage: "StageNode", read: "Mapping[Path, str | None]"
+) -> tuple[dict[str, str], list[str]]:
+    """What the stage reads of each file of `texts_of`, by the key of its document; and why there is nothing of others."""
+    inputs: dict[str, str] = {}
+    refused = []
+    for file, text in read.items():
+        try:
+            key = key_of(settings, ledger, file)
+            inputs |= inputs_of(ledger, stage, [key]) if text is None else {key: text}
+        except Refusal as refusal:
+            refused.append(refusal.message)
+    return inputs, refused
 
 
 def text_of(settings: "Settings", file: Path) -> str:

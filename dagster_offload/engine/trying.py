@@ -40,17 +40,19 @@ from dagster_offload.stages.llm_stage import LLMStage
 from dagster_offload.stages.prompts.long_documents import Reading
 from dagster_offload.stages.prompts.splitting import Size
 
+LONGEST_ANSWER = 2_000  # characters that are shown of a refused answer
 SMALLEST_TRIES = 8  # a text that is too long is split at most this often
 
 
 @dataclass(frozen=True)
 class Tried:
     """The answer about one text: `value` is the record, or `fault` says why there is none. Seconds and tokens are those of
-    all its calls."""
+    all its calls. `answer` is the beginning of the last answer that was refused, as the model wrote it."""
 
     document: str
     value: dict[str, Any] | None
     fault: str | None
+    answer: str | None
     calls: int
     seconds: float
     tokens_in: int
@@ -142,7 +144,7 @@ async def _try(
                 if splits > SMALLEST_TRIES or not reading.split_smaller(passage, too_long):
                     return _tried(name, calls, fault="the text is too long for the model's context")
             case Blame(_, fault):
-                return _tried(name, calls, fault=fault.message)
+                return _tried(name, calls, fault=fault.message, answer=str(reply.answer)[:LONGEST_ANSWER])
             case FindFault(_, error):
                 has_answered = await runner.ledger.run(slots.has_answered, slot)
                 reason = f"{slot.name} gave no answer: {reason_with_setting(slot, error, has_answered=has_answered)}"
@@ -157,12 +159,18 @@ async def _try(
 
 
 def _tried(
-    name: str, calls: Sequence[CallRecord], *, value: dict[str, Any] | None = None, fault: str | None = None
+    name: str,
+    calls: Sequence[CallRecord],
+    *,
+    value: dict[str, Any] | None = None,
+    fault: str | None = None,
+    answer: str | None = None,
 ) -> Tried:
     return Tried(
         name,
         value,
         fault,
+        answer,
         len(calls),
         sum(call.seconds for call in calls),
         sum(call.tokens_in or 0 for call in calls),

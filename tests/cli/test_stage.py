@@ -115,6 +115,39 @@ def test_a_try_refuses_a_file_that_cannot_be_read_with_its_reason(call: Call, ow
     assert f"{tmp_path / 'pipe.txt'}: not a regular file, but a pipe" in refused.output
 
 
+def test_a_try_without_a_usable_answer_shows_what_the_model_wrote_and_fails(
+    call: Call, own: Path, router: Router, with_ledger: str
+) -> None:
+    router.set(answers="garbage")
+    shown = call("stage", "try", "price", "minutes.md")
+    assert shown.exit_code == 1
+    assert "  the model wrote:\n    I would rather not answer in JSON.\n" in shown.stdout
+    found = call("stage", "try", "price", str(own / "minutes.md"), "--json")
+    [tried] = json.loads(found.stdout)["tried"]
+    assert (found.exit_code, tried["document"], tried["value"]) == (1, "minutes.md", None)
+    assert tried["answer"] == "I would rather not answer in JSON."
+    sampled = call("stage", "sample", "price", "-n", "1")
+    assert sampled.exit_code == 1
+    assert "I would rather not answer in JSON." in sampled.stdout
+    with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
+        assert cur.execute("select from refused_answers").fetchall() == []
+
+
+def test_a_file_that_cannot_be_read_does_not_keep_the_others_from_being_tried(
+    call: Call, own: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    files = (str(tmp_path / "pipe.txt"), "no such document.txt", "minutes.md")
+    shown = call("stage", "try", "price", *files)
+    assert shown.exit_code == 2
+    assert "  amount             300.0\n" in shown.output
+    assert "pipe.txt: not a regular file, but a pipe" in shown.stderr
+    assert "no such document: no such document.txt" in shown.stderr
+    found = json.loads(call("stage", "try", "price", *files, "--json").stdout)
+    assert [each["document"] for each in found["tried"]] == ["minutes.md"]
+    assert "not a regular file" in found["error"]
+
+
 @pytest.mark.parametrize("options", [(), ("--stored",)])
 def test_a_check_finds_documents_by_any_spelling_of_their_key_and_refuses_unknown_ones(
     call: Call, own: Path, tmp_path: Path, options: tuple[str, ...]
