@@ -1,5 +1,6 @@
 """`dagster-offload correct`: a person's word on a field of a record, which counts more than the model's."""
 
+import json
 import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 @click.option("--set", "written", multiple=True, metavar="FIELD=VALUE", help="The right value of a field. Repeatable.")
 @click.option("--note", metavar="TEXT", help="Why; kept with the correction.")
 @click.option(
-    "--clear", "cleared", multiple=True, metavar="FIELD", help="Let the model's answer count again. Repeatable."
+    "--clear",
+    "cleared",
+    multiple=True,
+    metavar="FIELD",
+    help="Let the model's answer count again. Repeatable. Also FIELD.PART.",
 )
 @click.option("--keep", is_flag=True, help="Keep corrections of an earlier version of the file for the present one.")
 @click.option("--list", "wants_list", is_flag=True, help="List corrections: all, or those of DOCUMENT.")
@@ -50,7 +55,7 @@ def command(
     dagster-offload correct letters/rent.pdf --set category=invoice
     dagster-offload correct letters/rent.pdf --set payment.amount=12.5 --note "the stamp covers the comma"
     dagster-offload correct letters/rent.pdf --set payment.due=null --set payment.items.0.price=3
-    dagster-offload correct letters/rent.pdf --clear payment.amount
+    dagster-offload correct letters/rent.pdf --clear payment.amount --clear payment.items.0
     dagster-offload correct --list
     """
     from dagster_offload.ledger.core.opening import open_existing_ledger, open_ledger_as_it_is
@@ -86,25 +91,30 @@ def _set(settings: "Settings", ledger: "Ledger", key: str, written: tuple[str, .
     from dagster_offload.records.correcting import new_values
     from dagster_offload.stages.catalog import recipes
 
-    values = new_values(settings, ledger, key, written)
+    values, changes = new_values(settings, ledger, key, written)
     if not ledger.run(corrections.correct, key, values, note, recipes(settings)):
         see = f"dagster-offload explain {shlex.quote(key)}"
         raise Refusal(f"{key} could not be read yet, so it has no record to correct: see {see}")
     say(f"{key}: corrected", err=True)
+    for change in changes:
+        before, after = (json.dumps(value, ensure_ascii=False) for value in (change.before, change.after))
+        say(f"  {change.name}: {before} → {after}", err=True)
 
 
 def _clear(settings: "Settings", ledger: "Ledger", key: str, cleared: tuple[str, ...]) -> None:
     from dagster_offload.cli.formatting import say
     from dagster_offload.ledger.work import corrections
-    from dagster_offload.records.correcting import field_named
+    from dagster_offload.ledger.work.corrections import NewValue
+    from dagster_offload.records.correcting import without_corrections
     from dagster_offload.stages.catalog import recipes
 
-    columns = [field_named(settings, name) for name in cleared]
-    fields = [(column.stage or "", column.field or "") for column in columns]
-    existing = {(each.stage, each.field) for each in ledger.run(corrections.list_corrections, key)}
-    if missing := [name for name, field in zip(cleared, fields, strict=True) if field not in existing]:
-        raise Refusal(f"{key} has no correction of {', '.join(missing)}: see dagster-offload correct --list")
-    ledger.run(corrections.clear, key, fields, recipes(settings))
+    existing = ledger.run(corrections.list_corrections, key)
+    ended, stay = without_corrections(settings, existing, cleared)
+    if ended:
+        ledger.run(corrections.clear, key, ended, recipes(settings))
+    for each in stay:
+        value = NewValue(each.stage, each.field, each.value)
+        ledger.run(corrections.correct, key, [value], each.note, recipes(settings))
     say(f"{key}: the model's answer counts again", err=True)
 
 
@@ -137,8 +147,6 @@ def _list(settings: "Settings", ledger: "Ledger", key: str | None, *, as_json: b
 
 def corrections_table(settings: "Settings", found: "list[Correction]") -> "Table":
     """The corrections with the model's answers beside them, and what to do about those that wait for a review."""
-    import json
-
     from dagster_offload.cli.console import table
     from dagster_offload.records.columns import column_name
 

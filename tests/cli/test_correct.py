@@ -36,12 +36,39 @@ def test_a_changed_file_is_up_for_review_in_status_and_explain(call: Call, answe
     assert (again.exit_code, "waits for a review" in again.output) == (2, True)
 
 
+def test_a_correction_shows_what_it_changes(call: Call, answered: Path) -> None:
+    was = json.loads(call("records", "letter.txt", "--json").output)
+    shown = call("correct", "letter.txt", "--set", "confidence=0.5", "--set", "key_points.0=안녕").stderr
+    assert f"  confidence: {was['confidence']} → 0.5\n" in shown
+    assert f'  key_points.0: {json.dumps(was["key_points"][0], ensure_ascii=False)} → "안녕"\n' in shown
+
+
+@pytest.mark.rule("correction-1")
+def test_a_part_of_a_field_is_cleared_by_the_name_by_which_it_is_set(call: Call, answered: Path) -> None:
+    def points() -> list[str]:
+        found: list[str] = json.loads(call("records", "letter.txt", "--json").output)["key_points"]
+        return found
+
+    answer = points()
+    new_place = f"key_points.{len(answer)}"
+    assert call("correct", "letter.txt", "--set", "key_points.0=xx", "--set", f"{new_place}=yy").exit_code == 0
+    assert points() == ["xx", *answer[1:], "yy"]
+    refused = call("correct", "letter.txt", "--clear", new_place)
+    assert (refused.exit_code, f"has no {new_place}: use --clear key_points" in refused.output) == (2, True)
+    assert call("correct", "letter.txt", "--clear", "key_points.0").exit_code == 0
+    assert points() == [*answer, "yy"]
+    assert call("correct", "letter.txt", "--clear", "key_points").exit_code == 0
+    call("correct", "letter.txt", "--set", "key_points.0=xx")
+    assert call("correct", "letter.txt", "--clear", "key_points.0").exit_code == 0
+    assert call("correct", "--list").output == "no corrections\n", "nothing else was corrected in it"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["letter.txt", "--set", "category=novel"], "is no class"),
         (["letter.txt", "--set", "kategory=letter"], "did you mean category?"),
-        (["letter.txt", "--clear", "category"], "has no correction of category"),
+        (["letter.txt", "--clear", "category"], "there is no correction of category"),
         (["nowhere.txt", "--set", "category=letter"], "no such document: nowhere.txt"),
         (["letter.txt"], "name a DOCUMENT and one of"),
         (["letter.txt", "--keep", "--note", "x"], "--note goes with --set"),

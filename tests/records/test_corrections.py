@@ -51,7 +51,7 @@ def filled(engine: Engine) -> Engine:
 
 def correct(engine: Engine, document: str, *written: str, note: str | None = None) -> None:
     settings = engine.settings()
-    values = new_values(settings, engine.ledger, document, written)
+    values, _ = new_values(settings, engine.ledger, document, written)
     assert engine.ledger.run(corrections.correct, document, values, note, recipes(settings))
 
 
@@ -186,7 +186,7 @@ def test_the_record_of_an_event_has_the_values_of_the_record_itself(filled: Engi
 
 
 def test_the_name_of_a_field_may_hold_the_dot_that_separates_it_from_its_parts(filled: Engine) -> None:
-    [read] = new_values(filled.settings(), filled.ledger, "c.txt", ["payment.a.b=with = signs"])
+    [read], _ = new_values(filled.settings(), filled.ledger, "c.txt", ["payment.a.b=with = signs"])
     assert (read.stage, read.field, read.value) == ("payment", "a.b", "with = signs")
 
 

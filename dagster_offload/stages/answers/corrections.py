@@ -1,7 +1,7 @@
 """A person's value for one field of a stage's record (a correction, or an expected value), validated by its model. Pure.
 
 A person writes text, as a model does, so the same spellings are accepted: `1,250.50 EUR` is a number and `85%` a share. What
-the model of an answer would drop is an error here.
+the model of an answer would drop is an error here, and so is what it would guess: `85` as a share.
 """
 
 import json
@@ -21,6 +21,7 @@ from dagster_offload.stages.classify import Classification, class_named
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.summarize import Summary
 from dagster_offload.text.suggestions import suggestion
+from dagster_offload.text.validation import fault_in_words
 
 NULL = "null"
 
@@ -36,7 +37,7 @@ def corrected_value(
     shown = ".".join((name, *path))
     value = _read(written, shown)
     if path:
-        value = _with_part(record.get(field), path, value, shown)
+        value = with_part(record.get(field), path, value, shown)
     return _validated(settings, stage, field, value, shown)
 
 
@@ -48,7 +49,20 @@ def expected_value(settings: Settings, stage: str, field: str, value: Any) -> An
     return None if value is None else _validated(settings, stage, field, value, field)
 
 
+def part_of(value: Any, path: Sequence[str]) -> Any:
+    """The part of a value at `path`: keys of objects, and places in lists from 0. Raises `LookupError` if there is none."""
+    for key in path:
+        parts = dict(enumerate(value)) if isinstance(value, list) else value
+        place = int(key) if isinstance(value, list) and key.isdecimal() else key
+        if not isinstance(parts, dict) or place not in parts:
+            raise LookupError(key)
+        value = parts[place]
+    return value
+
+
 def _validated(settings: Settings, stage: str, field: str, value: Any, shown: str) -> Any:
+    if (stage, field) == (CLASSIFY, "confidence"):
+        _refuse_beyond_a_share(value, shown)
     try:
         validated = _model(settings, stage, field).model_validate({field: value}).model_dump(mode="json")[field]
     except ValidationError as error:
@@ -56,6 +70,15 @@ def _validated(settings: Settings, stage: str, field: str, value: Any, shown: st
     if validated is None and value is not None:
         raise SettingsError(f"{shown}: {value!r} is no value for it; `{NULL}` says that the document states none")
     return _class(settings, validated) if (stage, field) == (CLASSIFY, "category") else validated
+
+
+def _refuse_beyond_a_share(value: Any, shown: str) -> None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return  # such as 85%
+    if not 0 <= number <= 1:
+        raise SettingsError(f"{shown}: must be a number from 0 to 1, such as 0.85 or 85%, and {value} is not")
 
 
 def _read(written: str, shown: str) -> Any:
@@ -71,7 +94,7 @@ def _read(written: str, shown: str) -> Any:
     return text
 
 
-def _with_part(value: Any, path: Sequence[str], part: Any, shown: str) -> Any:
+def with_part(value: Any, path: Sequence[str], part: Any, shown: str) -> Any:
     """A copy of `value` with `part` at `path`: keys of objects, and places in lists from 0."""
     if not path:
         return part
@@ -80,11 +103,11 @@ def _with_part(value: Any, path: Sequence[str], part: Any, shown: str) -> Any:
         if not key.isdecimal() or int(key) > len(value):
             raise SettingsError(f"{shown}: the list has {len(value)} entries: write a place from 0 to {len(value)}")
         entries = [*deepcopy(value), *([None] if int(key) == len(value) else [])]
-        entries[int(key)] = _with_part(entries[int(key)], rest, part, shown)
+        entries[int(key)] = with_part(entries[int(key)], rest, part, shown)
         return entries
     if value is not None and not isinstance(value, dict):
         raise SettingsError(f"{shown}: {key!r} is no part of it: its value has no parts")
-    return {**(value or {}), key: _with_part((value or {}).get(key), rest, part, shown)}
+    return {**(value or {}), key: with_part((value or {}).get(key), rest, part, shown)}
 
 
 def _model(settings: Settings, stage: str, field: str) -> type[BaseModel]:
@@ -110,7 +133,7 @@ def _reasons(error: ValidationError) -> str:
     found = []
     for fault in error.errors(include_url=False):
         place = ".".join(str(part) for part in fault["loc"][1:])
-        message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        message = "must not be empty" if fault["type"] == "too_short" and not fault["input"] else fault_in_words(fault)
         if message.startswith("must be a number") and isinstance(fault["input"], str):
             message = ambiguity(fault["input"]) or message
         found.append(f"{place}: {message}" if place else message)

@@ -80,7 +80,11 @@ def test_a_part_is_changed_in_the_value_there_is(
         ("payment", "amount.cents", "3", "has no parts"),
         ("classify", "category", "invoise", "did you mean invoice?"),
         ("summarize", "language", "the language", "no value for it"),
-        ("summarize", "summary", "", "summary: "),
+        ("summarize", "summary", "", "summary: must not be empty"),
+        ("classify", "confidence", "2", "confidence: must be a number from 0 to 1, such as 0.85 or 85%, and 2 is not"),
+        ("classify", "confidence", "85", "must be a number from 0 to 1"),
+        ("classify", "confidence", "-0.1", "must be a number from 0 to 1"),
+        ("classify", "confidence", "101%", "must be at most 1"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_with_the_reason(
