@@ -45,18 +45,21 @@ def prepare_redo(
 
 
 def describe_estimates(estimates: Sequence[RedoEstimate]) -> Iterator[str]:
-    """One line per stage: `payment    3 documents, 3 calls: about 12,400 tokens and 4 min of the slot's time, one at a time`.
+    """One line per stage: `payment    3 documents, 3 calls: about 12,400 tokens and 4 min of the slot's time ...`.
 
     A last line has the total if several stages of slots need calls.
     """
     width = max((10, *(len(estimate.stage) for estimate in estimates)))
     for estimate in estimates:
         documents = f"{estimate.stage:<{width}} {counted(estimate.documents, 'document')}"
+        if estimate.stage == EXTRACT:
+            yield f"{documents}, no call: read again; if the text changes, the stages after it are asked again"
+            continue
         if not estimate.calls:
             yield f"{documents}, no call: answers to today's question are stored"
             continue
         yield f"{documents}, {counted(estimate.calls, 'call')}: {_cost(estimate.tokens, estimate.hours)}"
-    asked = [estimate for estimate in estimates if estimate.calls and estimate.stage != EXTRACT]
+    asked = [estimate for estimate in estimates if estimate.calls]
     if len(asked) > 1:
         calls = counted(sum(estimate.calls for estimate in asked), "call")
         cost = _cost(_sum(estimate.tokens for estimate in asked), _sum(estimate.hours for estimate in asked))
@@ -66,7 +69,7 @@ def describe_estimates(estimates: Sequence[RedoEstimate]) -> Iterator[str]:
 def _cost(tokens: float | None, hours: float | None) -> str:
     used = "" if tokens is None else f"about {tokens:,.0f} tokens and "
     time = "an unknown part" if hours is None else duration(hours * 3600)
-    return f"{used}{time} of the slot's time, one at a time"
+    return f"{used}{time} of the slot's time if sent one at a time"
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

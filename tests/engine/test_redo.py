@@ -1,5 +1,6 @@
 """What a change makes due, what outdated, and what neither, in numbers of calls; and what a redo then costs."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,7 +158,29 @@ def test_an_estimate_gives_documents_calls_tokens_and_time(answered: Engine) -> 
     assert (estimate.stage, estimate.documents, estimate.calls) == ("payment", 2, 2)
     assert (estimate.tokens, estimate.hours) == (spent["tokens"], pytest.approx(spent["hours"]))
     [line] = describe_estimates([RedoEstimate("payment", 2, 2, 12_400, 1.0)])
-    assert line == "payment    2 documents, 2 calls: about 12,400 tokens and 60 min of the slot's time, one at a time"
+    assert (
+        line
+        == "payment    2 documents, 2 calls: about 12,400 tokens and 60 min of the slot's time if sent one at a time"
+    )
+
+
+def test_a_redo_of_a_long_document_counts_its_parts_and_merges(engine: Engine) -> None:
+    engine.router.set(context_tokens=8_192)
+    long = " ".join(f"Page {page}. {FILLER}" for page in range(20))
+    engine.extracted("long.txt", "short.txt", texts={"long.txt": long, "short.txt": LETTER})
+    engine.drain()
+    asked = Counter(row["stage"] for row in engine.sql("select stage from calls where item_id is not null"))
+    assert asked[SUMMARIZE] > 10, "nine parts, their merges, and the short one"
+    _, estimates = prepared(engine, only_outdated=False)
+    found = {estimate.stage: estimate.calls for estimate in estimates}
+    assert found[CLASSIFY] == asked[CLASSIFY]
+    assert found[SUMMARIZE] == pytest.approx(asked[SUMMARIZE], abs=2), "how merges are grouped is not known"
+
+
+def test_to_read_a_file_again_costs_no_call(answered: Engine) -> None:
+    _, [estimate] = prepared(answered, "extract", only_outdated=False)
+    assert (estimate.documents, estimate.calls) == (3, 0)
+    assert "3 documents, no call: read again" in next(describe_estimates([estimate]))
 
 
 def test_stored_answers_to_the_question_of_today_cost_no_call(answered: Engine) -> None:

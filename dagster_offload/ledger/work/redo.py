@@ -110,13 +110,17 @@ _IS_ANSWERED = (
 )
 
 
+# Of a chosen item: one call, or for a long document one a part and about one merge per three parts.
+_CALLS = "coalesce(nullif(c.parts_total, 1) + ceil(c.parts_total / 3.0)::integer, 1)"
+
+
 @dataclass(frozen=True)
 class RedoEstimate:
     """What a redo of a stage would cost.
 
-    `calls` is how many of the documents need the slot (or, for the stage that reads the file, its extractor): the others
-    have a stored answer, or the same text as another one. `tokens` are those read and written. `tokens` and `hours` are
-    None if the stage never reported any.
+    `calls` is how many calls the documents need that are sent to the slot: one for each, and for a long one as many as its
+    parts and their merges. The others have a stored answer, or the same text as another one. The stage that reads the file
+    needs none. `tokens` are those read and written. `tokens` and `hours` are None if the stage never reported any.
     """
 
     stage: str
@@ -132,17 +136,21 @@ def estimate(cur: Cursor, redo: Redo) -> list[RedoEstimate]:
     for stage in redo.recipes:
         row = fetch_one(
             cur,
-            f"with chosen as (select i.item_id, i.input_digest, i.result_id, {_IS_ANSWERED} as is_answered "
+            f"with chosen as (select i.item_id, i.input_digest, i.result_id, i.parts_total, {_IS_ANSWERED} as is_answered "
             f"  from work_items i where {_CHOSEN}), "
             # Only what is outdated is answered once for all documents with the same text.
             "asked as (select distinct on (case when %(outdated)s then c.input_digest else c.item_id::text end) "
-            "  1 as n, r.tokens_in + r.tokens_out as tokens, r.seconds from chosen c join results r using (result_id) "
-            "  where not c.is_answered), "
+            f"  {_CALLS} as calls, r.tokens_in + r.tokens_out as tokens, r.seconds "
+            "  from chosen c join results r using (result_id) "
+            "  where not c.is_answered "
+            "  order by case when %(outdated)s then c.input_digest else c.item_id::text end, c.parts_total desc nulls last), "
             "mean as (select avg(tokens_in + tokens_out) as tokens, avg(seconds) as seconds from results "
             "  where stage = %(stage)s) "
-            "select (select count(*) from chosen) as documents, count(asked.n) as calls, "
-            "  sum(asked.n * coalesce(asked.tokens, mean.tokens))::bigint as tokens, "
-            "  sum(asked.n * coalesce(asked.seconds, mean.seconds)) / 3600 as hours from mean left join asked on true",
+            "select (select count(*) from chosen) as documents, "
+            "  case when %(stage)s = first_stage() then 0 else coalesce(sum(asked.calls), 0)::integer end as calls, "
+            "  sum(case when asked.calls > 0 then coalesce(asked.tokens, mean.tokens) end)::bigint as tokens, "
+            "  sum(case when asked.calls > 0 then coalesce(asked.seconds, mean.seconds) end) / 3600 as hours "
+            "from mean left join asked on true",
             redo.parameters(stage),
         )
         if row["documents"]:
