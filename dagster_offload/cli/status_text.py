@@ -158,6 +158,8 @@ def _tokens(used: "TokenUse") -> str | None:
     not_counted = f"not known for {counted(used.not_counted, 'answer')}, because the server counts none"
     if not (used.read or used.written):
         return not_counted if used.not_counted else None
-    reused = "reuse not reported by the server" if used.cached is None else f"{used.cached:,} from its cache"
+    reused = (
+        "reuse not reported by the server" if used.cached is None else f"{used.cached:,} more from the server's cache"
+    )
     known = f"{used.read:,} read, {reused}, {used.written:,} written"
     return f"{known}; {not_counted}" if used.not_counted else known

@@ -47,6 +47,7 @@ class Rate:
 
     tokens_per_second: float
     seconds_per_item: Mapping[str, float]  # by stage
+    items: Mapping[str, int]  # how many were asked about, by stage
     seconds_per_part: float  # of a long document
 
 
@@ -74,6 +75,7 @@ def estimate(cur: Cursor, *slots: str, held_everywhere: Collection[str] = ()) ->
     per_item = rate.seconds_per_item
     any_stage = sum(per_item.values()) / len(per_item)
     graph = [node for node in stages.graph(cur) if node.upstream is not None]
+    shares = _shares_asked(graph, rate.items)
     hours: dict[bool, float] = {True: 0.0, False: 0.0}  # by whether a stage is held
     held = _with_those_after(held_everywhere, graph)
     parts = _parts_left(cur)
@@ -88,12 +90,23 @@ def estimate(cur: Cursor, *slots: str, held_everywhere: Collection[str] = ()) ->
         done_at, note = expected_end(now, hours_left, since, used)
     return Estimate(
         tokens_per_second=rate.tokens_per_second,
-        documents_per_hour=3600 / sum(per_item.get(stage, any_stage) for stage in (node.name for node in graph)),
+        documents_per_hour=3600 / sum(share * per_item.get(stage, any_stage) for stage, share in shares.items()),
         slot_hours_left=hours_left,
         done_at=done_at,
         note=note,
         held_hours=hours[True],
     )
+
+
+def _shares_asked(graph: Sequence[StageNode], items: Mapping[str, int]) -> dict[str, float]:
+    """By stage, the share of the documents that it was asked about lately: all, unless it has a condition or needs a stage
+    that has one."""
+    conditional = _with_those_after({node.name for node in graph if node.condition}, graph)
+    every = max((items.get(node.name, 0) for node in graph if node.name not in conditional), default=0)
+    return {
+        node.name: min(1.0, items.get(node.name, 0) / every) if node.name in conditional and every else 1.0
+        for node in graph
+    }
 
 
 def _with_those_after(given: Collection[str], graph: Sequence[StageNode]) -> set[str]:
@@ -216,6 +229,7 @@ def recent_rate(cur: Cursor, *slots: str) -> Rate | None:
     return Rate(
         tokens_per_second=sum(row["tokens"] for row in rows) / used,
         seconds_per_item={row["stage"]: row["call_seconds"] / row["items"] * used / in_calls for row in whole},
+        items={row["stage"]: row["items"] for row in whole},
         seconds_per_part=sum(r["call_seconds"] for r in of_parts) / sum(r["calls"] for r in of_parts) * used / in_calls,
     )
 

@@ -80,6 +80,16 @@ def test_a_short_call_inside_a_long_one_takes_no_time_of_its_own(bench: Bench) -
     assert looked(bench).tokens_per_second == pytest.approx(before)
 
 
+@pytest.mark.parametrize("asked", [0, 10])
+def test_a_stage_with_a_condition_counts_for_the_documents_that_it_is_asked_about(bench: Bench, asked: int) -> None:
+    drained(bench, 20)
+    condition = {CLASSIFY: {"category": ["invoice"]}}
+    graph = (StageNode("extract", None), StageNode(CLASSIFY, "extract"), StageNode(SUMMARIZE, "extract", condition))
+    bench.ledger.run(stages.replace, StageGraph(graph))
+    bench.sql("delete from calls where stage = %s and item_id >= %s", SUMMARIZE, 2 * asked)
+    assert looked(bench).documents_per_hour == pytest.approx(3600 / (10 + 30 * asked / 20), rel=0.05)
+
+
 def test_documents_without_extracted_text_count_in_the_backlog(bench: Bench) -> None:
     drained(bench, 40)
     for n in range(9):
