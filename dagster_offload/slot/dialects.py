@@ -75,8 +75,8 @@ class Finding(StrEnum):
     IGNORED = "ignored"
     EMPTY = "answered with nothing"
     REFUSED = "refused"
-    DOUBTED = "obeyed before, but not lately"  # whether another variant is better is not known yet
-    ASKED_AGAIN = "obeyed before, and asked for again"  # the next answer decides
+    DOUBTED = "obeyed before but not lately"  # whether another variant is better is not known yet
+    ASKED_AGAIN = "obeyed before and tried again"  # the next answer decides
     LOST = "no longer obeyed"  # it was obeyed before, and now another variant is obeyed where it is not
 
 

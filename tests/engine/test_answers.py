@@ -121,7 +121,7 @@ def test_a_variant_that_was_lost_is_doubted_an_hour_later_and_forgotten_after_a_
         "update slots set dialects = jsonb_set(dialects, '{stored_at}', to_jsonb(now() - interval '61 minutes')), "
         "dialects_at = dialects_at - interval '23 hours'"
     )
-    assert engine.ledger.run(dialects.recall, deep)["response_format"]["json_schema"] == "obeyed before, but not lately"
+    assert engine.ledger.run(dialects.recall, deep)["response_format"]["json_schema"] == "obeyed before but not lately"
     engine.ledger.run(dialects.remember, deep, {"response_format": known})
     engine.sql("update slots set dialects_at = dialects_at - interval '1 hour'")
     assert engine.ledger.run(dialects.recall, deep) == {}, "the day began with the first findings"
