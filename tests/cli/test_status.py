@@ -180,9 +180,8 @@ def test_status_shows_the_speed_of_the_slot_and_the_tokens_of_the_last_drain(
     }
     shown = call("status").stdout
     assert "documents an hour" in shown
-    used = found["last_drain"]
-    tokens = f"{used['read']:,} read, {used['cached']:,} more from the server's cache, {used['written']:,} written"
-    assert f"tokens   last drain: {tokens}\n" in shown
+    read = "{read:,} read, {cached:,} more from the server's cache, {written:,} written".format(**found["last_drain"])
+    assert f"tokens   last drain: {read}\n" in shown
 
 
 def test_status_shows_no_tokens_if_the_last_drain_used_none(call: Call, scanned: Path, router: Router) -> None:
