@@ -32,6 +32,7 @@ OffloadError
 │   ├── NoLedger             Postgres can be used, and has no ledger yet
 │   └── LedgerAway           it can be used later: Postgres does not answer
 │       └── LedgerBusy       another process is preparing the ledger
+├── HomeStopped              the home's Postgres does not run, and a look that repeats does not start it
 ├── StoppedWaiting           a stop was requested before the ledger was ready
 └── NoRoom                   the disk has too little free space to start work
 """
@@ -188,6 +189,10 @@ class LedgerAway(LedgerUnavailable):
 
 class LedgerBusy(LedgerAway):
     """Another process is preparing the ledger."""
+
+
+class HomeStopped(OffloadError):
+    """The Postgres of the home does not run, and a look that repeats does not start it. The message says what does."""
 
 
 class StoppedWaiting(OffloadError):

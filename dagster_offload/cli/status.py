@@ -1,6 +1,7 @@
 """`dagster-offload status`: what is done, what is waiting, and why. Registers nothing, imports no Dagster."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from dagster_offload.cli.status_report import Report, load_report
 if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Ledger
     from dagster_offload.ledger.core.rows import SlotRow
+    from dagster_offload.settings import Settings
 
 # While nothing changes in the ledger, `--watch` probes the slot this often. Changes are shown at most every two seconds.
 PROBE_EVERY_SECONDS = 15.0
@@ -25,7 +27,11 @@ SHOW_EVERY_SECONDS = 2.0
 @home_option
 @deep_options
 @json_option
-@click.option("--watch", is_flag=True, help="Show it again whenever something changes, until Ctrl-C.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Show it again whenever something changes, until Ctrl-C. Starts nothing while the home is stopped.",
+)
 def command(*, as_json: bool, watch: bool) -> None:
     """Show what is done, what is waiting, and why.
 
@@ -46,32 +52,54 @@ def command(*, as_json: bool, watch: bool) -> None:
         _show()
 
 
-def _show() -> None:
+def _show(*, starts_postgres: bool = True) -> None:
     from dagster_offload.cli.status_text import print_report
 
     loaded = read_in_force()  # they may have been edited since the last time
-    print_report(loaded, load_report(loaded.settings))
+    print_report(loaded, load_report(loaded.settings, starts_postgres=starts_postgres))
 
 
 def _watch() -> None:
-    """Show the report, and again after each change, until Ctrl-C."""
+    """Show the report, and again after each change, until Ctrl-C. While the home is stopped, say so and start nothing."""
     import signal
 
-    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
+    from dagster_offload.errors import HomeStopped
+    from dagster_offload.postgres import is_running
     from dagster_offload.service.pipeline import read_settings_in_force
 
     interrupt = _Interrupt()
     signal.signal(signal.SIGINT, interrupt.handle)
     loaded, _ = read_settings_in_force()  # each report says if an edit is not valid
     settings = loaded.settings
-    with suppress(KeyboardInterrupt), ExitStack() as stack:
+    with suppress(KeyboardInterrupt):
+        while True:
+            try:
+                _show_changes(settings, interrupt)
+            except HomeStopped as stopped:
+                _clear()
+                click.echo(f"{stopped}. This goes on when it runs again.")
+                sys.stdout.flush()
+                with interrupt.ends_this():
+                    while not is_running(settings.home):
+                        time.sleep(SHOW_EVERY_SECONDS)
+
+
+def _show_changes(settings: "Settings", interrupt: "_Interrupt") -> None:
+    """Show the report, and again after each change. Raises `HomeStopped`."""
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
+
+    with ExitStack() as stack:
         with interrupt.ends_this():
-            ledger = stack.enter_context(open_ledger_as_it_is(settings))
+            ledger = stack.enter_context(open_ledger_as_it_is(settings, starts_postgres=False))
         for _ in _changes(ledger, interrupt):
-            if sys.stdout.isatty():
-                click.clear()
-            _show()
+            _clear()
+            _show(starts_postgres=False)
             sys.stdout.flush()
+
+
+def _clear() -> None:
+    if sys.stdout.isatty():
+        click.clear()
 
 
 class _Interrupt:
@@ -103,8 +131,6 @@ class _Interrupt:
 
 def _changes(ledger: "Ledger", interrupt: _Interrupt) -> Iterator[None]:
     """Yield at once, after each change that the ledger notifies, and when the slot must be probed again."""
-    import time
-
     from dagster_offload.ledger.core.database import CONNECTION_LOST
 
     while True:

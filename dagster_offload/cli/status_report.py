@@ -102,8 +102,11 @@ class Report:
         return next((rest for rest in self.rests if rest.slot == slot), None)
 
 
-def load_report(settings: "Settings") -> Report:
-    """Probe the slots, then read everything else as it is at one moment, so that the numbers agree."""
+def load_report(settings: "Settings", *, starts_postgres: bool = True) -> Report:
+    """Probe the slots, then read everything else as it is at one moment, so that the numbers agree.
+
+    `starts_postgres`: see `open_ledger_as_it_is`.
+    """
     from dagster_offload.cli.quick_probe import quick_probe
     from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.service.home import running_up
@@ -112,7 +115,7 @@ def load_report(settings: "Settings") -> Report:
     with ThreadPoolExecutor(max(len(slots), 1)) as threads:  # side by side: a probe takes seconds if a slot is away
         probes = dict(zip((slot.name for slot in slots), threads.map(quick_probe, slots), strict=True))
     library, up = _shown_library(settings), running_up(settings.home)
-    with open_ledger_as_it_is(settings) as ledger:
+    with open_ledger_as_it_is(settings, starts_postgres=starts_postgres) as ledger:
         return ledger.run(_read, settings, probes, library, up)
 
 

@@ -1,6 +1,7 @@
 """`stop` needs the home and its Postgres only, so it works although the other settings are wrong."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.host.machine import boot_id, host_name
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.postgres import is_running, stop_postgres
 from dagster_offload.service.home import RunningUp, hold_up_lock
 from dagster_offload.settings import load_settings
 from tests.support.cli import Call
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.short_folders import make_short_folder
+from tests.support.started_home import copy_started_home
 
 WORKER = """
 import sys, time
@@ -157,3 +161,30 @@ def test_a_process_that_only_has_the_id_of_an_up_elsewhere_is_left_alone(
 
 def test_the_holder_of_the_lock_knows_that_it_is_here() -> None:
     assert RunningUp.of_this_process().is_here
+
+
+def test_a_watch_shows_that_the_home_is_stopped_starts_nothing_and_goes_on(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_short_folder()
+    folder.chmod(0o755)  # if the tests run as root, Postgres does not
+    home = folder / "home"
+    monkeypatch.setenv("OFFLOAD_HOME", str(home))
+    copy_started_home(home)
+    with subprocess.Popen(
+        [sys.executable, "-m", "dagster_offload.cli", "status", "--watch"], stdout=subprocess.PIPE, text=True
+    ) as watch:
+        assert watch.stdout is not None
+        try:
+            assert f"{home} is stopped" in next(watch.stdout)
+            assert not is_running(home)
+            with open_ledger(load_settings()):
+                pass
+            assert next(line for line in watch.stdout if line.startswith("summarize"))
+            assert call("stop").stdout == "stopped: Postgres\n"
+            assert next(line for line in watch.stdout if "is stopped" in line)
+            assert not is_running(home)
+        finally:
+            watch.kill()
+            stop_postgres(home)
+            shutil.rmtree(folder)

@@ -10,12 +10,12 @@ from pathlib import Path
 from psycopg.errors import UndefinedColumn, UndefinedFunction, UndefinedTable
 from pydantic import SecretStr
 
-from dagster_offload.errors import LedgerUnavailable, SettingsError
+from dagster_offload.errors import HomeStopped, LedgerUnavailable, SettingsError
 from dagster_offload.ledger.archive.before_migration import back_up_before_migration
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Cursor, Ledger
 from dagster_offload.ledger.core.migrate import existing_step, migrate, refuse_other_sql, refuse_unusable
 from dagster_offload.ledger.reports import views
-from dagster_offload.postgres import ensure_postgres, has_embedded, identity_of_data
+from dagster_offload.postgres import embedded_url, ensure_postgres, has_embedded, identity_of_data, is_running
 from dagster_offload.postgres.external import normalised
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.catalog import stage_graph
@@ -52,13 +52,18 @@ def open_existing_ledger(settings: Settings) -> Iterator[Ledger]:
 
 
 @contextmanager
-def open_ledger_as_it_is(settings: Settings) -> Iterator[Ledger]:
+def open_ledger_as_it_is(settings: Settings, *, starts_postgres: bool = True) -> Iterator[Ledger]:
     """The ledger with no backup and no migration; its stages stay those of `up`. The caller may still write to it.
 
-    Raises `SettingsError` if the home has no ledger, and `LedgerUnavailable` if this version cannot use it.
+    Raises `SettingsError` if the home has no ledger, and `LedgerUnavailable` if this version cannot use it. Without
+    `starts_postgres`, raises `HomeStopped` if the home's Postgres does not run or is stopped meanwhile.
     """
     refuse_empty_home(settings)
-    with _reviving_ledger(settings, DEFAULT_SCHEMA) as ledger:
+    if starts_postgres or settings.postgres_url is not None:
+        opened = _reviving_ledger(settings, DEFAULT_SCHEMA)
+    else:
+        opened = _running_ledger(settings.home)
+    with opened as ledger:
         ledger.run(refuse_unusable, ledger.schema)
         try:
             yield ledger
@@ -103,6 +108,17 @@ def _reviving_ledger(settings: Settings, schema: str) -> Ledger:
     ledger = Ledger(ensure_postgres(settings), schema, revive=revive)
     identity = identity_of_data(settings.home)
     return ledger
+
+
+def _running_ledger(home: Path) -> Ledger:
+    """The ledger of the home's Postgres, which is not started. Raises `HomeStopped` if it does not run, also later."""
+
+    def refuse_stopped() -> None:
+        if not is_running(home):
+            raise HomeStopped(f"{home} is stopped: its Postgres does not run. `dagster-offload up` starts it")
+
+    refuse_stopped()
+    return Ledger(embedded_url(home), revive=refuse_stopped)
 
 
 class ResidentLedger:
