@@ -1,4 +1,4 @@
-"""`dagster-offload retry`: return failed or quarantined work to pending, with three new attempts."""
+"""`dagster-offload retry`: try work again that failed, is quarantined or waits for its next attempt."""
 
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
     help="Retry only this stage, built-in or your own.",
 )
 @click.option("--state", type=click.Choice(["failed", "quarantined"]), help="Retry only work in this state.")
-@click.option("--reason", metavar="REASON", help="Retry only work that failed for this reason, such as `no_json`.")
-@click.option("--all", "everything", is_flag=True, help="Retry all failed and quarantined work.")
+@click.option("--reason", metavar="REASON", help="Retry only work with a fault of this reason, such as `no_json`.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Retry all work that failed, is quarantined or waits for its next attempt.",
+)
 @click.option("--sink", metavar="NAME", help="Send again the records that this sink refused, instead.")
 @home_option
 @json_option
@@ -41,9 +46,9 @@ def command(
     sink: str | None,
     as_json: bool,
 ) -> None:
-    """Give failed or quarantined work three more attempts.
+    """Give work that failed or is quarantined three more attempts, and work that waits after a fault its next one now.
 
-    Without a selection, it says what failed and retries nothing.
+    Without a selection, it says what there is to retry, and retries nothing.
 
     \b
     dagster-offload retry letters/landlord.pdf
@@ -57,9 +62,7 @@ def command(
     from dagster_offload.stages.catalog import stage_graph
 
     if everything and (documents or stage or state or reason or sink):
-        raise click.UsageError(
-            "--all retries all that failed: leave out DOCUMENT, --stage, --state, --reason and --sink"
-        )
+        raise click.UsageError("--all retries all: leave out DOCUMENT, --stage, --state, --reason and --sink")
     settings = load_settings()
     stages = stage_names(settings, [stage] if stage else []) or stage_graph(settings).names
     with open_existing_ledger(settings) as ledger:
@@ -93,26 +96,33 @@ def _retry_work(
         _refuse_without_selection(ledger)
     code = None if reason is None else _known_reason(ledger, reason)
     moved = ledger.run(redo.retry, stages, [State(state)] if state else redo.RETRYABLE, keys, code)
+    if state is None:
+        moved += ledger.run(redo.end_waits, stages, keys, code)
     if as_json:
         print_json({"retried": [{"document": document, "stage": stage} for document, stage in moved]})
         return
     for document, stage in moved:
         say(f"{document}  {stage}")
     if not moved:
-        click.echo("nothing to retry: no matching work is failed or quarantined")
+        click.echo("nothing to retry: no matching work is failed or quarantined, or waits for its next attempt")
         return
     click.echo(f"\n{len(moved)} will be retried.")
     say_what_follows(settings, ledger, dict.fromkeys(stage for _, stage in moved))
 
 
 def _refuse_without_selection(ledger: "Ledger") -> None:
-    """Raise `Refusal` with what failed, if anything did."""
+    """Raise `Refusal` with what can be retried, if anything can."""
     from dagster_offload.ledger.reports import status
 
-    groups = ledger.run(status.problem_groups, 1)
-    if groups:
-        found = ", ".join(f"{group.count} {group.stage} {group.code or group.state}" for group in groups)
-        raise Refusal(f"name documents, or choose --reason, --stage or --state; --all retries all of it: {found}")
+    found = [
+        f"{group.count} {group.stage} {group.code or group.state}" for group in ledger.run(status.problem_groups, 1)
+    ]
+    if waiting := sum(ledger.run(status.in_back_off).values()):
+        found.append(f"{waiting} waiting for the next attempt")
+    if found:
+        raise Refusal(
+            f"name documents, or choose --reason, --stage or --state; --all retries all of it: {', '.join(found)}"
+        )
 
 
 def _send_again(
@@ -129,11 +139,11 @@ def _send_again(
 
 
 def _known_reason(ledger: "Ledger", reason: str) -> str:
-    """The code of a reason. Raises `Refusal` with the reasons that there are if no failed work has it."""
+    """The code of a reason. Raises `Refusal` with the reasons that there are if no work has it."""
     from dagster_offload.ledger.work import redo
 
     code, known = reason.split(":")[0].strip(), ledger.run(redo.reasons)
     if code in known or not known:
         return code
     reasons = ", ".join(f"{name} ({count})" for name, count in known.items())
-    raise Refusal(f"no work failed for the reason {code!r}{suggestion(code, known)}: the reasons are {reasons}")
+    raise Refusal(f"no work has a fault of the reason {code!r}{suggestion(code, known)}: the reasons are {reasons}")

@@ -75,7 +75,8 @@ def _about_work(report: Report) -> "Iterator[str]":
     for work in report.in_work:
         yield f"  {work.document}  {', '.join(work.stages)}, by a {work.worker} since {describe_time(work.since)}"
     if in_back_off := sum(report.in_back_off.values()):
-        yield f"\n{in_back_off} pending wait for their next attempt after a fault (dagster-offload explain DOCUMENT):"
+        waiting = f"{counted(in_back_off, 'work item')} {agreeing('wait', in_back_off)}"
+        yield f"\n{waiting} for the next attempt after a fault (dagster-offload retry DOCUMENT tries it now):"
         for item in report.next_attempts:
             attempt = f"{describe_time(item.at)}, after {counted(item.attempts, 'attempt')}"
             yield f"  {item.document}  {item.stage}: {attempt}: {item.reason or 'no reason is stored'}"

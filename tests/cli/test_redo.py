@@ -100,7 +100,7 @@ def test_a_retry_without_a_selection_says_what_failed_and_retries_nothing(
     assert refused.exit_code == 2
     assert "--all retries all of it: 2 classify no_json" in refused.output
     assert json.loads(call("status", "--json").stdout)["stages"]["classify"]["failed"] == 2
-    assert "--all retries all that failed: leave out DOCUMENT" in call("retry", "--all", "--stage", "classify").output
+    assert "--all retries all: leave out DOCUMENT" in call("retry", "--all", "--stage", "classify").output
     assert "2 will be retried" in call("retry", "--all").output
 
 
@@ -138,6 +138,18 @@ def test_retry_makes_failed_work_pending(call: Call, with_ledger: str, library: 
     result = call("retry", "broken.pdf", "--json")
     assert json.loads(result.stdout) == {"retried": [{"document": "broken.pdf", "stage": "extract"}]}
     assert json.loads(call("status", "--json").stdout)["stages"]["extract"]["pending"] == 1
+
+
+def test_retry_tries_a_document_again_that_waits_for_its_next_attempt(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    router.set(answers="garbage")
+    assert "2 of them waiting for their next attempt" in call("drain", "classify").stdout
+    assert "--all retries all of it: 2 waiting for the next attempt" in call("retry").output
+    router.set(answers="good")
+    assert "letter.txt  classify\n\n1 will be retried." in call("retry", "letter.txt").stdout
+    assert "1 will be retried." in call("retry", "--all").stdout
+    assert "2 done" in call("drain", "classify").stdout
 
 
 def test_retry_of_an_unknown_document_is_refused(call: Call, scanned: Path) -> None:

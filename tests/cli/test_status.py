@@ -245,7 +245,7 @@ def test_status_counts_what_is_in_work_and_what_waits_for_its_next_attempt(
     assert found["stages"]["classify"]["in_back_off"] == 2
     assert found["stages"]["summarize"]["in_back_off"] == 0
     shown = call("status").stdout
-    assert "2 pending wait for their next attempt" in shown
+    assert "2 work items wait for the next attempt" in shown
     assert "2 work items waiting for deep" in shown, "the two of summarize"
     with open_ledger(load_settings()) as ledger, Worker(ledger, "drain"):
         assert "working now: drain" in call("status").stdout

@@ -1,4 +1,4 @@
-"""Commands that only a person gives: retry failed work, and redo outdated work."""
+"""Commands that only a person gives: retry failed work, end the wait for a next attempt, and redo outdated work."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,9 @@ OUTDATED = f"{_REPEATABLE} and i.recipe <> %(recipe)s"
 _UNREAD = "part_sizes = null, parts_done = 0, parts_total = null"
 
 RETRYABLE = (State.FAILED, State.QUARANTINED)
+
+# A condition on a work item `w`: it waits for its next attempt, after a fault.
+_WAITS = "w.state = 'pending' and w.not_before > clock_timestamp()"
 
 # The code of the reason of a work item `w`: `no_json` of `no_json: the answer holds no complete JSON object`.
 _CODE = "split_part(w.reason, ':', 1)"
@@ -60,11 +63,31 @@ def retry(
     return [(row["key"], row["stage"]) for row in rows]
 
 
+def end_waits(
+    cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None = None, reason: str | None = None
+) -> list[tuple[str, str]]:
+    """Let work that waits for its next attempt have it now, with all its attempts; returns (document, stage) pairs.
+
+    `reason`: see `retry`. Nothing else changes: a document that must run alone still does, and its suspicions count.
+    """
+    cur.execute(
+        "update work_items w set attempts = 0, not_before = null, changed_at = clock_timestamp() from documents d "
+        f"where d.document_id = w.document_id and w.stage = any(%(stages)s) and {_WAITS} "
+        "  and (%(documents)s::text[] is null or d.key = any(%(documents)s)) "
+        f"  and (%(reason)s::text is null or {_CODE} = %(reason)s) returning w.item_id, d.key, w.stage",
+        {"stages": list(stages), "documents": None if documents is None else list(documents), "reason": reason},
+    )
+    rows = sorted(cur.fetchall(), key=lambda row: int(row["item_id"]))
+    identity.refuse_moved(cur)  # after the writes, which wait for a move that is under way
+    return [(row["key"], row["stage"]) for row in rows]
+
+
 def reasons(cur: Cursor) -> dict[str, int]:
-    """The reasons why work is failed or quarantined, as codes such as `no_json`, with how often each occurs."""
+    """The reasons why work is failed or quarantined or waits for its next attempt, as codes such as `no_json`, with how often
+    each occurs."""
     cur.execute(
         f"select {_CODE} as code, count(*) as n from work_items w join stages s on s.name = w.stage "
-        "where w.state = any(%s) and w.reason is not null group by 1 order by 2 desc, 1",
+        f"where (w.state = any(%s) or {_WAITS}) and w.reason is not null group by 1 order by 2 desc, 1",
         [list(RETRYABLE)],
     )
     return {row["code"]: row["n"] for row in cur.fetchall()}

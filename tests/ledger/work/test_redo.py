@@ -28,6 +28,21 @@ def test_retry_sets_failed_work_to_pending_with_all_its_attempts(bench: Bench) -
     assert bench.ledger.run(redo.retry, DRAIN_STAGES, [State.QUARANTINED]) == []
 
 
+@pytest.mark.rule("ledger-10")
+def test_a_retry_ends_the_wait_for_the_next_attempt_and_gives_all_attempts(bench: Bench) -> None:
+    bench.extracted("a.txt", "b.txt", "c.txt")
+    worker = bench.worker()
+    for key in ("a.txt", "b.txt"):
+        bench.fail(worker, bench.hold(worker, [CLASSIFY], keys=[key]), is_final=False)
+    code = next(iter(bench.ledger.run(redo.reasons)))
+    assert bench.ledger.run(redo.end_waits, DRAIN_STAGES, ["a.txt", "c.txt"], code) == [("a.txt", CLASSIFY)]
+    item = bench.item("a.txt", CLASSIFY)
+    assert (item["state"], item["attempts"], item["not_before"]) == (State.PENDING, 0, None)
+    assert bench.item("b.txt", CLASSIFY)["attempts"] == 1
+    assert bench.ledger.run(redo.end_waits, DRAIN_STAGES, reason="another") == []
+    assert bench.ledger.run(redo.end_waits, DRAIN_STAGES) == [("b.txt", CLASSIFY)]
+
+
 def test_retry_cannot_help_a_file_that_cannot_be_read(bench: Bench) -> None:
     bench.put("locked.txt", unreadable="unreadable: Permission denied")
     assert bench.ledger.run(redo.retry, [EXTRACT]) == []
