@@ -141,7 +141,7 @@ def _print_hours(hours: "Mapping[datetime, SlotUse]") -> None:
     for begins_at, use in hours.items():
         shown.add_row(
             f"{begins_at.astimezone():%a %H:%M}",
-            f"{use.available_share:.0%}",
+            "-" if use.available_share is None else f"{use.available_share:.0%}",
             str(use.calls or "-"),
             str(use.unanswered or "-"),
             "-" if use.tokens_per_second is None else f"{use.tokens_per_second:.0f}",

@@ -24,9 +24,9 @@ def position(cur: Cursor) -> str:
 
 @dataclass(frozen=True)
 class SlotUse:
-    """How a slot was used in a period. Shares are 0 to 1; None if no call shows them."""
+    """How a slot was used in a period. Shares are 0 to 1; None if nothing shows them."""
 
-    available_share: float
+    available_share: float | None
     calls: int
     unanswered: int  # calls that brought no answer
     concurrency: int | None  # how many calls may be open at once now; None if the ledger does not have the slot

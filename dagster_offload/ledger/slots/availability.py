@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from dagster_offload.ledger.core.database import Cursor, notify
+from dagster_offload.ledger.core.database import Cursor, fetch_one, notify
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.slots import rests
 from dagster_offload.ledger.slots import slots as rows
@@ -77,8 +77,20 @@ def absence(cur: Cursor, slot: str) -> Absence | None:
     return None if row is None or row.pop("is_available") else Absence(**row)
 
 
-def share_between(cur: Cursor, slot: str, beginning: datetime, end: datetime) -> float:
-    """The share (0 to 1) of a period in which the slot was available."""
+def share_between(cur: Cursor, slot: str, beginning: datetime, end: datetime) -> float | None:
+    """The share (0 to 1) of a period in which the slot was available; None if nothing was known of the slot in it.
+
+    The time before the slot was first looked at or first answered does not count.
+    """
+    known = fetch_one(
+        cur,
+        "select least((select min(since) from availability where slot = %(slot)s), "
+        "  (select min(ended_at) from calls where slot = %(slot)s and outcome = 'ok')) as since",
+        {"slot": slot},
+    )
+    if known["since"] is None or known["since"] >= end:
+        return None
+    beginning = max(beginning, known["since"])
     row = rows.get(cur, slot)
     cur.execute(
         "(select since, is_available from availability where slot = %(slot)s and since <= %(beginning)s "

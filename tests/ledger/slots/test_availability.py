@@ -6,6 +6,7 @@ import pytest
 
 from dagster_offload.ledger.slots import availability
 from dagster_offload.ledger.slots.availability import share
+from dagster_offload.stages.graph import CLASSIFY
 from tests.support.ledger import Bench
 
 NINE = datetime(2026, 1, 1, 9, tzinfo=UTC)
@@ -31,6 +32,32 @@ def at(minutes: int) -> datetime:
 )
 def test_the_share_of_a_period(changes: list[tuple[datetime, bool]], now_available: bool, expected: float) -> None:
     assert share(changes, NINE, TEN, now_available=now_available) == pytest.approx(expected)
+
+
+def test_the_time_before_a_slot_was_first_looked_at_does_not_count(bench: Bench) -> None:
+    def share_of_the_hour() -> float | None:
+        now = datetime.now(UTC)
+        return bench.ledger.run(availability.share_between, "deep", now - timedelta(hours=1), now)
+
+    assert share_of_the_hour() is None
+    bench.ledger.run(availability.note, "deep", is_available=False)
+    assert share_of_the_hour() == 0.0
+    bench.sql("update availability set is_available = true")
+    assert share_of_the_hour() == 1.0
+
+
+def test_a_slot_that_answered_before_the_first_look_was_available_until_then(bench: Bench) -> None:
+    bench.extracted("a.txt")
+    worker = bench.worker()
+    bench.finish(worker, bench.hold(worker, [CLASSIFY]))
+    bench.sql("update calls set ended_at = clock_timestamp() - interval '30 minutes'")
+    bench.sql(
+        "insert into availability (slot, is_available, since) values "
+        "('deep', false, clock_timestamp() - interval '15 minutes')"
+    )
+    now = datetime.now(UTC)
+    found = bench.ledger.run(availability.share_between, "deep", now - timedelta(hours=1), now)
+    assert found == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_breaker_that_opens_after_a_red_probe_begins_no_new_absence(bench: Bench) -> None:
