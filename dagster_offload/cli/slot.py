@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dagster_offload.cli import HintingGroup
+from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import deep_options, home_option, json_option
 from dagster_offload.slot.config import MAX_CONCURRENCY
@@ -315,16 +316,26 @@ def _try_again(ledger: "Ledger", slot: "SlotRow") -> list[str]:
 def forget(name: str, *, as_json: bool) -> None:
     """Remove a slot from the ledger for good. Its results stay; its work may then go to the slots in the settings.
 
+    It is refused while work is in progress at the slot.
+
     \b
     dagster-offload slot forget deep
     """
-    from dagster_offload.cli.formatting import print_json
+    from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_existing_ledger
+    from dagster_offload.ledger.core.workers import live_workers
+    from dagster_offload.ledger.slots import permits
     from dagster_offload.ledger.slots import slots as ledger_slots
-    from dagster_offload.settings import load_settings
+    from dagster_offload.settings import read_settings
 
-    settings = load_settings()
-    with open_existing_ledger(settings) as ledger:
+    loaded = read_settings()
+    with open_existing_ledger(loaded.settings) as ledger:
+        ledger.run(live_workers, ledger.schema)  # what dead ones held is free
+        if ledger.run(permits.count_held, name):
+            raise Refusal(
+                f"work is in progress at {name}: `dagster-offload pause {name}` ends it when its open calls are answered. "
+                "Then forget the slot"
+            )
         was_known = ledger.run(ledger_slots.forget, name)
     if as_json:
         print_json({"slot": name, "forgotten": was_known})
@@ -333,9 +344,8 @@ def forget(name: str, *, as_json: bool) -> None:
         click.echo(f"{name}: this ledger has no slot of that name; nothing to forget.")
         return
     click.echo(f"{name}: forgotten.")
-    for slot in settings.slots:
-        if slot.name == name:
-            click.echo(
-                f"{slot.setting('url')} is still set, so the next command that processes documents adds it again. "
-                "Unset it too."
-            )
+    if name in {slot.name for slot in loaded.settings.slots}:
+        say(
+            f"It is still configured ({loaded.tree.where(('slots', name, 'url'))}), so the next command that processes documents "
+            "adds it again. Remove it there, too."
+        )

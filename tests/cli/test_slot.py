@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.cli.up import _lines
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from tests.support.cli import Call, drained
@@ -18,8 +20,33 @@ def test_slot_set_changes_a_slot_and_forget_removes_it(call: Call, scanned: Path
     assert call("slot", "set", "deep", "--concurrency", "4").exit_code == 0
     [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
     assert (slot["name"], slot["permits"], slot["breaker"]) == ("deep", 4, "closed")
-    assert "is still set" in call("slot", "forget", "deep").stdout
+    assert "It is still configured (OFFLOAD_DEEP_URL), so" in call("slot", "forget", "deep").stdout
     assert json.loads(call("slot", "show", "--json").stdout) == {"slots": []}
+
+
+def test_forget_names_the_place_in_the_pipeline_file(
+    call: Call, scanned: Path, router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OFFLOAD_DEEP_URL", "OFFLOAD_DEEP_MODEL"):
+        monkeypatch.delenv(variable)
+    file = tmp_path / "offload.yaml"
+    file.write_text(f"slots:\n  deep:\n    url: {router.url}\n    model: qwen-macbook\n")
+    monkeypatch.setenv("OFFLOAD_CONFIG", str(file))
+    drained()
+    assert f"({file}:3:10: slots.deep.url)" in call("slot", "forget", "deep").stdout
+
+
+def test_forget_is_refused_while_work_is_in_progress_at_the_slot(
+    call: Call, scanned: Path, router: Router, with_ledger: str
+) -> None:
+    drained()
+    with Ledger(with_ledger) as ledger, Worker(ledger, "drain") as worker:
+        with ledger.transaction() as cur:
+            cur.execute("insert into permits (slot, worker_id) values ('deep', %s)", [worker.id])
+        refused = call("slot", "forget", "deep")
+    assert refused.exit_code == 2
+    assert "work is in progress at deep: `dagster-offload pause deep`" in refused.stderr
+    assert "deep: forgotten." in call("slot", "forget", "deep").stdout
 
 
 def test_slot_show_shows_the_dialects_of_requests_and_the_reasons(call: Call, scanned: Path, router: Router) -> None:
