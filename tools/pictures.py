@@ -122,7 +122,7 @@ def main(folder: Path) -> None:
         camera.take("drain-run", f"/runs/{next(iter(ui.runs(pipelineName='drain')))}", "done, 0 failed")
         camera.take("failed-document", "/assets/extracted_text?view=events", BROKEN, click=BROKEN)
         camera.take("failed-partition", partition("extracted_text", BROKEN), BROKEN)
-        camera.take("check", "/assets/extracted_text?view=checks", "needs you.")
+        camera.take("check", "/assets/extracted_text?view=checks", "needs you")
         camera.take("record", partition("summary", INVOICE), "record", height=1300)
         camera.take("record-korean", partition("summary", KOREAN), "record", height=1300)
         camera.take("records", "/assets/records?view=overview", "records", height=1100)

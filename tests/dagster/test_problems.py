@@ -88,12 +88,12 @@ def test_the_check_lists_the_documents_that_need_a_person_until_none_does(edge: 
     edge.scan()
     (failed,) = checks(edge, "extract")
     assert (failed.passed, failed.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert failed.description == "1 document needs you."
+    assert failed.description == "1 document needs you in the stage extract."
     table = failed.metadata["documents"]
     assert isinstance(table, dg.TableMetadataValue)
     assert [row.data["document"] for row in table.records] == ["broken.pdf"]
     (passed,) = checks(edge, "classify")
-    assert (passed.passed, passed.description) == (True, "No document needs you.")
+    assert (passed.passed, passed.description) == (True, "No document needs you in the stage classify.")
     edge.scan()
     assert len(checks(edge, "extract")) == 1  # nothing changed
     assert edge.settings.library is not None

@@ -21,7 +21,6 @@ from dagster_offload.text.plain_text import escaped
 NAMED = 20  # documents with a log line of their own
 SHOWN = 100  # rows of a table
 CHECK = "documents_that_need_you"
-NONE_NEEDS_YOU = "No document needs you."
 
 
 class Problem(Protocol):
@@ -135,7 +134,7 @@ def evaluate_problems(
         is_selected = step is not None and dg.AssetCheckKey(key, CHECK) in step.selected_asset_check_keys
         if not is_selected and ledger.run(last_reports.is_reported, subject, value):
             continue
-        evaluation = _evaluation(key, count, found, held)
+        evaluation = _evaluation(stage, key, count, found, held)
         if step is not None and is_selected:
             step.log_event(evaluation)
         else:
@@ -149,14 +148,16 @@ def _problems_of(cur: Cursor, stage: str) -> tuple[int, list[status.Problem], li
 
 
 def _evaluation(
-    key: dg.AssetKey, count: int, found: Sequence[status.Problem], held: Sequence[Hold]
+    stage: str, key: dg.AssetKey, count: int, found: Sequence[status.Problem], held: Sequence[Hold]
 ) -> dg.AssetCheckEvaluation:
-    needs = [f"{counted(count, 'document')} {agreeing('need', count)} you."] if found else []
+    # The document of a run may need a person in an earlier stage, which has a check of its own.
+    needs = f"{counted(count, 'document')} {agreeing('need', count)} you" if found else "No document needs you"
+    says = [] if held and not found else [f"{needs} in the stage {stage}."]
     return dg.AssetCheckEvaluation(
         asset_key=key,
         check_name=CHECK,
         passed=not found and not held,
         severity=dg.AssetCheckSeverity.WARN,
-        description=" ".join([*needs, *(escaped(f"{hold}.") for hold in held)]) or NONE_NEEDS_YOU,
+        description=" ".join([*says, *(escaped(f"{hold}.") for hold in held)]),
         metadata={"count": count, "documents": problem_table(found)} if found else {},
     )
