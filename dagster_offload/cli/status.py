@@ -191,6 +191,7 @@ def as_object(report: Report) -> dict[str, Any]:
         "problems": [asdict(problem) for problem in report.problems],
         "problem_groups": [asdict(group) for group in report.problem_groups],
         "doubtful": [asdict(result) for result in report.doubtful],
+        "doubtful_groups": [asdict(group) for group in report.doubtful_groups],
         "corrections_for_review": report.corrections_for_review,
         "sinks": [asdict(sink) for sink in report.sinks],
         "channels": [asdict(channel) for channel in report.channels],

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dagster_offload.ledger.reports.estimate import LongAhead
-    from dagster_offload.ledger.reports.status import ProblemGroup
+    from dagster_offload.ledger.reports.status import DoubtfulGroup, ProblemGroup
     from dagster_offload.settings import Settings
 
 
@@ -111,10 +111,11 @@ def _about_faults(report: Report) -> "Iterator[str]":
         yield "\nThese need your attention (dagster-offload explain DOCUMENT shows what happened):"
     for group in report.problem_groups[:PROBLEMS_SHOWN]:
         yield from _describe_problems(group)
-    if report.doubtful:
+    if report.doubtful_groups:
         yield "\nThese results are doubtful, so read the documents themselves:"
-    for doubt in report.doubtful:
-        yield f"  {doubt.document}  {doubt.stage}: {', '.join(doubt.marks)}"
+    for doubt in report.doubtful_groups:
+        yield f"  {counted(doubt.count, 'document')}, {doubt.stage}: {', '.join(doubt.marks)}"
+        yield f"    {_first_documents(doubt)}"
     if report.unusable_names:
         yield "\nThese files cannot be documents because of their names (rename them):"
     for name, reason in list(report.unusable_names.items())[:PROBLEMS_SHOWN]:
@@ -128,14 +129,18 @@ def _describe_problems(group: "ProblemGroup") -> "Iterator[str]":
     others = "; others differ" if group.has_others else ""
     documents = counted(group.count, "document")
     yield f"  {documents}, {group.stage} {group.state}: {group.reason or 'no reason is stored'}{others}"
-    more = group.count - len(group.first)
-    yield f"    {', '.join(group.first)}" + (f" and {more:,} more" if more else "")
+    yield f"    {_first_documents(group)}"
     name = shlex.quote(group.first[0]) if group.count == 1 else "DOCUMENT"
     selected = (
         name if group.count == 1 or not group.code else f"--stage {group.stage} --reason {shlex.quote(group.code)}"
     )
     look, again = f"dagster-offload explain {name}", f"dagster-offload retry {selected}"
     yield f"    {step_after_failure(group.stage, group.state, group.reason, look=look, again=again)}"
+
+
+def _first_documents(group: "ProblemGroup | DoubtfulGroup") -> str:
+    more = group.count - len(group.first)
+    return ", ".join(group.first) + (f" and {more:,} more" if more else "")
 
 
 def _about_results(report: Report) -> "Iterator[str]":

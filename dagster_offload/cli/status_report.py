@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
     from dagster_offload.ledger.reports.activity import InWork, NextAttempt
     from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
-    from dagster_offload.ledger.reports.status import Doubtful, InParts, Problem, ProblemGroup
+    from dagster_offload.ledger.reports.status import Doubtful, DoubtfulGroup, InParts, Problem, ProblemGroup
     from dagster_offload.ledger.reports.usage import TokenUse
     from dagster_offload.ledger.sinks.notifications import ChannelRow
     from dagster_offload.ledger.sinks.sinks import SinkRow
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dagster_offload.slot.rest import Rest
 
 PROBLEMS_SHOWN = 20
-NAMED = 3  # documents that failed for one reason
+NAMED = 3  # documents that failed for one reason, or whose results have the same marks
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Report:
     room: "Room | None"  # None: the user's own Postgres
     in_back_off: dict[str, int]  # by stage
     doubtful: "list[Doubtful]"
+    doubtful_groups: "list[DoubtfulGroup]"
     corrections_for_review: int
     sinks: "list[SinkRow]"
     channels: "list[ChannelRow]"  # of notifications
@@ -178,6 +179,7 @@ def _read(
         room=room_of(settings),
         in_back_off=status.in_back_off(cur),
         doubtful=status.doubtful(cur, PROBLEMS_SHOWN),
+        doubtful_groups=status.doubtful_groups(cur, NAMED),
         corrections_for_review=corrections.count_for_review(cur),
         sinks=sinks.list_sinks(cur),
         channels=notifications.list_channels(cur, list(settings.channels)),

@@ -68,3 +68,26 @@ def test_the_retry_of_a_reason_is_one_command(call: Call, scanned: Path, router:
     shown = call("status").stdout
     assert "  2 documents, classify failed: no_json: " in shown
     assert "To try again, dagster-offload retry --stage classify --reason no_json\n" in shown
+
+
+def test_doubtful_results_with_the_same_marks_are_one_entry(
+    call: Call, library: Path, with_ledger: str, router: Router
+) -> None:
+    for number in range(3):
+        (library / f"z{number}.txt").write_text(f"Letter number {number} about the cold heating.")
+    scan_and_extract()
+    drain("summarize")
+    with Ledger(with_ledger) as ledger, ledger.transaction() as cur:
+        cur.execute(
+            "update results set value = value || '{\"doubtful\": [\"other_language\"]}' where stage = 'summarize'"
+        )
+    shown = call("status").stdout
+    assert "  5 documents, summarize: other_language\n    " in shown
+    assert " and 2 more\n" in shown
+    (group,) = json.loads(call("status", "--json").stdout)["doubtful_groups"]
+    assert (group["stage"], group["marks"], group["count"], len(group["first"])) == (
+        "summarize",
+        ["other_language"],
+        5,
+        3,
+    )

@@ -153,16 +153,39 @@ class Doubtful:
     marks: list[str]
 
 
+@dataclass(frozen=True)
+class DoubtfulGroup:
+    """The results of one stage with the same marks. `first` are the first documents."""
+
+    stage: str
+    marks: list[str]
+    count: int
+    first: list[str]
+
+
+# Current results with marks, each once with the document it was made for.
+_DOUBTFUL = (
+    "select r.result_id, d.key as document, r.stage, r.value -> 'doubtful' as marks from results r "
+    "join documents d on d.key = r.first_document and d.is_present "
+    "join work_items i on i.document_id = d.document_id and i.stage = r.stage and i.result_id = r.result_id "
+    "where r.value ? 'doubtful' and r.superseded_at is null"
+)
+
+
 def doubtful(cur: Cursor, limit: int = 50) -> list[Doubtful]:
-    """Current results with marks, oldest first, each once with the document it was made for."""
-    cur.execute(
-        "select d.key as document, r.stage, r.value -> 'doubtful' as marks from results r "
-        "join documents d on d.key = r.first_document and d.is_present "
-        "join work_items i on i.document_id = d.document_id and i.stage = r.stage and i.result_id = r.result_id "
-        "where r.value ? 'doubtful' and r.superseded_at is null order by r.result_id limit %s",
-        [limit],
-    )
+    """Current results with marks, oldest first."""
+    cur.execute(f"select document, stage, marks from ({_DOUBTFUL}) r order by result_id limit %s", [limit])
     return [Doubtful(**row) for row in cur.fetchall()]
+
+
+def doubtful_groups(cur: Cursor, named: int) -> list[DoubtfulGroup]:
+    """The current results with marks by stage and marks; the largest group first."""
+    cur.execute(
+        "select stage, marks, count(*) as count, (array_agg(document order by result_id))[1:%s] as first "
+        f"from ({_DOUBTFUL}) r group by stage, marks order by count(*) desc, min(result_id)",
+        [named],
+    )
+    return [DoubtfulGroup(**row) for row in cur.fetchall()]
 
 
 def live_kinds(cur: Cursor) -> list[str]:
