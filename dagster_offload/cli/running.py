@@ -23,8 +23,11 @@ class Running:
     @property
     def is_slot_checked(self) -> bool:
         """Whether a process is alive that checks an unavailable slot again."""
-        is_sensor_on = self.up is not None and "drain_sensor" not in self.stopped_sensors
-        return is_sensor_on or not CHECKS_SLOTS.isdisjoint(self.workers)
+        return self._is_sensor_on or not CHECKS_SLOTS.isdisjoint(self.workers)
+
+    @property
+    def _is_sensor_on(self) -> bool:
+        return self.up is not None and "drain_sensor" not in self.stopped_sensors
 
     @property
     def who_drains(self) -> str:
@@ -63,7 +66,7 @@ class Running:
             again = next_steps.try_again(slot.schema, slot.name)
             return f"{state}; correct that; to check it at once, {again}{next_check}"
         if slot.is_retry_due and self.is_slot_checked:
-            return f"{state}; {next_steps.checked_next(slot.schema)}"
+            return f"{state}; {'`up`' if self._is_sensor_on else 'the work in progress'} checks it every few seconds"
         return f"{state}{next_check}"
 
     def describe_unhealthy(self, reason: str) -> str:

@@ -172,9 +172,10 @@ def _first_scan(report: Report) -> str:
 
 def _what_deep_waits_for(report: Report) -> str:
     """What the waiting work waits for if `deep` is the only slot. A rest comes first: until its end nothing else counts."""
-    if (rest := report.rest_of("deep")) is not None and "drain" not in report.workers:
+    if (rest := report.rest_of("deep")) is not None:
         again = f"`dagster-offload resume {rest.slot}`" if rest.kind == "paused" else "the slot is used again"
-        return f"they wait until {again}"
+        ending = ", and a drain waits for its open calls" if "drain" in report.workers else ""
+        return f"they wait until {again}{ending}"
     if report.slot is not None and report.slot.breaker != "closed":
         return report.slot.reason_text
     if not report.deep["healthy"]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.cli.pause import end_of_pause
+from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.simulator import Router
 from dagster_offload.testing import ChangeTiming
 from tests.support.cli import Call
@@ -107,3 +109,14 @@ def test_status_shows_hours_and_a_wake_that_fails(
     assert f"outside its hours, {os.environ['OFFLOAD_DEEP_HOURS']} (OFFLOAD_DEEP_HOURS)" in " ".join(
         call("status").output.split()
     )
+
+
+def test_beside_a_drain_that_has_a_call_open_status_says_that_the_others_wait_for_resume(
+    call: Call, scanned: Path, router: Router, with_ledger: str
+) -> None:
+    router.set(mode="cold")
+    call("pause")
+    with Ledger(with_ledger) as ledger, Worker(ledger, "drain"):
+        shown = call("status").stdout
+    assert "they wait until `dagster-offload resume deep`, and a drain waits for its open calls" in shown
+    assert "continues when the slot is back" not in shown

@@ -230,7 +230,7 @@ def test_the_time_of_the_next_check_is_shown_only_while_a_process_makes_it(
         assert call("slot", "set", "deep", "--try-again").exit_code == 0
         output = call("status").stdout
         assert "now" in call("slot", "show").stdout.split()
-    assert "to be checked at the next tick (by a running up, or dagster-offload drain)" in output
+    assert "; `up` checks it every few seconds" in output
     assert "; next check" not in output
     assert "by `drain` or `up`" in " ".join(call("slot", "show").stdout.split())
 
