@@ -19,6 +19,7 @@ with day.json (asleep; wakes after 20 s; after 10 answers it is busy for a minut
    {"after_seconds": 60, "set": {"mode": "awake"}}]
 \b
 Modes: awake, cold, warming, busy, refuse (with "status"), hang, cut (with "cut").
+Also "answers", how completions are answered: good, or a fault, such as empty, thinking, garbage (no JSON), length (cut).
 """
 
 
@@ -57,7 +58,9 @@ def command(port: int, host: str, script_file: Path | None, asleep: bool, latenc
     try:
         listening = listen(host, port)
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise click.UsageError(
+            f"cannot listen on {host}:{port} ({error.strerror}): choose another port with --port, or --port 0 for a free one"
+        ) from None
     behaviour = Behaviour(mode="cold" if asleep else "awake", latency=latency, concurrency=concurrency)
     address = listening.getsockname()
     started = f"Stand-in router on http://{address[0]}:{address[1]} ({behaviour.mode}); press Ctrl-C to stop."

@@ -9,6 +9,7 @@ import click
 from dagster_offload.cli.exits import EXIT_CODE_OF_FAULT, ExitCode, Refusal
 from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.text.counts import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,8 +121,9 @@ def test(name: str, *, as_json: bool) -> None:
 def send(names: tuple[str, ...], *, as_json: bool) -> None:
     """Send the records that are due, to all sinks or to these. For homes without a running `up`.
 
-    Exit codes: 0 = everything due was sent; 75 = records wait: a sink or Postgres is unavailable, or the next try is not due
-    yet; 78 = a sink refuses a setting, such as its token; 2 = a setting of a sink cannot be used on this machine.
+    Exit codes: 0 = everything due was sent, or a running `up` sends it; 75 = records wait: a sink or Postgres is unavailable,
+    or the next try is not due yet; 78 = a sink refuses a setting, such as its token; 2 = a setting of a sink cannot be used
+    on this machine.
     A sink that waits for a changed setting is tried at once.
     Nothing is lost. `sink list` shows why a sink waits.
 
@@ -142,7 +144,10 @@ def send(names: tuple[str, ...], *, as_json: bool) -> None:
         if running_up(settings.home) is not None:
             for name in names or settings.sinks:
                 ledger.run(sinks.try_now, name)
-            click.echo("The running `up` sends them.", err=True)
+            waiting = sum(row.waiting for row in ledger.run(sinks.list_sinks) if row.name in (names or settings.sinks))
+            click.echo(
+                f"The running `up` sends them: {counted(waiting, 'record')} {agreeing('wait', waiting)} now.", err=True
+            )
             done: dict[str, Sent] = {}
             faults: dict[str, str] = {}
         else:
@@ -214,8 +219,9 @@ def resume(name: str, *, as_json: bool) -> None:
     \b
     dagster-offload sink resume paperless
     """
-    _change(name, "resume")
-    words = f"{name} is not paused. A running `up` sends its records; to send now: dagster-offload sink send {name}"
+    was_paused = _change(name, "resume")
+    done = "is resumed" if was_paused else "was not paused"
+    words = f"{name} {done}. A running `up` sends its records; to send now: dagster-offload sink send {name}"
     _show_pause(name, words, is_paused=False, as_json=as_json)
 
 
@@ -228,7 +234,8 @@ def _show_pause(name: str, words: str, *, is_paused: bool, as_json: bool) -> Non
         click.echo(words)
 
 
-def _change(name: str, change: str) -> None:
+def _change(name: str, change: str) -> bool:
+    """Pause or resume a sink. Returns whether it was paused before."""
     from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.sinks import sinks
     from dagster_offload.service.home import running_up
@@ -239,13 +246,14 @@ def _change(name: str, change: str) -> None:
     with open_existing_ledger(settings) as ledger:
         if running_up(settings.home) is None:  # otherwise `up` has registered its own
             register(settings, ledger)
+        before = ledger.run(sinks.get, name)
         ledger.run({"pause": sinks.pause, "resume": sinks.resume}[change], name)
+    return before is not None and before.paused_at is not None
 
 
 def send_again(settings: "Settings", ledger: "Ledger", name: str, documents: "Sequence[str] | None") -> tuple[int, str]:
     """Try the records that a sink refused again. Returns how many, and in words what follows. Raises `Refusal`."""
     from dagster_offload.ledger.sinks import deliveries, sinks
-    from dagster_offload.text.counts import agreeing, counted
 
     if ledger.run(sinks.get, name) is None:
         _refuse_unknown(settings, name)

@@ -37,8 +37,9 @@ def test_it_serves_until_a_signal_stops_it_quietly(stop: signal.Signals, exit_co
 
 def test_a_port_in_use_is_reported_in_one_line(router: Router) -> None:
     result = CliRunner().invoke(command, ["--port", str(router.port)])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert f"cannot listen on 127.0.0.1:{router.port}" in result.output
+    assert "--port 0 for a free one" in result.output
     assert "Traceback" not in result.output
 
 
@@ -55,3 +56,4 @@ def test_help_shows_examples() -> None:
     assert result.exit_code == 0
     assert "/admin/state" in result.output
     assert "after_answers" in result.output
+    assert '"answers"' in result.output

@@ -8,6 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from dagster_offload.service.home import hold_up_lock
+from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from tests.support.cli import Call, drained, scan_and_extract
 from tests.support.sink_servers import Receiver, Request, serving
@@ -70,9 +72,19 @@ def test_a_paused_sink_gets_nothing_until_it_is_resumed(call: Call, hook: str, r
     assert call("sink", "pause", "hook").exit_code == 0
     assert "paused" in call("sink", "send").output
     assert receiver.seen == []
-    call("sink", "resume", "hook")
+    assert "hook is resumed." in call("sink", "resume", "hook").output
+    assert "hook was not paused." in call("sink", "resume", "hook").output
     assert call("sink", "send").exit_code == 0
     assert len(receiver.got) == 2
+
+
+def test_beside_a_running_up_send_says_that_it_sends_and_how_many_records_wait(call: Call, hook: str) -> None:
+    call("sink", "pause", "hook")
+    call("sink", "send")
+    with hold_up_lock(load_settings().home):
+        sent = call("sink", "send", "hook")
+    assert (sent.exit_code, sent.stderr) == (0, "The running `up` sends them: 2 records wait now.\n")
+    assert "or a running `up` sends it" in " ".join(call("sink", "send", "--help").output.split())
 
 
 def test_a_test_sends_an_invented_sample(call: Call, hook: str, receiver: Receiver) -> None:
