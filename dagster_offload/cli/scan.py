@@ -107,5 +107,5 @@ def _print(summary: "ScanSummary") -> None:
         more = left.count - len(left.names)
         names_shown = ", ".join(left.names) + (f" and {more} more" if more else "")
         say(f"left out: {describe_count(Kind(kind), left.count)}: {names_shown}")
-    if summary.left_out:
+    if summary.left_out or summary.unusable_names:
         click.echo("`dagster-offload scan --skipped` lists everything that is left out, and why")

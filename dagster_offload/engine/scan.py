@@ -29,7 +29,7 @@ from dagster_offload.ledger.work import documents
 from dagster_offload.ledger.work.documents import KnownDocument
 from dagster_offload.library.digests import digest
 from dagster_offload.library.files import FileStat, SeenFile, printable
-from dagster_offload.library.left_out import LeftOut
+from dagster_offload.library.left_out import Kind, LeftOut
 from dagster_offload.library.missing import try_to_list
 from dagster_offload.library.new_files import NewFiles
 from dagster_offload.library.seen import SeenFiles
@@ -162,8 +162,10 @@ def walk_rules(settings: Settings) -> WalkRules:
 
 def list_left_out(settings: Settings) -> dict[str, LeftOut]:
     """Everything that a scan leaves out, by name, in order. Uses no ledger. Raises `LibraryMissing`, `ScanRefused`."""
-    found = walk(_library(settings), rules=walk_rules(settings)).left_out
-    return {printable(name): found[name] for name in sorted(found)}
+    found = walk(_library(settings), rules=walk_rules(settings))
+    named = {printable(name): left for name, left in found.left_out.items()}
+    named |= {each.name: LeftOut(Kind.NAME, each.reason, "rename it") for each in found.unusable}
+    return dict(sorted(named.items()))
 
 
 def by_kind(left_out: Mapping[str, LeftOut]) -> dict[str, KindLeftOut]:

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     SPECIAL = "special"
     FILE_SYSTEM = "file_system"
     HOME = "home"
+    NAME = "name"
 
 
 _MANY = {
@@ -48,6 +49,7 @@ _MANY = {
     Kind.SPECIAL: "pipes, sockets or devices",
     Kind.FILE_SYSTEM: "on other file systems",
     Kind.HOME: "folders of dagster-offload",
+    Kind.NAME: "with names that cannot be documents",
 }
 _ONE = {
     Kind.TYPE: "of a type that is not read",
@@ -58,6 +60,7 @@ _ONE = {
     Kind.SPECIAL: "pipe, socket or device",
     Kind.FILE_SYSTEM: "on another file system",
     Kind.HOME: "folder of dagster-offload",
+    Kind.NAME: "with a name that cannot be a document",
 }
 
 

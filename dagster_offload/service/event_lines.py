@@ -66,7 +66,10 @@ def what_is_left(now: News) -> str:
 def _scan(scan: ScanEnd) -> str | None:
     counts = {"new": scan.added, "changed": scan.changed, "returned": scan.returned, "gone": scan.vanished}
     found = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    return f"scan: {found}, {_documents(scan.found)} in all" if found else None
+    if not found:
+        return None
+    left_out = f"; {counted(scan.unusable_names, 'name')} cannot be a document" if scan.unusable_names else ""
+    return f"scan: {found}, {_documents(scan.found)} in all{left_out}"
 
 
 def _slot(slot: SlotRow, before: News, now: News) -> str | None:

@@ -37,6 +37,18 @@ def test_scan_skipped_lists_everything_that_is_left_out_and_needs_no_ledger(call
     assert not (Path(os.environ["OFFLOAD_HOME"])).exists()
 
 
+@pytest.mark.rule("library-3")
+def test_scan_skipped_lists_names_that_cannot_be_documents(call: Call, library: Path) -> None:
+    (library / "two\nlines.txt").write_text("A letter.")
+    Path(os.fsdecode(os.fsencode(library) + b"/caf\xe9.txt")).write_text("A letter.")
+    found = json.loads(call("scan", "--skipped", "--json").stdout)
+    assert found["counts"] == {"name": 2}
+    assert {row["name"]: (row["reason"], row["advice"]) for row in found["left_out"]} == {
+        "caf\\xe9.txt": ("it is not UTF-8", "rename it"),
+        "two\\nlines.txt": ("it contains a control character", "rename it"),
+    }
+
+
 def test_scan_skipped_of_a_library_of_documents_says_so(call: Call, library: Path) -> None:
     assert call("scan", "--skipped").stdout == "nothing is left out\n"
 

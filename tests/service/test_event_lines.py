@@ -81,6 +81,12 @@ def test_a_scan_is_told_only_if_it_found_something() -> None:
     ]
 
 
+def test_the_line_of_a_scan_counts_the_names_that_cannot_be_documents() -> None:
+    assert lines(News(), News(scans=[ScanEnd(27, 3, 0, 0, 0, unusable_names=2)])) == [
+        "scan: 3 new, 27 documents in all; 2 names cannot be a document"
+    ]
+
+
 def test_the_end_of_all_work_is_reported_when_an_idle_worker_ends_too() -> None:
     drain, scan = WorkerNews("drain", ["classify"], done=3), WorkerNews("scan", ["extract"])
     drained = News(ended=[drain], alive=[scan], documents=3)

@@ -21,13 +21,14 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class ScanEnd:
-    """A scan that ended, in documents."""
+    """A scan that ended, in documents. `unusable_names`: the files that cannot be documents because of their names, by now."""
 
     found: int
     added: int
     changed: int
     returned: int
     vanished: int
+    unusable_names: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def read(
     looked = _read_workers(cur, since, with_progress=with_progress)
     failures = still_failed(cur, failed_transitions(cur, since.transition))
     cur.execute(
-        "select scan_id, found, added, changed, returned, vanished from scans "
+        "select scan_id, found, added, changed, returned, vanished, "
+        "(select count(*) from unusable_names) as unusable_names from scans "
         "where scan_id > %s and ended_at is not null order by scan_id",
         [since.scan],
     )
