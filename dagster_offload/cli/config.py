@@ -9,8 +9,13 @@ from dagster_offload.cli.options import deep_options, home_option, json_option, 
 from dagster_offload.cli.typed import typed_settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dagster_offload.settings import Loaded, Settings
     from dagster_offload.settings.leaves import Leaf
+
+
+_EDITED = {"stages": "stages of your own", "on_record": "sinks", "notify": "channels"}
 
 
 @click.group("config", cls=HintingGroup)
@@ -120,7 +125,8 @@ def schema() -> None:
 def set_(key: str, value: str, *, as_json: bool) -> None:
     """Change one setting in the pipeline file. Comments stay. KEY is a key of the file or its variable.
 
-    A value that makes the file wrong is refused. A running `up` takes over the change within seconds.
+    Stages of your own, sinks and channels are edited in the file itself. A value that makes the file wrong is refused. A
+    running `up` takes over the change within seconds.
 
     \b
     dagster-offload config set slots.deep.concurrency auto
@@ -132,7 +138,9 @@ def set_(key: str, value: str, *, as_json: bool) -> None:
     from dagster_offload.settings.writing import set_in_file
     from dagster_offload.slot.config import without_password
 
-    leaf, file = leaf_of(key), find_pipeline()
+    file = find_pipeline()
+    _refuse_what_is_edited(key, file)
+    leaf = leaf_of(key)
     if (leaf.key[-1] == "api_key" or without_password(value) != value) and "${" not in value:
         raise click.UsageError(
             f"{leaf.dotted}: every user of this machine can read the arguments of a command. Write '${{VARIABLE}}' instead of "
@@ -155,6 +163,20 @@ def set_(key: str, value: str, *, as_json: bool) -> None:
         say(f"warning: it has no effect here, because {overridden} overrides it", err=True)
     for warning in warnings:
         say(f"warning: {warning}", err=True)
+
+
+def _refuse_what_is_edited(key: str, file: "Path") -> None:
+    """Raise `UsageError` for a key of a stage of your own, a sink or a channel, with the line where the file has it."""
+    from dagster_offload.settings import read_settings
+    from dagster_offload.settings.leaves import keys_below
+
+    section, *names = key.split(".")
+    if not names or section not in _EDITED or (section == "stages" and names[0] in keys_below(("stages",))):
+        return
+    places = read_settings().tree.keys
+    found = next((places[path] for n in range(len(names), 0, -1) if (path := (section, *names[:n])) in places), None)
+    where = f"{file}:{found}" if found is not None else str(file)
+    raise click.UsageError(f"{key}: {_EDITED[section]} are edited in the file itself: {where}")
 
 
 def _about_library(settings: "Settings") -> list[str]:

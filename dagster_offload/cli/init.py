@@ -36,7 +36,7 @@ def command(file: Path | None, *, as_json: bool) -> None:
     values: dict[tuple[str, ...], Any] = values_to_keep(read_variables_only())
     if sys.stdin.isatty() and not as_json:
         _ask(values)
-    write_private(target, new_file(values))
+    write_private(target, new_file(values, find_home()))
     if as_json:
         print_json({"file": str(target)})
     else:

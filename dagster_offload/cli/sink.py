@@ -286,15 +286,15 @@ def _refuse_unknown(settings: "Settings", name: str) -> None:
 
 
 def describe(row: "SinkRow") -> str:
-    """What waits for a sink and why, in words: `12 waiting (HTTP 503 since 14:02); 1 dead: dagster-offload retry --sink NAME`."""
+    """What waits for a sink and why, in words: `12 waiting (since 14:02: HTTP 503); 1 dead: dagster-offload retry ...`."""
     from dagster_offload.cli.formatting import describe_time
     from dagster_offload.text.times import shown_moment
 
     parts = [f"{row.waiting} waiting" if row.waiting else "nothing waits"]
     if row.reason is not None:
-        since = f" since {shown_moment(row.reason_since)}" if row.reason_since else ""
+        since = f"since {shown_moment(row.reason_since)}: " if row.reason_since else ""
         next_try = f", next try {describe_time(row.not_before)}" if row.not_before else ""
-        parts[0] += f" ({row.reason}{since}{next_try})"
+        parts[0] += f" ({since}{row.reason}{next_try})"
     if row.refused:
         next_try = f", next try {describe_time(row.refused_next)}" if row.refused_next else ""
         parts.append(f"{row.refused} of them refused ({row.refused_reason}{next_try})")

@@ -44,7 +44,7 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
         library = loaded.settings.library
         if not options or library is None or is_no_folder(library):
             return loaded
-        write_private(home_file, new_file(values_to_keep(loaded)))
+        write_private(home_file, new_file(values_to_keep(loaded), loaded.settings.home))
         _drop(options)
         say(f"These settings are now in {home_file}. {_WHO_USES_THEM}")
         return read_settings()

@@ -16,7 +16,7 @@ from dagster_offload.host.replacing import PRIVATE, replace_file
 from dagster_offload.settings.editing import with_value
 from dagster_offload.settings.files import PipelineText, read_dotenv, read_pipeline
 from dagster_offload.settings.leaves import LEAVES, Key, Leaf
-from dagster_offload.settings.loading import Loaded, leaf_of, read_alone, read_edited
+from dagster_offload.settings.loading import Loaded, find_home, leaf_of, read_alone, read_edited
 from dagster_offload.settings.model import Settings
 from dagster_offload.settings.yaml_text import parse_yaml
 from dagster_offload.slot.config import without_password
@@ -41,12 +41,13 @@ def write_private(path: Path, text: str) -> None:
         raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def new_file(values: Mapping[Key, Any]) -> str:
-    """The text of a pipeline file with these values. Every other setting is a comment with its default."""
-    return HEADER + "".join(_section_lines(values, Settings, ()))
+def new_file(values: Mapping[Key, Any], home: Path) -> str:
+    """The text of a pipeline file with these values. Every other setting is a comment with its default, and the home with
+    the folder that is used now."""
+    return HEADER + "".join(_section_lines(values, home, Settings, ()))
 
 
-def _section_lines(values: Mapping[Key, Any], model: type[BaseModel], above: Key) -> Iterator[str]:
+def _section_lines(values: Mapping[Key, Any], home: Path, model: type[BaseModel], above: Key) -> Iterator[str]:
     indent = "  " * len(above)
     for name, field in model.model_fields.items():
         key = (*above, field.alias or name)
@@ -55,11 +56,11 @@ def _section_lines(values: Mapping[Key, Any], model: type[BaseModel], above: Key
             if not above:
                 yield "\n"
             yield f"{indent}{key[-1]}:  # {field.description}\n"
-            yield from _section_lines(values, kind, key)
+            yield from _section_lines(values, home, kind, key)
         elif key in values:
             yield f"{indent}{key[-1]}: {one_line(values[key])}  # {field.description}\n"
         else:
-            default = field.get_default(call_default_factory=True)
+            default = home if key == ("home",) else field.get_default(call_default_factory=True)
             shown = "" if default in (None, (), "") else f" {one_line(default)}"
             yield f"{indent}# {key[-1]}:{shown}  # {field.description}\n"
 
@@ -91,7 +92,7 @@ def set_in_file(path: Path, leaf: Leaf, value: str) -> tuple[Any, Any]:
     Returns the value in the file before (None: it had none) and after, as YAML has them. Raises `SettingsError` if the
     result would be wrong; the file is then unchanged.
     """
-    file = read_pipeline(path) if os.path.lexists(path) else PipelineText(path, new_file({}), None)
+    file = read_pipeline(path) if os.path.lexists(path) else PipelineText(path, new_file({}, find_home()), None)
     text = with_value(file.text, leaf.key, one_line(_typed(value, leaf)))
     read_edited(replace(file, text=text), path)
     write_private(path, text)

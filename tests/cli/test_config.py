@@ -221,6 +221,7 @@ def test_init_writes_a_valid_file_with_every_setting_and_asks_nothing_when_piped
     assert (written.exit_code, file.stat().st_mode & 0o777) == (0, 0o600)
     assert str(file) in written.output
     text = file.read_text()
+    assert f"# home: {tmp_path}/home  # " in text
     for leaf in LEAVES:
         assert f"{leaf.key[-1]}:" in text
         assert str(leaf.field.description) in text
@@ -284,3 +285,16 @@ def test_init_asks_on_a_terminal(library: Path, tmp_path: Path) -> None:
     assert settings.library == library
     assert settings.slots.deep is not None
     assert (settings.slots.deep.url, settings.slots.deep.model) == ("http://macbook.local:8890", "qwen-macbook")
+
+
+def test_set_names_the_line_of_what_is_edited_in_the_file(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "own.yaml"
+    monkeypatch.setenv("OFFLOAD_CONFIG", str(file))
+    file.write_text("stages:\n  payment:\n    prompt: What must be paid?\n    answer: {amount: number}\n")
+    refused = call("config", "set", "stages.payment.prompt", "What?")
+    assert refused.exit_code == 2
+    assert f"stages of your own are edited in the file itself: {file}:3:5" in " ".join(refused.stderr.split())
+    refused = call("config", "set", "on_record.hook.url", "http://localhost")
+    assert f"sinks are edited in the file itself: {file}" in " ".join(refused.stderr.split())

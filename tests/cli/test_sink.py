@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_a_sink_that_is_down_is_named_with_its_reason_and_no_secret(call: Call, 
     receiver.status = 503
     sent = call("sink", "send")
     assert sent.exit_code == 75
-    assert "2 waiting (HTTP 503 since" in sent.output
+    assert re.search(r"2 waiting \(since \d\d:\d\d: HTTP 503, next try ", sent.output)
     shown = sent.output + "".join(
         call(*command).output for command in (["status"], ["sink", "list"], ["config", "show"])
     )

@@ -80,6 +80,10 @@ def test_a_stage_that_reads_a_record_gets_the_record_and_not_the_document(engine
 def test_documents_to_which_a_stage_does_not_apply_reuse_nothing_of_each_other(own: Engine) -> None:
     own.extracted("a.txt", "b.txt", texts={"a.txt": LETTER, "b.txt": f"{LETTER} Again."})
     own.drain()
+    assert {
+        row["reason"]
+        for row in own.sql("select reason from transitions where stage = 'payment' and from_state is null")
+    } == {"extract and classify are done"}
     done = own.sql("select reason from transitions where stage = 'payment' and to_state = 'done'")
     assert [row["reason"] for row in done] == ["its condition is not met"] * 2
     assert own.sql("select 1 from outbox where stage = 'payment' and reused_from is not null") == []

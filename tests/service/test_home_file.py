@@ -103,7 +103,7 @@ def only_for_this_start(said: list[str]) -> list[str]:
 def test_options_that_the_file_leaves_open_are_written_into_it_and_its_comments_stay(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
-    file, text = home / "offload.yaml", new_file({})  # as after `init`
+    file, text = home / "offload.yaml", new_file({}, home)  # as after `init`
     written(text, file)
     typed = type_options(monkeypatch, tmp_path)
     monkeypatch.setenv("OFFLOAD_MAX_FILE_SIZE", "2MiB")

@@ -224,7 +224,7 @@ begin
         on conflict (stage, input_digest, recipe) where superseded_at is null do nothing
     ), announced as (
         insert into transitions (document_id, stage, to_state, reason)
-        select i.document_id, i.stage, 'pending', f.needed || ' is done'
+        select i.document_id, i.stage, 'pending', f.needed || case when position(' and ' in f.needed) > 0 then ' are done' else ' is done' end
         from started_items i join f using (document_id, stage) order by i.item_id
     )
     select array_agg(item_id) into started from started_items;
