@@ -113,7 +113,7 @@ def test_an_unexpected_error_is_one_line_and_its_log_quotes_no_document(
 ) -> None:
     document = "what stands in a document"
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("\n".join(["it broke", f"DETAIL: {document}"]))
 
     monkeypatch.setattr(status, "load_report", fail)
@@ -131,7 +131,7 @@ def test_an_unexpected_error_is_one_line_and_its_log_quotes_no_document(
 
 
 def test_a_full_disk_is_no_bug_and_names_the_file(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         with Path("/dev/full").open("w") as full:
             full.write("x" * 100_000)
 
@@ -143,7 +143,7 @@ def test_a_full_disk_is_no_bug_and_names_the_file(call: Call, monkeypatch: pytes
 
 
 def test_the_log_of_errors_does_not_grow_without_a_limit(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("it broke")
 
     monkeypatch.setattr(status, "load_report", fail)
@@ -156,7 +156,7 @@ def test_the_log_of_errors_does_not_grow_without_a_limit(call: Call, monkeypatch
 
 
 def test_an_interrupt_is_reported_in_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(status, "load_report", interrupt)
@@ -187,7 +187,7 @@ def test_a_closed_output_pipe_is_not_reported_as_an_error(arguments: list[str], 
 
 
 def test_another_broken_pipe_is_reported(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr(status, "load_report", fail)
