@@ -51,7 +51,8 @@ HOW_TO_RUN = (
     "While the sensors are on, due documents are processed by themselves, in the job `{job}`. You can also materialize a "
     "selection: this starts one run for each contiguous range of it, and a run waits while the slot is unavailable. Documents "
     f"that are done are recorded again without a call; the run tag `{REDO_TAG}` redoes the selected ones first: `outdated` "
-    "those made with another prompt, options or model, `all` every one, `failed` those that failed."
+    "those made with another prompt, options or model, `all` every one, `failed` those that failed or "
+    "wait for their next attempt."
 )
 
 
@@ -192,7 +193,7 @@ def _redo_if_wanted(
     if value not in REDO_VALUES:
         raise dg.Failure(f"the tag {REDO_TAG} is {value!r}: set it to {listed(REDO_VALUES, 'or')}", allow_retries=False)
     if value == RETRY:
-        retried = ledger.run(redo.retry, stages, documents=keys)
+        retried = ledger.run(redo.retry, stages, documents=keys) + ledger.run(redo.end_waits, stages, keys)
         context.log.info(f"retry: {counted(len(retried), 'work item')}")
         return
     selection = Selection(documents=tuple(keys))

@@ -279,6 +279,15 @@ def test_a_run_retries_failed_documents_only_if_its_tag_says_so(three: Edge) -> 
     assert three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "failed"}).success
 
 
+def test_the_tag_also_ends_the_wait_for_the_next_attempt(three: Edge) -> None:
+    with three.ledger.transaction() as cur:
+        cur.execute(
+            "update work_items set attempts = 1, not_before = clock_timestamp() + interval '1 hour' "
+            "where stage = 'summarize'"
+        )
+    assert three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "failed"}).success
+
+
 def test_a_wrong_value_of_the_redo_tag_fails_the_run_and_names_the_values(three: Edge) -> None:
     result = three.materialize("a.txt", stages=["summarize"], tags={REDO_TAG: "yes"})
     assert not result.success

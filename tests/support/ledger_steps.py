@@ -195,6 +195,12 @@ def retry(bench: Bench) -> Step:
     return step(requests.retry, DRAIN_STAGES)
 
 
+def end_waits(bench: Bench) -> Step:
+    worker, claim = held(bench)
+    bench.fail(worker, claim)
+    return step(requests.end_waits, DRAIN_STAGES)
+
+
 def redo(bench: Bench) -> Step:
     worker, claim = held(bench)
     bench.finish(worker, claim)
@@ -224,5 +230,6 @@ def report_under_run(bench: Bench) -> Step:
 STEPS = (
     take, release, postpone, finish, finish_text, finish_again, record_call, defer, slot_fault, fail, fail_and_hold, end_holds,
     note_cut, suspect, acquire, acquire_the_last, release_permit, give_up, open_breaker, busy, begin_trial, trial_answered,
-    trial_refused, register_worker, deregister, reclaim, retry, redo, redo_outdated, gone, begin_scan, report_under_run,
+    trial_refused, register_worker, deregister, reclaim, retry, end_waits, redo, redo_outdated, gone, begin_scan,
+    report_under_run,
 )  # fmt: skip
