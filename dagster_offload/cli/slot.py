@@ -1,13 +1,13 @@
 """`dagster-offload slot show|set|forget`: the slots stored in the ledger."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.in_force import read_in_force
-from dagster_offload.cli.options import deep_options, home_option, json_option
+from dagster_offload.cli.options import deep_options, home_option, json_option, slot_names
 from dagster_offload.slot.config import MAX_CONCURRENCY
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.rows import SlotRow
     from dagster_offload.ledger.reports.overview import SlotUse
     from dagster_offload.ledger.slots.holds import Hold
+    from dagster_offload.settings import Settings
 
 AUTO = "auto"
 HOURS_SHOWN = 24
@@ -332,10 +333,7 @@ def forget(name: str, *, as_json: bool) -> None:
     with open_existing_ledger(loaded.settings) as ledger:
         ledger.run(live_workers, ledger.schema)  # what dead ones held is free
         if ledger.run(permits.count_held, name):
-            raise Refusal(
-                f"work is in progress at {name}: `dagster-offload pause {name}` ends it when its open calls are answered. "
-                "Then forget the slot"
-            )
+            _refuse_while_working(loaded.settings, name)
         was_known = ledger.run(ledger_slots.forget, name)
     if as_json:
         print_json({"slot": name, "forgotten": was_known})
@@ -349,3 +347,13 @@ def forget(name: str, *, as_json: bool) -> None:
             f"It is still configured ({loaded.tree.where(('slots', name, 'url'))}), so the next command that processes documents "
             "adds it again. Remove it there, too."
         )
+
+
+def _refuse_while_working(settings: "Settings", name: str) -> NoReturn:
+    ends = (
+        f"`dagster-offload pause {name}` ends it when its open calls are answered"
+        if name in slot_names(settings, None)
+        # `pause` knows only the slots of the settings.
+        else "a command that began before the slot was removed from the settings does it. Wait until it has ended, or end it"
+    )
+    raise Refusal(f"work is in progress at {name}: {ends}. Then forget the slot")

@@ -42,10 +42,14 @@ def test_forget_is_refused_while_work_is_in_progress_at_the_slot(
     drained()
     with Ledger(with_ledger) as ledger, Worker(ledger, "drain") as worker:
         with ledger.transaction() as cur:
-            cur.execute("insert into permits (slot, worker_id) values ('deep', %s)", [worker.id])
-        refused = call("slot", "forget", "deep")
-    assert refused.exit_code == 2
+            cur.execute('insert into slots select (jsonb_populate_record(s, \'{"name": "removed"}\')).* from slots s')
+            for slot in ("deep", "removed"):
+                cur.execute("insert into permits (slot, worker_id) values (%s, %s)", [slot, worker.id])
+        refused, removed = call("slot", "forget", "deep"), call("slot", "forget", "removed")
+    assert (refused.exit_code, removed.exit_code) == (2, 2)
     assert "work is in progress at deep: `dagster-offload pause deep`" in refused.stderr
+    assert "before the slot was removed from the settings" in removed.stderr
+    assert "pause" not in removed.stderr, "it knows only the slots of the settings"
     assert "deep: forgotten." in call("slot", "forget", "deep").stdout
 
 
