@@ -7,7 +7,7 @@ their last variant stays in use.
 
 A later variant of JSON is better only if it gives JSON where an earlier one gives none. A model that answers no request
 with JSON shows nothing about them. So a variant that was obeyed before is asked for again once another one is obeyed, and it
-stays in use if none is.
+stays in use if none is, unless its answers are blanks without end: then the prompt alone may be better.
 
 This module knows no products or models, only how a slot's server answered. No I/O.
 """
@@ -185,6 +185,9 @@ class Dialects:
             self._lost_since = now
         elif before in SHOWN_OBEYED:
             self._add_evidence(Feature.JSON, variant, Finding.DOUBTED, document)
+        elif before in ONCE_OBEYED and is_blank_without_end(answer) and self.variant(Feature.JSON) == variant:
+            # No other variant is left. Only a grammar makes a model write blanks, so the prompt alone may give JSON.
+            self._add_evidence(Feature.JSON, variant, Finding.EMPTY, document)
         elif before is None:
             self._add_evidence(Feature.JSON, variant, shown, document)
 

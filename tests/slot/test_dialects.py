@@ -137,6 +137,15 @@ def test_a_spell_of_garbage_of_any_length_leaves_the_variant_that_was_obeyed(gar
 
 
 @pytest.mark.rule("answer-5")
+def test_blanks_without_end_however_json_is_requested_leave_the_prompt_alone() -> None:
+    dialects = Dialects()
+    good(dialects)
+    used = [after(dialects, Answer(" " * 300, finish_reason="length"))[Feature.JSON] for _ in range(12)]
+    assert used == [*[JSON_SCHEMA] * 2, *[OBJECT_WITH_SCHEMA] * 3, *[OBJECT] * 3, *[JSON_SCHEMA] * 3, None]
+    assert good(dialects) is None
+
+
+@pytest.mark.rule("answer-5")
 def test_a_server_that_gives_no_json_in_any_way_shows_nothing_about_the_variants() -> None:
     dialects = Dialects()
     for _ in range(3 * (len(VARIANTS[Feature.JSON]) + 1)):
