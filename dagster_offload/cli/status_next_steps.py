@@ -9,7 +9,7 @@ from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.lists import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from dagster_offload.ledger.reports.estimate import LongAhead
     from dagster_offload.ledger.reports.status import DoubtfulGroup, ProblemGroup
@@ -108,11 +108,11 @@ def _about_ocr(settings: "Settings", report: Report) -> "Iterator[str]":
 
 def _about_faults(report: Report) -> "Iterator[str]":
     if report.problem_groups:
-        yield "\nThese need your attention (dagster-offload explain DOCUMENT shows what happened):"
+        yield f"\n{_these(report.problem_groups)} need your attention (dagster-offload explain DOCUMENT shows what happened):"
     for group in report.problem_groups[:PROBLEMS_SHOWN]:
         yield from _describe_problems(group)
     if report.doubtful_groups:
-        yield "\nThese results are doubtful, so read the documents themselves:"
+        yield f"\n{_these(report.doubtful_groups)} results are doubtful, so read the documents themselves:"
     for doubt in report.doubtful_groups:
         yield f"  {counted(doubt.count, 'document')}, {doubt.stage}: {', '.join(doubt.marks)}"
         yield f"    {_first_documents(doubt)}"
@@ -120,6 +120,12 @@ def _about_faults(report: Report) -> "Iterator[str]":
         yield "\nThese files cannot be documents because of their names (rename them):"
     for name, reason in list(report.unusable_names.items())[:PROBLEMS_SHOWN]:
         yield f"  {name}: {reason}"
+
+
+def _these(groups: "Sequence[ProblemGroup | DoubtfulGroup]") -> str:
+    from dagster_offload.ledger.reports.status import MOST_GROUPED
+
+    return f"The oldest {MOST_GROUPED:,}" if sum(group.count for group in groups) >= MOST_GROUPED else "These"
 
 
 def _describe_problems(group: "ProblemGroup") -> "Iterator[str]":

@@ -47,6 +47,9 @@ def problems(cur: Cursor, limit: int = 50, stage: str | None = None) -> list[Pro
     return [_problem(row) for row in cur.fetchall()]
 
 
+MOST_GROUPED = 10_000  # a status takes milliseconds, also in a ledger of which much has failed
+
+
 @dataclass(frozen=True)
 class ProblemGroup:
     """Failed or quarantined work of one stage with one reason. `code` is the word before the reason's colon.
@@ -63,18 +66,18 @@ class ProblemGroup:
     first: list[str]
 
 
-def problem_groups(cur: Cursor, named: int) -> list[ProblemGroup]:
-    """The failed and quarantined work by stage, state and the reason's code; the largest group first."""
+def problem_groups(cur: Cursor, named: int, most: int = MOST_GROUPED) -> list[ProblemGroup]:
+    """The failed and quarantined work by stage, state and the reason's code, the oldest `most`; the largest group first."""
     cur.execute(
         # A quarantined document's reason is its history, which begins with no code.
         "with g as (select i.stage, i.state, coalesce(substring(i.reason from '^([^[:space:]:]+):'), '') as code, "
         "  mode() within group (order by i.reason) as reason, count(distinct i.reason) > 1 as has_others, count(*) as count, "
         "  (array_agg(i.document_id order by i.item_id))[1:%s] as documents, min(i.item_id) as oldest "
-        f"  from work_items i where {_IS_PROBLEM} group by 1, 2, 3) "
+        f"  from (select * from work_items i where {_IS_PROBLEM} order by i.item_id limit %s) i group by 1, 2, 3) "
         "select g.stage, g.state, g.code, g.reason, g.has_others, g.count, array(select d.key from documents d "
         "  where d.document_id = any(g.documents) order by array_position(g.documents, d.document_id)) as first "
         "from g order by g.count desc, g.oldest",
-        [named],
+        [named, most],
     )
     return [ProblemGroup(**{**row, "state": State(row["state"])}) for row in cur.fetchall()]
 
@@ -178,12 +181,12 @@ def doubtful(cur: Cursor, limit: int = 50) -> list[Doubtful]:
     return [Doubtful(**row) for row in cur.fetchall()]
 
 
-def doubtful_groups(cur: Cursor, named: int) -> list[DoubtfulGroup]:
-    """The current results with marks by stage and marks; the largest group first."""
+def doubtful_groups(cur: Cursor, named: int, most: int = MOST_GROUPED) -> list[DoubtfulGroup]:
+    """The current results with marks by stage and marks, the oldest `most`; the largest group first."""
     cur.execute(
         "select stage, marks, count(*) as count, (array_agg(document order by result_id))[1:%s] as first "
-        f"from ({_DOUBTFUL}) r group by stage, marks order by count(*) desc, min(result_id)",
-        [named],
+        f"from ({_DOUBTFUL} order by r.result_id limit %s) r group by stage, marks order by count(*) desc, min(result_id)",
+        [named, most],
     )
     return [DoubtfulGroup(**row) for row in cur.fetchall()]
 

@@ -57,6 +57,8 @@ def test_the_history_of_quarantined_work_is_no_code_and_its_group_names_the_olde
     )
     (group,) = bench.ledger.run(status.problem_groups, 2)
     assert (group.code, group.count, group.first, group.has_others) == ("", 3, ["a.txt", "b.txt"], True)
+    (group,) = bench.ledger.run(status.problem_groups, 3, 2)
+    assert (group.count, group.first) == (2, ["a.txt", "b.txt"]), "only the oldest are grouped"
 
 
 def test_explain_shows_every_transition_with_worker_and_reason_and_every_call(bench: Bench) -> None:
