@@ -143,13 +143,14 @@ def _read(extractor: "Extractor", path: Path) -> FileText:
 def extract_file(extractor: "Extractor", path: Path) -> "Extracted":
     """The text of a file. Raises `ExtractionFailed`, also for one that the system does not let us read."""
     from dagster_offload.errors import ChangedWhileRead, ExtractionFailed
+    from dagster_offload.text.system_errors import words_of
 
     try:
         return extractor.extract(path)
     except ChangedWhileRead:  # there is no digest to compare with
         raise ExtractionFailed("unreadable", "not a regular file, but a pipe, a socket or a device") from None
     except OSError as error:
-        raise ExtractionFailed("unreadable", error.strerror or type(error).__name__) from None
+        raise ExtractionFailed("unreadable", words_of(error)) from None
 
 
 def _failed(path: Path, code: str, reason: str, started_at: float) -> FileText:

@@ -44,6 +44,7 @@ from dagster_offload.host.python_process import environment_without_secrets, pyt
 from dagster_offload.library.files import extension
 from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
 from dagster_offload.text.sizes import shown_size
+from dagster_offload.text.system_errors import words_of
 
 TIME_LIMIT_SECONDS = 120.0
 PAGE_LIMIT_SECONDS = 120.0  # for each page that OCR reads; a dense page takes 10 s on a slow machine
@@ -201,7 +202,7 @@ class Extractor:
             try:
                 self._child = _Child(self.memory_limit_bytes, self._home)
             except OSError as error:  # must not be mistaken for an OSError of the file
-                reason = error.strerror or type(error).__name__
+                reason = words_of(error)
                 raise ExtractorUnavailable(f"the extractor process does not start: {reason}") from error
             try:
                 self._refuse_when_closed()  # close() may have run before the child existed

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dagster_offload.errors import ExtractorUnavailable
 from dagster_offload.host.ownership import me, why_unsafe_for_code
+from dagster_offload.text.system_errors import reason_of
 
 NEEDED_BYTES = 32 * 1024**2
 SYSTEM_FOLDERS = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - a private folder is made in it
@@ -70,7 +71,7 @@ def make_private_folder(home: Path | None = None) -> PrivateFolder:
             remove_leftovers(candidate.folder)
             return PrivateFolder(candidate.folder)
         except OSError as error:
-            refusals.append(f"{candidate.folder}: {(error.strerror or type(error).__name__).lower()}")
+            refusals.append(f"{candidate.folder}: {reason_of(error)}")
     raise ExtractorUnavailable(
         f"the extractor has no private folder ({'; '.join(refusals)}): set TMPDIR to a folder of your own"
     )
@@ -127,7 +128,7 @@ def inspect_folder(folder: Path) -> CandidateFolder:
         danger = why_unsafe_for_code(folder, me())
         disk = os.statvfs(folder)
     except OSError as error:
-        return CandidateFolder(folder, danger=(error.strerror or type(error).__name__).lower())
+        return CandidateFolder(folder, danger=reason_of(error))
     return CandidateFolder(
         folder,
         danger=danger or "",

@@ -5,6 +5,7 @@ from pathlib import Path
 from dagster_offload.errors import ExtractionFailed, ExtractorUnavailable, MachineFault
 from dagster_offload.extraction.extractor import Extractor
 from dagster_offload.extraction.private_folder import make_private_folder
+from dagster_offload.text.system_errors import reason_of
 
 # A PDF with one empty page. If it cannot be read, no PDF can.
 EMPTY_PDF = b"""%PDF-1.4
@@ -28,6 +29,6 @@ def why_documents_wait(home: Path) -> str | None:
     except (ExtractorUnavailable, MachineFault, ExtractionFailed) as fault:
         return str(fault)
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
+        reason = reason_of(error)
         return f"cannot write to a temporary folder ({reason}): set TMPDIR to a folder of your own with free space"
     return None

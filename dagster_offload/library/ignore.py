@@ -23,6 +23,7 @@ from dagster_offload.library.left_out import (
     why_folder_left_out,
 )
 from dagster_offload.text.sizes import shown_size
+from dagster_offload.text.system_errors import reason_of
 
 MAX_IGNORE_BYTES = 1024**2
 
@@ -99,7 +100,7 @@ class Selection:
             return self
         except OSError as error:
             os.stat(IGNORE_FILE, dir_fd=folder, follow_symlinks=False)
-            raise ValueError((error.strerror or type(error).__name__).lower()) from error
+            raise ValueError(reason_of(error)) from error
         if len(data) > MAX_IGNORE_BYTES:
             raise ValueError(f"it is larger than {shown_size(MAX_IGNORE_BYTES)}")
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.text.durations import duration
+from dagster_offload.text.system_errors import reason_of
 
 PATIENCE_SECONDS = 1.0
 MOUNT_IT = "Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents"
@@ -38,11 +39,6 @@ def _look_within(patience: float, library: Path) -> OSError | None:
     if look is None or look.done():
         look = _looks[library] = start_in_daemon_thread(_look, library)
     return look.result(patience)
-
-
-def reason_of(error: OSError) -> str:
-    """Why a folder cannot be listed, in words of the system."""
-    return (error.strerror or type(error).__name__).lower()
 
 
 def try_to_list(library: Path | str) -> None:

@@ -15,12 +15,13 @@ from dagster_offload.library.files import FileStat, UnusableName, normal_form, p
 from dagster_offload.library.handles import exists, identity, open_folder, open_root, read_in, resolve, split
 from dagster_offload.library.ignore import Selection
 from dagster_offload.library.left_out import HEAD_BYTES, IGNORE_FILE, Kind, LeftOut, is_plain, why_type_left_out
-from dagster_offload.library.missing import MOUNT_IT, reason_of
+from dagster_offload.library.missing import MOUNT_IT
 from dagster_offload.library.mounts import is_pseudo_file_system
 from dagster_offload.library.new_files import NewFiles
 from dagster_offload.library.placeholders import NOT_DOWNLOADED, downloaded_path, is_dataless
 from dagster_offload.library.seen import SeenFiles
 from dagster_offload.library.spellings import Spellings
+from dagster_offload.text.system_errors import reason_of
 
 # The folder was removed, or replaced by a link or a file, after it was listed.
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})

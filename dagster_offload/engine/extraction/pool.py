@@ -28,6 +28,7 @@ from dagster_offload.library.digests import locate
 from dagster_offload.library.files import SeenFile, seen_as
 from dagster_offload.library.handles import stat_file
 from dagster_offload.library.placeholders import HAS_DATALESS_FILES, NOT_DOWNLOADED, is_not_downloaded
+from dagster_offload.text.system_errors import words_of
 
 # A file that changed while it was read waits for the next scan, which stores its new digest.
 CHANGED_FILE_PAUSE_SECONDS = 60.0
@@ -192,7 +193,7 @@ class TextLanes:
         try:
             path = None if self.library is None else locate(self.library, claim.document)
         except OSError as error:
-            return Waits(_message(error))
+            return Waits(words_of(error))
         may_lack_bytes = path is None or HAS_DATALESS_FILES
         if self.library is not None and may_lack_bytes and is_not_downloaded(self.library, claim.document):
             return Waits(f"{NOT_DOWNLOADED.reason}: {NOT_DOWNLOADED.advice}", LONG_PAUSE_SECONDS)
@@ -220,8 +221,8 @@ class TextLanes:
         except ChangedWhileRead:
             return _unread(claim.document, self.library, path, "the file changed", _OTHER_BYTES)
         except OSError as error:
-            cause = f"{_message(error)} ({errno.errorcode.get(error.errno or 0, 'no number')})"
-            return _unread(claim.document, self.library, path, _message(error), f"{cause}, {_SAME_FILE}")
+            cause = f"{words_of(error)} ({errno.errorcode.get(error.errno or 0, 'no number')})"
+            return _unread(claim.document, self.library, path, words_of(error), f"{cause}, {_SAME_FILE}")
         except (DocumentFault, OcrWanted) as answer:
             return answer
         return NewResult(found.outcome, output_digest(found.outcome, found.text), text=found.text, value=found.metadata)
@@ -240,7 +241,3 @@ def _unread(key: str, library: Path, path: Path, reason: str, message: str) -> U
     except OSError:
         return Waits(reason)
     return Unread(reason, DocumentFault("unreadable", message), seen)
-
-
-def _message(error: OSError) -> str:
-    return error.strerror or type(error).__name__
