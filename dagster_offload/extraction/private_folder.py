@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dagster_offload.errors import ExtractorUnavailable
+from dagster_offload.host.leftovers import locked_leftover
 from dagster_offload.host.ownership import me, why_unsafe_for_code
 from dagster_offload.text.system_errors import reason_of
 
@@ -98,16 +99,8 @@ def remove_leftovers(parent: Path) -> None:
     for entry in found:
         with contextlib.suppress(OSError):  # in use, of another user, or already removed
             if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-                _remove_unlocked(entry.path)
-
-
-def _remove_unlocked(path: str) -> None:
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(path)
-    finally:
-        os.close(lock)
+                with locked_leftover(entry.path, os.O_RDONLY | os.O_DIRECTORY):
+                    shutil.rmtree(entry.path)
 
 
 def best_first(candidates: Iterable[CandidateFolder]) -> list[CandidateFolder]:

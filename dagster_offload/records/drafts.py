@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from dagster_offload.host.leftovers import locked_leftover
+
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SUFFIX = ".new"
 _LEFT = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.new", re.DOTALL)
@@ -60,7 +62,8 @@ def remove_leftovers(folder: Path, is_ours: Callable[[str], bool]) -> None:
     for entry in found:
         with contextlib.suppress(OSError):  # of another user, in use, or already removed
             if entry.is_file(follow_symlinks=False):
-                _remove_unlocked(entry.path)
+                with locked_leftover(entry.path, os.O_RDWR | os.O_NONBLOCK):
+                    os.unlink(entry.path)
 
 
 def _cut(name: str) -> str:
@@ -75,12 +78,3 @@ def is_cut(name: str) -> bool:
 def is_named(name: str) -> Callable[[str], bool]:
     """Whether a draft is one of the file `name`."""
     return lambda cut: cut == _cut(name)
-
-
-def _remove_unlocked(path: str) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
-    finally:
-        os.close(descriptor)
