@@ -95,9 +95,10 @@ def _retry_work(
     if not is_selected:
         _refuse_without_selection(ledger)
     code = None if reason is None else _known_reason(ledger, reason)
-    moved = ledger.run(redo.retry, stages, [State(state)] if state else redo.RETRYABLE, keys, code)
     if state is None:
-        moved += ledger.run(redo.end_waits, stages, keys, code)
+        moved = ledger.run(redo.try_again, stages, keys, code)
+    else:
+        moved = ledger.run(redo.retry, stages, [State(state)], keys, code)
     if as_json:
         print_json({"retried": [{"document": document, "stage": stage} for document, stage in moved]})
         return

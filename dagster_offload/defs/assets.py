@@ -193,7 +193,7 @@ def _redo_if_wanted(
     if value not in REDO_VALUES:
         raise dg.Failure(f"the tag {REDO_TAG} is {value!r}: set it to {listed(REDO_VALUES, 'or')}", allow_retries=False)
     if value == RETRY:
-        retried = ledger.run(redo.retry, stages, documents=keys) + ledger.run(redo.end_waits, stages, keys)
+        retried = ledger.run(redo.try_again, stages, keys)
         context.log.info(f"retry: {counted(len(retried), 'work item')}")
         return
     selection = Selection(documents=tuple(keys))

@@ -26,6 +26,20 @@ _WAITS = "w.state = 'pending' and w.not_before > clock_timestamp()"
 # The code of the reason of a work item `w`: `no_json` of `no_json: the answer holds no complete JSON object`.
 _CODE = "split_part(w.reason, ':', 1)"
 
+# A condition on a work item `w` and its document `d`.
+_SELECTED = (
+    "w.stage = any(%(stages)s) and (%(documents)s::text[] is null or d.key = any(%(documents)s)) "
+    f"and (%(reason)s::text is null or {_CODE} = %(reason)s)"
+)
+
+
+def try_again(
+    cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None = None, reason: str | None = None
+) -> list[tuple[str, str]]:
+    """`retry` what failed or is quarantined, and `end_waits`; returns (document, stage) pairs."""
+    retried = retry(cur, stages, documents=documents, reason=reason)
+    return retried + end_waits(cur, stages, documents, reason)
+
 
 def retry(
     cur: Cursor,
@@ -44,9 +58,7 @@ def retry(
         # If no part was answered, the document is sent whole: the slot's context may be larger by now.
         "  part_sizes = case when w.parts_done > 0 then w.part_sizes end "
         "from work_items old join documents d on d.document_id = old.document_id "
-        "where old.item_id = w.item_id and w.stage = any(%(stages)s) and w.state = any(%(states)s) "
-        "  and w.input_digest is not null and (%(documents)s::text[] is null or d.key = any(%(documents)s)) "
-        f"  and (%(reason)s::text is null or {_CODE} = %(reason)s) "
+        f"where old.item_id = w.item_id and {_SELECTED} and w.state = any(%(states)s) and w.input_digest is not null "
         "returning w.item_id, w.document_id, w.stage, d.key, old.state as from_state",
         {
             "stages": list(stages),
@@ -72,9 +84,7 @@ def end_waits(
     """
     cur.execute(
         "update work_items w set attempts = 0, not_before = null, changed_at = clock_timestamp() from documents d "
-        f"where d.document_id = w.document_id and w.stage = any(%(stages)s) and {_WAITS} "
-        "  and (%(documents)s::text[] is null or d.key = any(%(documents)s)) "
-        f"  and (%(reason)s::text is null or {_CODE} = %(reason)s) returning w.item_id, d.key, w.stage",
+        f"where d.document_id = w.document_id and {_SELECTED} and {_WAITS} returning w.item_id, d.key, w.stage",
         {"stages": list(stages), "documents": None if documents is None else list(documents), "reason": reason},
     )
     rows = sorted(cur.fetchall(), key=lambda row: int(row["item_id"]))
