@@ -16,7 +16,7 @@ import dagster as dg
 
 from dagster_offload.defs.names import REDO_TAG
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.partitions.events import models_of, models_of_documents
+from dagster_offload.ledger.partitions.events import Answerer, models_of, models_of_documents
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import ModelEvidence
 from dagster_offload.slot.config import DEEP
@@ -91,9 +91,8 @@ def evaluate_served_model(
     for stage in _stages_to_check(context, asset_keys):
         for start in range(0, len(documents), READ_AT_ONCE):
             found = ledger.run(models_of_documents, documents[start : start + READ_AT_ONCE], stage)
-            for document, (slot, served_model, evidence, outcome) in found.items():
-                verdict = _verdict(settings, slot, served_model, evidence, outcome)
-                context.log_event(_as_event(asset_keys[stage], document, verdict))
+            for document, answerer in found.items():
+                context.log_event(_as_event(asset_keys[stage], document, _verdict(settings, answerer)))
 
 
 def evaluate_partitions(
@@ -106,10 +105,7 @@ def evaluate_partitions(
     """Evaluate the selected checks for each partition of several documents: the verdict of the first model that fails."""
     for stage in _stages_to_check(context, asset_keys):
         for partition in partitions:
-            verdicts = [
-                _verdict(settings, slot, served_model, evidence, outcome)
-                for slot, served_model, evidence, outcome in ledger.run(models_of, partition, stage)
-            ]
+            verdicts = [_verdict(settings, answerer) for answerer in ledger.run(models_of, partition, stage)]
             if verdicts:
                 worst = next((verdict for verdict in verdicts if not verdict.passed), verdicts[0])
                 context.log_event(_as_event(asset_keys[stage], partition, worst))
@@ -121,10 +117,9 @@ def _stages_to_check(context: dg.AssetExecutionContext, asset_keys: Mapping[str,
     return [stage for stage, key in asset_keys.items() if dg.AssetCheckKey(key, NAME) in selected]
 
 
-def _verdict(
-    settings: Settings, slot: str | None, served_model: str | None, evidence: str | None, outcome: str | None
-) -> Verdict:
-    return assess(evidence, served_model, settings.slots_section.named(slot or DEEP).expected_model, outcome)
+def _verdict(settings: Settings, answerer: Answerer) -> Verdict:
+    expected = settings.slots_section.named(answerer.slot or DEEP).expected_model
+    return assess(answerer.model_evidence, answerer.served_model, expected, answerer.outcome)
 
 
 def _as_event(asset_key: dg.AssetKey, partition: str, verdict: Verdict) -> dg.AssetCheckEvaluation:

@@ -181,27 +181,33 @@ def mark_reported(
     )
 
 
-def models_of(cur: Cursor, partition: str, stage: str) -> list[tuple[str | None, str | None, str | None, str]]:
-    """Which slots, models, kinds of evidence and outcomes the results of a partition have, each combination once."""
+@dataclass(frozen=True)
+class Answerer:
+    """Who made a result: the slot, the model with the kind of evidence for it (None without a call), and the outcome."""
+
+    slot: str | None
+    served_model: str | None
+    model_evidence: str | None
+    outcome: str
+
+
+def models_of(cur: Cursor, partition: str, stage: str) -> list[Answerer]:
+    """Who made the results of a partition, each combination once."""
     cur.execute(
         "select distinct r.slot, r.served_model, r.model_evidence, r.outcome from documents d "
         "join work_items i on i.document_id = d.document_id and i.stage = %s and i.state = 'done' "
         "join results r using (result_id) where d.partition = %s and d.is_present order by 1, 2, 3, 4",
         [stage, partition],
     )
-    return [(row["slot"], row["served_model"], row["model_evidence"], row["outcome"]) for row in cur.fetchall()]
+    return [Answerer(**row) for row in cur.fetchall()]
 
 
-def models_of_documents(
-    cur: Cursor, documents: Sequence[str], stage: str
-) -> dict[str, tuple[str | None, str | None, str | None, str]]:
-    """Which slot, model, kind of evidence and outcome the stage's result has, by document. Those without one are left out."""
+def models_of_documents(cur: Cursor, documents: Sequence[str], stage: str) -> dict[str, Answerer]:
+    """Who made the stage's result, by document. Documents without a result are left out."""
     cur.execute(
         "select d.key, r.slot, r.served_model, r.model_evidence, r.outcome from documents d "
         "join work_items i on i.document_id = d.document_id and i.stage = %s and i.state = 'done' "
         "join results r using (result_id) where d.key = any(%s) and d.is_present",
         [stage, list(documents)],
     )
-    return {
-        row["key"]: (row["slot"], row["served_model"], row["model_evidence"], row["outcome"]) for row in cur.fetchall()
-    }
+    return {row.pop("key"): Answerer(**row) for row in cur.fetchall()}
