@@ -200,7 +200,7 @@ def as_object(report: Report) -> dict[str, Any]:
 
 def _concurrency(slot: "SlotRow | None") -> dict[str, Any] | None:
     """How many calls may be open at the deep slot; None if this ledger has no deep slot."""
-    from dagster_offload.cli.slot import found_concurrency
+    from dagster_offload.cli.slot_text import found_concurrency
 
     if slot is None:
         return None

@@ -130,7 +130,7 @@ def _describe_slot(report: Report, each: ShownSlot) -> str:
 def _pace(report: Report) -> list[str]:
     """Lines about the slot's speed and the time that is left; empty if no recent call shows them."""
     from dagster_offload.cli.formatting import duration
-    from dagster_offload.cli.slot import describe_concurrency
+    from dagster_offload.cli.slot_text import describe_concurrency
 
     lines, pace = [], report.estimate
     if pace.documents_per_hour is not None and pace.tokens_per_second is not None:

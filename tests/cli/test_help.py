@@ -25,6 +25,7 @@ HELPERS = {
     "record_lines",
     "running",
     "run_job",
+    "slot_text",
     "stage_bars",
     "stage_inputs",
     "status_next_steps",
