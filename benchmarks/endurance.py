@@ -127,10 +127,6 @@ def _count(up: Running, query: str) -> int:
     return int(row["n"])
 
 
-def _most_ticks(seconds: float) -> float:
-    return SENSORS * (seconds + 2 * SETTLE_SECONDS) / SHORTEST_TICK_SECONDS
-
-
 def _rounded(found: Usage) -> dict[str, Any]:
     return {role: round(megabytes, 1) for role, megabytes in sorted(found.memory_mb.items())}
 

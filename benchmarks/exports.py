@@ -12,11 +12,11 @@ from benchmarks.rows import Benchmark, Row, at_most
 from benchmarks.workspace import Home, Workspace
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.core.opening import open_ledger
-from dagster_offload.records.export import FORMATS
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 
 SMALL, LARGE = 10_000, 100_000
+FORMATS = ("jsonl", "csv", "parquet", "html", "md")
 
 
 @dataclass(frozen=True)

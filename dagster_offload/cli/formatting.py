@@ -51,10 +51,10 @@ def _plain(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def describe_time(moment: datetime | None, now: datetime | None = None) -> str:
+def describe_time(moment: datetime | None) -> str:
     """A local time and its distance from now: `14:02:10 (in 12 s)`, `09:30:00 (3.0 h ago)`; empty for None."""
     if moment is None:
         return ""
-    seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+    seconds = (moment - datetime.now(UTC)).total_seconds()
     distance = f"in {duration(seconds)}" if seconds >= 0 else f"{duration(-seconds)} ago"
     return f"{moment.astimezone():%H:%M:%S} ({distance})"

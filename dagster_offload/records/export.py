@@ -16,7 +16,6 @@ from dagster_offload.records import as_csv, as_html, as_jsonl, as_markdown, as_p
 from dagster_offload.records.columns import Column
 from dagster_offload.records.drafts import draft_of, is_cut, is_named, remove_leftovers
 
-FORMATS = ("jsonl", "csv", "parquet", "html", "md")
 # The names of the notes in a folder that are ours. Only these are ever removed.
 MANIFEST = ".dagster-offload.json"
 LONGEST_NAME = 250  # bytes of a file's name

@@ -12,7 +12,7 @@ from tests.support.acceptance import Home, a_home, command_line, wait_for
 from tests.support.searching import files_in, files_with
 from tests.support.ui import UI
 
-URL_PASSWORD, KEY, POSTGRES_PASSWORD = SECRETS = ("s3cret-of-the-url", "s3cret-key", "s3cret-of-postgres")
+URL_PASSWORD, KEY, POSTGRES_PASSWORD = ("s3cret-of-the-url", "s3cret-key", "s3cret-of-postgres")
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ import time
 
 from tests.chaos.world import PERMITS, BrokenPromise, World
 
-STAGES = ("classify", "summarize")
-
 ALWAYS = {
     "per stage, the states add up to the documents present whose upstream is done": """
         select * from (

@@ -315,6 +315,3 @@ WEIGHTS: dict[Round, int] = {
     postgres_dies_under_up: 2,
     everything_dies: 3,
 }
-UNDER_UP = (
-    a_persons_run_dies, the_daemon_dies, the_code_server_dies, the_webserver_dies, postgres_dies_under_up, everything_dies
-)  # fmt: skip

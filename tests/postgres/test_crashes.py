@@ -31,10 +31,10 @@ from tests.support.postgres import RunProcess, checkpointer_of, remove_home
 Start = Callable[[Path], str]
 
 
-def kill_server(home: Path, how: signal.Signals = signal.SIGKILL) -> int:
+def kill_server(home: Path) -> int:
     pid = server_pid(home)
     assert pid is not None
-    psutil.Process(pid).send_signal(how)
+    psutil.Process(pid).kill()
     assert wait_until(lambda: not is_running(home), PATIENCE_SECONDS)
     return pid
 

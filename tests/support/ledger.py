@@ -190,14 +190,14 @@ class Bench:
         self.ledger.run(_take_back, worker)
 
 
-def hold_stage(ledger: Ledger, stage: str, code: str, slot: str = DEEP, recipe: str = "") -> None:
-    """Make the slot hold the stage, as if all documents that wait for it had failed there."""
+def hold_stage(ledger: Ledger, stage: str, code: str, recipe: str = "") -> None:
+    """Make the deep slot hold the stage, as if all documents that wait for it had failed there."""
     with ledger.transaction() as cur:
         cur.execute(
             "insert into stage_faults (slot, stage, code, recipe, items, codes, held_since) "
             "select %(slot)s, stage, %(code)s, %(recipe)s, array_agg(item_id), array_agg(%(code)s::text), clock_timestamp() "
             "from work_items where stage = %(stage)s and state in ('pending', 'deferred') group by stage",
-            {"slot": slot, "code": code, "recipe": recipe, "stage": stage},
+            {"slot": DEEP, "code": code, "recipe": recipe, "stage": stage},
         )
 
 

@@ -37,19 +37,18 @@ def answered_parts(engine: Engine) -> Counter[str]:
     return Counter(entry["document"] for entry in answered(engine) if entry["asked_about"] == PART)
 
 
-def result_of(engine: Engine, key: str = "book.txt", stage: str = SUMMARIZE) -> dict[str, Any]:
+def result_of(engine: Engine, stage: str = SUMMARIZE) -> dict[str, Any]:
     (row,) = engine.sql(
         "select r.* from results r join work_items i using (result_id) join documents d using (document_id) "
-        "where d.key = %s and i.stage = %s",
-        key,
+        "where d.key = 'book.txt' and i.stage = %s",
         stage,
     )
     return row
 
 
-def interrupted(engine: Engine, answers: int = 3) -> int:
+def interrupted(engine: Engine) -> int:
     """Run a drain that ends after a few parts. Returns the number of parts done."""
-    change_after(engine.router, after_answers=answers, mode="cold")
+    change_after(engine.router, after_answers=3, mode="cold")
     engine.drain(SUMMARIZE)
     engine.router.set(mode="awake")
     engine.retry_now()

@@ -177,9 +177,9 @@ class UI:
             self.ask("mutation($id: String!) { stopSensor(id: $id) { __typename } }", id=state["id"])
         return state["status"] == "STOPPED" and all(tick["status"] != "STARTED" for tick in state["ticks"])
 
-    def skip_reasons(self, name: str, count: int = 3) -> list[str]:
+    def skip_reasons(self, name: str) -> list[str]:
         """The skip messages of a sensor's last ticks, newest first."""
-        ticks = self._sensor(name, f"sensorState {{ ticks(limit: {count}) {{ skipReason }} }}")["sensorState"]["ticks"]
+        ticks = self._sensor(name, "sensorState { ticks(limit: 3) { skipReason } }")["sensorState"]["ticks"]
         return [tick["skipReason"] or "" for tick in ticks]
 
     def _sensor(self, name: str, fields: str) -> dict[str, Any]:

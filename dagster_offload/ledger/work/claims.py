@@ -169,12 +169,7 @@ def _count_up_to(cur: Cursor, most: int, items: str, parameters: dict[str, Any])
 
 
 def has_due(
-    cur: Cursor,
-    stages: Sequence[str],
-    documents: Sequence[str] | None = None,
-    *,
-    alone: bool = False,
-    slot: str | None = None,
+    cur: Cursor, stages: Sequence[str], documents: Sequence[str] | None, *, alone: bool, slot: str | None
 ) -> bool:
     """Whether any document is due that must run alone (`alone`), or any that need not. Does not count the backlog."""
     row = fetch_one(

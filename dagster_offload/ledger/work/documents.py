@@ -185,7 +185,7 @@ def store_new(
         prepare=False,  # a plan made while the tables are empty would read all of them
     )
     stored = {row["key"]: row["item_id"] for row in cur.fetchall()}
-    complete_by_reuse(cur, list(stored.values()), recipes, None)
+    complete_by_reuse(cur, list(stored.values()), recipes)
     for file, digest in files:
         if file.key not in stored:  # another scan stored it first
             store(cur, file, digest, None, recipes, looked_at)
@@ -250,7 +250,7 @@ def _start_extract(
     was = None if before is None else before["state"]
     record_transition(cur, document_id, item["stage"], was, state, None, unreadable or "new content")
     if digest is not None and unreadable is None:
-        complete_by_reuse(cur, [item["item_id"]], recipes, None)
+        complete_by_reuse(cur, [item["item_id"]], recipes)
 
 
 def mark_gone(cur: Cursor, keys: Sequence[str], reason: str = "the file is gone") -> None:

@@ -100,11 +100,9 @@ def _row(n: int, entry: Finish) -> dict[str, Any]:
     }
 
 
-def complete_by_reuse(cur: Cursor, item_ids: Sequence[int], recipes: Mapping[str, str], run_id: str | None) -> None:
+def complete_by_reuse(cur: Cursor, item_ids: Sequence[int], recipes: Mapping[str, str]) -> None:
     """Complete items for which a current result already exists: a renamed or copied file costs no call."""
-    cur.execute(
-        "select complete_by_reuse(%s::bigint[], %s::jsonb, %s)", [list(item_ids), json.dumps(dict(recipes)), run_id]
-    )
+    cur.execute("select complete_by_reuse(%s::bigint[], %s::jsonb, null)", [list(item_ids), json.dumps(dict(recipes))])
 
 
 def lock_held(cur: Cursor, claim: Claim, item: ClaimedItem) -> dict[str, Any] | None:

@@ -1,7 +1,6 @@
 """An edge whose partitions are folders, and how Dagster shows them."""
 
 import dataclasses
-from collections.abc import Callable
 
 import dagster as dg
 import pytest
@@ -14,8 +13,6 @@ from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 
 KEYS = names_of(BUILT_IN).keys
-
-Green = Callable[[Edge, str], set[str]]
 
 
 def partitioned(edge: Edge, rule: str) -> Edge:

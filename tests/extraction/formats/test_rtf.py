@@ -11,8 +11,8 @@ def escaped(text: str, encoding: str) -> bytes:
     return b"".join(rb"\'%02x" % byte for byte in text.encode(encoding))
 
 
-def rtf(body: bytes, charset: int = 129, head: bytes = rb"\ansi\ansicpg1252\deff0") -> str:
-    return rtf_text(b"{\\rtf1" + head + FONTS % charset + body + b"}")
+def rtf(body: bytes, charset: int = 129) -> str:
+    return rtf_text(rb"{\rtf1\ansi\ansicpg1252\deff0" + FONTS % charset + body + b"}")
 
 
 @pytest.mark.parametrize(
