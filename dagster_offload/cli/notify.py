@@ -45,7 +45,8 @@ def list_(*, as_json: bool) -> None:
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.sinks import notifications
-    from dagster_offload.settings.sections.notify import channel_kind
+    from dagster_offload.settings.sections.notify import CHANNEL_KINDS
+    from dagster_offload.settings.sections.recipients import kind_of
     from dagster_offload.settings.sections.unset import missing_in, unset_beside, unset_in
 
     settings = read_in_force().settings
@@ -57,7 +58,9 @@ def list_(*, as_json: bool) -> None:
         return
     for row in rows:
         channel, here = settings.channels[row.name], unset_beside(row.reason, unset, row.name)
-        say(f"{row.name:<16} {channel_kind(channel):<8} {describe(row)}; events: {', '.join(channel.events)}{here}")
+        say(
+            f"{row.name:<16} {kind_of(channel, CHANNEL_KINDS):<8} {describe(row)}; events: {', '.join(channel.events)}{here}"
+        )
     if not rows:
         click.echo(f"no channels: {HOW_TO_ADD}")
 

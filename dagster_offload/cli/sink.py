@@ -54,7 +54,8 @@ def list_(*, as_json: bool) -> None:
     from dagster_offload.cli.formatting import print_json, say
     from dagster_offload.ledger.core.opening import open_ledger_as_it_is
     from dagster_offload.ledger.sinks import sinks
-    from dagster_offload.settings.sections.sinks import kind_of
+    from dagster_offload.settings.sections.recipients import kind_of
+    from dagster_offload.settings.sections.sinks import SINK_KINDS
     from dagster_offload.settings.sections.unset import missing_in, unset_beside, unset_in
     from dagster_offload.text.counts import agreeing, counted
 
@@ -73,7 +74,7 @@ def list_(*, as_json: bool) -> None:
         return
     reasons = {row.name: row.reason for row in rows}
     shown = {
-        name: (kind_of(sink), "new: records are sent by `up` or `dagster-offload sink send`")
+        name: (kind_of(sink, SINK_KINDS), "new: records are sent by `up` or `dagster-offload sink send`")
         for name, sink in settings.sinks.items()
     } | {row.name: (row.kind, describe(row)) for row in rows}
     for name, (kind, words) in shown.items():

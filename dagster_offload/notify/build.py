@@ -6,7 +6,7 @@ from dagster_offload.notify.mail import Mail
 from dagster_offload.notify.ntfy import Ntfy
 from dagster_offload.settings import Settings
 from dagster_offload.settings.sections.notify import SECTION, CommandChannel, EmailChannel, NtfyChannel, WebhookChannel
-from dagster_offload.settings.sections.sinks import secret_of
+from dagster_offload.settings.sections.recipients import secret_of
 from dagster_offload.settings.sections.unset import needed
 from dagster_offload.sinks.command import Command
 from dagster_offload.sinks.recipient import Recipient

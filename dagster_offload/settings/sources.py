@@ -21,8 +21,9 @@ from dagster_offload.settings.leaves import (
 )
 from dagster_offload.settings.sections.notify import CHANNEL_KINDS
 from dagster_offload.settings.sections.notify import SECTION as NOTIFY
-from dagster_offload.settings.sections.sinks import ADDRESS_KEYS, FILE_KEYS, KINDS, SECRET_KEYS
+from dagster_offload.settings.sections.recipients import ADDRESS_KEYS, FILE_KEYS, SECRET_KEYS
 from dagster_offload.settings.sections.sinks import SECTION as ON_RECORD
+from dagster_offload.settings.sections.sinks import SINK_KINDS
 from dagster_offload.settings.sections.unset import UnsetVariable
 from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
 from dagster_offload.slot.config import without_password
@@ -266,7 +267,7 @@ def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: st
                 f"${{VARIABLE}} instead, use api_key_file, or run chmod 600 {file.path}"
             )
 
-    for key, value in _of_sinks(parsed.values, (*SECRET_KEYS, *KINDS, *CHANNEL_KINDS)):
+    for key, value in _of_sinks(parsed.values, (*SECRET_KEYS, *SINK_KINDS, *CHANNEL_KINDS)):
         if not isinstance(value, str) or REFERENCE.search(value):
             continue
         if key[-1] in SECRET_KEYS or without_password(value) != value:

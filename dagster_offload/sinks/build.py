@@ -7,13 +7,8 @@ from typing import Any, Protocol
 from dagster_offload.errors import SettingsError
 from dagster_offload.records.columns import columns, flat
 from dagster_offload.settings import Settings
-from dagster_offload.settings.sections.sinks import (
-    SECTION,
-    CommandSettings,
-    PaperlessSettings,
-    WebhookSettings,
-    secret_of,
-)
+from dagster_offload.settings.sections.recipients import secret_of
+from dagster_offload.settings.sections.sinks import SECTION, CommandSettings, PaperlessSettings, WebhookSettings
 from dagster_offload.settings.sections.unset import needed
 from dagster_offload.sinks.command import Command
 from dagster_offload.sinks.message import Message

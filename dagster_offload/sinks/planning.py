@@ -11,7 +11,8 @@ from dagster_offload.ledger.reports import records
 from dagster_offload.ledger.sinks import deliveries, sinks
 from dagster_offload.records.columns import as_record
 from dagster_offload.settings import Settings
-from dagster_offload.settings.sections.sinks import kind_of
+from dagster_offload.settings.sections.recipients import kind_of
+from dagster_offload.settings.sections.sinks import SINK_KINDS
 from dagster_offload.stages.catalog import stage_graph
 
 DOCUMENTS_A_BATCH = 200
@@ -22,7 +23,7 @@ _NOT_OF_THE_RECORD = ("updated_at",)
 def register(settings: Settings, ledger: Ledger) -> None:
     """Let the ledger know the sinks of the pipeline file."""
     found = settings.sinks
-    kinds = {name: kind_of(sink) for name, sink in found.items()}
+    kinds = {name: kind_of(sink, SINK_KINDS) for name, sink in found.items()}
     ledger.run(sinks.register, kinds, {name: sink.existing for name, sink in found.items()})
 
 

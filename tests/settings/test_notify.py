@@ -7,7 +7,8 @@ import pytest
 from dagster_offload.errors import SettingsError
 from dagster_offload.notify.build import build
 from dagster_offload.settings import load_settings
-from dagster_offload.settings.sections.notify import EVENTS, EmailChannel, channel_kind
+from dagster_offload.settings.sections.notify import CHANNEL_KINDS, EVENTS, EmailChannel
+from dagster_offload.settings.sections.recipients import kind_of
 
 
 def write(folder: Path, channels: str, mode: int = 0o600) -> Path:
@@ -24,7 +25,7 @@ def test_the_key_of_a_channel_says_its_kind(tmp_path: Path) -> None:
         "  d: {email: me@example.org, server: mail.example.org, user: me, password_file: keys/mail}\n",
     )
     channels = load_settings(config=file).channels
-    assert [channel_kind(channel) for channel in channels.values()] == ["command", "webhook", "ntfy", "email"]
+    assert [kind_of(channel, CHANNEL_KINDS) for channel in channels.values()] == ["command", "webhook", "ntfy", "email"]
     assert (channels["a"].events, channels["c"].events) == (EVENTS, ("done", "away"))
     mail = channels["d"]
     assert isinstance(mail, EmailChannel)

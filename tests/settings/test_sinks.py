@@ -7,13 +7,8 @@ import pytest
 from dagster_offload.errors import SettingsError
 from dagster_offload.notify.build import build as build_channel
 from dagster_offload.settings import load_settings
-from dagster_offload.settings.sections.sinks import (
-    CommandSettings,
-    PaperlessSettings,
-    WebhookSettings,
-    kind_of,
-    secret_of,
-)
+from dagster_offload.settings.sections.recipients import kind_of, secret_of
+from dagster_offload.settings.sections.sinks import SINK_KINDS, CommandSettings, PaperlessSettings, WebhookSettings
 from dagster_offload.settings.sections.unset import incomplete
 from dagster_offload.sinks.build import build
 
@@ -32,7 +27,7 @@ def test_the_key_of_a_sink_says_its_kind(tmp_path: Path) -> None:
         "  c: {paperless: 'http://p', token: secret-1, custom_fields: {Amount: category}}\n",
     )
     sinks = load_settings(config=file).sinks
-    assert [kind_of(sink) for sink in sinks.values()] == ["command", "webhook", "paperless"]
+    assert [kind_of(sink, SINK_KINDS) for sink in sinks.values()] == ["command", "webhook", "paperless"]
     a, b, c = sinks.values()
     assert isinstance(a, CommandSettings)
     assert isinstance(b, WebhookSettings)

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from dagster_offload.settings.sections import notify, sinks
 from dagster_offload.settings.sections.notify import AnyChannel, NtfyChannel
-from dagster_offload.settings.sections.sinks import AnySink, PaperlessSettings, WebhookKeys
+from dagster_offload.settings.sections.recipients import WebhookKeys
+from dagster_offload.settings.sections.sinks import AnySink, PaperlessSettings
 from dagster_offload.settings.sections.unset import UnsetVariable
 from dagster_offload.slot.addresses import is_loopback, is_readable_on_its_way
 

@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from dagster_offload.settings.sections.section import AbsolutePath, Section
-from dagster_offload.settings.sections.sinks import (
+from dagster_offload.settings.sections.recipients import (
     Address,
     Arguments,
     WebhookKeys,
@@ -14,6 +13,7 @@ from dagster_offload.settings.sections.sinks import (
     mistake,
     refuse_unusual_names,
 )
+from dagster_offload.settings.sections.section import AbsolutePath, Section
 from dagster_offload.settings.sections.unset import Unset
 
 SECTION = "notify"
@@ -99,11 +99,6 @@ CHANNEL_KINDS: Mapping[str, type[Section]] = {
     "ntfy": NtfyChannel,
     "email": EmailChannel,
 }
-
-
-def channel_kind(settings: AnyChannel) -> str:
-    """The kind of a channel: command, webhook, ntfy or email."""
-    return next(kind for kind, model in CHANNEL_KINDS.items() if type(settings) is model)
 
 
 def _channel(written: Any) -> Section:
