@@ -87,10 +87,6 @@ def library_of(router: Router) -> Iterator[Home]:
         yield home
 
 
-def partition(asset: str, document: str) -> str:
-    return f"/assets/{asset}?view=partitions&partition={quote(document, safe='')}"
-
-
 def main(folder: Path) -> None:
     with Router(mode="cold", retry_after="3600") as router, library_of(router) as home, browser() as page:
         ui, ledger, camera = UI(home), home.ledger, Camera(page, home.address, folder)
@@ -100,11 +96,8 @@ def main(folder: Path) -> None:
         wait_for(lambda: ledger("select from waiting_runs") != [], "the run that waits")
         cancelled = ui.materialize(INVOICE)
         wait_for(lambda: len(ledger("select from waiting_runs")) == 2, "both runs that wait")
-        camera.take("waiting-run", f"/runs/{asked}", "Waiting")
         ui.cancel(cancelled)
         wait_for(lambda: ui.runs()[cancelled] == "CANCELED", "the cancelled run")
-        camera.take("cancelled-run", f"/runs/{cancelled}", "Cancelled")
-        camera.take("deferred-document", "/assets/classification?view=events", "deferred")
         for answers in (12, 30):  # the end of each drain is a point of the plots
             _wake(home, router)
             router.wait(answers=answers, timeout=PATIENCE_SECONDS)
@@ -116,41 +109,17 @@ def main(folder: Path) -> None:
         wait_for(lambda: ledger.count("done", CLASSIFY) == ledger.count("done", SUMMARIZE) == done, "the drain")
         wait_for(lambda: set(ui.runs(pipelineName="drain").values()) == {"SUCCESS"}, "the end of the drain")
         wait_for(lambda: ui.runs()[asked] == "SUCCESS", "the run that waited")
-        scan = next(run for run in ui.runs(pipelineName="scan") if any(BROKEN in line for line in ui.messages(run)))
         camera.take("runs", "/runs", "drain")
-        camera.take("scan-run", f"/runs/{scan}", BROKEN)
-        camera.take("drain-run", f"/runs/{next(iter(ui.runs(pipelineName='drain')))}", "done, 0 failed")
         camera.take("failed-document", "/assets/extracted_text?view=events", BROKEN, click=BROKEN)
-        camera.take("failed-partition", partition("extracted_text", BROKEN), BROKEN)
         camera.take("check", "/assets/extracted_text?view=checks", "needs you")
-        camera.take("record", partition("summary", INVOICE), "record", height=1300)
-        camera.take("record-korean", partition("summary", KOREAN), "record", height=1300)
-        camera.take("records", "/assets/records?view=overview", "records", height=1100)
+        record = f"/assets/summary?view=partitions&partition={quote(INVOICE, safe='')}"
+        camera.take("record", record, "record", height=1300)
         camera.take("backlog", "/assets/backlog?view=overview", "hours left", height=1300, click="Plots")
-        camera.take("deep-slot", "/assets/deep_slot?view=overview", "calls in the hour", height=1300, click="Plots")
-        camera.take("assets", "/asset-groups", "overview")
-        camera.take("resource", "/locations/__repository__@dagster-offload/resources/deep_slot", "Library")
-        without = _drain_without_an_answer(home, ui, router)
-        camera.take("drain-without-an-answer", f"/runs/{without}", "usable answer")
 
 
 def _wake(home: Home, router: Router) -> None:
     router.set(mode="awake", latency=0.2, retry_after=None)
     home.run("slot", "set", "deep", "--try-again")
-
-
-def _drain_without_an_answer(home: Home, ui: UI, router: Router) -> str:
-    """The run of a drain whose only document got no usable answer. It has two more attempts, 1 and 10 minutes later."""
-    before = set(ui.runs(pipelineName="drain"))
-
-    def new() -> list[str]:
-        return [run for run, end in ui.runs(pipelineName="drain").items() if run not in before and end == "SUCCESS"]
-
-    router.set(answers="garbage")
-    home.write("late-letter.txt", "Dear landlord, the heating has been cold since Monday. Yours, Ada Lovelace.")
-    home.run("scan")
-    wait_for(lambda: new() != [], "the drain")
-    return new()[-1]
 
 
 if __name__ == "__main__":
