@@ -7,13 +7,12 @@ from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_valida
 
 from dagster_offload.settings.sections.recipients import (
     Address,
-    Arguments,
     WebhookKeys,
     by_kind,
     mistake,
     refuse_unusual_names,
 )
-from dagster_offload.settings.sections.section import AbsolutePath, Section
+from dagster_offload.settings.sections.section import AbsolutePath, Arguments, Section
 from dagster_offload.settings.sections.unset import Unset
 
 SECTION = "notify"
@@ -42,7 +41,7 @@ class ChannelSettings(Section):
 class CommandChannel(ChannelSettings):
     """A program that gets each message as JSON on its standard input. No shell is involved."""
 
-    command: Arguments = Field(description="the program and its arguments: [/usr/local/bin/notify-me]")
+    command: Arguments = Field(min_length=1, description="the program and its arguments: [/usr/local/bin/notify-me]")
 
 
 class WebhookChannel(WebhookKeys, ChannelSettings):

@@ -1,13 +1,12 @@
-"""What sinks and channels have in common in the pipeline file: a name, one kind, an address or a program, and secrets."""
+"""What sinks and channels have in common in the pipeline file: a name, one kind, an address and secrets."""
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
 
 from dagster_offload.errors import SettingsError
@@ -34,12 +33,7 @@ def _address(value: str) -> str:
     return value
 
 
-def _arguments(value: Any) -> Any:
-    return shlex.split(value) if isinstance(value, str) else value
-
-
 Address = Annotated[str, AfterValidator(_address)]
-Arguments = Annotated[tuple[str, ...], BeforeValidator(_arguments), Field(min_length=1)]
 
 
 class WebhookKeys(Section):

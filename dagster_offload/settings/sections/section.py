@@ -1,11 +1,12 @@
 """What every section of the pipeline file has in common."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 
 def absolute(path: Path) -> Path:
@@ -14,6 +15,14 @@ def absolute(path: Path) -> Path:
 
 
 AbsolutePath = Annotated[Path, AfterValidator(absolute)]
+
+
+def _split(value: Any) -> Any:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+# A program and its arguments. A single text is split as a shell would.
+Arguments = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_valida
 
 from dagster_offload.settings.sections.recipients import (
     Address,
-    Arguments,
     WebhookKeys,
     by_kind,
     refuse_unusual_names,
 )
-from dagster_offload.settings.sections.section import AbsolutePath, Section
+from dagster_offload.settings.sections.section import AbsolutePath, Arguments, Section
 from dagster_offload.settings.sections.unset import Unset
 
 SECTION = "on_record"
@@ -28,7 +27,9 @@ class SinkSettings(Section):
 class CommandSettings(SinkSettings):
     """A program that gets each record as JSON on its standard input. No shell is involved."""
 
-    command: Arguments = Field(description="the program and its arguments: [/usr/local/bin/file-it, --quiet]")
+    command: Arguments = Field(
+        min_length=1, description="the program and its arguments: [/usr/local/bin/file-it, --quiet]"
+    )
 
 
 class WebhookSettings(WebhookKeys, SinkSettings):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSche
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings.sections.secrets import secret_from
-from dagster_offload.settings.sections.section import AbsolutePath, Section
+from dagster_offload.settings.sections.section import AbsolutePath, Arguments, Section
 from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, variable
 from dagster_offload.slot.hours import parse_hours
 from dagster_offload.slot.waking import BROADCAST, PORT, WakeConfig
@@ -36,10 +35,6 @@ def _no_json(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _arguments(value: Any) -> Any:
-    return shlex.split(value) if isinstance(value, str) else value
-
-
 Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"]
 Body = Annotated[
     SecretStr | None, BeforeValidator(_body_as_text), WithJsonSchema({"type": ["object", "string", "null"]})
@@ -49,7 +44,7 @@ Body = Annotated[
 class WakeSettings(Section):
     """How to wake a slot whose machine is off while work is due: by a program, or by a magic packet."""
 
-    command: Annotated[tuple[str, ...], BeforeValidator(_arguments)] = Field(
+    command: Arguments = Field(
         default=(), description="program that wakes the machine, and its arguments: [/usr/local/bin/wake, macbook]"
     )
     mac: str | None = Field(default=None, description="address of the network card, for a magic packet (Wake-on-LAN)")
