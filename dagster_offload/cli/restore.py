@@ -76,10 +76,10 @@ def command(*, file: Path, replace: bool, as_json: bool) -> None:
 
 def _end_runs(settings: "Settings") -> None:
     """End the runs that were in progress in the backup: they hold Dagster's limits, and no process works on them."""
+    from dagster_offload.defs.dead_runs import sweep
     from dagster_offload.defs.events import EventReporter
     from dagster_offload.defs.instance import open_instance
     from dagster_offload.defs.names import names_of
-    from dagster_offload.defs.runs import sweep
     from dagster_offload.ledger.core.opening import open_ledger
     from dagster_offload.stages.catalog import stage_graph
 

@@ -7,11 +7,11 @@ have waited until the clock passes its last tick.
 
 import sys
 
+from dagster_offload.defs.dead_runs import sweep
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.future_ticks import forget_future_ticks
 from dagster_offload.defs.instance import open_instance, prepare_instance
 from dagster_offload.defs.names import names_of
-from dagster_offload.defs.runs import sweep
 from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.opening import open_ledger, open_ledger_as_it_is
 from dagster_offload.settings import load_settings

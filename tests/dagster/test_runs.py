@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from dagster_offload.defs.dead_runs import sweep
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.names import RAN_ON_TAG, REPOSITORY_TAG, RESULT_TAG, names_of
-from dagster_offload.defs.runs import RanOn, run_tags, starting_run, sweep
+from dagster_offload.defs.runs import RanOn, run_tags, starting_run
 from dagster_offload.host.machine import boot_id, host_name, process_start
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.work import waiting_runs
