@@ -103,7 +103,7 @@ def materialize(
         rule = _rule_in_force(ledger)
         present, missing = ledger.run(_documents_of, rule, selected)
         if not present:
-            raise NoSuchDocument(_no_such_document(sorted(missing), rule))
+            raise NoSuchDocument(_no_such_document(missing, rule))
 
         def work(settings: Settings) -> tuple[Settings, RunSummary]:
             return settings, _work(context, settings, ledger, names, present, stages)
@@ -112,9 +112,7 @@ def materialize(
         if summary.wait_seconds is None or missing:
             ledger.run(waiting_runs.remove, context.run.run_id)
         else:
-            reason = summary.wait_reason or "its documents are not due yet"
-            waits_for = (summary.slot, reason, summary.rest, summary.held_stage)
-            ledger.run(waiting_runs.put, context.run.run_id, present, stages, *waits_for)
+            ledger.run(_note_wait, context.run.run_id, present, stages, summary)
         evaluate_problems(context.instance, ledger, names.keys, context)
         if summary.wait_seconds is None and not summary.failed:
             if rule.is_grouped:
@@ -126,7 +124,7 @@ def materialize(
     context.log.info(f"{summary.done} of {requested} documents are done{reason}")
     for problem in summary.failed[:NAMED]:
         context.log.warning(problem_line(problem))
-    raise_for(summary, requested, sorted(missing), rule)
+    raise_for(summary, requested, missing, rule)
 
 
 def _rule_in_force(ledger: Ledger) -> PartitionRule:
@@ -151,9 +149,14 @@ def _documents_of(cur: Cursor, rule: PartitionRule, selected: Sequence[str]) -> 
     """The documents present of these partitions, and the partitions without one."""
     if rule.is_grouped:
         found = assigning.documents_of(cur, selected)
-        return found.documents, found.empty
+        return found.documents, sorted(found.empty)
     missing = set(documents.missing_keys(cur, selected))
     return [key for key in selected if key not in missing], sorted(missing)
+
+
+def _note_wait(cur: Cursor, run_id: str, present: Sequence[str], stages: Sequence[str], summary: RunSummary) -> None:
+    reason = summary.wait_reason or "its documents are not due yet"
+    waiting_runs.put(cur, run_id, present, stages, summary.slot, reason, summary.rest, summary.held_stage)
 
 
 def _work(

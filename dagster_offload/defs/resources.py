@@ -1,7 +1,7 @@
 """The resource of assets, jobs and sensors: settings and the ledger. It holds configuration only."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -35,21 +35,17 @@ class DeepSlot:
         """Read the settings. Raises `SettingsError`."""
         return self.settings_loader()
 
-    @contextmanager
-    def ledger(self) -> Iterator[Ledger]:
+    def ledger(self) -> AbstractContextManager[Ledger]:
         """Open the ledger for the block and migrate it. Raises `LedgerUnavailable`."""
-        with open_ledger(self.settings(), self.schema) as ledger:
-            yield ledger
+        return open_ledger(self.settings(), self.schema)
 
     def resident_ledger(self, settings: Settings) -> Ledger:
         """The migrated ledger that this process keeps open, for the ticks of sensors. Raises `LedgerUnavailable`."""
         return self._resident.get(settings)
 
-    @contextmanager
-    def unmigrated_ledger(self) -> Iterator[Ledger]:
+    def unmigrated_ledger(self) -> AbstractContextManager[Ledger]:
         """Open the ledger for the block without a migration: a step of this run has migrated it. Raises `OffloadError`."""
-        with reach_ledger(self.settings(), self.schema) as ledger:
-            yield ledger
+        return reach_ledger(self.settings(), self.schema)
 
 
 def deep_slot_resource(deep_slot: DeepSlot, settings: Settings) -> dg.ResourceDefinition:

@@ -33,7 +33,7 @@ from dagster_offload.library.left_out import Kind, LeftOut
 from dagster_offload.library.missing import try_to_list
 from dagster_offload.library.new_files import NewFiles
 from dagster_offload.library.seen import SeenFiles
-from dagster_offload.library.sizes import too_large
+from dagster_offload.library.too_large import too_large
 from dagster_offload.library.walk import Walk, WalkRules, walk
 from dagster_offload.postgres.room import refuse_without_room
 from dagster_offload.settings import Settings

@@ -38,7 +38,7 @@ from dagster_offload.extraction.protocol import (
 from dagster_offload.extraction.readers import read_file
 from dagster_offload.extraction.refusals import FileRefused
 from dagster_offload.library.handles import open_file
-from dagster_offload.library.sizes import too_large
+from dagster_offload.library.too_large import too_large
 
 _OUT_OF_MEMORY_SCORE = 500  # the range is -1000 (never killed) to 1000 (killed first)
 

@@ -42,7 +42,7 @@ from dagster_offload.extraction.protocol import (
 )
 from dagster_offload.host.python_process import environment_without_secrets, python_command
 from dagster_offload.library.files import extension
-from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
+from dagster_offload.library.too_large import DEFAULT_MAX_BYTES
 from dagster_offload.text.sizes import shown_size
 from dagster_offload.text.system_errors import words_of
 

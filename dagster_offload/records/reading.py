@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -106,8 +105,8 @@ def read(
 
 
 def _read(settings: Settings, query: Query, *, with_text: bool) -> Iterator[dict[str, Any]]:
-    with ExitStack() as stack:
-        yield from stream(settings, stack.enter_context(open_ledger_as_it_is(settings)), query, with_text=with_text)
+    with open_ledger_as_it_is(settings) as ledger:
+        yield from stream(settings, ledger, query, with_text=with_text)
 
 
 def stream(

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from dagster_offload.library.partition_keys import PartitionRule
-from dagster_offload.library.sizes import DEFAULT_MAX_BYTES
+from dagster_offload.library.too_large import DEFAULT_MAX_BYTES
 from dagster_offload.settings.sections.backup import BackupSection
 from dagster_offload.settings.sections.celery import CelerySection
 from dagster_offload.settings.sections.keep import KeepSection

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ByteSize
 
-from dagster_offload.library.sizes import DEFAULT_MAX_BYTES, too_large
+from dagster_offload.library.too_large import DEFAULT_MAX_BYTES, too_large
 from dagster_offload.settings.model import DEFAULT_MIN_FREE_BYTES
 from dagster_offload.settings.writing import one_line
 from dagster_offload.text.sizes import shown_size, shown_size_above
