@@ -32,22 +32,21 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
-        self.to_sender = "250 OK"
-        self.answer = "250 OK"
+        self.answers = {"sender": "250 OK", "recipient": "250 OK"}
         self.before_the_answer: Callable[[], None] = lambda: None
 
     async def handle_MAIL(  # noqa: N802
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         envelope.mail_from = address
-        return self.to_sender
+        return self.answers["sender"]
 
     async def handle_RCPT(  # noqa: N802 - a name that aiosmtpd calls
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         self.before_the_answer()
         envelope.rcpt_tos.append(address)
-        return self.answer
+        return self.answers["recipient"]
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         assert isinstance(envelope.content, bytes)
@@ -109,30 +108,18 @@ def test_a_wrong_password_is_a_wrong_setting_and_is_not_repeated(password: str, 
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("refused", "answer", "expected"),
     [
-        ("550 no such user me@example.org", (Blame.MISCONFIGURED, "SMTP 550: check its email")),
-        ("451 try later", (Blame.UNAVAILABLE, "SMTP 451")),
+        ("recipient", "550 no such user me@example.org", (Blame.MISCONFIGURED, "SMTP 550: check its email")),
+        ("recipient", "451 try later", (Blame.UNAVAILABLE, "SMTP 451")),
+        ("sender", "530 log in first", (Blame.MISCONFIGURED, "SMTP 530: check its user and its sender")),
+        ("sender", "553 not your address", (Blame.MISCONFIGURED, "SMTP 553: check its user and its sender")),
+        ("sender", "451 try later", (Blame.UNAVAILABLE, "SMTP 451")),
     ],
 )
-def test_the_code_of_the_server_says_whose_fault_it_is(answer: str, expected: tuple[Blame, str]) -> None:
+def test_the_code_of_the_server_says_whose_fault_it_is(refused: str, answer: str, expected: tuple[Blame, str]) -> None:
     mailbox = Mailbox()
-    mailbox.answer = answer
-    with smtp_server(mailbox) as port:
-        assert fault(mail(port)) == expected
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("530 log in first", (Blame.MISCONFIGURED, "SMTP 530: check its user and its sender")),
-        ("553 not your address", (Blame.MISCONFIGURED, "SMTP 553: check its user and its sender")),
-        ("451 try later", (Blame.UNAVAILABLE, "SMTP 451")),
-    ],
-)
-def test_a_sender_that_the_server_refuses_is_a_wrong_setting(answer: str, expected: tuple[Blame, str]) -> None:
-    mailbox = Mailbox()
-    mailbox.to_sender = answer
+    mailbox.answers[refused] = answer
     with smtp_server(mailbox) as port:
         assert fault(mail(port)) == expected
 

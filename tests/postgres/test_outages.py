@@ -45,6 +45,13 @@ def engine(home: Path, start: Start, router: Router, tmp_path: Path) -> Iterator
             yield engine
 
 
+@pytest.fixture
+def impatient(change_timing: ChangeTiming, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger gives up at once."""
+    change_timing(ledger_patience=0.0)
+    monkeypatch.setattr("dagster_offload.ledger.core.database.CONNECT_SECONDS", 0.2)
+
+
 @pytest.mark.rule("disk-2")
 def test_an_outage_longer_than_the_ledgers_patience_loses_no_answer_of_a_drain(
     engine: Engine, home: Path, start: Start, change_timing: ChangeTiming, caplog: pytest.LogCaptureFixture
@@ -120,25 +127,19 @@ def test_another_postgres_at_the_new_address_gets_none_of_the_work(
     assert engine.ledger.run(slots.get, "deep") is not None
 
 
-def test_without_an_answer_in_hand_the_ledger_gives_up_and_names_the_cause(
-    engine: Engine, home: Path, change_timing: ChangeTiming, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    change_timing(ledger_patience=0.0)
-    monkeypatch.setattr("dagster_offload.ledger.core.database.CONNECT_SECONDS", 0.2)
+@pytest.mark.usefixtures("impatient")
+def test_without_an_answer_in_hand_the_ledger_gives_up_and_names_the_cause(engine: Engine, home: Path) -> None:
     with Ledger(engine.ledger.conninfo) as ledger:
         stop_postgres(home)
         with pytest.raises(LedgerUnavailable, match=r"Postgres stays unavailable: .*No such file.*: start Postgres"):
             ledger.run(slots.get, "deep")
 
 
-def test_the_reason_why_an_embedded_postgres_cannot_be_restarted_is_named(
-    engine: Engine, home: Path, change_timing: ChangeTiming, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("impatient")
+def test_the_reason_why_an_embedded_postgres_cannot_be_restarted_is_named(engine: Engine, home: Path) -> None:
     def revive() -> None:
         raise LedgerUnavailable("OFFLOAD_HOME /h has no space left on its disk: free some space")
 
-    change_timing(ledger_patience=0.0)
-    monkeypatch.setattr("dagster_offload.ledger.core.database.CONNECT_SECONDS", 0.2)
     with Ledger(engine.ledger.conninfo, revive=revive) as ledger:
         stop_postgres(home)
         ledger.revive()
@@ -146,11 +147,8 @@ def test_the_reason_why_an_embedded_postgres_cannot_be_restarted_is_named(
             ledger.run(slots.get, "deep")
 
 
-def test_work_that_was_stopped_does_not_wait_for_postgres(
-    engine: Engine, home: Path, change_timing: ChangeTiming, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    change_timing(ledger_patience=0.0)
-    monkeypatch.setattr("dagster_offload.ledger.core.database.CONNECT_SECONDS", 0.2)
+@pytest.mark.usefixtures("impatient")
+def test_work_that_was_stopped_does_not_wait_for_postgres(engine: Engine, home: Path) -> None:
     with Ledger(engine.ledger.conninfo) as ledger:
         stop_postgres(home)
         with ledger.answer_in_hand(), pytest.raises(LedgerUnavailable):
