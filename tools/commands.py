@@ -3,7 +3,7 @@
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -20,6 +20,9 @@ Written by `make commands` from the help of each command: `{NAME} COMMAND --help
 has the keys and all exit codes.
 """
 EVERYWHERE = {"quiet", "verbose", "help"}
+# Options that say the same in many commands: they are explained once, and each command names those that it has.
+SHARED = ("library", "deep_url", "deep_model", "home", "config", "as_json")
+SHARED_HEADING = "Options of many commands"
 
 
 def content() -> str:
@@ -30,7 +33,20 @@ def content() -> str:
         for name, command in commands.items()
         if name.count(" ") == 1
     )
-    return "\n".join([HEAD, contents, *(_section(name, command) for name, command in commands.items())])
+    sections = [_section(name, command) for name, command in commands.items()]
+    return "\n".join([HEAD, contents, f"## {SHARED_HEADING}\n", _table(_shared(commands)), *sections])
+
+
+def _shared(commands: Mapping[str, click.Command]) -> list[str]:
+    """The rows of the shared options. Raises `ValueError` for one that commands explain in different words."""
+    rows = {name: set[str]() for name in SHARED}
+    for name, command in commands.items():
+        for param in command.params:
+            if param.name in rows:
+                rows[param.name].add(_row(param, click.Context(command, info_name=name)))
+    if differing := [name for name, found in rows.items() if len(found) != 1]:
+        raise ValueError(f"not the same in all commands: {differing}")
+    return [row for found in rows.values() for row in found]
 
 
 def _commands(
@@ -50,10 +66,16 @@ def _section(name: str, command: click.Command) -> str:
     level = "#" * (1 + name.count(" "))
     usage = " ".join([name, *command.collect_usage_pieces(context)])
     parts = [f"{level} {name}\n", f"```text\n{usage}\n```\n", *_paragraphs(command)]
-    rows = [_row(param, context) for param in command.params if param.name not in EVERYWHERE]
+    rows = [_row(param, context) for param in command.params if param.name not in {*EVERYWHERE, *SHARED}]
     if any(rows):
-        parts.append("| Option | |\n|---|---|\n" + "".join(row for row in rows if row))
+        parts.append(_table(rows))
+    if shared := [f"`{param.opts[0]}`" for param in command.params if param.name in SHARED]:
+        parts.append(f"Also {', '.join(shared)} ([explained above](#{_anchor(SHARED_HEADING)})).\n")
     return "\n".join(parts)
+
+
+def _table(rows: Iterable[str]) -> str:
+    return "| Option | |\n|---|---|\n" + "".join(rows)
 
 
 def _paragraphs(command: click.Command) -> Iterator[str]:
@@ -68,7 +90,7 @@ def _paragraphs(command: click.Command) -> Iterator[str]:
 
 
 def _row(param: click.Parameter, context: click.Context) -> str:
-    """The row of one option. Arguments are explained by the text above."""
+    """The row of one option; empty for an argument, which the text above explains."""
     record = None if isinstance(param, click.Argument) else param.get_help_record(context)
     if record is None:
         return ""
