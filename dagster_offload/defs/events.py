@@ -2,9 +2,9 @@
 materialization; a work item that is deferred, failed or quarantined is an observation.
 
 One `log_event` costs 13-25 ms on Postgres, because it opens a connection. A batch of 100 costs half a millisecond per
-event and keeps the run id, which `report_runless_asset_event` loses. Dagster has no public method for batches, so
-`_store_batch` calls the internal `store_event_batch`; a contract test covers it. No event is stored without a partition,
-because backfills fail on one (dagster PR 33035).
+event and keeps the run id, which `report_runless_asset_event` loses. Dagster has no public method for batches, so `store`
+calls the internal `store_event_batch`; a contract test covers it. No event is stored without a partition, because backfills
+fail on one (dagster PR 33035).
 """
 
 import logging
@@ -12,13 +12,14 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import AssetObservationData, StepMaterializationData
 
 from dagster_offload.defs.names import OBSERVATION_TAG, RESULT_TAG, Names
 from dagster_offload.defs.partitions.events import report_partitions
@@ -34,11 +35,6 @@ from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import code_versions, recipes, stage_graph
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
-
-try:
-    from dagster._core.events import AssetObservationData, StepMaterializationData
-except ImportError:  # another version of Dagster: use the slower public method
-    StepMaterializationData = None  # type: ignore[assignment,misc]
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +57,8 @@ OTHER_FLUSHER_PATIENCE_SECONDS = 60.0
 class EventReporter:
     """Reports the ledger's finished work items to Dagster.
 
-    `run_id` is the run it works in, and `log_event` is that run's method to record an event. Both are None in a sensor.
-    Unless the setting `previews` is off, events contain the beginning of a text, and the fields of a record.
+    `run_id` is the run it works in, None in a sensor. Unless the setting `previews` is off, events contain the beginning of a
+    text, and the fields of a record.
     """
 
     instance: dg.DagsterInstance
@@ -70,7 +66,6 @@ class EventReporter:
     names: Names
     settings: Settings
     run_id: str | None = None
-    log_event: Callable[[Reported], None] | None = None
     _jobs: dict[str, str | None] = field(default_factory=dict)  # run id -> job name
 
     @classmethod
@@ -88,7 +83,6 @@ class EventReporter:
             names=names,
             settings=settings,
             run_id=context.run.run_id,
-            log_event=context.log_event,
         )
 
     def report(self, seconds: float | None = None) -> int | None:
@@ -177,21 +171,18 @@ class EventReporter:
     def store(self, run_id: str | None, events: Sequence[tuple[str, Reported]]) -> None:
         """Store events of one asset under a run, each with its line in the run's log. At least one.
 
-        Those without a run (a scan found a renamed file) go to this run.
+        Those without a run (a scan found a renamed file) go to this run. The storage records only the last event of a batch as
+        the asset's latest, so a batch must not mix assets.
         """
         run_id = run_id or self.run_id
         job_name = self._job_name(run_id)
-        if run_id is not None and job_name is not None and can_store_batches(self.instance):
-            step_key = self.names.step_of(job_name)
-            _store_batch(
-                self.instance, [_entry(run_id, job_name, step_key, message, shown) for message, shown in events]
-            )
-            return
-        for _, shown in events:
-            if run_id == self.run_id and self.log_event is not None:
-                self.log_event(shown)
-            else:
+        if run_id is None or job_name is None:
+            for _, shown in events:
                 self.instance.report_runless_asset_event(shown)
+            return
+        step_key = self.names.step_of(job_name)
+        entries = [_entry(run_id, job_name, step_key, message, shown) for message, shown in events]
+        self.instance.event_log_storage.store_event_batch(entries)
 
     def _job_name(self, run_id: str | None) -> str | None:
         """The run's job; None without a run or if the run was deleted. Its events are then stored without a run."""
@@ -277,16 +268,6 @@ def _by_asset_and_run(events: list[Pending], stages: Sequence[str]) -> list[list
         groups.setdefault(key, []).append(event)
     in_order = [group for _, group in sorted(groups.items(), key=lambda entry: entry[0][0])]
     return [group[start : start + BATCH] for group in in_order for start in range(0, len(group), BATCH)]
-
-
-def can_store_batches(instance: dg.DagsterInstance) -> bool:
-    """Whether this version of Dagster has the internal call that stores a batch."""
-    return StepMaterializationData is not None and hasattr(instance.event_log_storage, "store_event_batch")
-
-
-def _store_batch(instance: dg.DagsterInstance, entries: list[dg.EventLogEntry]) -> None:
-    """The internal call. All entries must be of one asset: the storage records only the last one as its latest."""
-    instance.event_log_storage.store_event_batch(entries)
 
 
 def _message(event: Pending) -> str:

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from dagster_offload.defs import events
-from dagster_offload.defs.events import EventReporter, can_store_batches
+from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.names import DRAIN_STEP, RESULT_TAG, names_of
 from dagster_offload.defs.shown import documents
 from dagster_offload.ledger.core.rows import PendingEvent
@@ -80,13 +80,12 @@ def test_a_batch_stores_what_log_event_stores(edge: Edge) -> None:
     def record_in_both_ways(context: dg.OpExecutionContext) -> None:
         context.log_event(materialization)
         entry = events._entry(context.run_id, context.job_name, DRAIN_STEP, events._message(PENDING), materialization)
-        events._store_batch(context.instance, [entry])
+        context.instance.event_log_storage.store_event_batch([entry])
 
     @dg.job(name="drain")
     def both() -> None:
         record_in_both_ways()
 
-    assert can_store_batches(edge.instance)
     assert both.execute_in_process(instance=edge.instance).success
     batched, logged = edge.materializations("summarize", PENDING.document)
     assert batched.asset_materialization == logged.asset_materialization == materialization
@@ -106,8 +105,7 @@ def test_batches_of_any_size_share_one_statement_and_keep_their_order(edge: Edge
     def store(*names: str) -> None:
         pending = [replace(PENDING, document=name) for name in names]
         shown = [documents.materialization(each, KEYS, facts({"summarize": PENDING.recipe}), None) for each in pending]
-        events._store_batch(
-            edge.instance,
+        edge.instance.event_log_storage.store_event_batch(
             [
                 events._entry("a-run", "drain", DRAIN_STEP, events._message(event), each)
                 for event, each in zip(pending, shown, strict=True)
@@ -245,18 +243,6 @@ def test_events_of_a_deleted_run_are_reported_without_a_run(edge: Edge) -> None:
     reporter(edge).report()
     assert {record.run_id for record in edge.materializations("extract")} == {""}
     assert edge.partitions_done("extract") == {"d0.txt", "d1.txt", "d2.txt"}
-
-
-def test_without_the_internal_call_a_run_records_its_events_by_log_event(
-    edge: Edge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events, "StepMaterializationData", None)
-    edge.write(a="A letter.", b="A contract.")
-    run_id = edge.scan().run_id
-    assert {(record.run_id, record.partition_key) for record in edge.materializations("extract")} == {
-        (run_id, "a.txt"),
-        (run_id, "b.txt"),
-    }
 
 
 def test_events_of_a_stage_that_the_settings_do_not_have_yet_wait_for_a_process_that_has_it(

@@ -43,8 +43,7 @@ def test_a_batch_stores_the_observation_that_log_event_stores(edge: Edge) -> Non
     @dg.op(name="drain_backlog")
     def record_in_both_ways(context: dg.OpExecutionContext) -> None:
         context.log_event(shown)
-        events._store_batch(
-            context.instance,
+        context.instance.event_log_storage.store_event_batch(
             [events._entry(context.run_id, context.job_name, DRAIN_STEP, events._message(OBSERVED), shown)],
         )
 
