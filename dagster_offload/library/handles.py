@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path, PurePosixPath
 
-_CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
-_ROOT = os.O_RDONLY | os.O_DIRECTORY | _CLOSED_ON_EXEC
+_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
 # Non-blocking, because the file may have been replaced by a pipe.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | _CLOSED_ON_EXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _IS_LINK = frozenset({errno.ELOOP, errno.EMLINK})  # the error for opening a link (FreeBSD: EMLINK)
 MAX_LINKS = 8  # a longer chain counts as a loop
 MAX_PATH_BYTES = 4096

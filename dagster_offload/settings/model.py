@@ -40,7 +40,7 @@ DEFAULT_MIN_FREE_BYTES = 512 * 1024**2
 
 def default_home() -> Path:
     """The platform's data folder. For root, a folder that the unprivileged user of its Postgres can reach."""
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
+    if os.geteuid() == 0:
         return Path("/var/lib/dagster-offload")
     return Path(platformdirs.user_data_dir("dagster-offload", appauthor=False))
 
