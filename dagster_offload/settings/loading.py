@@ -79,8 +79,7 @@ def read_without(variables: Collection[str]) -> Loaded:
 def _read(overrides: Mapping[str, Any], environment: Mapping[str, str]) -> Loaded:
     dotenv = read_dotenv()
     given = read_variables(overrides, environment, dotenv)
-    home = _path(given.get("OFFLOAD_HOME")) or default_home()
-    path = find_file(_path(given.get(CONFIG)), home)
+    home, path = _home_and_file(given)
     file = None if path is None else read_pipeline(path, _path(given.get(CONFIG_SNAPSHOT)))
     loaded = _load(file, given, {**dotenv, **environment}, path)
     if path == home / FILE_NAME and loaded.settings.home != home:
@@ -138,15 +137,13 @@ def _validated(tree: Tree) -> Settings:
 
 def find_home() -> Path:
     """The home that the variables name, or the default. The pipeline file is not read."""
-    given = read_variables({}, os.environ, read_dotenv())
-    return _path(given.get("OFFLOAD_HOME")) or default_home()
+    return _home_and_file(read_variables({}, os.environ, read_dotenv()))[0]
 
 
 def find_pipeline() -> Path:
     """The path of the pipeline file; the home's if there is none yet. Its content may be wrong."""
-    given = read_variables({}, os.environ, read_dotenv())
-    home = _path(given.get("OFFLOAD_HOME")) or default_home()
-    return find_file(_path(given.get(CONFIG)), home) or home / FILE_NAME
+    home, path = _home_and_file(read_variables({}, os.environ, read_dotenv()))
+    return path or home / FILE_NAME
 
 
 def read_variables_only() -> Loaded:
@@ -162,8 +159,7 @@ def read_place() -> Settings:
     """
     dotenv = read_dotenv()
     given = read_variables({}, _only(os.environ, _PLACE_VARIABLES), _only(dotenv, _PLACE_VARIABLES))
-    home = _path(given.get("OFFLOAD_HOME")) or default_home()
-    path = find_file(_path(given.get(CONFIG)), home)
+    home, path = _home_and_file(given)
     variables = {**dotenv, **os.environ}
     try:
         file = None if path is None else read_pipeline(path)
@@ -174,6 +170,12 @@ def read_place() -> Settings:
         only_variables = read_keys(_PLACE_KEYS, None, given, variables, "")
         only_variables.values["home"] = home
         return _validated(only_variables)
+
+
+def _home_and_file(given: Mapping[str, Given]) -> tuple[Path, Path | None]:
+    """The home that the variables name, or the default, and the pipeline file; None if there is none."""
+    home = _path(given.get("OFFLOAD_HOME")) or default_home()
+    return home, find_file(_path(given.get(CONFIG)), home)
 
 
 def _only(variables: Mapping[str, str], names: Collection[str]) -> dict[str, str]:

@@ -255,26 +255,23 @@ def _only_senders_need(path: tuple[str | int, ...]) -> bool:
 def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: str) -> None:
     if file.readers is None:
         return
-    for leaf in (*LEAVES, *leaves_of_slots(further_slots(parsed.values))):
-        key, value = leaf.key, _at(parsed.values, leaf.key)
-        if not isinstance(value, str) or REFERENCE.search(value):
+    for key, value in _may_have_secrets(parsed.values):
+        is_secret = key[-1] in ("api_key", *SECRET_KEYS)
+        if not isinstance(value, str) or REFERENCE.search(value) or not (is_secret or without_password(value) != value):
             continue
-        is_key = key[-1] == "api_key"
-        has_password = key[-1] in ("url", "postgres_url", "broker") and without_password(value) != value
-        if is_key or has_password:
-            raise SettingsError(
-                f"{file_name}:{parsed.places[key]}: {leaf.dotted} contains a secret, and the file {file.readers}: write "
-                f"${{VARIABLE}} instead, use api_key_file, or run chmod 600 {file.path}"
-            )
+        in_a_file = f", use {key[-1]}_file" if is_secret else ""
+        raise SettingsError(
+            f"{file_name}:{parsed.places[key]}: {dotted(key)} contains a secret, and the file {file.readers}: write "
+            f"${{VARIABLE}} instead{in_a_file}, or run chmod 600 {file.path}"
+        )
 
-    for key, value in _of_sinks(parsed.values, (*SECRET_KEYS, *SINK_KINDS, *CHANNEL_KINDS)):
-        if not isinstance(value, str) or REFERENCE.search(value):
-            continue
-        if key[-1] in SECRET_KEYS or without_password(value) != value:
-            raise SettingsError(
-                f"{file_name}:{parsed.places[key]}: {dotted(key)} contains a secret, and the file {file.readers}: write "
-                f"${{VARIABLE}} instead, use a file for it, or run chmod 600 {file.path}"
-            )
+
+def _may_have_secrets(values: Mapping[str, Any]) -> Iterator[tuple[Key, Any]]:
+    """The secrets of the file, and the addresses that may have a password in them."""
+    for leaf in (*LEAVES, *leaves_of_slots(further_slots(values))):
+        if leaf.key[-1] in ("api_key", "url", "postgres_url", "broker"):
+            yield leaf.key, _at(values, leaf.key)
+    yield from _of_sinks(values, (*SECRET_KEYS, *SINK_KINDS, *CHANNEL_KINDS))
 
 
 def _of_sinks(values: Mapping[str, Any], keys: Collection[str]) -> Iterator[tuple[Key, Any]]:

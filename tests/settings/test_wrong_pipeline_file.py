@@ -196,6 +196,21 @@ def test_a_secret_in_a_file_that_others_may_read_is_refused_and_not_shown(text: 
     load_settings(primary_model="m")
 
 
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("slots: {deep: {api_key: s3cret}}", "write ${VARIABLE} instead, use api_key_file, or run chmod"),
+        ("notify: {m: {email: a@b.c, server: s, password: s3cret}}", "instead, use password_file, or run chmod"),
+        ("postgres_url: postgresql://me:s3cret@host/db", "write ${VARIABLE} instead, or run chmod"),
+    ],
+)
+def test_a_file_is_offered_for_a_secret_only_where_a_key_names_one(text: str, instead: str) -> None:
+    written(text, mode=0o644)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert instead in str(caught.value)
+
+
 @given(st.text("slotdep:{}[]&*!|>-#'\"\n ,%@`?~<=\\\t09.é한", max_size=60) | st.text(max_size=30))
 @example("slots: {deep: {url: !!binary x}}")
 @example("%YAML 9.9\n---\na: 1")
