@@ -28,6 +28,7 @@ from dagster_offload.settings.sections.unset import UnsetVariable
 from dagster_offload.settings.yaml_text import Place, YamlText, parse_yaml
 from dagster_offload.slot.config import without_password
 from dagster_offload.text.lenient_json import read_json
+from dagster_offload.text.lists import comma_separated
 from dagster_offload.text.suggestions import hint, no_such
 
 _PREFIX = "OFFLOAD_"
@@ -209,7 +210,7 @@ def _set_any_stages(tree: Tree, given: Given) -> None:
     in_file = tree.values.get("stages")
     built_in = [leaf.key[1] for leaf in LEAVES if leaf.variable == ANY_STAGES]
     known = list(dict.fromkeys((*built_in, *(in_file if isinstance(in_file, dict) else ()))))
-    names = [name.strip() for name in str(given.value).split(",") if name.strip()]
+    names = comma_separated(str(given.value))
     for name in names:
         if name not in known:
             raise SettingsError(f"{ANY_STAGES}: {no_such('stage', name, known)}")

@@ -10,7 +10,8 @@ from dagster_offload.host.machine import host_name
 from dagster_offload.service.ui.origins import Origin, parse_origin
 from dagster_offload.service.ui.passwords import read_password_file
 from dagster_offload.service.ui.sessions import Sessions, load_secret
-from dagster_offload.settings.sections.ui import UISection, comma_separated
+from dagster_offload.settings.sections.ui import UISection
+from dagster_offload.text.lists import comma_separated
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))

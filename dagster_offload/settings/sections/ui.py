@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from dagster_offload.settings.sections.section import AbsolutePath, Section, Variable
+from dagster_offload.text.lists import comma_separated
 
 
 class UISection(Section):
@@ -69,8 +70,3 @@ class UISection(Section):
         if not re.fullmatch(r"((/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+)?", value):
             raise ValueError("must start with / and must not end with one: /offload")
         return value
-
-
-def comma_separated(text: str) -> list[str]:
-    """The entries of a setting with several values."""
-    return [entry.strip() for entry in text.split(",") if entry.strip()]
