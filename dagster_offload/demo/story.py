@@ -1,7 +1,7 @@
 """The steps of the demo: documents are deferred, the router wakes, a drain runs, the records are shown."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,7 @@ from dagster_offload.errors import OffloadError
 from dagster_offload.ledger.core.rows import StageCounts
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work.counts import totals
+from dagster_offload.records.reading import Query, stream
 from dagster_offload.service.home import hold_up_lock
 from dagster_offload.service.ports import listen_for_ui
 from dagster_offload.service.processes import Services, running_services
@@ -134,7 +135,10 @@ class Story:
         )
 
     def _with_text(self) -> list[str]:
-        return [row.document for row in self.services.ledger.run(status.records) if row.outcome == "ok"]
+        return [record["document"] for record in self._read_records() if record["outcome"] == "ok"]
+
+    def _read_records(self) -> Iterator[dict[str, Any]]:
+        return stream(self.settings, self.services.ledger, Query())
 
     def _show_waiting(self) -> None:
         stages = self._stages()
@@ -151,15 +155,15 @@ class Story:
         shown.add_column("title and summary", ratio=8, no_wrap=True, overflow="ellipsis")
         shown.add_column("model", no_wrap=True)
         problems = {problem.document: problem for problem in self.services.ledger.run(status.problems)}
-        for row in self.services.ledger.run(status.records):
-            problem = problems.get(row.document)
-            if problem is not None:
-                shown.add_row(row.document, problem.state, problem.reason, "", style="red")
-            elif row.outcome != "ok":
-                shown.add_row(row.document, row.outcome, "", "", style="yellow")
+        for record in self._read_records():
+            document, outcome = record["document"], record["outcome"]
+            if (problem := problems.get(document)) is not None:
+                shown.add_row(document, problem.state, problem.reason, "", style="red")
+            elif outcome != "ok":
+                shown.add_row(document, outcome, "", "", style="yellow")
             else:
-                summary = " ".join(f"{row.title or ''}: {row.summary or ''}".split())
-                shown.add_row(row.document, row.category, summary, row.served_model)
+                summary = " ".join(f"{record['title'] or ''}: {record['summary'] or ''}".split())
+                shown.add_row(document, record["category"], summary, record["served_model"])
         return shown
 
     def _summary(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
 from dagster_offload.ledger.core.pipelines import announce
 from dagster_offload.ledger.core.workers import Worker
-from dagster_offload.ledger.reports.status import records
 from dagster_offload.ledger.slots import permits, slots
 from dagster_offload.service.home import RunningUp, hold_up_lock
 from dagster_offload.settings import load_settings
@@ -252,7 +251,7 @@ def test_status_counts_what_is_in_work_and_what_waits_for_its_next_attempt(
         assert "working now: drain" in call("status").stdout
 
 
-def test_a_doubtful_summary_is_shown_by_status_explain_and_records(call: Call, scanned: Path, with_ledger: str) -> None:
+def test_a_doubtful_summary_is_shown_by_status_explain_and_records(call: Call, scanned: Path) -> None:
     loop = writes('{"summary": "' + "The heating is cold. " * 8 + '"}')
     with RawServer(loop, Hits.DOCUMENTS) as server:
         os.environ |= {"OFFLOAD_DEEP_URL": server.url, "OFFLOAD_DEEP_MODEL": ALIAS}
@@ -266,8 +265,8 @@ def test_a_doubtful_summary_is_shown_by_status_explain_and_records(call: Call, s
     }
     assert all("repeats_itself" in entry["marks"] and set(entry["marks"]) <= set(marks) for entry in found)
     assert "doubtful: repeats_itself" in " ".join(call("explain", "letter.txt").stdout.split())
-    with Ledger(with_ledger) as ledger:
-        assert all("repeats_itself" in (row.doubtful or ()) for row in ledger.run(records))
+    records = [json.loads(line) for line in call("records", "--format", "jsonl").stdout.splitlines()]
+    assert ["repeats_itself" in record["doubtful"] for record in records] == [True, True]
 
 
 def test_status_and_redo_report_a_lost_slot(call: Call, scanned: Path, router: Router) -> None:

@@ -12,7 +12,6 @@ from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.errors import LibraryMissing, ScanRefused
 from dagster_offload.ledger.core.database import Cursor
-from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import documents
 from dagster_offload.library import new_files
 from dagster_offload.library.files import FileStat, SeenFile
@@ -30,7 +29,7 @@ def write(engine: Engine, key: str, text: str) -> None:
 
 
 def titles(engine: Engine) -> dict[str, str | None]:
-    return {row.document: row.title for row in engine.ledger.run(status.records)}
+    return {row["document"]: row["title"] for row in engine.sql("select document, title from records")}
 
 
 def test_files_become_records(engine: Engine) -> None:

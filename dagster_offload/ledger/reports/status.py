@@ -1,8 +1,7 @@
-"""Reports for people: counts by state, problems and their reasons, the records."""
+"""Reports for people: counts by state, problems and their reasons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from dagster_offload import timing
@@ -237,30 +236,3 @@ def count_needs_ocr(cur: Cursor) -> int:
 def unusable_names(cur: Cursor) -> dict[str, str]:
     """File names that cannot be document keys, each with the reason."""
     return {row["name"]: row["reason"] for row in cur.execute("select name, reason from unusable_names order by name")}
-
-
-@dataclass(frozen=True)
-class RecordRow:
-    """One document's record: a row of the view `records`."""
-
-    document: str
-    category: str | None
-    confidence: float | None
-    language: str | None
-    title: str | None
-    summary: str | None
-    key_points: list[str] | None
-    text: str | None
-    outcome: str | None
-    served_model: str | None
-    updated_at: datetime | None
-    doubtful: list[str] | None  # why the summary may be wrong; see `stages/answers/doubts.py`
-    state: str | None = None
-    reason: str | None = None
-    stages: dict[str, Any] | None = None  # the records of all stages, by name
-    corrected: list[str] | None = None  # `stage.field` of each field that a person corrected
-
-
-def records(cur: Cursor, limit: int | None = None) -> list[RecordRow]:
-    """The typed records, by document."""
-    return [RecordRow(**row) for row in cur.execute("select * from records order by document limit %s", [limit])]
