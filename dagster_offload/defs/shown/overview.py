@@ -6,7 +6,7 @@ report is old enough. A tick in which nothing changed costs one query.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import dagster as dg
 
@@ -151,17 +151,18 @@ def backlog_numbers(found: Overview) -> Numbers:
 
 def slot_numbers(use: SlotUse) -> Numbers:
     """The numbers of a slot, one plot each. Shares are percentages."""
-    in_percent = {
-        name: None if value is None else 100 * value for name, value in asdict(use).items() if "share" in name
-    }
     return {
-        "available, % of the hour": in_percent["available_share"],
+        "available, % of the hour": _percent(use.available_share),
         "calls in the hour": use.calls,
         "calls without an answer": use.unanswered,
         "concurrency": use.concurrency,
         "tokens per second": use.tokens_per_second,
-        "prompt from cache, %": in_percent["cached_share"],
+        "prompt from cache, %": _percent(use.cached_share),
     }
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _shown(numbers: Numbers) -> dict[str, dg.MetadataValue]:

@@ -65,8 +65,7 @@ def partition_observation(
         "documents": dg.MetadataValue.int(len(rows)),
     }
     for number, row in enumerate(rows[:NAMED], start=1):
-        step = next_step(row.document, stage, state, row.reason)
-        lines = [row.document, row.reason or _NO_REASON, *([step] if step else [])]
+        lines = [row.document, row.reason or _NO_REASON, next_step(row.document, stage, state, row.reason)]
         metadata[f"document {number}"] = dg.MetadataValue.text(escaped(": ".join(lines)))
     return dg.AssetObservation(
         asset_keys[stage],
