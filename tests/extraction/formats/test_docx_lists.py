@@ -66,3 +66,43 @@ def test_a_list_takes_its_levels_from_a_style_of_lists() -> None:
 )
 def test_a_damaged_override_costs_no_number(override: str) -> None:
     assert labels(LIST + use("1", override), ("1", 0), ("1", 0)) == ["1.", "2."]
+
+
+def test_a_legal_level_writes_the_numbers_above_it_in_digits() -> None:
+    legal = level(1, "decimal", "%1.%2").replace("<w:lvlText", "<w:isLgl/><w:lvlText")
+    off = level(2, "decimal", "%1.%3").replace("<w:lvlText", '<w:isLgl w:val="0"/><w:lvlText')
+    numbering = f'<w:abstractNum w:abstractNumId="7">{level(0, "upperRoman", "Article %1")}{legal}{off}</w:abstractNum>'
+    items = (("1", 0), ("1", 0), ("1", 1), ("1", 2))
+    assert labels(numbering + use("1"), *items) == ["Article I", "Article II", "2.1", "II.1"]
+
+
+@pytest.mark.parametrize(
+    ("restart", "shown"),
+    [("0", "1. 1.1 1) 1.2 2) 2. 2.1 3)"), ("1", "1. 1.1 1) 1.2 2) 2. 2.1 1)"), ("2", "1. 1.1 1) 1.2 1) 2. 2.1 1)")],
+)
+def test_a_level_starts_again_only_below_the_levels_that_it_names(restart: str, shown: str) -> None:
+    deepest = level(2, "decimal", "%3)").replace("<w:numFmt", f'<w:lvlRestart w:val="{restart}"/><w:numFmt')
+    numbering = f'<w:abstractNum w:abstractNumId="7">{LEVELS}{deepest}</w:abstractNum>'
+    items = (("1", depth) for depth in (0, 1, 2, 1, 2, 0, 1, 2))
+    assert labels(numbering + use("1"), *items) == shown.split()
+
+
+def numbered(inner: str, end: str = "") -> str:
+    return paragraph(inner, f'<w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr><w:rPr>{end}</w:rPr>')
+
+
+def test_a_numbered_paragraph_without_text_has_its_number() -> None:
+    cells = "".join(f"<w:tc>{cell}</w:tc>" for cell in (numbered(""), paragraph(run("rent"))))
+    body = f"<w:tbl><w:tr>{cells}</w:tr><w:tr>{cells}</w:tr></w:tbl>" + numbered("") + numbered(run("deposit"))
+    assert word(body, numbering=LIST + use("1")) == ("| 1. | rent |\n| --- | --- |\n| 2. | rent |\n\n3.\n\n4. deposit")
+
+
+@pytest.mark.parametrize("end", ["<w:vanish/>", '<w:del w:id="1"/>', '<w:moveFrom w:id="1"/>'])
+def test_a_paragraph_that_is_hidden_or_deleted_with_its_end_takes_no_number(end: str) -> None:
+    body = numbered(run("one")) + numbered("", end) + numbered(run("two"))
+    assert word(body, numbering=LIST + use("1")) == "1. one\n\n2. two"
+
+
+def test_an_empty_item_of_a_list_with_bullets_is_left_out() -> None:
+    bullets = f'<w:abstractNum w:abstractNumId="7">{level(0, "bullet", "x")}</w:abstractNum>{use("1")}'
+    assert word(numbered(run("one")) + numbered(""), numbering=bullets) == "- one"

@@ -26,9 +26,10 @@ class Level:
     style: int = 0
     shown: str = "\0."
     start: int = 1
+    flags: int = 0
 
     def __bytes__(self) -> bytes:
-        head = struct.pack("<iB", self.start, self.style) + bytes(23)
+        head = struct.pack("<iBB", self.start, self.style, self.flags) + bytes(22)
         return head + struct.pack("<H", len(self.shown)) + self.shown.encode("utf-16-le")
 
 
@@ -145,7 +146,16 @@ def test_a_list_counts_on_where_it_is_used_again_unless_it_starts_anew() -> None
         [(7, b""), (7, b""), (7, anew), (7, changed)],
     )
     text = numbered("one\n\ntwo\n\nfive\n\nletter\n\nthree", data)
-    assert text == "1. one\n\n2. two\n\n5. five\n\nA. letter\n\n3. three"
+    assert text == "1. one\n\n2. two\n\n5. five\n\nF. letter\n\n7. three"
+
+
+def test_a_level_in_legal_style_has_only_digits_and_one_may_count_on_below_a_new_number() -> None:
+    names = ("one", "first", "second", "two", "third")
+    levels = [Level(1), Level(0, "\0.\1", flags=4 | 8)]
+    data = document(
+        [Paragraph(name, 1, int(number % 3 > 0)) for number, name in enumerate(names)], {7: levels}, [(7, b"")]
+    )
+    assert numbered("\n\n".join(names), data) == "I. one\n\n1.1 first\n\n1.2 second\n\nII. two\n\n2.3 third"
 
 
 def test_bullets_replace_numbers_that_were_guessed_and_what_the_writer_typed_stays() -> None:

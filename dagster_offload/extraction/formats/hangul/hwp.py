@@ -16,7 +16,7 @@ import olefile
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.hangul.distribution import unscramble
 from dagster_offload.extraction.formats.hangul.numbers import STYLES, Heading, Level, Numbers
-from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.markdown import note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
 
 _BINARY_DATA, _NUMBERING, _PARAGRAPH_SHAPE, _PICTURE = 18, 23, 25, 85
@@ -233,15 +233,16 @@ class _Section:
         """Yield a table's caption, which comes before the table's own record, then its rows."""
         index = next((index for index, child in enumerate(record.children) if child.tag == _TABLE), 0)
         yield from self.paragraphs(record.children[:index])
-        rows: dict[int, list[list[_Record]]] = {}
-        row: list[list[_Record]] = []
+        rows: dict[int, dict[int, list[_Record]]] = {}
+        cell: list[_Record] = []
         for child in record.children[index + 1 :]:
             if child.tag == _LIST:  # a cell begins: 8 bytes of list, 2 of column, 2 of row
-                row = rows.setdefault(struct.unpack_from("<H", child.data, 10)[0], [])
-                row.append([])
-            elif rows:
-                row[-1].append(child)
-        yield table_text([["\n".join(self.paragraphs(cell)) for cell in row] for _, row in sorted(rows.items())])
+                column, row = struct.unpack_from("<HH", child.data, 8)
+                cell = rows.setdefault(row, {}).setdefault(column, [])
+            else:
+                cell.append(child)
+        cells = (rows[row].items() for row in sorted(rows))
+        yield placed_table_text([{column: "\n".join(self.paragraphs(cell)) for column, cell in row} for row in cells])
 
 
 def _characters(data: bytes, controls: list[bytes]) -> str:

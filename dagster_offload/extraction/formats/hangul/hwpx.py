@@ -9,9 +9,16 @@ from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import OfficeArchive
 from dagster_offload.extraction.formats.hangul.numbers import NAMED_STYLES, Heading, Level, Numbers
-from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.markdown import Row, note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
-from dagster_offload.extraction.formats.parts.zip_xml import archive_text, attribute, local, parsed, parsed_if_there
+from dagster_offload.extraction.formats.parts.zip_xml import (
+    archive_text,
+    attribute,
+    int_or,
+    local,
+    parsed,
+    parsed_if_there,
+)
 
 _HEADER, _MANIFEST = "Contents/header.xml", "Contents/content.hpf"
 _SECTION = re.compile(r"Contents/section(\d+)\.xml")
@@ -62,7 +69,7 @@ class _Document:
                     rows = [row for row in element if local(row) == "tr"]
                     for caption in (child for child in element if local(child) == "caption"):
                         yield from self._elements(caption)
-                    yield table_text([["\n".join(self._elements(cell)) for cell in row] for row in rows])
+                    yield placed_table_text([self._row(row) for row in rows])
                 case "footNote" | "endNote":
                     yield note_text(self._elements(element))
                 case "fieldBegin" if attribute(element, "type") == "MEMO":
@@ -77,6 +84,10 @@ class _Document:
                     yield attribute(element, "text") or ""
                 case _:
                     yield from self._elements(element)
+
+    def _row(self, row: Element) -> Row:
+        """Return the texts of a row's cells by their columns."""
+        return {_column(cell, place): "\n".join(self._elements(cell)) for place, cell in enumerate(row)}
 
     def _paragraph(self, paragraph: Element) -> Iterator[str]:
         """Yield a paragraph's line, then the objects anchored in it."""
@@ -124,6 +135,11 @@ def _run_elements(paragraph: Element) -> Iterator[Element]:
     for run in paragraph:
         for element in run:
             yield from element if local(element) == "ctrl" else (element,)
+
+
+def _column(cell: Element, place: int) -> int:
+    """Return the column of a cell: cells that others cover are left out. `place`: the cell's place in its row."""
+    return next((int_or(attribute(one, "colAddr"), place) for one in cell if local(one) == "cellAddr"), place)
 
 
 def _form_value(field: Element) -> str:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
-from dagster_offload.extraction.formats.office.docx_lists import list_numbers
+from dagster_offload.extraction.formats.office.docx_lists import OFF, list_numbers
 from dagster_offload.extraction.formats.office.inserted import inserted_text
 from dagster_offload.extraction.formats.parts.chart import chart_text
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
 from dagster_offload.extraction.formats.parts.fields import OpenFields, shown_by_field
-from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.markdown import Row, note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
 from dagster_offload.extraction.formats.parts.zip_xml import (
     BrokenArchive,
@@ -38,8 +38,9 @@ _SHOWN = frozenset({"t", "sym", *_INLINE})
 _NOT_TEXT = frozenset({"del", "moveFrom", "delText", "Fallback", "pPr", "rPr"})
 _PICTURES = frozenset({"blip", "imagedata"})  # of Word 2007 and later, and of older versions
 _DRAWN = _PICTURES | {"chart", "relIds"}
+_GONE = frozenset({"del", "moveFrom"})
 _NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
-_OFF = frozenset({"0", "false", "off"})  # of a property that is on if it is there without a value
+_MAX_SPAN = 100  # columns; Word has at most 63
 _MAX_STYLE_DEPTH = 20  # styles based on one another
 _MAX_INSERTED_DEPTH = 3  # documents inserted into one another
 
@@ -124,12 +125,19 @@ class _Document:
                 case "p":
                     yield from self._paragraph(element)
                 case "tbl":
-                    rows = list(_inside(element, "tr"))
-                    yield table_text([["\n".join(self._blocks(cell)) for cell in _inside(row, "tc")] for row in rows])
+                    yield placed_table_text([self._row(row) for row in _inside(element, "tr")])
                 case "altChunk" if member := self._linked(attribute(element, "id"), _INSERTED):
                     yield self._inserted_text(member)
                 case name if name not in _NOT_TEXT:
                     yield from self._blocks(element)
+
+    def _row(self, row: Element) -> Row:
+        """Return the texts of a row's cells by the columns of the table's grid in which they begin."""
+        texts, column = {}, _span(row, "gridBefore")
+        for cell in _inside(row, "tc"):
+            texts[column] = "\n".join(self._blocks(cell)) if _is_first_of_merged(cell) else ""
+            column += max(1, _span(cell, "gridSpan"))
+        return texts
 
     def _inserted_text(self, member: str) -> str:
         """Return the text of an inserted part, "" if it cannot be read."""
@@ -147,6 +155,8 @@ class _Document:
         line = "".join(self._line(paragraph, aside))
         if line.strip():
             yield self._mark(paragraph) + line
+        elif not aside.is_hidden and _has_shown_end(paragraph) and (mark := self._mark(paragraph)).strip("#- "):
+            yield mark.rstrip()  # of a row whose first cell holds only its number, or of a picture
         for note in aside.notes:
             yield note_text(self._blocks(note))
         for box in aside.boxes:
@@ -236,7 +246,7 @@ def _form_value(field: Element) -> str:
     for control in field:
         values = {local(child): attribute(child, "val") for child in control}
         if local(control) == "checkBox":
-            is_checked = values["checked"] not in _OFF if "checked" in values else values.get("default") == "1"
+            is_checked = values["checked"] not in OFF if "checked" in values else values.get("default") == "1"
             return f"[{'x' if is_checked else ' '}] "
         if local(control) == "ddList":
             choices = [attribute(child, "val") or "" for child in control if local(child) == "listEntry"]
@@ -251,13 +261,36 @@ def _paragraph_style(paragraph: Element) -> str | None:
 
 def _vanish(holder: Element) -> bool | None:
     """Return whether the properties of a run or a style hide its text. None if they do not say."""
-    return next((value not in _OFF for name, value in _run_properties(holder) if name == "vanish"), None)
+    return next((value not in OFF for name, value in _run_properties(holder) if name == "vanish"), None)
 
 
 def _run_properties(holder: Element) -> Iterator[tuple[str, str | None]]:
     for properties in holder:
         if local(properties) == "rPr":
             yield from ((local(child), attribute(child, "val")) for child in properties)
+
+
+def _has_shown_end(paragraph: Element) -> bool:
+    """Whether a paragraph without text is shown. It is not if its end is hidden, or was deleted with its text."""
+    ends = [properties for one in paragraph if local(one) == "pPr" for properties in one if local(properties) == "rPr"]
+    return not any(
+        local(one) in _GONE or (local(one) == "vanish" and attribute(one, "val") not in OFF)
+        for end in ends
+        for one in end
+    )
+
+
+def _span(holder: Element, name: str) -> int:
+    """Return a number of columns in the properties of a row or a cell, at most 100; 0 if they do not say."""
+    values = (attribute(one, "val") for properties in holder for one in properties if local(one) == name)
+    return min(int_or(next(values, None), 0), _MAX_SPAN)
+
+
+def _is_first_of_merged(cell: Element) -> bool:
+    """Whether a cell shows its content: it is not merged with the one above it, or it has a text nevertheless."""
+    merges = [one for properties in cell if local(properties) == "tcPr" for one in properties if local(one) == "vMerge"]
+    is_continued = any(attribute(one, "val") != "restart" for one in merges)
+    return not is_continued or any(local(one) in _SHOWN for one in cell.iter())
 
 
 def _image_id(picture: Element) -> str:

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 from dagster_offload.extraction.formats.parts.list_numbers import BULLET, ListLevel, ListNumbers
 from dagster_offload.extraction.formats.parts.zip_xml import attribute, int_or, local
 
+OFF = frozenset({"0", "false", "off"})  # of a property that is on if it is there without a value
 _NUMERALS = {
     "bullet": BULLET,
     "upperLetter": "upper letter", "lowerLetter": "lower letter", "upperRoman": "upper roman",
@@ -44,7 +45,14 @@ def list_numbers(root: Element) -> ListNumbers:
 def _levels(holder: Element) -> Iterator[tuple[int, ListLevel]]:
     for level in _children(holder, "lvl"):
         style = _NUMERALS.get(_value(level, "numFmt"), "")
-        look = ListLevel(style, _value(level, "lvlText"), int_or(_value(level, "start"), 1))
+        restart = _value(level, "lvlRestart")
+        look = ListLevel(
+            style,
+            _value(level, "lvlText"),
+            int_or(_value(level, "start"), 1),
+            is_legal=any(attribute(one, "val") not in OFF for one in _children(level, "isLgl")),
+            restarts_below=int(restart) if restart.isdecimal() else None,
+        )
         yield int_or(attribute(level, "ilvl"), 0), look
 
 

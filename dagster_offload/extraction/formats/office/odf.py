@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
-from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.markdown import note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.number_format import display, plain
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
 from dagster_offload.extraction.formats.parts.zip_xml import (
@@ -123,9 +123,8 @@ def _sheets(spreadsheet: Element) -> Iterator[str]:
         if local(sheet) != "table":
             continue
         rows = [row for element in _rows(sheet) for row in _sheet_rows(element)]
-        columns = sorted({column for row in rows for column in row})
         anchored = [text for shapes in sheet if local(shapes) == "shapes" for text in _blocks(shapes)]
-        texts = [table_text([[row.get(column, "") for column in columns] for row in rows]), *anchored]
+        texts = [placed_table_text(rows), *anchored]
         if any(map(str.strip, texts)):
             yield "\n\n".join([f"## {attribute(sheet, 'name') or ''}", *filter(str.strip, texts)])
 
@@ -155,6 +154,16 @@ def _sheet_rows(element: Element) -> Iterator[dict[int, str]]:
     if row:
         for _ in range(min(int(attribute(element, "number-rows-repeated") or "1"), _MAX_REPEATS)):
             yield row
+
+
+def _cells(row: Element) -> Iterator[tuple[int, str]]:
+    """Yield the column and the text of each cell, and of one that another covers if it has a text."""
+    column = 0
+    for cell in row:
+        text = "\n".join(_blocks(cell))
+        if local(cell) == "table-cell" or text:
+            yield column, text
+        column += int(attribute(cell, "number-columns-repeated") or "1")
 
 
 def _value(cell: Element) -> str:
@@ -191,7 +200,7 @@ def _blocks(parent: Iterable[Element]) -> Iterator[str]:
             case "list":
                 yield "\n".join(_items(element))
             case "table":
-                yield table_text([["\n".join(_blocks(cell)) for cell in row] for row in _rows(element)])
+                yield placed_table_text([dict(_cells(row)) for row in _rows(element)])
             case "frame":
                 text = [*_embedded(element)]
                 # Either the object or, if it has no text, the picture of it. An object is walked once: they nest.

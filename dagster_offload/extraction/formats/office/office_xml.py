@@ -15,8 +15,9 @@ from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.office.docx import docx_text
+from dagster_offload.extraction.formats.parts.markdown import Row
 from dagster_offload.extraction.formats.parts.number_format import display
-from dagster_offload.extraction.formats.parts.sheet import Row, sheet_text
+from dagster_offload.extraction.formats.parts.sheet import sheet_text
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive, attribute, local, parse
 
 _NAMED_FORMATS = {"Percent": "0%", "Currency": '"$"#,##0.00', "Euro Currency": '"€"#,##0.00'}

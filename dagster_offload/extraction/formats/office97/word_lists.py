@@ -10,7 +10,7 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import olefile
@@ -26,6 +26,7 @@ _PARAGRAPH_STYLE = 1
 _MAX_STYLE_DEPTH = 20
 _LIST_BYTES, _USE_BYTES, _LEVELS = 28, 16, 9
 _SIMPLE_LIST, _STARTS_ANEW, _HAS_LEVEL = 1, 0x10, 0x20
+_IS_LEGAL, _RESTARTS_LESS = 4, 8  # flags of a level
 _STYLES_OF_NUMBERS = {
     1: "upper roman", 2: "lower roman", 3: "upper letter", 4: "lower letter", 10: "ideograph", 11: "ideograph",
     18: "circled", 22: "two digits", 23: BULLET, 24: "syllable", 25: "jamo", 33: "ideograph", 37: "ideograph", 39: "ideograph",
@@ -84,14 +85,14 @@ def _key(text: str) -> str:
 
 def _labelled(document: bytes, table: bytes) -> Iterator[tuple[str, str]]:
     """Yield the label ("" for none) and the text of each paragraph, in document order. Nothing if there are no lists."""
-    names, levels = _uses(document, table)
-    if not levels:
+    uses = _uses(document, table)
+    if not uses.levels:
         return
-    numbers = ListNumbers(levels)
+    numbers = ListNumbers(uses.levels, uses.shared, uses.anew)
     properties = _Properties(document, table)
     for text, end in _paragraphs(document, table):
         numbering = properties.numbering_at(end)
-        label = numbers.next(names.get(numbering.use or 0, ""), numbering.level or 0)
+        label = numbers.next(str(numbering.use or 0), numbering.level or 0)
         yield label, _FIELD_CODE.sub("", text)
 
 
@@ -188,20 +189,27 @@ def _numbering_in(properties: bytes) -> _Numbering:
     return _Numbering(use, level)
 
 
-def _uses(document: bytes, table: bytes) -> tuple[dict[int, str], Levels]:
-    """Return the name of the list of each use (from 1), and the levels of the lists by name.
+@dataclass
+class _Uses:
+    """The uses of lists, as `ListNumbers` takes them. Their names are their numbers, from 1. All uses of a list count on."""
 
-    All uses of a list count on, except those that change a level: they are lists of their own.
-    """
+    levels: Levels = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
+    anew: set[tuple[str, int]] = field(default_factory=set)
+
+
+def _uses(document: bytes, table: bytes) -> _Uses:
     lists, (start, size) = _lists(document, table), struct.unpack_from("<II", document, _USES)
-    names, levels = dict[int, str](), Levels()
+    uses = _Uses()
     if not lists or not size:
-        return names, levels
+        return uses
     (count,) = struct.unpack_from("<I", table, start)
     changes = start + 4 + _USE_BYTES * count
     for number in range(min(count, size // _USE_BYTES)):
         one = start + 4 + _USE_BYTES * number
         (identifier,) = struct.unpack_from("<i", table, one)
+        name = str(number + 1)
+        uses.shared[name] = str(identifier)
         own = dict(enumerate(lists.get(identifier, ())))
         changes += 4
         for _ in range(table[one + 12]):
@@ -212,9 +220,10 @@ def _uses(document: bytes, table: bytes) -> tuple[dict[int, str], Levels]:
                 own[level], changes = _level(table, changes)
             elif flags & _STARTS_ANEW and level in own:
                 own[level] = own[level]._replace(start=begin)
-        names[number + 1] = f"{identifier} {number}" if table[one + 12] else str(identifier)
-        levels |= {(names[number + 1], level): how for level, how in own.items()}
-    return names, levels
+            if flags & _STARTS_ANEW:
+                uses.anew.add((name, level))
+        uses.levels |= {(name, level): how for level, how in own.items()}
+    return uses
 
 
 def _lists(document: bytes, table: bytes) -> dict[int, list[ListLevel]]:
@@ -235,10 +244,13 @@ def _lists(document: bytes, table: bytes) -> dict[int, list[ListLevel]]:
 
 def _level(table: bytes, place: int) -> tuple[ListLevel, int]:
     """Return the level at this place, and where the next one begins."""
-    start, style = struct.unpack_from("<iB", table, place)
+    start, style, flags = struct.unpack_from("<iBB", table, place)
+    restarts_below = table[place + 26] if flags & _RESTARTS_LESS else None
     place += 28 + table[place + 24] + table[place + 25]
     (length,) = struct.unpack_from("<H", table, place)
     text = table[place + 2 : place + 2 + 2 * length].decode("utf-16-le", "replace")
     shown = "".join(f"%{ord(sign) + 1}" if ord(sign) < _LEVELS else sign for sign in islice(text, 100))
     name = _STYLES_OF_NUMBERS.get(style, "")
-    return ListLevel(name, "" if style == _NO_NUMBER else shown, start), place + 2 + 2 * length
+    label = "" if style == _NO_NUMBER else shown
+    level = ListLevel(name, label, start, is_legal=bool(flags & _IS_LEGAL), restarts_below=restarts_below)
+    return level, place + 2 + 2 * length

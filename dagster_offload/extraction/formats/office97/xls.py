@@ -16,8 +16,9 @@ from xlrd.sheet import Cell, Sheet
 
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, is_compound
+from dagster_offload.extraction.formats.parts.markdown import Row
 from dagster_offload.extraction.formats.parts.number_format import display, plain
-from dagster_offload.extraction.formats.parts.sheet import Row, sheet_text
+from dagster_offload.extraction.formats.parts.sheet import sheet_text
 from dagster_offload.extraction.refusals import broken, protected
 
 _STREAMS = ("Workbook", "WORKBOOK", "Book", "BOOK")

@@ -7,8 +7,9 @@ import struct
 from collections.abc import Iterator
 
 from dagster_offload.extraction.file_types.containers import OfficeArchive
+from dagster_offload.extraction.formats.parts.markdown import Row
 from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
-from dagster_offload.extraction.formats.parts.sheet import Row, Sheet, texts_of_sheets
+from dagster_offload.extraction.formats.parts.sheet import Sheet, texts_of_sheets
 from dagster_offload.extraction.formats.parts.zip_xml import archive_text, main_part, relations
 
 _WORKBOOK = "xl/workbook.bin"

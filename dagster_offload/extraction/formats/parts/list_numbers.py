@@ -11,11 +11,20 @@ _LEVELS = 9
 
 
 class ListLevel(NamedTuple):
-    """How a level of a list is numbered. `text` has %1 for the number of the first level, %2 for the second."""
+    """How a level of a list is numbered. `text` has %1 for the number of the first level, %2 for the second.
+
+    `is_legal`: all numbers are written in digits. `restarts_below`: only levels above this one, from 0, let the level start
+    again; None = all above it.
+    """
 
     style: str  # of `numeral`, or BULLET
     text: str
     start: int
+    is_legal: bool = False
+    restarts_below: int | None = None
+
+
+_UNKNOWN = ListLevel("", "", 1)
 
 
 class ListNumbers:
@@ -40,18 +49,23 @@ class ListNumbers:
         """Return the label of the list's next paragraph at this level, with a trailing blank; "" if it has none."""
         if (name, level) not in self._levels:
             return ""
-        style, text, start = self._levels[name, level]
+        style, text, start, is_legal, _ = self._levels[name, level]
         counter = self._shared.get(name, name)
         last = None if (name, level) in self._anew else self._numbers.get((counter, level))
         self._anew.discard((name, level))
         self._numbers[counter, level] = start if last is None else last + 1
         for deeper in range(level + 1, _LEVELS):
-            self._numbers.pop((counter, deeper), None)
+            limit = self._levels.get((name, deeper), _UNKNOWN).restarts_below
+            if limit is None or level < limit:
+                self._numbers.pop((counter, deeper), None)
         if style == BULLET:
             return "- "
-        label = re.sub(r"%([1-9])", lambda found: self._number(name, int(found[1]) - 1), text).strip()
+        label = re.sub(
+            r"%([1-9])", lambda found: self._number(name, int(found[1]) - 1, is_legal=is_legal), text
+        ).strip()
         return f"{label} " if label else ""
 
-    def _number(self, name: str, level: int) -> str:
-        style, _, start = self._levels.get((name, level), ListLevel("", "", 1))
-        return numeral(self._numbers.get((self._shared.get(name, name), level), start), style)
+    def _number(self, name: str, level: int, *, is_legal: bool) -> str:
+        how = self._levels.get((name, level), _UNKNOWN)
+        number = self._numbers.get((self._shared.get(name, name), level), how.start)
+        return numeral(number, "" if is_legal else how.style)

@@ -10,6 +10,7 @@ _LINK = re.compile(r"(?<![\\!])\[((?!\^)(?:[^\[\]\\\n]|\\.){1,1000})\]\([^()\s]{
 _EMPTY_ROW = re.compile(r"^\|[ |]*\|\n", re.MULTILINE)
 _ONE_CELL = re.compile(r"^\| ((?:[^|\n\\]|\\.)*) \|\n\| --- \|$(?!\n\|)", re.MULTILINE)
 _BREAK = "<br>"  # a line end in a cell
+Row = dict[int, str]  # the texts of a row's cells, by column
 _ONLY_MARKUP = re.compile(r"(?:[\s|:#>*_\-\\]|\[\^\d+\])*")
 _RULE = re.compile(r"\|(?: --- \|)+")
 
@@ -24,6 +25,13 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
     width = max(map(len, filled))
     lines = ["| " + " | ".join([*row, *[""] * (width - len(row))]) + " |" for row in filled]
     return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
+
+
+def placed_table_text(rows: Iterable[Row]) -> str:
+    """Return rows as a Markdown table in which each cell is below the others of its column."""
+    kept = [row for row in rows if row]
+    columns = sorted({column for row in kept for column in row})
+    return table_text([[row.get(column, "") for column in columns] for row in kept])
 
 
 def _one_line(cell: str) -> str:

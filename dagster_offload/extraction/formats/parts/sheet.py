@@ -5,22 +5,20 @@ from typing import NamedTuple
 
 from dagster_offload.extraction.file_types.containers import OfficeArchive
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
-from dagster_offload.extraction.formats.parts.markdown import table_text
+from dagster_offload.extraction.formats.parts.markdown import Row, placed_table_text
 from dagster_offload.extraction.formats.parts.zip_xml import local, parsed_if_there, relations
 
 _DRAWING, _CHART, _SMART_ART = "/drawing", "/chart", "/diagramData"  # the ends of relationship types
-
-Row = dict[int, str]  # the texts of a row's cells that are not empty, by column
 
 
 def sheet_text(name: str, rows: Iterable[Row], drawn: Iterable[str] = ()) -> str:
     """Return a sheet's name, its used rows and columns as a table, and its drawn texts; "" for an empty sheet.
 
+    `rows` hold the cells that are not empty.
+
     A stray cell far from the others adds one row and one column.
     """
-    kept = [row for row in rows if row]
-    columns = sorted({column for row in kept for column in row})
-    parts = [table_text([[row.get(column, "") for column in columns] for row in kept]), *drawn]
+    parts = [placed_table_text(rows), *drawn]
     filled = [part for part in parts if part.strip()]
     return "\n\n".join([f"## {name}", *filled]) if filled else ""
 
