@@ -63,6 +63,19 @@ def symbol(code: int, font: str) -> str | None:
     return " " if byte == 0x20 else characters.get(byte, _ORNAMENT)
 
 
+def is_symbol_font(name: str) -> bool:
+    """Whether `symbol` knows the font."""
+    return symbol(_PRIVATE + ord(" "), name) is not None
+
+
+def symbol_of_western(character: str, font: str) -> str:
+    """Return a character as this symbol font shows it, which has its symbols in the places of Western letters."""
+    if character.isspace():
+        return character
+    byte = character.encode("cp1252", "ignore")
+    return symbol(byte[0] if byte else ord(character), font) or character
+
+
 def with_readable_symbols(text: str) -> str:
     """Return the text with bullets, Greek letters and signs instead of private-use characters. Keeps unknown ones.
 

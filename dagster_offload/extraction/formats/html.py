@@ -12,6 +12,9 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
 from dagster_offload.extraction.formats.parts.markdown import table_text
+from dagster_offload.extraction.formats.parts.numerals import numeral
+from dagster_offload.extraction.formats.parts.raised import RAISED_BEGINS, RAISED_ENDS, with_raised_digits
+from dagster_offload.extraction.symbol_fonts import is_symbol_font, symbol_of_western
 
 _SKIPPED = frozenset(
     """
@@ -34,10 +37,19 @@ _SELF_CLOSED = re.compile(
     re.IGNORECASE,
 )
 _MAX_INDENT = 20  # levels
-_MAX_START_DIGITS = 9  # of the number of a list's first item
+_MAX_START_DIGITS = 9  # of the number of an item, or of columns
 _MAX_SPAN = 100
 _HEADING = re.compile("h[1-6]")
-_HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
+_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+_FONT = re.compile(r"(?:^|;)\s*font(?:-family|\s*:[^;,]*?[\d.]+(?:pt|px|em|%))\s*:?\s*([^;]+)", re.IGNORECASE)
+_LIST_STYLE = re.compile(r"list-style(?:-type)?\s*:\s*([a-z-]+)", re.IGNORECASE)
+_NUMERALS = {
+    **dict.fromkeys(("a", "lower-alpha", "lower-latin"), "lower letter"),
+    **dict.fromkeys(("A", "upper-alpha", "upper-latin"), "upper letter"),
+    **dict.fromkeys(("i", "lower-roman"), "lower roman"),
+    **dict.fromkeys(("I", "upper-roman"), "upper roman"),
+    "decimal-leading-zero": "two digits",
+}
 _BLANKS = re.compile(r"[ \t\n\r\f\v]+")
 _CHECKED_INPUTS = frozenset({"checkbox", "radio"})
 _INPUTS_WITHOUT_TEXT = frozenset({"hidden", "password", "image", "file", "submit", "reset", "button", "color", "range"})
@@ -77,7 +89,7 @@ class _Out:
     indent: str = ""
 
     def end_line(self, gap: int) -> None:
-        text = "".join(self.line).strip(" \n")
+        text = with_raised_digits("".join(self.line)).strip(" \n")
         self.line = []
         if text:
             self.add(text)
@@ -119,6 +131,21 @@ class _Table:
         return [[cell for column, cell in enumerate(row) if column in self.begun] for row in self.rows]
 
 
+@dataclass
+class _List:
+    """A list with numbers."""
+
+    number: int  # of the next item
+    step: int
+    style: str
+
+    def next(self, own: int | None) -> str:
+        """Return the mark of the next item. `own`: the number that the item itself has."""
+        number = self.number if own is None else own
+        self.number = number + self.step
+        return f"{numeral(number, self.style)}. "
+
+
 class _Page:
     """Walks through a page and writes its text."""
 
@@ -126,7 +153,8 @@ class _Page:
         self.out = _Out()
         self.outer: list[_Out] = []  # the text around each open cell
         self.tables: list[_Table] = []
-        self.lists: list[int | None] = []  # the next number of each open list, None for a list without numbers
+        self.lists: list[_List | None] = []  # the open lists, None for one without numbers
+        self.fonts = [""]  # of symbols, of the open elements that name a font
         self.preformatted = 0
 
     def read(self, root: LexborNode) -> str:
@@ -138,11 +166,16 @@ class _Page:
             elif step.tag == "-text":
                 self._text(step.text_content or "")
             elif _is_shown(step):
+                if (font := _font(step)) is not None:
+                    self.fonts.append(font)
+                    to_do.append(self._end_font)
                 to_do.append(self._begin(step))
                 to_do.extend(reversed(list(step.iter(include_text=True))) if step.tag not in _WITHOUT_CONTENT else [])
         return self.out.text()
 
     def _text(self, text: str) -> None:
+        if self.fonts[-1]:
+            text = "".join(symbol_of_western(character, self.fonts[-1]) for character in text)
         if self.preformatted:
             self.out.line.append(text)
         elif text := _BLANKS.sub(" ", text):
@@ -159,7 +192,7 @@ class _Page:
             case "ul" | "ol":
                 return self._begin_list(node)
             case "li":
-                return self._begin_item()
+                return self._begin_item(node)
             case "table":
                 return self._begin_table()
             case "td" | "th" if self.tables:
@@ -169,6 +202,9 @@ class _Page:
             case "pre" | "textarea":
                 self.preformatted += 1
                 return self._end_preformatted
+            case "sup":
+                self.out.line.append(RAISED_BEGINS)
+                return self._end_raised
             case "br":
                 self.out.line.append("\n")
             case "input" | "select" | "img":
@@ -183,14 +219,18 @@ class _Page:
         self.out.end_line(2)
         self.out.mark = ""
 
+    def _end_font(self) -> None:
+        self.fonts.pop()
+
+    def _end_raised(self) -> None:
+        self.out.line.append(RAISED_ENDS)
+
     def _end_preformatted(self) -> None:
         self.preformatted -= 1
         self.out.end_line(2)
 
     def _begin_list(self, node: LexborNode) -> Callable[[], None]:
-        start = node.attributes.get("start") or "1"
-        first = int(start) if start.isdecimal() and len(start) <= _MAX_START_DIGITS else 1
-        self.lists.append(first if node.tag == "ol" else None)
+        self.lists.append(_numbered(node) if node.tag == "ol" else None)
 
         def end() -> None:
             self.lists.pop()
@@ -198,13 +238,11 @@ class _Page:
 
         return end
 
-    def _begin_item(self) -> Callable[[], None]:
-        number = self.lists[-1] if self.lists else None
-        if number is not None:
-            self.lists[-1] = number + 1
+    def _begin_item(self, node: LexborNode) -> Callable[[], None]:
+        around = self.lists[-1] if self.lists else None
         before = self.out.indent
         self.out.indent = "  " * min(max(0, len(self.lists) - 1), _MAX_INDENT)
-        self.out.mark = "- " if number is None else f"{number}. "
+        self.out.mark = "- " if around is None else around.next(_whole_number(node, "value"))
 
         def end() -> None:
             self.out.end_line(1)
@@ -250,10 +288,35 @@ def _is_shown(node: LexborNode) -> bool:
     return "hidden" not in attributes and not _HIDDEN.search(attributes.get("style") or "")
 
 
+def _numbered(node: LexborNode) -> _List:
+    attributes = node.attributes
+    named = _LIST_STYLE.search(attributes.get("style") or "")
+    style = _NUMERALS.get(named[1].lower() if named else attributes.get("type") or "", "")
+    is_reversed = "reversed" in attributes
+    first = sum(child.tag == "li" for child in node.iter()) if is_reversed else 1
+    start = _whole_number(node, "start")
+    return _List(first if start is None else start, -1 if is_reversed else 1, style)
+
+
+def _whole_number(node: LexborNode, name: str) -> int | None:
+    value = (node.attributes.get(name) or "").strip()
+    return int(value) if value.removeprefix("-").isdecimal() and len(value) <= _MAX_START_DIGITS else None
+
+
+def _font(node: LexborNode) -> str | None:
+    """Return the font of symbols that the element names, "" if it names another one, None if it names none."""
+    attributes = node.attributes
+    found = _FONT.search(attributes.get("style") or "")
+    named = found[1] if found else attributes.get("face") if node.tag == "font" else None
+    if named is None:
+        return None
+    first = named.partition(",")[0].strip(" \t\n\"'")
+    return first if is_symbol_font(first) else ""
+
+
 def _span(node: LexborNode, name: str) -> int:
     """Return over how many columns or rows a cell extends, at most 100."""
-    value = (node.attributes.get(name) or "").strip()
-    return min(max(1, int(value)), _MAX_SPAN) if value.isdecimal() and len(value) <= _MAX_START_DIGITS else 1
+    return min(max(1, _whole_number(node, name) or 1), _MAX_SPAN)
 
 
 def _value(node: LexborNode) -> str:

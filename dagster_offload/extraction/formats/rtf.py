@@ -14,6 +14,7 @@ from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.formats.parts.charsets import SYMBOL, codec_of_charset
 from dagster_offload.extraction.formats.parts.fields import shown_by_field
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
+from dagster_offload.extraction.formats.parts.raised import raised, with_raised_digits
 from dagster_offload.extraction.symbol_fonts import symbol
 
 _TOKEN = re.compile(
@@ -52,6 +53,7 @@ class _Group:
     fallback: int = 1  # number of bytes to skip after a Unicode character
     is_skipped: bool = False
     is_hidden: bool = False
+    is_raised: bool = False
     is_instruction: bool = False  # of a field, which no font shows
     ends: Callable[[], None] | None = None
 
@@ -68,7 +70,7 @@ class _Out:
     in_table: bool = False
 
     def end_paragraph(self) -> None:
-        text = "".join(self.line).strip(" ")
+        text = with_raised_digits("".join(self.line)).strip(" ")
         self.line.clear()
         if self.in_table:
             self.cell.append(text)
@@ -78,7 +80,7 @@ class _Out:
             self.blocks.append(text)
 
     def end_cell(self) -> None:
-        self.cell.append("".join(self.line).strip())
+        self.cell.append(with_raised_digits("".join(self.line)).strip())
         self.line.clear()
         self.row.append("\n".join(filter(None, self.cell)))
         self.cell.clear()
@@ -188,12 +190,15 @@ class _Reader:
         if self.to_skip:
             self.to_skip -= 1
         elif not self.group.is_skipped and not self.group.is_hidden:
-            self.out.line.append(text)
+            self._add(text)
+
+    def _add(self, text: str) -> None:
+        self.out.line.append(raised(text) if self.group.is_raised else text)
 
     def _flush(self) -> None:
         """Decode the pending bytes with the encoding of their font."""
         if self.pending:
-            self.out.line.append(self._decoded(bytes(self.pending)))
+            self._add(self._decoded(bytes(self.pending)))
             self.pending.clear()
 
     def _font(self) -> tuple[int, str]:
@@ -238,7 +243,11 @@ class _Reader:
             case b"f" if number is not None:
                 group.font = number
             case b"plain":
-                group.font, group.is_hidden = -1, False
+                group.font, group.is_hidden, group.is_raised = -1, False, False
+            case b"super":
+                group.is_raised = number != 0
+            case b"sub" | b"nosupersub":
+                group.is_raised = False
             case b"deff" if number is not None:
                 self.default_font = number
             case b"ansicpg" if number is not None:

@@ -105,3 +105,36 @@ def test_columns_in_which_no_cell_begins_are_left_out() -> None:
 def test_a_span_that_is_no_number_of_columns_counts_as_one(span: str) -> None:
     page = f"<table><tr><td colspan='{span}' rowspan='{span}'>a<td>b</tr><tr><td>c<td>d</tr></table>"
     assert html_text(page) == "| a | b |\n| --- | --- |\n| c | d |"
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<ol type=a start=3><li>c<li>d</ol>", "c. c\nd. d"),
+        ("<ol type=I><li>a<li>b</ol>", "I. a\nII. b"),
+        ("<ol style='list-style-type: lower-roman'><li>a<li>b</ol>", "i. a\nii. b"),
+        ("<ol><li>a<li value=7>b<li>c</ol>", "1. a\n7. b\n8. c"),
+        ("<ol reversed><li>a<li>b<li>c</ol>", "3. a\n2. b\n1. c"),
+        ("<ol start=0><li>a<li>b</ol>", "0. a\n1. b"),
+        ("<ol type=x start=x><li value=>a</ol>", "1. a"),
+    ],
+)
+def test_the_items_of_a_list_have_the_numbers_that_a_browser_shows(page: str, text: str) -> None:
+    assert html_text(page) == text
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ('<font face="Wingdings">&uuml;</font> done', "✓ done"),
+        ('<span style="font-family:Wingdings;mso-ascii-font-family:Calibri">à</span> there', "→ there"),
+        ("<span style='color:red;font-family:\"Wingdings\"'>J</span>", "☺"),
+        ("<b style='font-family:Symbol'>&middot;<i style='font:7.0pt \"Times New Roman\"'>n </i></b>rent", "•n rent"),
+        ("<span style='font-family:Symbol'>D&nbsp;<span style='font-family:Arial'>T</span>x</span> x", "Δ\xa0Tξ x"),
+        ("<span style='font-family:Symbol'>Ω</span>", "Ω"),
+        ("<span style='font-family:Arial, Symbol'>abc</span>", "abc"),
+        ("<p title='font-family:Symbol'>abc", "abc"),
+    ],
+)  # fmt: skip
+def test_letters_in_a_font_of_symbols_are_read_as_the_symbols(page: str, text: str) -> None:
+    assert html_text(page) == text

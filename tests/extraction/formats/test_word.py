@@ -65,8 +65,9 @@ def test_codes_that_were_read_as_one_character_or_lost_do_not_spoil_the_others(m
     assert read_as(monkeypatch, f"# {codes}\ufffd", data) == "# 创建亍堋文档在单击确定\ufffd"
 
 
-def test_raised_letters_are_read_without_markup(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read_as(monkeypatch, "the 1<sup>st</sup> of H<sub>2</sub>O", word_file(0xC1)) == "the 1st of H2O"
+def test_raised_letters_are_read_without_markup_and_digits_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = "the 1<sup>st</sup> of 10<sup>6</sup> H<sub>2</sub>O"
+    assert read_as(monkeypatch, written, word_file(0xC1)) == "the 1st of 10⁶ H2O"
 
 
 def test_western_text_and_later_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

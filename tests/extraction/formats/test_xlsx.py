@@ -187,3 +187,14 @@ def test_characters_that_are_stored_by_their_numbers_are_read(stored: str, shown
     assert workbook(row(1, *cells), members={"xl/strings.xml": strings}) == (
         f"## Plan\n\n| {shown} | {shown} | {shown} | {shown} |\n| --- | --- | --- | --- |"
     )
+
+
+def test_the_advice_of_a_drawing_to_get_a_newer_program_is_no_text_of_the_sheet() -> None:
+    advice = "<xdr:sp><a:p><a:r><a:t>This shape represents a slicer.</a:t></a:r></a:p></xdr:sp>"
+    compatible = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+    choice = f"<mc:AlternateContent {compatible}><mc:Choice/><mc:Fallback>{advice}</mc:Fallback></mc:AlternateContent>"
+    members = {
+        "xl/worksheets/_rels/a.xml.rels": related(d=("drawing", "../drawings/d.xml")),
+        "xl/drawings/d.xml": f'<xdr:wsDr {DRAWING} xmlns:xdr="x">{choice}</xdr:wsDr>',
+    }
+    assert workbook(row(1, text("A1", "berths")), members=members) == "## Plan\n\nberths"

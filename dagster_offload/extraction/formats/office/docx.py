@@ -14,7 +14,9 @@ from dagster_offload.extraction.formats.parts.chart import chart_text
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
 from dagster_offload.extraction.formats.parts.fields import OpenFields, shown_by_field
 from dagster_offload.extraction.formats.parts.markdown import Row, note_text, placed_table_text
+from dagster_offload.extraction.formats.parts.office_math import formula_text, is_formula
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
+from dagster_offload.extraction.formats.parts.raised import raised, with_raised_digits
 from dagster_offload.extraction.formats.parts.zip_xml import (
     BrokenArchive,
     archive_text,
@@ -152,7 +154,7 @@ class _Document:
     def _paragraph(self, paragraph: Element) -> Iterator[str]:
         """Yield the paragraph's line, then its notes in brackets, its text boxes and charts."""
         aside = _Aside(self._hides(_paragraph_style(paragraph)))
-        line = "".join(self._line(paragraph, aside))
+        line = with_raised_digits("".join(self._line(paragraph, aside)))
         if line.strip():
             yield self._mark(paragraph) + line
         elif not aside.is_hidden and _has_shown_end(paragraph) and (mark := self._mark(paragraph)).strip("#- "):
@@ -190,8 +192,12 @@ class _Document:
             name = local(element)
             if name == "r" and self._is_hidden(element, aside.is_hidden):
                 continue
-            if name in _SHOWN:
+            if name == "r" and ("vertAlign", "superscript") in _run_properties(element):
+                yield raised("".join(self._line(element, aside)))
+            elif name in _SHOWN:
                 yield "" if aside.fields.are_shown else _shown(name, element)
+            elif is_formula(element):
+                yield formula_text(element)
             elif name == "instrText":
                 aside.fields.instruct(element.text or "")
             elif name == "fldSimple" and (shown := shown_by_field(attribute(element, "instr") or "")):

@@ -6,13 +6,14 @@ read. Format specification: OpenDocument 1.3, part 3.
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
 from dagster_offload.extraction.formats.parts.markdown import note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.number_format import display, plain
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
+from dagster_offload.extraction.formats.parts.raised import RAISED_BEGINS, RAISED_ENDS, with_raised_digits
 from dagster_offload.extraction.formats.parts.zip_xml import (
     BrokenArchive,
     archive_text,
@@ -31,6 +32,7 @@ _FIELDS = frozenset({"page-number", "date", "time", "header", "footer", "date-ti
 _PLACEHOLDER = re.compile(r"\s*<[a-z/ ]+>\s*")
 # Elements that are anchored in a paragraph and do not belong to its line.
 _ANCHORED = frozenset({"note", "frame", "custom-shape", "text-box", "g"})
+_RAISED = re.compile(r"super|[1-9]\d*%")
 _MAX_BLANKS = 100  # blanks in a row; a larger number is an attack
 # A cell or row with text is repeated at most this often. Empty cells may be repeated any number of times.
 _MAX_REPEATS = 1000
@@ -65,13 +67,25 @@ def _content_and_styles(archive: OfficeArchive) -> tuple[Element, Element]:
     return content, parsed_if_there(archive, "styles.xml")
 
 
+def _styles(content: Element, holds: Callable[[Element], bool]) -> set[str | None]:
+    """Return the names of the styles of which some properties hold."""
+    styles = (element for element in content.iter() if local(element) == "style")
+    return {attribute(style, "name") for style in styles if any(map(holds, style))}
+
+
+def _mark_raised(content: Element) -> None:
+    styles = _styles(
+        content, lambda properties: _RAISED.match(attribute(properties, "text-position") or "") is not None
+    )
+    for element in content.iter() if styles else ():
+        if local(element) == "span" and attribute(element, "style-name") in styles:
+            element.text = RAISED_BEGINS + (element.text or "")
+            element.tail = RAISED_ENDS + (element.tail or "")
+
+
 def _remove_hidden(content: Element) -> None:
     """Remove the text that a person who reads or prints the document does not see."""
-    styles = {
-        attribute(style, "name")
-        for style in content.iter()
-        if local(style) == "style" and any(attribute(properties, "display") == "none" for properties in style)
-    }
+    styles = _styles(content, lambda properties: attribute(properties, "display") == "none")
     for element in content.iter():
         is_hidden_section = local(element) == "section" and attribute(element, "display") == "none"
         if is_hidden_section or (local(element) in ("span", "p", "h") and attribute(element, "style-name") in styles):
@@ -88,6 +102,7 @@ def _texts(content: Element, styles: Element) -> Iterator[str]:
         yield from _sheets(sheets)
         return
     _remove_hidden(content)
+    _mark_raised(content)
     yield from _margins(styles, "header")
     yield from _blocks(body)
     yield from _margins(styles, "footer")
@@ -242,7 +257,7 @@ def _items(element: Element) -> Iterator[str]:
 def _paragraph(element: Element, mark: str) -> Iterator[str]:
     """Yield the paragraph's line, then the objects anchored in it."""
     anchored = Element("anchored")
-    line = _line(element, anchored)
+    line = with_raised_digits(_line(element, anchored))
     if line.strip():
         yield mark + line
     yield from _blocks(anchored)

@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element
 from dagster_offload.extraction.file_types.containers import OfficeArchive
 from dagster_offload.extraction.formats.parts.markdown import Row
 from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
+from dagster_offload.extraction.formats.parts.raised import raised, with_raised_digits
 from dagster_offload.extraction.formats.parts.sheet import Sheet, texts_of_sheets
 from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
@@ -119,8 +120,14 @@ def _string(holder: Element) -> str:
         if local(child) == "t":
             parts.append(child.text or "")
         elif local(child) == "r":
-            parts += [run.text or "" for run in child if local(run) == "t"]
-    return _unescaped("".join(parts))
+            text = "".join(run.text or "" for run in child if local(run) == "t")
+            parts.append(raised(text) if _is_raised(child) else text)
+    return _unescaped(with_raised_digits("".join(parts)))
+
+
+def _is_raised(run: Element) -> bool:
+    properties = (one for holder in run if local(holder) == "rPr" for one in holder)
+    return any(local(one) == "vertAlign" and attribute(one, "val") == "superscript" for one in properties)
 
 
 def _unescaped(text: str) -> str:

@@ -22,6 +22,7 @@ from dagster_offload.extraction.formats.office97.word_lists import with_list_num
 from dagster_offload.extraction.formats.office97.word_shown import with_shown_characters
 from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
 from dagster_offload.extraction.formats.parts.markdown import plain_markdown
+from dagster_offload.extraction.formats.parts.raised import RAISED_BEGINS, RAISED_ENDS, with_raised_digits
 from dagster_offload.extraction.refusals import broken, protected
 
 _WORD_95 = b"\xdc\xa5"  # how the header of Word 6 and 95 begins
@@ -37,7 +38,8 @@ _FONT_CHARSET = 4  # where a font has its charset, after its length
 _TO_LATIN_1 = {
     ord(character): byte for byte in range(0x80, 0xA0) if (character := bytes((byte,)).decode("cp1252", "ignore"))
 }
-_RAISED = re.compile("</?su[bp]>")  # how office-oxide writes raised and lowered letters, as in 1st
+# How office-oxide writes raised and lowered letters, as in 1st.
+_RAISED = {"<sup>": RAISED_BEGINS, "</sup>": RAISED_ENDS, "<sub>": "", "</sub>": ""}
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 
 
@@ -47,16 +49,16 @@ def doc_text(data: bytes) -> str:
         with contextlib.suppress(*DAMAGE_ERRORS):
             data = prepared(data)
     try:
-        text = _RAISED.sub("", plain_markdown(Document.from_bytes(data, "doc").to_markdown()))
+        text = plain_markdown(Document.from_bytes(data, "doc").to_markdown())
     except OfficeOxideError as error:  # never forwarded: the message may quote the document
         if "password" in str(error) or "encrypted" in str(error):
             raise protected() from None
         raise broken(file_types.WORD, data) from None
-    try:
-        with olefile.OleFileIO(io.BytesIO(data)) as file:
-            return _corrected(text, file)
-    except DAMAGE_ERRORS:  # of what we add; the text itself has been read
-        return text
+    with contextlib.suppress(*DAMAGE_ERRORS), olefile.OleFileIO(io.BytesIO(data)) as file:
+        text = _corrected(text, file)  # damage costs what we add; the text itself has been read
+    for written, mark in _RAISED.items():
+        text = text.replace(written, mark)
+    return with_raised_digits(text)
 
 
 def _corrected(text: str, file: olefile.OleFileIO) -> str:

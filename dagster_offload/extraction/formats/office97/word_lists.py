@@ -35,7 +35,7 @@ _STYLES_OF_NUMBERS = {
 _NO_NUMBER = 255
 _PARAGRAPH = re.compile("[^\r\x07\x0c]*[\r\x07\x0c]")
 _FIELD_CODE = re.compile("\x13[^\x13\x14\x15]*\x14?")
-_NO_LETTER = re.compile(r"[\W_]+")
+_NO_LETTER = re.compile(r"</?su[bp]>|[\W_]+")  # the tags are those of office-oxide
 _AHEAD = 100  # lines in which a paragraph is looked for
 _MARK = re.compile(r"( *)(#{1,6} )?(\d+\. |[-*] )?")
 
