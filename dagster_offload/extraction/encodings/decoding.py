@@ -13,6 +13,7 @@ from itertools import islice, pairwise
 from dagster_offload.extraction.encodings.decoded import BEYOND_ASCII, Decoded, is_binary, strict
 from dagster_offload.extraction.encodings.euc_tw import decode_euc_tw
 from dagster_offload.extraction.encodings.european import european
+from dagster_offload.extraction.encodings.windows_jis import as_shift_jis
 
 # The order matters: the byte order mark of UTF-32 (little endian) begins with that of UTF-16.
 _MARKS = (
@@ -114,11 +115,19 @@ def declared_encoding(data: bytes) -> str | None:
 def _escaped(data: bytes) -> Decoded | None:
     """Decode ISO 2022, the encoding of Japanese mail for decades. Its bytes are all ASCII, so UTF-8 would accept it."""
     for escape, encoding in _ESCAPES:
-        if escape in data and (found := _declared(data, encoding) or _damaged(data, encoding)) is not None:
+        if escape not in data:
+            continue
+        if (found := _declared(data, encoding) or _of_windows(data) or _damaged(data, encoding)) is not None:
             return found
     if _HZ.search(data) and (text := strict(data, "hz")) is not None:
         return Decoded(text, "hz")
     return None
+
+
+def _of_windows(data: bytes) -> Decoded | None:
+    shift_jis = as_shift_jis(data)
+    text = None if shift_jis is None else strict(shift_jis, "cp932")
+    return None if text is None else Decoded(text, "iso2022_jp")
 
 
 def _seven_bits(data: bytes, declared: str | None) -> Decoded | None:

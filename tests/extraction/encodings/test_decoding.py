@@ -309,3 +309,23 @@ def test_a_declared_encoding_that_is_none_of_texts_is_ignored(declared: str) -> 
     found = decode(GERMAN.encode("cp1252"), declared)
     assert found is not None
     assert found.text == GERMAN
+
+
+@pytest.mark.parametrize("text", ["①㈱髙田", "Ⅲ章 日本語", "見積書 ①\r\n㈱髙田\r\nok"])
+def test_japanese_mail_of_windows_keeps_the_characters_that_the_standard_does_not_have(text: str) -> None:
+    def row_and_cell(character: str) -> bytes:
+        first, second = character.encode("cp932")
+        row = 2 * (first - (0xC1 if first > 0xA0 else 0x81)) + 0x21 + (second >= 0x9F)
+        return bytes((row, second - (0x7E if second >= 0x9F else 0x20 if second > 0x7F else 0x1F)))
+
+    parts = (
+        character.encode() if character.isascii() else b"\x1b$B" + row_and_cell(character) + b"\x1b(B"
+        for character in text
+    )
+    assert decode(b"".join(parts), "iso-2022-jp") == Decoded(text, "iso2022_jp")
+
+
+def test_half_width_letters_of_japanese_mail_are_read() -> None:
+    found = decode(b"\x1b(I\x31\x32\x1b(B ok \x1b$B-!\x1b(B")
+    assert found is not None
+    assert found.text == "ｱｲ ok ①"

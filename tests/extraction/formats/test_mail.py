@@ -303,3 +303,10 @@ def test_a_file_without_a_valid_content_type_is_listed_and_not_read(kind: bytes)
         + part
     )
     assert as_text(mail + b"--b--\n") == "Subject: Rent\n\ndue\n\nAttachments: r.pdf"
+
+
+def test_a_line_that_begins_like_a_mail_and_names_a_time_stays_in_its_mail() -> None:
+    begin = b"From a@example.org Tue Jun 18 10:12:00 2024\n"
+    text = mail_box_text(begin + b"Subject: one\n\nFrom Monday at 10:30 the office is closed.\n\nRegards\n", str)
+    assert text is not None
+    assert text.endswith("From Monday at 10:30 the office is closed.\n\nRegards\n")

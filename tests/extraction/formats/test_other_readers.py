@@ -69,3 +69,20 @@ def test_faults_of_xml_that_office_tolerates_cost_no_document(written: str, read
 def test_broken_xml_stays_broken() -> None:
     with pytest.raises(BrokenArchive):
         docx_text(archive({"word/document.xml": f"<w:document {WORD}><w:body>&nbsp;"}))
+
+
+@pytest.mark.parametrize(
+    ("output", "shown"),
+    [
+        ({"output_type": "stream", "text": ["\x1b[31mred\x1b[0m", " ink"]}, "red ink"),
+        ({"traceback": ["\x1b[0;31mTraceback\x1b[0m", "KeyError: 7"]}, "Traceback\nKeyError: 7"),
+        ({"output_type": "display_data", "data": {"text/markdown": ["**Sum**"], "text/plain": "<object>"}}, "**Sum**"),
+        ({"output_type": "display_data", "data": {"text/html": "<p>7 &euro;"}}, "7 €"),
+        ({"data": {"text/html": "<p>7", "text/plain": "<IPython.core.display.HTML object>"}}, "7"),
+        ({"data": {"text/html": "<p>7", "text/plain": "seven"}}, "seven"),
+        ({"output_type": "pyout", "html": ["<b>old</b>"]}, "old"),
+    ],
+)  # fmt: skip
+def test_what_the_code_of_a_notebook_shows_is_read(output: dict[str, object], shown: str) -> None:
+    cell = {"cell_type": "code", "source": "run()", "outputs": [output]}
+    assert notebook_text(json.dumps({"cells": [cell]}).encode()) == f"run()\n\n{shown}"

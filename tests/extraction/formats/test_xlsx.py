@@ -100,6 +100,10 @@ def text(reference: str, content: str) -> str:
         (3, '0 "pcs;"', "3 pcs;"),
         (0.5, "# ?/?", "0.5"),
         (5, ";;;", "5"),
+        (3, 'General" kg"', "3 kg"),
+        (3, '"General "0', "General 3"),
+        (7, '"No. "@', "No. 7"),
+        (float("inf"), "$#,##0", "inf"),
     ],
 )
 def test_a_number_is_formatted_as_the_sheet_displays_it(value: float, code: str, shown: str) -> None:

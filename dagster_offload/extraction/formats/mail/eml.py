@@ -21,10 +21,10 @@ from dagster_offload.extraction.formats.mail.secured import EncryptedMail, is_en
 
 # Every mail of a mailbox begins with a `From ` line: with nothing else but a sender, or with a time and a year.
 # Not all programs quote such lines of a body with `>`, so a header must follow, or a blank line if the mail has no
-# header and the line has a time. Bounded: the pattern backtracks.
+# header and the line has a time and a year. Bounded: the pattern backtracks.
 _MAIL_BEGINS = re.compile(
     rb"^From (?=(?:\S*|(?=[^\n]{0,300}\d:\d\d)[^\n]{0,300}\b(?:19|20)\d\d\b[^\n]{0,300})\r?\n[A-Za-z-]+:"
-    rb"|\S{1,200} [^\n]{0,100}\d\d:\d\d[^\n]{0,50}\n\r?\n)",
+    rb"|\S{1,200} [^\n]{0,100}\d\d:\d\d[^\n]{0,30}\b(?:19|20)\d\d\b[^\n]{0,20}\n\r?\n)",
     re.MULTILINE,
 )
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)

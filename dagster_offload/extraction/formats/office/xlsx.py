@@ -6,6 +6,7 @@ Values are written as the sheet shows them. Format specification: ECMA-376 part 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from math import isfinite
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -104,6 +105,8 @@ class _Workbook:
         try:
             number = float(value)
         except ValueError:
+            return value
+        if not isfinite(number):
             return value
         code = self.codes[int(style)] if style is not None and int(style) < len(self.codes) else ""
         return display(number, code, is_1904=self.is_1904)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from math import isfinite
 
 _FIRST_DAY = datetime(1899, 12, 30)  # sheets have no time zones
 _DAYS_TO_1904 = 1462
@@ -26,6 +27,8 @@ _CODES = {
     **dict.fromkeys((*range(27, 32), 36, *range(50, 55), 57, 58), "yyyy-mm-dd"),
 }  # fmt: skip
 _TOKEN = re.compile(r'"([^"]*)"|\\(.)|[_*].|\[([^\]]*)\]|(.)', re.DOTALL)
+# What shows a number as it is: the format of that name, and the one of texts.
+_GENERAL = re.compile(r'("[^"]*"|\\.|[_*].|\[[^\]]*\])|general|@', re.IGNORECASE | re.DOTALL)
 _SECTION = re.compile(r'((?:"[^"]*"|\\.|[_*].|\[[^\]]*\]|[^;])*)(?:;|$)', re.DOTALL)
 _CONDITION = re.compile(r"\[(<=|>=|<>|<|>|=)(-?\d+(?:\.\d+)?)\]")
 _ELAPSED = re.compile(r"h+|m+|s+", re.IGNORECASE)
@@ -74,7 +77,7 @@ def builtin_code(number: int) -> str:
 
 def display(value: float, code: str, *, is_1904: bool = False) -> str:
     """Format a number by a format code. `is_1904`: days count from 1904, as in workbooks of old Macs."""
-    if not code:
+    if not code or not isfinite(value):
         return plain(value)
     shape = _parse(_section(code, value))
     if shape.words:
@@ -161,7 +164,7 @@ def _parse(code: str) -> _Format:
     prefix, suffix, letters = "", "", ""
     mask: list[str] = []
     is_elapsed = has_currency = False
-    for quoted, escaped, bracket, other in _TOKEN.findall(code):
+    for quoted, escaped, bracket, other in _TOKEN.findall(_GENERAL.sub(lambda found: found[1] or "0", code)):
         literal = quoted or escaped
         if bracket:
             is_elapsed = is_elapsed or _ELAPSED.fullmatch(bracket) is not None
@@ -177,8 +180,6 @@ def _parse(code: str) -> _Format:
             suffix += literal
         else:
             prefix += literal
-    is_general = "general" in letters.lower()
-    letters = "" if is_general else letters
     has_halves = _HALVES.search(letters) is not None
     names = _HALVES.sub("", letters).lower()
     has_time = "h" in names or "s" in names
@@ -192,7 +193,7 @@ def _parse(code: str) -> _Format:
         whole_digits=len(whole) if set(whole) == {"0"} else 1,
         decimals=len(fraction[1]) if fraction else 0,
         scale=min(len(scale[1]), 4) if scale else 0,
-        has_digits=is_general or not _DIGITS.isdisjoint(letters),
+        has_digits=not _DIGITS.isdisjoint(letters),
         has_thousands=re.search(r"[0#?],+[0#?]", letters) is not None,
         has_currency=has_currency,
         is_percent="%" in letters,
