@@ -77,7 +77,7 @@ def _send(ledger: Ledger, name: str, channel: Channel, due: DueNotification, is_
             return
         decided = after_failure(fault, SinkState(due.waits), due.attempts)
         logger.info("notify.%s: %s", name, decided.reason)
-        seconds = decided.record_wait if decided.is_refusal else decided.sink_wait
+        seconds = decided.record_wait if decided.counts else decided.sink_wait
         store_outcome(
             ledger,
             is_stopped,
@@ -85,7 +85,7 @@ def _send(ledger: Ledger, name: str, channel: Channel, due: DueNotification, is_
             due.notification_id,
             decided.reason,
             seconds,
-            is_refusal=decided.is_refusal,
+            is_refusal=decided.counts,
             is_misconfigured=fault.blame is Blame.MISCONFIGURED,
         )
         return

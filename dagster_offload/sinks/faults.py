@@ -27,19 +27,28 @@ class Blame(StrEnum):
 class SinkFault(Exception):  # noqa: N818 - it is a finding, as StageDeferred is
     """A record was not taken. `retry_after` are seconds that the sink asked for.
 
-    `is_of_record`: the refusal says nothing about other records, so it is no sign of a broken sink.
+    `is_of_record`: the refusal says nothing about other records, so it is no sign of a broken sink. `may_be_of_record`: the sink
+    failed over this record, and may not fail over others.
     """
 
     def __init__(
-        self, blame: Blame, reason: str, retry_after: float | None = None, *, is_of_record: bool = False
+        self,
+        blame: Blame,
+        reason: str,
+        retry_after: float | None = None,
+        *,
+        is_of_record: bool = False,
+        may_be_of_record: bool = False,
     ) -> None:
         super().__init__(reason)
         self.blame = blame
         self.reason = reason
         self.retry_after = retry_after
         self.is_of_record = is_of_record
+        self.may_be_of_record = may_be_of_record
 
 
+_ERROR_OF_PROGRAM = 500  # of a handler that did not expect this record, or of a broken server
 _TEMPORARY = frozenset({408, 423, 425, 429})
 # The address or the key is wrong, whatever the record is.
 _OF_SETTINGS = {
@@ -69,7 +78,8 @@ def check_answer(response: httpx.Response, about: str = "") -> None:
             Blame.MISCONFIGURED, f"{said}: it redirects, and redirects are not followed: set the final address"
         )
     if status >= 500 or status in _TEMPORARY:
-        raise SinkFault(Blame.UNAVAILABLE, said, retry_after_seconds(response))
+        is_error = status == _ERROR_OF_PROGRAM
+        raise SinkFault(Blame.UNAVAILABLE, said, retry_after_seconds(response), may_be_of_record=is_error)
     if status in _OF_SETTINGS:
         raise SinkFault(Blame.MISCONFIGURED, f"{said}: {_advice(response)}")
     raise SinkFault(Blame.REFUSED, f"{said}{_named_fields(response)}")

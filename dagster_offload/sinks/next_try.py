@@ -9,6 +9,9 @@ REFUSAL_PAUSES = (60.0, 600.0, 3600.0)
 # So many refusals in a row, without a success between, are the sink's fault: a broken script refuses every record. Those that
 # are surely about one record do not count: a Paperless that has few documents of the library works.
 REFUSALS_OF_A_BROKEN_SINK = 5
+# After so many waits in a row for a server that fails, the records behind the present one go first: its failure may be about
+# this record alone.
+WAITS_BEFORE_OTHERS_GO = 3
 FIRST_WAIT = 5.0
 LONGEST_WAIT = 600.0
 
@@ -40,7 +43,9 @@ class NextTry:
 def after_failure(fault: SinkFault, sink: SinkState, attempts: int) -> NextTry:
     """Decide after a failure. `attempts` are earlier refusals of this record."""
     if fault.blame is not Blame.REFUSED:
-        return _wait(fault, SinkState(sink.waits + 1, sink.refusals), fault.reason)
+        wait = _wait(fault, SinkState(sink.waits + 1, sink.refusals), fault.reason)
+        is_behind_others = fault.may_be_of_record and sink.waits >= WAITS_BEFORE_OTHERS_GO
+        return replace(wait, is_refusal=True, record_wait=REFUSAL_PAUSES[0]) if is_behind_others else wait
     refusals = sink.refusals if fault.is_of_record else sink.refusals + 1
     if not fault.is_of_record and refusals > REFUSALS_OF_A_BROKEN_SINK:
         # Records that were not tried go first, so a good one ends this.

@@ -19,6 +19,15 @@ def test_a_sink_waits_longer_each_time_and_its_record_is_left_alone(blame: Blame
     assert waits[-1] == LONGEST_WAIT
 
 
+@pytest.mark.rule("sink-2", "sink-3")
+def test_a_record_over_which_a_server_fails_again_and_again_lets_others_go_first() -> None:
+    fails = SinkFault(Blame.UNAVAILABLE, "HTTP 500", may_be_of_record=True)
+    decided = [after_failure(fails, SinkState(waits), attempts=3) for waits in range(5)]
+    assert [each.is_refusal for each in decided] == [False, False, False, True, True]
+    assert all(each.sink_wait is not None and not each.counts for each in decided)
+    assert decided[-1].record_wait == REFUSAL_PAUSES[0], "it is never dead"
+
+
 def test_a_sink_waits_as_long_as_it_asks() -> None:
     assert after_failure(SinkFault(Blame.UNAVAILABLE, "busy", 120.0), SinkState(), attempts=0).sink_wait == 120.0
 
