@@ -19,6 +19,7 @@ from dagster_offload.extraction import file_types
 from dagster_offload.extraction.cleaning import clean
 from dagster_offload.extraction.formats.pdf_annotations import Letter, insert_notes, notes_of
 from dagster_offload.extraction.formats.pdf_directions import Place, has_right_to_left, in_reading_order
+from dagster_offload.extraction.formats.pdf_raised import Stand, with_raised_numbers
 from dagster_offload.extraction.formats.pdf_xfa import form_text, is_dynamic_form
 from dagster_offload.extraction.legibility import is_glyph_numbers
 from dagster_offload.extraction.refusals import FileRefused, broken, protected, unsupported
@@ -194,6 +195,13 @@ def _own_text(text_page: Any) -> str:
         # Letters may be out of order or outside the visible area, or one of the two calls cannot return them.
         return _joined("".join(letter.text for letter in _letters(text_page)))
 
+    x, y = ctypes.c_double(), ctypes.c_double()
+
+    def base(offset: int) -> float:
+        index = pdfium.FPDFText_GetCharIndexFromTextIndex(text_page.raw, offset)
+        pdfium.FPDFText_GetCharOrigin(text_page.raw, index, x, y)
+        return y.value
+
     def apart(line_end: re.Match[str]) -> str:
         before, after = (
             pdfium.FPDFText_GetCharIndexFromTextIndex(text_page.raw, index)
@@ -201,7 +209,17 @@ def _own_text(text_page: Any) -> str:
         )
         return "\t" if _is_one_row(text_page, before, after) else "\n"
 
-    return _INNER_LINE_END.sub(apart, text)
+    return _INNER_LINE_END.sub(apart, with_raised_numbers(text, base, lambda offset: _stand(text_page, offset)))
+
+
+def _stand(text_page: Any, offset: int) -> Stand | None:
+    """Return how the letter at this offset of the page's text stands."""
+    index = pdfium.FPDFText_GetCharIndexFromTextIndex(text_page.raw, offset)
+    place = _place(text_page, index)
+    if place is None:
+        return None
+    _, bottom, _, top = _box(text_page, index)
+    return Stand(place[1], top - bottom)
 
 
 def _count_visible(text: str) -> int:

@@ -276,3 +276,19 @@ def test_only_addresses_whose_parts_are_reversed_are_put_in_order() -> None:
 
     assert in_reading_order(reversed_parts, place_of) == "anna@example.com 12.50 a-b"
     assert in_reading_order(reversed_parts, lambda _: None) == reversed_parts
+
+
+@pytest.mark.parametrize(
+    ("number", "rise", "size", "small", "shown"),
+    [
+        ("10", 5, 7, "6", "10⁶"), ("10", 5, 7, "-6", "10⁻⁶"), ("1,234", 4, 7, "1", "1,234¹"), ("5%", 5, 7, "2", "5%²"),
+        ("10", -3, 7, "2", "102"), ("10", 0, 7, "6", "106"), ("10", 5, 12, "6", "106"),
+    ],
+)  # fmt: skip
+def test_a_number_is_not_run_together_with_digits_that_are_raised_beside_it(
+    number: str, rise: int, size: int, small: str, shown: str
+) -> None:
+    width = sum({",": 3.336, "%": 10.668}.get(sign, 6.672) for sign in number)  # in Helvetica, at 12 points
+    above = f"{width} {rise} Td /F1 {size} Tf ({small}) Tj"
+    content = f"BT /F1 12 Tf 72 700 Td ({number}) Tj {above} 9 {-rise} Td /F1 12 Tf (m) Tj ET"
+    assert "".join(text_of(Page(content))[0].split()).startswith(shown)

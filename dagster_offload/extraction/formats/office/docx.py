@@ -197,7 +197,7 @@ class _Document:
             elif name in _SHOWN:
                 yield "" if aside.fields.are_shown else _shown(name, element)
             elif is_formula(element):
-                yield formula_text(element).strip()
+                yield formula_text(element)
             elif name == "instrText":
                 aside.fields.instruct(element.text or "")
             elif name == "fldSimple" and (shown := shown_by_field(attribute(element, "instr") or "")):

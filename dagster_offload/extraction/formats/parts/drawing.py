@@ -34,7 +34,7 @@ def _line(parent: Element) -> Iterator[str]:
             case "r" if _is_raised(element):
                 yield raised("".join(_line(element)))
             case _ if is_formula(element):
-                yield formula_text(element).strip()
+                yield formula_text(element)
             case name if name != _FALLBACK:
                 yield from _line(element)
 

@@ -43,7 +43,7 @@ def formula_text(element: Element) -> str:
             inner = _sign(element, "sepChr", "|").join(all_of("e"))
             return f"{_sign(element, 'begChr', '(')}{inner}{_sign(element, 'endChr', ')')}"
         case "func":
-            return f" {part('fName')} {part('e')}"
+            return f"{part('fName')} {part('e')}"
         case "m" | "eqArr":
             return "; ".join(all_of("mr") or all_of("e"))
         case "mr":
@@ -51,7 +51,16 @@ def formula_text(element: Element) -> str:
         case "del" | "moveFrom":  # tracked deletions
             return ""
         case _:
-            return "".join(map(formula_text, element))
+            return _joined(element)
+
+
+def _joined(element: Element) -> str:
+    """Return the parts of an element one after the other. The name of a function is a word of its own."""
+    text = ""
+    for child in element:
+        is_word = local(child) == "func" and text[-1:].isalnum()
+        text += (" " if is_word else "") + formula_text(child)
+    return text
 
 
 def _term(text: str) -> str:
