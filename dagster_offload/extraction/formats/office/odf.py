@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
+from dagster_offload.extraction.formats.office.odf_lists import LABEL, label_lists
 from dagster_offload.extraction.formats.parts.markdown import note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.number_format import display, plain
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
@@ -103,6 +104,7 @@ def _texts(content: Element, styles: Element) -> Iterator[str]:
         return
     _remove_hidden(content)
     _mark_raised(content)
+    label_lists(content, styles)
     yield from _margins(styles, "header")
     yield from _blocks(body)
     yield from _margins(styles, "footer")
@@ -211,7 +213,8 @@ def _blocks(parent: Iterable[Element]) -> Iterator[str]:
                 yield from _paragraph(element, "")
             case "h":
                 level = attribute(element, "outline-level") or "1"
-                yield from _paragraph(element, "#" * min(int(level), 6) + " ")
+                label = element.get(LABEL)
+                yield from _paragraph(element, "#" * min(int(level), 6) + " " + (f"{label} " if label else ""))
             case "list":
                 yield "\n".join(_items(element))
             case "table":
@@ -251,7 +254,17 @@ def _items(element: Element) -> Iterator[str]:
         if texts and all(local(one) == "list" for one in item):
             yield from ("  " + text.replace("\n", "\n  ") for text in texts)
         elif texts:
-            yield "\n".join([f"- {texts[0]}", *(f"  {text}".replace("\n", "\n  ") for text in texts[1:])])
+            yield "\n".join(
+                [_marked(texts[0], item.get(LABEL)), *(f"  {text}".replace("\n", "\n  ") for text in texts[1:])]
+            )
+
+
+def _marked(text: str, label: str | None) -> str:
+    """Return the first line of an item with its number or bullet, which a heading has after its mark."""
+    mark, blank, heading = text.partition(" ")
+    if label and blank and not mark.strip("#"):
+        return f"{mark} {label} {heading}"
+    return f"{label or '-'} {text}"
 
 
 def _paragraph(element: Element, mark: str) -> Iterator[str]:
