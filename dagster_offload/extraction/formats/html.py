@@ -285,6 +285,8 @@ def _is_shown(node: LexborNode) -> bool:
     if tag in _SKIPPED or not tag[:1].isalpha():
         return False
     attributes = node.attributes
+    if tag == "dialog" and "open" not in attributes:
+        return False
     return "hidden" not in attributes and not _HIDDEN.search(attributes.get("style") or "")
 
 

@@ -40,9 +40,9 @@ def test_what_a_browser_does_not_show_is_left_out() -> None:
     page = (
         "<head><title>Mein &amp; Dein</title><style>p{}</style></head><body><script>var x</script><p hidden>a"
         '<p style="color:red; DISPLAY : none">b<svg><title>c</title><text>d</text></svg><noscript>e</noscript>'
-        "<template>f</template><!-- g --><p>shown"
+        "<template>f</template><!-- g --><dialog>h</dialog><p style='visibility:hidden'>i</p><p>shown<dialog open>too</dialog>"
     )
-    assert html_text_and_title(page) == ("shown", "Mein & Dein")
+    assert html_text_and_title(page) == ("shown\n\ntoo", "Mein & Dein")
 
 
 def test_form_values_are_read() -> None:

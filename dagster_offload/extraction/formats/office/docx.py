@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
 from dagster_offload.extraction.formats.office.docx_lists import OFF, list_numbers
+from dagster_offload.extraction.formats.office.docx_margins import shown_margins
 from dagster_offload.extraction.formats.office.inserted import inserted_text
 from dagster_offload.extraction.formats.parts.chart import chart_text
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
@@ -92,8 +93,8 @@ class _Document:
 
     def texts(self) -> Iterator[str]:
         """Yield the headers of pages, the body, and the footers."""
-        body = self._blocks(parsed(self.archive, self.document))
-        texts = [*self._margins(_HEADER), *body, *self._margins(_FOOTER)]
+        document = parsed(self.archive, self.document)
+        texts = [*self._margins(document, _HEADER), *self._blocks(document), *self._margins(document, _FOOTER)]
         if self.has_lost_part and not any(map(str.strip, texts)):
             raise BrokenArchive("its only text is an inserted part that cannot be read")
         yield from texts
@@ -111,10 +112,12 @@ class _Document:
         kind, member = self.related.get(identity or "", ("", ""))
         return member if kind.endswith(end) else ""
 
-    def _margins(self, kind: str) -> Iterator[str]:
+    def _margins(self, document: Element, kind: str) -> Iterator[str]:
         """Yield each different header (or footer) once. Skips those without letters, such as page numbers."""
         of_document, texts = self.related, []
-        for member in self._members(kind):
+        shown = shown_margins(document, self._part("settings"), f"{kind[1:]}Reference")
+        members = self._members(kind) if shown is None else filter(None, (self._linked(one, kind) for one in shown))
+        for member in list(members):
             related = relations(self.archive, member).items()
             self.related = {name: link for name, link in related if not link[0].endswith(_IMAGE)}  # logos
             texts.append("\n".join(self._blocks(parsed_if_there(self.archive, member))))
