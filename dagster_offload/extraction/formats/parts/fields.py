@@ -1,15 +1,17 @@
-"""Fields of Word whose page shows what their instruction holds: a word with a gloss above it, and a character by its number.
+"""Fields of Word whose page shows what their instruction holds: a word with a gloss above it, a fraction, a character.
 
 A program that does not calculate the fields finds no other text of them.
 """
 
 import re
 
+from dagster_offload.extraction.formats.parts.office_math import one_term
 from dagster_offload.extraction.symbol_fonts import symbol
 
 LONGEST_FIELD = 1_000  # characters
 # The gloss (Japanese ruby) is the first group, the word the second one.
 GLOSS = re.compile(r"\s*EQ\b.*\\s\\up ?\d+\(([^()]*)\)[,;]([^()]*)\)\s*$", re.DOTALL | re.IGNORECASE)
+_FRACTION = re.compile(r"\s*EQ\s+\\f\s*\(([^(),;]*)[,;]([^(),;]*)\)\s*$", re.IGNORECASE)
 _SYMBOL = re.compile(r"\s*SYMBOL (\d{1,5})\b", re.IGNORECASE)
 _FONT = re.compile(r'\\f\s+"?([^"\\]+)', re.IGNORECASE)
 
@@ -19,6 +21,8 @@ def shown_by_field(instruction: str) -> str:
     instruction = instruction[:LONGEST_FIELD]
     if (gloss := GLOSS.match(instruction)) is not None:
         return gloss[1] + gloss[2]
+    if (fraction := _FRACTION.match(instruction)) is not None:
+        return f"{one_term(fraction[1].strip())}/{one_term(fraction[2].strip())}"
     if (found := _SYMBOL.match(instruction)) is None:
         return ""
     number, font = int(found[1]), _FONT.search(instruction)

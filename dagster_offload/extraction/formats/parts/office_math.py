@@ -29,14 +29,14 @@ def formula_text(element: Element) -> str:
         case "t":
             return element.text or ""
         case "f":
-            return f"{_term(part('num'))}/{_term(part('den'))}"
+            return f"{one_term(part('num'))}/{one_term(part('den'))}"
         case "sSup" | "sSub" | "sSubSup":
             return part("e") + _scripts(part("sub"), part("sup"))
         case "limLow" | "limUpp":
-            return f"{part('e')}_{_term(part('lim'))}"
+            return f"{part('e')}_{one_term(part('lim'))}"
         case "rad":
             degree = part("deg").strip()
-            return f"{f'{_term(degree)}√' if degree else '√'}{_term(part('e'))}"
+            return f"{f'{one_term(degree)}√' if degree else '√'}{one_term(part('e'))}"
         case "nary":
             return f"{_sign(element, 'chr', '∫')}{_scripts(part('sub'), part('sup'))} {part('e')}"
         case "d":
@@ -63,12 +63,13 @@ def _joined(element: Element) -> str:
     return text
 
 
-def _term(text: str) -> str:
+def one_term(text: str) -> str:
+    """Return a part of a formula, in brackets if it is more than one term."""
     return text if _ONE_TERM.fullmatch(text.strip()) else f"({text})"
 
 
 def _scripts(below: str, above: str) -> str:
-    return (f"_{_term(below)}" if below else "") + (f"^{_term(above)}" if above else "")
+    return (f"_{one_term(below)}" if below else "") + (f"^{one_term(above)}" if above else "")
 
 
 def _sign(element: Element, name: str, otherwise: str) -> str:
