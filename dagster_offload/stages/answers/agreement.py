@@ -1,28 +1,28 @@
 """Whether words of a document can state a value: its number or date must be in them, and half of the words of a text. Pure."""
 
+import math
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from dagster_offload.stages.answers.number_words import words_state
 from dagster_offload.stages.answers.written_dates import states_date
 from dagster_offload.stages.answers.written_numbers import (
-    FRACTION,
-    LARGER_WORD,
     SAME_SIGNS,
+    as_number,
     east_asian_numbers,
-    is_one_number,
+    factors,
+    fractions,
+    readings,
 )
 
 COUNTING = re.compile(r"[^\s*_`#|\\]+")  # characters that count: neither white space nor marks of Markdown
 _NUMBER = re.compile(r"\d+(?:[.,\s']\d+)*")
+_APOSTROPHE = re.compile(r"'(?=\d{3}(?!\d))")  # between thousands it is never between two numbers
 _GROUP_OF_THREE = re.compile(r"\d{3}(?:[.,]\d+)?")
 _MOST_GROUPS = 7  # of a number in groups of three
 _WORD = re.compile(r"\w+")
-_PERCENT = re.compile(r"[%％]|\b(?:per ?cent|prozent|pour cent)\b", re.IGNORECASE)
-_LARGER_BY = (1e3, 1e6, 1e9, 1e12)  # a word means different ones in different languages, such as `billion`
-_INDIAN_BY = (1e5, 1e7)
 
 
 def agrees(value: Any, kind: str, quote: str) -> bool:
@@ -38,36 +38,46 @@ def agrees(value: Any, kind: str, quote: str) -> bool:
 
 
 def _states_number(value: float, quote: str) -> bool:
-    # Signs of other countries are read both ways: `，` separates thousands, or two numbers.
-    texts = tuple(dict.fromkeys((quote, quote.translate(SAME_SIGNS))))
-    found = [(text, written) for text in texts for written in _NUMBER.finditer(text)]
-    if not found:
-        return True  # written in words: only the quote itself can be checked
-    numbers = [number for _, written in found for number in _readings(written[0])]
-    numbers += [number for text in texts for number in east_asian_numbers(text)]
-    numbers += [int(whole[-9:] or 0) + unicodedata.numeric(part) for whole, part in FRACTION.findall(quote)]
-    factors = [1.0]
-    for text, written in found:
-        if (larger := LARGER_WORD.match(text, written.end())) is not None:
-            factors += _INDIAN_BY if larger["indian"] else _LARGER_BY
-    if _PERCENT.search(quote):
-        factors.append(0.01)
     wanted = abs(value)
-    return any(abs(number * factor - wanted) < 1e-9 * max(1.0, wanted) for number in numbers for factor in set(factors))
+    if _NUMBER.search(quote) is None:
+        return words_state(wanted, quote)
+    # Signs of other countries are read both ways: `，` separates thousands, or two numbers.
+    for text in dict.fromkeys((quote, quote.translate(SAME_SIGNS))):
+        by = factors(text)
+        for number in _numbers(text):
+            if any(_is_same(number * factor, wanted) for factor in by):
+                return True
+    return False
+
+
+def _is_same(number: float, wanted: float) -> bool:
+    if isinstance(number, int) and isinstance(wanted, int):
+        return number == wanted  # such as a customer number: every digit counts
+    return math.isclose(number, wanted, rel_tol=1e-12)
+
+
+def _numbers(text: str) -> Iterator[float]:
+    """Every number that a text with digits can state."""
+    for written in _NUMBER.findall(text):
+        yield from _readings(written)
+    yield from east_asian_numbers(text)
+    yield from fractions(text)
 
 
 def _readings(written: str) -> Iterator[float]:
     """Every number that digits with separators can mean: `1.234` is 1234 or 1.234. Also each number by itself."""
-    groups = re.split(r"[\s']", written)
-    for candidate in ("".join(groups), *_runs(groups)):
-        plain = re.sub(r"[.,]", "", candidate)
-        yield float(plain)
-        whole, separator, rest = candidate.replace(",", ".").rpartition(".")
-        if separator:
-            yield float(f"{whole.replace('.', '')}.{rest}")
-        parts = re.split(r"[.,]", candidate)
-        if not is_one_number(candidate) and all(len(part) != 3 for part in parts):
-            yield from map(float, parts)  # a date, the number of a section, a list
+    groups = re.split(r"[\s']", _APOSTROPHE.sub("", written))
+    for candidate in ("".join(groups), *_runs(groups)) if len(groups) > 1 else groups:
+        if candidate.isdigit():
+            yield as_number(candidate)
+        elif numbers := readings(candidate):
+            yield from numbers
+        else:
+            parts = re.split(r"[.,]", candidate)
+            yield as_number("".join(parts))
+            yield float(f"{''.join(parts[:-1])}.{parts[-1]}")
+            if all(len(part) != 3 for part in parts):
+                yield from map(as_number, parts)  # a date, the number of a section, a list
 
 
 def _runs(groups: Sequence[str]) -> Iterator[str]:

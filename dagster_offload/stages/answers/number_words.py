@@ -1,0 +1,171 @@
+"""Whether words without a digit can state a number: `zwölf`, `due per cento`, `삼만 원`, `Chapter XIV`, `free of charge`. Pure.
+
+A word of a larger number is recognized, not read: `twelve hundred` states any number. A wrong reading would drop a right
+value. Only what is not always meant as a number is compared: nought, one, words such as `due`, East Asian and Roman numerals.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from dagster_offload.stages.answers.written_numbers import CHARACTERS, east_asian_numbers
+
+# Words of several languages. With `*`, any word that begins so.
+_NUMBER_WORDS = """
+    two* three* third* four* forty fortieth five* fif* six* seven* eight* nine* nint* ten tens tenth* eleven*
+    twelve* twelfth*
+    twent* thirt* hundr* thousand* million* billion* trillion* dozen* half halves quarter* second* twice
+    thrice doubl* tripl*
+    both pair couple
+    zwei* zwo* drei* dritt* vier* fünf* fuenf* sech* sieb* acht achte achten achter achtes achtz* achth*
+    achtt* achtund* achtj*
+    achtm* achtf* neun* zehn* elf elft* elfh* elfj* elfm* zwölf* zwoelf* zwanzig* hundert* einhundert*
+    tausend* eintausend*
+    einund* milliard* halb* hälfte* anderthalb* dutzend* doppel* paar beid*
+    twee* drie* derde* vijf* zes* zeven* negen* tien tiend* tienduiz* twaalf* dertien* dertig* veert* twint*
+    honderd* duizend* miljoen* miljard*
+    eenen* helft dubbel*
+    deux* trois* quatr* cinq* sept septi* huit* neuf* dix* onz* douz* treiz* quatorz* quinz* seiz* vingt*
+    trent* quarant*
+    cinquant* soixant* septant* huitant* octant* nonant* cent cents centaine* mille millier* demi* moitié*
+    tiers
+    dos tres cuatr* cinc* seis* siet* sietec* ocho* ochent* octav* nueve noven* novec* diez* diec* doce*
+    trece* catorc* quinc*
+    veint* treint* cuarent* sesent* setent* seteci* cien cient* doscient* trescient* quinient* miles millon*
+    millón* segund*
+    tercer* tercio* cuart* quint* sext* séptim* décim* medio media mitad doble
+    dois duas três sete oito* oitent* nove dez dezen* dezes* dezo* vinte* trinta* quarenta* sessenta* cem
+    cento* duzent* trezent*
+    quinhent* seiscent* oitocent* milh* metade meio meia dobro terceir* nono nona oitav* sétim* vigésim*
+    trigésim*
+    duec* duem* seic* seim* tre tred* trec* trem* quattr* sette settec* settemila settant* settimo settima
+    otto* ottant* ottav* novant* dieci*
+    undic* dodic* quindic* sedic* diciass* diciott* diciann* venti* ventun* ventott* sessant* mila milion*
+    metà mezz* doppi* terz*
+    quarto quinto sesto entrambi entrambe
+    två tva fyr* fem femt* femh* femti* sext* sexh* sju sjut* sjätt* sjund* åtta åtti* åtto* nio nitt* nion*
+    tio tiond* elva elft*
+    tolv* tolft* trett* fjort* arton* aderton* tjug* tusen* miljo* tredje* fjärd* fjerd* andra båda dussin*
+    seks* syv* otte* ottend* elleve* nitten* tyve* tredive* fyrre* halvtreds* tres halvfjerds* firs* firet*
+    fireh* titus* halvfems* tusind* åtte* tjue*
+    førti* sytti* enog* ethund* etth* ettus* halv* dobbel* begge
+    kaksi* kahd* kaht* kolm* nelj* viisi* viide* viid* viit* kuusi* kuude* kuute* kuut* seitsem* kahdeks*
+    yhdeks* kymmen* yksito*
+    yhdento* sata* sada* sato* tuhat* tuhan* tuhen* puoli* puolet toinen toise* tusina*
+    dwa dwie dwóch dwom dwoma dwu* dwad* dwan* dwieś* trzy* trzec* trzem* trzyn* czter* czwart* pięć* pięt*
+    piąt* sześ* szóst*
+    siedem* siedm* siódm* osiem* ośm* ósm* dziewię* dziewią* dziesię* dziesią* jedenast* sto stu setn* setk*
+    tysiąc* tysięc*
+    miliard* pół połow* drugi drugiego drugiej druga oba obie podw*
+    dva dvě dve dvou dvěma dvan* dvac* dvad* tři tri třem třin* třic* třet* tret* čtyř* čtvr* štyr* štvr*
+    četir* pět* päť* pát* šest*
+    sedm* sedem* sedam* osm* osem* osam* devět* devät* devet* deset* desat* desia* desá* jedenáct* jedenásť*
+    stovek stě tisíc* tisuć*
+    hiljad* půl* polovin* druhý druhá druhé druhého dvoj*
+    két* kett* három* harm* háro* négy* negy* öt* hatv* hatod* hatsz* hatez* hét* nyolc* kilenc* tíz* tiz*
+    húsz* husz* száz*
+    egyszáz* ezer* ezr* egyezer* millió* fél féléves másfél* másod* dupla
+    doi două doua doilea trei* patr* șase* şase* sase* șai* şai* șapte* şapte* sapte* optul optulea optz*
+    optspr* nouă* zece*
+    zeci* unspr* doispr* sut* sută* mii mie jumătate* dublu* ambele
+    iki* üç* dört* dörd* beş* altı* yedi* sekiz* dokuz* onbir* oniki* onbeş* yirmi* otuz* kırk* elli* altmış*
+    yetmiş* seksen*
+    doksan* yüz* milyon* milyar* yarı* çeyrek*
+    dua* tiga* empat* lima* enam* tujuh* delapan* lapan* sembilan* sepuluh* sebelas* seratus* seribu* ratus*
+    ribu* juta* puluh*
+    belas* setengah* kedua ketiga* keempat*
+    bốn sáu bảy tám chín mười mươi trăm nghìn ngàn triệu tỷ nửa
+    два две двух двум двумя двое двад* двен* двес* дві двох два* три трёх трех трем тремя трьох трид* трин*
+    трис* трет* четыр*
+    чотир* четв* пять* пят* ять* ятн* ятд* ятс* шест* шіст* шост* семь семи семн* семьд* семьс* сім сімн*
+    сімд* седьм* сьом*
+    восем* восьм* вісім* девят* десят* одиннад* одинад* сорок* девян* сто ста сотн* тысяч* тисяч* миллион*
+    мільйон* миллиард*
+    мільярд* полов* полтор* пол пів оба обе второ* втора* другого
+    δύο δυο τρεις τρία τριών τρίτ* τριάντα* τριακ* τέσσερ* τεσσάρ* τέταρτ* πέντε* πέμπτ* πενήντα* πεντακ* έξι
+    έκτ* εξήντα* εξακ*
+    επτά* εφτά* έβδομ* εβδομ* οκτώ* οχτώ* όγδο* ογδόντα* εννέα* εννιά* ένατ* ενενήντα* δέκα* δέκατ* δεκα*
+    έντεκα* ένδεκα* δώδεκα*
+    δωδέκατ* είκοσι* εικοστ* σαράντα* εκατ* χίλι* χιλιάδ* δισεκατ* μισό* ήμισυ διπλ* δεύτερ*
+    둘* 셋* 넷* 다섯* 여섯* 일곱* 여덟* 아홉* 열한* 열두* 열세* 열네* 열다* 열여* 열일* 열아* 스물* 스무* 서른* 마흔* 쉰* 예순*
+    일흔* 여든* 아흔* 절반*
+"""
+_NOUGHT = """
+    zero zeros nil nought no none not nothing without free waived exempt* null kein* nicht* ohne kostenlos*
+    kostenfrei* gratis
+    frei freie freien freies entfäll* zéro aucun* sans gratuit* pas cero ningún* ningun* sin nada nenhum* sem
+    não senza nessun* niente nulla non nul
+    geen zonder kosteloos niet noll nolla ingen* inga inget utan inte uden uten ikke ilman ilmai* ei żad* bez
+    bezpłat* brak nie
+    žádn* bezplat* zdarma není nula nulla nincs* nem ingyen* nélkül* semmi* niciun* fără nu sıfır* yok*
+    ücretsiz* hiç* nol tidak*
+    tanpa không miễn ноль нуль нет ни без бесплат* безоплат* немає μηδέν* κανέν* χωρίς δωρεάν δεν
+"""
+_ONE = """
+    a an one ones once first single sole each every ein eine einem einen einer eines eins einmal* einfach*
+    erst* je un une unique premi* chaque uno una único única
+    primer* primo prima cada um uma ciascun* ogni een één eerst* en ett et första første hver yksi yhde*
+    ensimm* joka jeden jedn*
+    pierwsz* každ* první* prvého egy* első* unu primul fiecare bir biri* ilk satu sebuah seorang pertama một
+    mỗi один одна одно одного первое
+    первого перш* ένα ένας μία μια πρώτη* πρώτο* 첫* 매 매월 매년 매달 하나*
+"""
+# Number words of one language that are ordinary words of another one.
+_OWN_VALUES = {
+    "due": 2, "to": 2, "hai": 2, "ba": 3, "fire": 4, "năm": 5, "hat": 6, "sei": 6, "sex": 6, "opt": 8, "ni": 9, "on": 10,
+    "ti": 10, "열": 10, "once": 11, "sta": 100, "bin": 1000, "mil": 1000,
+}  # fmt: skip
+_OWN_CHARACTERS = CHARACTERS | {"한": 1, "두": 2, "세": 3, "네": 4, "半": 0.5, "반": 0.5}
+_NOUGHT_SIGN = re.compile(r"[無无免없]|なし|ない|ゼロ|무료|무상|공짜|(?<!\w)[-‐-―−]\W*$")  # `Total: —`
+_PART_SIGN = re.compile(rf"[{''.join(CHARACTERS)}](?:割|折|分|成|할)")  # 三割 is 30 percent, 三分の一 is a third
+# The scripts from Armenian to Georgian, and those of Ethiopia to India: their number words are not listed here.
+_OTHER_SCRIPT = re.compile("[\u0530-\u10ff\u1200-\u1cff]")
+_WORD = re.compile(r"[^\W\d_]+")
+_ROMAN = re.compile(r"\b(?=[IVXLCDM]+\b)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})\b")
+_ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
+
+
+class _Words:
+    """A list of words and of beginnings of words."""
+
+    def __init__(self, written: str) -> None:
+        words = written.casefold().split()
+        self._whole = frozenset(word.rstrip("*") for word in words)
+        self._starts = frozenset(word[:-1] for word in words if word.endswith("*"))
+        self._longest = max(map(len, self._starts))
+
+    def __contains__(self, word: str) -> bool:
+        most = min(len(word), self._longest)
+        return word in self._whole or any(word[:length] in self._starts for length in range(1, most + 1))
+
+
+_ANY, _NOUGHT_WORDS, _ONE_WORDS = map(_Words, (_NUMBER_WORDS, _NOUGHT, _ONE))
+
+
+def words_state(number: float, text: str) -> bool:
+    """Whether a text without digits can state this number."""
+    words = [word.casefold() for word in _WORD.findall(text)]
+    if number == 0:
+        return (
+            any(word in _NOUGHT_WORDS for word in words)
+            or _NOUGHT_SIGN.search(text) is not None
+            or number in _own(text)
+        )
+    return (
+        (number == 1 and any(word in _ONE_WORDS for word in words))
+        or any(_OWN_VALUES.get(word) == number or word in _ANY for word in words)
+        or any(sign.search(text) for sign in (_PART_SIGN, _OTHER_SCRIPT))
+        or any(abs(own * factor - number) < 1e-9 for own in _own(text) for factor in (1, 0.1, 0.01))
+    )
+
+
+def _own(text: str) -> Iterator[float]:
+    """The numbers in East Asian and Roman numerals, also where they may be a part of a word."""
+    yield from east_asian_numbers(text)
+    for character in text:
+        value = _OWN_CHARACTERS.get(character, unicodedata.numeric(character, None))  # also ½, ③ and Ⅳ
+        if value is not None:
+            yield value
+    for numeral in _ROMAN.findall(text):
+        values = [_ROMAN_DIGITS[digit] for digit in numeral]
+        yield sum(-value if value < after else value for value, after in zip(values, [*values[1:], 0], strict=True))

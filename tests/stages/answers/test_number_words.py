@@ -1,0 +1,73 @@
+"""Numbers in words without digits: a word of a number may state one, and other words state none."""
+
+import pytest
+
+from dagster_offload.stages.answers.agreement import agrees
+
+
+@pytest.mark.parametrize(
+    ("quote", "number"),
+    [
+        ("twelve hundred euros", 1_200),
+        ("a term of Thirty-six months", 36),
+        ("zwölftausend Euro", 12_000),
+        ("eine dreimonatige Frist", 3),
+        ("einundzwanzig Tage", 21),
+        ("due per cento", 0.02),
+        ("duecento euro", 200),
+        ("quatre-vingt-dix jours", 90),
+        ("doscientos euros", 200),
+        ("mil euros", 1_000),
+        ("duizend euro", 1_000),
+        ("to uger", 2),
+        ("dwunastu miesięcy", 12),
+        ("двенадцать месяцев", 12),
+        ("п'ятнадцять днів", 15),
+        ("on iki ay", 12),
+        ("mười hai tháng", 12),
+        ("δώδεκα μήνες", 12),
+        ("kaksitoista kuukautta", 12),
+        ("합계 오백만원", 5_000_000),
+        ("두 명", 2),
+        ("열두 달", 12),
+        ("三人", 3),
+        ("三割引", 0.3),
+        ("百分之五", 0.05),
+        ("二分の一", 0.5),
+        ("半額", 0.5),
+        ("Chapter XIV", 14),
+        ("Article Ⅳ", 4),
+        ("½ Tasse", 0.5),
+        ("項目③", 3),
+        ("خمسة أشهر", 5),
+        ("a single copy", 1),
+        ("ein Monat", 1),
+        ("free of charge", 0),
+        ("無料", 0),
+        ("Total: —", 0),
+    ],
+)
+def test_a_number_in_words_may_be_stated(quote: str, number: float) -> None:
+    assert agrees(number, "number", quote)
+
+
+@pytest.mark.parametrize(
+    ("quote", "lie"),
+    [
+        ("the total amount", 1_234),
+        ("the total amount", 1),
+        ("the total amount", 0),
+        ("Total due", 1_234),
+        ("Der Mieter hat den Betrag zu zahlen", 1_234),
+        ("Achtung: die Frachtkosten", 8),
+        ("free of charge", 1_234),
+        ("ein Monat", 6),
+        ("이 계약의 합계 금액", 1_234),
+        ("합계 오백만원", 4_000_000),
+        ("合計金額（三菱商事）", 1_234),
+        ("Chapter XIV", 15),
+        ("einschließlich Steuer", 1),
+    ],
+)
+def test_other_words_state_no_number(quote: str, lie: float) -> None:
+    assert not agrees(lie, "number", quote)
