@@ -2,8 +2,10 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 from dagster_offload.stages.answers.number_words import words_state
@@ -21,7 +23,11 @@ COUNTING = re.compile(r"[^\s*_`#|\\]+")  # characters that count: neither white 
 _NUMBER = re.compile(r"\d+(?:[.,\s']\d+)*")
 _APOSTROPHE = re.compile(r"'(?=\d{3}(?!\d))")  # between thousands it is never between two numbers
 _GROUP_OF_THREE = re.compile(r"\d{3}(?:[.,]\d+)?")
-_MOST_GROUPS = 7  # of a number in groups of three
+_MOST_GROUPS = 12  # of a number in groups; an IBAN has up to 9
+_DIGITS = re.compile(r"\d+")
+_ROW = re.compile(r"\d+(?:(?:[\s*_`]+|[.,'’](?=\d{3}(?!\d)))\d+)*")
+_OTHER_DIGIT = re.compile(r"[^\D0-9]")
+_SIGN_BEHIND_DIGIT = re.compile(r"(?<=\d)[²³¹⁰-₉¼-¾⅐-⅞①-⓿]")  # of a footnote or a fraction: no digit of the number
 _WORD = re.compile(r"\w+")
 
 
@@ -92,9 +98,40 @@ def _runs(groups: Sequence[str]) -> Iterator[str]:
 
 
 def _states_words(value: str, quote: str) -> bool:
-    stated = {word.casefold() for word in _WORD.findall(value)}
+    value, quote = _plain(value), _plain(quote)
+    stated = set(_WORD.findall(value))
     if not stated:
         return True
-    compact = "".join(COUNTING.findall(quote)).casefold()
-    digits = [word for word in stated if word.isdigit()]
-    return all(word in compact for word in digits) and 2 * sum(word in compact for word in stated) >= len(stated)
+    compact = "".join(COUNTING.findall(quote))
+    return 2 * sum(word in compact for word in stated) >= len(stated) and _states_digits(value, quote)
+
+
+def _plain(text: str) -> str:
+    """`text` in small letters, with the digits 0 to 9 and without the widths and heights of characters."""
+    if text.isascii():
+        return text.lower()
+    text = unicodedata.normalize("NFKC", _SIGN_BEHIND_DIGIT.sub(r" \g<0>", text)).casefold()
+    return _OTHER_DIGIT.sub(lambda digit: str(int(digit[0])), text)
+
+
+def _states_digits(value: str, quote: str) -> bool:
+    """Whether each number of a text is one of the quote's, as a whole: the 5 of `Unit 5` is not in `Unit 25`."""
+    if set(_DIGITS.findall(value)) <= set(_DIGITS.findall(quote)):
+        return True
+    written = {digits for parts in _rows(quote) for digits in _joined(parts)}
+    return all(
+        written.issuperset(part.lstrip("0") for part in parts) or "".join(parts).lstrip("0") in written
+        for parts in _rows(value)
+    )
+
+
+def _rows(text: str) -> Iterator[list[str]]:
+    """The numbers of each row that may be one, such as that of an IBAN or `1.234`."""
+    return map(_DIGITS.findall, _ROW.findall(text))
+
+
+def _joined(parts: Sequence[str]) -> Iterator[str]:
+    """Each number of a row by itself, and with those that follow. Without noughts at its beginning."""
+    for place in range(len(parts)):
+        for joined in accumulate(parts[place : place + _MOST_GROUPS]):
+            yield joined.lstrip("0")

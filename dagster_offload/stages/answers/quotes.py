@@ -22,6 +22,7 @@ Record = TypeVar("Record", bound=BaseModel)
 
 QUOTES = "quotes"  # the key of an answer that holds the quotes, by field name
 UNSUPPORTED = "unsupported"  # the key of a record that lists the fields without a quote that supports them
+_MOST_PLACES = 10_000  # that are looked at for a quote
 LONGEST_QUOTE = 500  # characters that a record keeps
 
 _SAME = str.maketrans("‘’‚‛“”„‟«»′″‐‑‒–—―−", '\'\'\'\'""""""\'"-------')
@@ -67,13 +68,21 @@ class Text:
         self._compact_starts = list(accumulate(lengths, initial=0))
 
     def find(self, quote: str) -> Quote | None:
-        """The first place of `quote` in the document."""
+        """The first place of `quote` in the document that does not begin or end within a number."""
         wanted = _compact(unicodedata.normalize("NFC", quote))
         at = self._compact.find(wanted) if wanted else -1
-        if at < 0:
-            return None
-        start, end = self._position(at), self._position(at + len(wanted) - 1) + 1
-        return Quote(self.text[start:end], start, end)
+        for _ in range(_MOST_PLACES):
+            if at < 0:
+                return None
+            start, end = self._position(at), self._position(at + len(wanted) - 1) + 1
+            if not (self._is_within_number(start) or self._is_within_number(end)):
+                return Quote(self.text[start:end], start, end)
+            at = self._compact.find(wanted, at + 1)
+        return None
+
+    def _is_within_number(self, at: int) -> bool:
+        """Whether digits stand before and behind this position."""
+        return self.text[at - 1 : at].isdecimal() and self.text[at : at + 1].isdecimal()
 
     def _position(self, at: int) -> int:
         """The position in the document of a character of the compact text."""

@@ -21,6 +21,7 @@ FIELDS = read_answer(
         "items": [{"what": "string", "price": "number"}],
     }
 )
+TEXT = read_answer({"what": "string"})
 DOCUMENT = "Invoice 12\n\nPay to **Yuna Castellan**, by 4 March\n2025: | total | 1.234,50 EUR |\n- Boiler   300.00\n- Pump 934,50"
 VALUES: dict[str, Any] = {
     "payee": "Yuna Castellan",
@@ -207,5 +208,63 @@ def test_any_part_of_a_document_is_found_in_it(document: str, data: st.DataObjec
     found = Text(document).find(part)
     if found is not None:
         assert found.text == document[found.start : found.end]
-    elif part.isascii():
+    elif part.isascii() and not (document[:start][-1:].isdecimal() or document[start + len(part) :][:1].isdecimal()):
         assert not any(character.isalnum() for character in part)
+
+
+@pytest.mark.parametrize(
+    ("document", "quote"),
+    [("Total 1234 EUR", "Total 12"), ("Total 1234 EUR", "34 EUR"), ("Due 4.3.2025", "4.3.20"), ("Sum | 1٢٣", "Sum 1٢")],
+)
+def test_a_part_of_a_number_is_no_quote(document: str, quote: str) -> None:
+    assert Text(document).find(quote) is None
+
+
+def test_a_number_is_found_behind_another_one_that_contains_it() -> None:
+    document = "Units 25, 52, 5 and 5"
+    assert (found := Text(document).find("5")) is not None
+    assert found.start == document.index("5 and")
+
+
+def test_a_number_between_line_breaks_is_whole() -> None:
+    assert Text("Unit 5\n2 rooms").find("Unit 5") is not None
+
+
+def test_a_long_row_of_digits_is_searched_in_bounded_time() -> None:
+    assert Text("1" * 1_000_000).find("11") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "quote"),
+    [
+        ("Unit 5", "Unit 5"),
+        ("Unit 5", "Unit 05"),
+        ("Unit 5", "Unit ５"),
+        ("Unit 5", "unit 5."),
+        ("Room 34", "Room ٣٤"),
+        ("DE89370400440532013000", "IBAN DE89 3704 0044 0532 0130 00 04.03.2025"),
+        ("Nr. 4711 0815", "Nr. 47110815"),
+        ("1200 EUR", "1.200 EUR"),
+        ("85 m2", "85 m²"),
+        ("Rent 1200", "Rent 1200¹"),
+        ("3½ Zimmer", "3 ½ Zimmer"),
+        ("Level 007", "Level 7"),
+    ],
+)
+def test_a_text_with_a_number_is_supported_by_the_same_number(value: str, quote: str) -> None:
+    assert ground({"what": value}, {"what": quote}, TEXT, quote).unsupported == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "quote"),
+    [
+        ("Unit 5", "Unit 25"),
+        ("Unit 5", "Unit 52"),
+        ("Unit 52", "Unit 5"),
+        ("Room A5 north", "Room B7 north"),
+        ("Contract of 2024 with Castellan", "Contract of 2025 with Castellan"),
+        ("Rent 120", "Rent 1.200"),
+    ],
+)
+def test_a_text_with_a_number_is_not_supported_by_another_one(value: str, quote: str) -> None:
+    assert ground({"what": value}, {"what": quote}, TEXT, quote).unsupported == ("what",)
