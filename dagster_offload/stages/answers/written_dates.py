@@ -2,7 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
+
+from dagster_offload.stages.answers.month_names import months_in, months_of
+from dagster_offload.stages.answers.number_words import words_state
+from dagster_offload.stages.answers.written_numbers import with_digits
 
 _SAME_SIGNS = str.maketrans("‐‑‒–—―−－．／", "--------./")
 # Three numbers between two equal separators. Not `04.03. 5 pieces` and `04.03. 10:30`.
@@ -11,8 +17,19 @@ _THREE = re.compile(r"(?<!\d)(\d{1,4})( ?([./\-]) ?)(\d{1,2})(?:\2(\d{1,4})| ?\3
 _BLANKS = re.compile(r"(?<!\d)(?:(\d\d?) (\d\d?) ([12]\d{3})|([12]\d{3}) (\d\d?) (\d\d?))(?!\d|[.:]\d)")
 _EAST_ASIAN = re.compile(r"(?<!\d)(?:(\d{1,4}) ?[년年] ?)?(\d{1,2}) ?[월月] ?(\d{1,2})(?!\d)")
 _DAY_MONTH = re.compile(r"(?<!\d)(?<!\d\.)(\d{1,2})\. ?(\d{1,2})\.(?!\d)")  # 04.03., the first day of a range
-_MONTH_WORD = re.compile(r"(?<!\d)(\d{1,2})([-/])[^\W\d_]{3,}\.?\2(\d{2,4})(?!\d)")  # 04-Mar-25
-_NUMERIC = (_THREE, _BLANKS, _EAST_ASIAN, _DAY_MONTH, _MONTH_WORD)
+_VIETNAMESE = re.compile(r"(?<!\d)(\d\d?) tháng (\d\d?)(?:,? năm (\d{4}))?(?!\d)")
+_WEEK = re.compile(r"(?<!\d)(\d{4})-?W(\d\d)-?([1-7])(?!\d)")  # 2025-W10-2
+# A number of two digits behind a month is a year, unless it is a time, a count or an amount.
+_YEAR = r"(\d{4}(?!\d)|\d\d(?!\d|[.:,/\-] ?\d| ?[^\W\d_]| ?[%€$£₩¥])|(?<=['’])\d\d(?!\d))"
+_DAY_FIRST = re.compile(  # 4 March 2025, 4. März 25, 4 de marzo de 2025, 4th day of March
+    r"(?<!\d)(\d\d?)(?:st|nd|rd|th|er|º|ª|°|\.)? ?(?:(?:day )?(?:of|de|den) |d')?([^\W\d_]{3,20}+)\.?"
+    rf"(?:,? (?:de |del |of )?['’]?{_YEAR})?"
+)
+_MONTH_FIRST = re.compile(
+    rf"(?<![^\W\d_])([^\W\d_]{{3,20}}+)\.? (?:the )?(\d\d?)(?!\d|:\d)(?:st|nd|rd|th|\.)?(?:,? ['’]?{_YEAR})?"
+)
+_MONTH_WORD = re.compile(r"(?<!\d)(\d{1,2})([-/])([^\W\d_]{3,})\.?\2(\d{2,4})(?!\d)")  # 04-Mar-25
+_NUMERIC = (_THREE, _BLANKS, _EAST_ASIAN, _VIETNAMESE, _WEEK, _DAY_MONTH)
 _LETTER = re.compile(r"[^\W\d_]")
 # The year before the first one of an era.
 _ERAS = (
@@ -27,13 +44,11 @@ _REPUBLIC_OF_CHINA = 1911  # a year of three digits needs no era: 114/03/04
 
 
 def states_date(day: date, text: str) -> bool:
-    """Whether `text` can state this day. Of a date in words, only the day and a year of four digits can be compared."""
-    text = " ".join(text.translate(_SAME_SIGNS).split())
+    """Whether `text` can state this day. The words for its day, and for its month in some languages, are not read."""
+    text = " ".join(with_digits(text).translate(_SAME_SIGNS).split())
     numbers = _numbers(text)
-    if _without_separators(day) & numbers:
+    if any(number > 9_999 for number in numbers) and not _without_separators(day).isdisjoint(numbers):
         return True
-    if not numbers:
-        return True  # written in words
     before_first = [0, _BUDDHIST, *(year for era, year in _ERAS if era.search(text))]
     years = {day.year % 100, (day.year - _BUDDHIST) % 100, *(day.year - year for year in before_first)}
     if day.year - _REPUBLIC_OF_CHINA > 99:
@@ -41,17 +56,52 @@ def states_date(day: date, text: str) -> bool:
     written_years = {number for number in numbers if 999 < number < 3000}  # a larger one is no year
     if any((month, of_month) == (day.month, day.day) and year in years for year, month, of_month in _dates(text)):
         return True
+    with_month = list(_with_month_in_words(text))
+    if any(each.states(day) and each.year in years for each in with_month):
+        return True
     if written_years and not written_years & years:
         return False
     if any((month, of_month) == (day.month, day.day) for month, of_month in _days(text)):
         return True
-    if any(int(found[1]) == day.day and int(found[3]) in years for found in _MONTH_WORD.finditer(text)):
+    if any(each.states(day) and each.year is None for each in with_month):
         return True
+    months = months_in(text)
+    if months and day.month not in months:
+        return False
+    if numbers <= written_years:
+        return words_state(day.day, text)
     rest = text
     for pattern in _NUMERIC:
         rest = pattern.sub(" ", rest)
+    for each in with_month:
+        rest = rest.replace(each.text, " ")
     # Without a letter there is no word for the month.
-    return day.day in _numbers(rest) and (_LETTER.search(rest) is not None or day.month in numbers)
+    has_month = bool(months) or _LETTER.search(rest) is not None or day.month in numbers
+    return has_month and day.day in _numbers(rest)
+
+
+@dataclass(frozen=True)
+class _WithMonth:
+    """A day whose month is a word. No months: it is not known which one the word means."""
+
+    text: str
+    year: int | None
+    months: frozenset[int]
+    of_month: int
+
+    def states(self, day: date) -> bool:
+        return self.of_month == day.day and (not self.months or day.month in self.months)
+
+
+def _with_month_in_words(text: str) -> Iterator[_WithMonth]:
+    found = [(found[0], found[4], found[3], found[1]) for found in _MONTH_WORD.finditer(text)]
+    found += [(found[0], found[3], found[2], found[1]) for found in _DAY_FIRST.finditer(text)]
+    text = _DAY_FIRST.sub(lambda found: "|" if found[3] else found[0], text)  # in `1. März 25` the 25 is no day
+    found += [(found[0], found[3], found[1], found[2]) for found in _MONTH_FIRST.finditer(text)]
+    for written, year, word, of_month in found:
+        months = months_of(word)
+        if months or year:
+            yield _WithMonth(written, int(year) if year else None, months, int(of_month))
 
 
 def _without_separators(day: date) -> set[int]:
@@ -84,6 +134,13 @@ def _dates(text: str) -> Iterator[tuple[int, int, int]]:
     for found in _EAST_ASIAN.finditer(text):
         if found[1]:
             yield int(found[1]), int(found[2]), int(found[3])
+    for found in _VIETNAMESE.finditer(text):
+        if found[3]:
+            yield int(found[3]), int(found[2]), int(found[1])
+    for found in _WEEK.finditer(text):
+        with suppress(ValueError):  # there is no such week
+            day = date.fromisocalendar(int(found[1]), int(found[2]), int(found[3]))
+            yield day.year, day.month, day.day
 
 
 def _days(text: str) -> Iterator[tuple[int, int]]:
@@ -94,3 +151,6 @@ def _days(text: str) -> Iterator[tuple[int, int]]:
     for found in _EAST_ASIAN.finditer(text):
         if not found[1]:
             yield int(found[2]), int(found[3])
+    for found in _VIETNAMESE.finditer(text):
+        if not found[3]:
+            yield int(found[2]), int(found[1])

@@ -88,6 +88,7 @@ _EAST_ASIAN = re.compile(rf"(?<!\d)(?:{_PART})(?:\s?(?:{_PART}))+|[{''.join(_UNI
 _ARTICLE = re.compile(
     rf"(?<=제)(\s?[\d{''.join(CHARACTERS)}]{{1,5}}?\s?)조|(?<=\d)(\s?)조(?=의\s?\d|\s?제?\s?\d+\s?[항호])"
 )
+_OF_DATE = re.compile(rf"[{''.join(CHARACTERS)}]+(?=\s?[年月日년월일])|元(?=年)")
 _UNITS_OF_TABLE = re.compile(rf"(?:(?:단위|単位|單位|单位)\s?[:：]?|[(（])\s?([{''.join(_UNITS)}]{{1,2}})\s?{_COUNTED}")
 
 
@@ -148,6 +149,11 @@ def east_asian_numbers(text: str) -> Iterator[float]:
         for group in map(_PARTS.findall, written.split()):
             if len(group) > 1:  # a single character may belong to a word
                 yield _value(group)
+
+
+def with_digits(text: str) -> str:
+    """`text` with the numbers of a date in digits: 令和元年五月十日 becomes 令和1年5月10日."""
+    return _OF_DATE.sub(lambda found: f"{_value(_PARTS.findall(found[0])):.0f}" if found[0] != "元" else "1", text)
 
 
 def fractions(text: str) -> Iterator[float]:
