@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
-from dagster_offload.stages.answers.number_words import words_state
+from dagster_offload.stages.answers.number_words import small_numbers, words_state
 from dagster_offload.stages.answers.written_dates import states_date
 from dagster_offload.stages.answers.written_numbers import (
     SAME_SIGNS,
@@ -28,6 +28,7 @@ _DIGITS = re.compile(r"\d+")
 _ROW = re.compile(r"\d+(?:(?:[\s*_`]+|[.,'’](?=\d{3}(?!\d)))\d+)*")
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
 _SIGN_BEHIND_DIGIT = re.compile(r"(?<=\d)[²³¹⁰-₉¼-¾⅐-⅞①-⓿]")  # of a footnote or a fraction: no digit of the number
+_TIME = re.compile(r"(?<![\d:.,])([012]?\d)[:：]([0-5]\d)(?!\d)")
 _WORD = re.compile(r"\w+")
 
 
@@ -37,7 +38,8 @@ def agrees(value: Any, kind: str, quote: str) -> bool:
         case "number" | "integer":
             return _states_number(value, quote)
         case "date" | "datetime":
-            return states_date(datetime.fromisoformat(value).date(), quote)
+            moment = datetime.fromisoformat(value)
+            return states_date(moment.date(), quote) and (kind == "date" or _states_time(moment, quote))
         case "string":
             return _states_words(value, quote)
     return True
@@ -59,7 +61,7 @@ def _states_number(value: float, quote: str) -> bool:
 def _is_same(number: float, wanted: float) -> bool:
     if isinstance(number, int) and isinstance(wanted, int):
         return number == wanted  # such as a customer number: every digit counts
-    return math.isclose(number, wanted, rel_tol=1e-12)
+    return math.isclose(number, wanted, rel_tol=1e-14)
 
 
 def _numbers(text: str) -> Iterator[float]:
@@ -68,6 +70,7 @@ def _numbers(text: str) -> Iterator[float]:
         yield from _readings(written)
     yield from east_asian_numbers(text)
     yield from fractions(text)
+    yield from small_numbers(text)
 
 
 def _readings(written: str) -> Iterator[float]:
@@ -95,6 +98,12 @@ def _runs(groups: Sequence[str]) -> Iterator[str]:
                 break
             run += following
             yield run
+
+
+def _states_time(moment: datetime, quote: str) -> bool:
+    """Whether the quote has the time, or none. Only `14:30` is read, by 12 hours. Another zone has another time."""
+    times = {(int(hour) % 12, int(minute)) for hour, minute in _TIME.findall(quote)}
+    return not times or moment.tzinfo is not None or (moment.hour % 12, moment.minute) in times
 
 
 def _states_words(value: str, quote: str) -> bool:

@@ -115,6 +115,28 @@ _OWN_VALUES = {
     "due": 2, "to": 2, "hai": 2, "ba": 3, "fire": 4, "năm": 5, "hat": 6, "sei": 6, "sex": 6, "opt": 8, "ni": 9, "on": 10,
     "ti": 10, "열": 10, "once": 11, "sta": 100, "bin": 1000, "mil": 1000,
 }  # fmt: skip
+# Words that mean one number in every language, also beside digits: `three months from 1 May`.
+_SMALL = {
+    2: "two zwei deux dos dois duas twee två dwa dwie dva dvě két kettő doi două iki dua kaksi два две дві δύο",
+    3: "three drei trois tres três tre drie trzy tři három trei üç tiga kolme три τρεις τρία",
+    4: "four vier quatre cuatro quatro quattro fyra cztery čtyři négy patru dört empat neljä четыре чотири τέσσερις",
+    5: "five fünf cinq cinco cinque vijf fem pięć pět öt cinci beş lima viisi пять πέντε",
+    6: "six sechs seis zes seks sześć šest șase altı enam kuusi шесть шість έξι",
+    7: "seven sieben siete sete sette zeven sju syv siedem sedm hét șapte yedi tujuh seitsemän семь сім επτά",
+    8: "eight acht huit ocho oito otto åtta otte osiem osm nyolc sekiz delapan kahdeksan восемь вісім οκτώ",
+    9: "nine neun neuf nueve nove negen nio dziewięć devět kilenc nouă dokuz sembilan yhdeksän девять εννέα",
+    10: "ten zehn dix diez dez dieci tien dziesięć deset tíz zece sepuluh kymmenen десять δέκα",
+    12: "twelve zwölf douze doce doze dodici twaalf tolv dwanaście dvanáct tizenkettő doisprezece двенадцать δώδεκα",
+    14: "fourteen vierzehn quatorze catorce catorze quattordici veertien fjorton czternaście čtrnáct четырнадцать",
+    15: "fifteen fünfzehn quinze quince quindici vijftien femton piętnaście patnáct пятнадцать",
+    20: "twenty zwanzig vingt veinte vinte venti twintig tjugo dwadzieścia dvacet húsz двадцать",
+    24: "vierundzwanzig veinticuatro ventiquattro vierentwintig tjugofyra",
+    30: "thirty dreißig trente treinta trinta trenta dertig trettio trzydzieści třicet harminc тридцать",
+    60: "sixty sechzig soixante sesenta sessenta sessanta zestig sextio sześćdziesiąt šedesát hatvan шестьдесят",
+    90: "ninety neunzig noventa novanta negentig nittio dziewięćdziesiąt devadesát kilencven девяносто",
+}
+_SMALL_WORDS = {word.casefold(): number for number, words in _SMALL.items() for word in words.split()}
+_FEW = re.compile(r"[二三四五六七八九十](?=[かヶカヵケ個箇个]?月|[年日週回人名件部通枚])")
 _OWN_CHARACTERS = CHARACTERS | {"한": 1, "두": 2, "세": 3, "네": 4, "半": 0.5, "반": 0.5}
 _NOUGHT_SIGN = re.compile(r"[無无免없]|なし|ない|ゼロ|무료|무상|공짜|(?<!\w)[-‐-―−]\W*$")  # `Total: —`
 _PART_SIGN = re.compile(rf"[{''.join(CHARACTERS)}](?:割|折|分|成|할)")  # 三割 is 30 percent, 三分の一 is a third
@@ -169,3 +191,12 @@ def _own(text: str) -> Iterator[float]:
     for numeral in _ROMAN.findall(text):
         values = [_ROMAN_DIGITS[digit] for digit in numeral]
         yield sum(-value if value < after else value for value, after in zip(values, [*values[1:], 0], strict=True))
+
+
+def small_numbers(text: str) -> Iterator[float]:
+    """The small numbers that words in a text with digits state: `three months from 1 May`, `三か月`."""
+    for word in _WORD.findall(text):
+        number = _SMALL_WORDS.get(word.casefold())
+        if number is not None:
+            yield number
+    yield from (CHARACTERS[character] for character in _FEW.findall(text))

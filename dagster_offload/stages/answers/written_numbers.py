@@ -159,12 +159,17 @@ def with_digits(text: str) -> str:
 def fractions(text: str) -> Iterator[float]:
     """The numbers in `text` with a fraction or a power: `2 1/2`, `3½`, `1.5 × 10^6`."""
     for whole, part in _FRACTION.findall(text):
-        yield int(whole[-9:] or 0) + unicodedata.numeric(part)
+        yield from _rounded(int(whole[-9:] or 0) + unicodedata.numeric(part))
     for whole, above, below in _SLASHED.findall(text):
         if int(below) > 1:
-            yield int(whole or 0) + int(above) / int(below)
+            yield from _rounded(int(whole or 0) + int(above) / int(below))
     for number, exponent in _POWER.findall(text):
         yield float(f"{number.replace(',', '.')}e{exponent.translate(_EXPONENT)}")
+
+
+def _rounded(number: float) -> tuple[float, ...]:
+    """A fraction as people and models write it: a third is 0.33 or 0.3333."""
+    return (number, *(round(number, digits) for digits in (2, 3, 4, 6)))
 
 
 def factors(text: str) -> set[float]:

@@ -71,3 +71,29 @@ def test_a_number_in_words_may_be_stated(quote: str, number: float) -> None:
 )
 def test_other_words_state_no_number(quote: str, lie: float) -> None:
     assert not agrees(lie, "number", quote)
+
+
+@pytest.mark.parametrize(
+    ("quote", "number"),
+    [
+        ("three months from 1 May 2025", 3),
+        ("Kündigungsfrist von drei Monaten nach § 568", 3),
+        ("within thirty days of 05/01/2025", 30),
+        ("令和7年4月1日から三か月", 3),
+    ],
+)
+def test_a_small_number_in_words_is_read_beside_digits(quote: str, number: float) -> None:
+    assert agrees(number, "number", quote)
+
+
+@pytest.mark.parametrize(
+    ("quote", "lie"),
+    [
+        ("three months from 1 May 2025", 6),
+        ("twenty-four months from 1 May 2025", 3),
+        ("Tender 500", 10),
+        ("三菱 500円", 3),
+    ],
+)
+def test_a_small_number_in_words_is_no_other_one_beside_digits(quote: str, lie: float) -> None:
+    assert not agrees(lie, "number", quote)

@@ -62,6 +62,7 @@ def test_a_number_states_no_other_one(case: tuple[int, int, str], other: int) ->
         ("2 1/2 cups", 2.5),
         ("¾", 0.75),
         ("1/2 share", 0.5),
+        ("1/3 share", 0.3333),
         ("the 22nd", 22),
         ("1st floor", 1),
         ("TEUR 2,4", 2_400),
