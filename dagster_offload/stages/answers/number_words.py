@@ -138,12 +138,12 @@ _SMALL = {
 _SMALL_WORDS = {word.casefold(): number for number, words in _SMALL.items() for word in words.split()}
 _FEW = re.compile(r"[二三四五六七八九十](?=[かヶカヵケ個箇个]?月|[年日週回人名件部通枚])")
 _OWN_CHARACTERS = CHARACTERS | {"한": 1, "두": 2, "세": 3, "네": 4, "半": 0.5, "반": 0.5}
-_NOUGHT_SIGN = re.compile(r"[無无免없]|なし|ない|ゼロ|무료|무상|공짜|(?<!\w)[-‐-―−]\W*$")  # `Total: —`
+_NOUGHT_SIGN = re.compile(r"[無无免없]|なし|ない|ゼロ|무료|무상|공짜|(?<!\w)[-‐-―−]\W{0,9}$")  # `Total: —`
 _PART_SIGN = re.compile(rf"[{''.join(CHARACTERS)}](?:割|折|分|成|할)")  # 三割 is 30 percent, 三分の一 is a third
 # The scripts from Armenian to Georgian, and those of Ethiopia to India: their number words are not listed here.
 _OTHER_SCRIPT = re.compile("[\u0530-\u10ff\u1200-\u1cff]")
 _WORD = re.compile(r"[^\W\d_]+")
-_ROMAN = re.compile(r"\b(?=[IVXLCDM]+\b)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})\b")
+_ROMAN = re.compile(r"\b(?=[IVXLCDM]+\b)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})(?!\w)")
 _ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 
 

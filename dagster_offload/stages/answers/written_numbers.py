@@ -18,10 +18,14 @@ _FORMS = (
 )
 _MINUS = re.compile(r"[\u2212\u2012\u2013](?=\s*\d)")  # the minus sign and the dashes that stand for it
 # Before a number, also before its currency: `−$5`. Accounts in Japan and Korea mark a negative number with a triangle.
-_NEGATIVE = re.compile(r"(?:[\u2012-\u2015\u2212▲△▼▽]\s*(?:[^\w\s]{1,2}|[A-Z]{1,3}\$?)?|\()\s*$")
-_FRACTION = re.compile(r"(\d*) ?([¼½¾⅐-⅞])")
+_NEGATIVE = re.compile(
+    r"(?:[\u2012-\u2015\u2212▲△▼▽]\s*(?:[^\w\s]{1,2}|[A-Z]{1,3}\$?)?|\(|\b(?:minus|moins|menos|meno)\s[^\d]{0,5})\s*$"
+)
+_FRACTION = re.compile(r"(?<!\d)(\d*+) ?([¼½¾⅐-⅞])")
 _SLASHED = re.compile(r"(?:(?<![\d.,/])(\d{1,6})[ -])?(?<![\d.,/])(\d{1,2}) ?[/⁄] ?(\d{1,2})(?![\d/])")  # 2 1/2
-_POWER = re.compile(r"(\d+(?:[.,]\d+)?)(?: ?[×·∙*x] ?10 ?\^? ?|e)([-+−⁻]?[\d⁰¹²³⁴-⁹]{1,3})(?!\d)", re.IGNORECASE)
+_POWER = re.compile(
+    r"(?<![\d.,])(\d++(?:[.,]\d++)?)(?: ?[×·∙*x] ?10 ?\^? ?|e)([-+−⁻]?[\d⁰¹²³⁴-⁹]{1,3})(?!\d)", re.IGNORECASE
+)
 _EXPONENT = str.maketrans("−⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789")
 _PERCENT = re.compile(
     r"[%％٪﹪]|百分之|퍼센트|프로|パーセント|\b(?:p(?:er|or|our) ?(?:cent[ou]?m?|cien(?:to)?)|pct|pro[cs]ent\w*|prozent\w*"
@@ -88,7 +92,7 @@ _EAST_ASIAN = re.compile(rf"(?<!\d)(?:{_PART})(?:\s?(?:{_PART}))+|[{''.join(_UNI
 _ARTICLE = re.compile(
     rf"(?<=제)(\s?[\d{''.join(CHARACTERS)}]{{1,5}}?\s?)조|(?<=\d)(\s?)조(?=의\s?\d|\s?제?\s?\d+\s?[항호])"
 )
-_OF_DATE = re.compile(rf"[{''.join(CHARACTERS)}]+(?=\s?[年月日년월일])|元(?=年)")
+_OF_DATE = re.compile(rf"[{''.join(CHARACTERS)}]{{1,12}}(?=\s?[年月日년월일])|元(?=年)")
 _UNITS_OF_TABLE = re.compile(rf"(?:(?:단위|単位|單位|单位)\s?[:：]?|[(（])\s?([{''.join(_UNITS)}]{{1,2}})\s?{_COUNTED}")
 
 
@@ -193,7 +197,7 @@ def _value(parts: Sequence[str]) -> float:
     for part in parts:
         unit, digit = _UNITS.get(part), _DIGITS.get(part)
         if digit is not None:
-            number = number * 10 + digit if follows_digit else digit  # 二〇二五
+            number = number * 10 + digit if follows_digit else float(digit)  # 二〇二五
         elif unit is None:
             number = float(part.replace(",", ""))
         elif unit < 10_000:

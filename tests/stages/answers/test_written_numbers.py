@@ -1,5 +1,7 @@
 """Numbers in words of a document: every form that people use states its number, and no other number."""
 
+from time import process_time
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from dagster_offload.stages.answers.agreement import agrees
 from dagster_offload.stages.answers.written_numbers import written_number
 
+SIGNS = "0123456789٣１½③Ⅳ.,'’ -−+/×^e%‰()€kmM제조第一二十万円年月日이만천원WIVXLthousand元半\n"
 NUMBERS = st.integers(1_000, 10**12 - 1)
 CENTS = st.integers(0, 99)
 DIGITS = ["0123456789", "٠١٢٣٤٥٦٧٨٩", "۰۱۲۳۴۵۶۷۸۹", "०१२३४५६७८९", "０１２３４５６７８９"]
@@ -117,6 +120,24 @@ def test_a_sign_beside_a_number_states_no_other_number(quote: str, lie: float) -
     assert not states(lie, quote)
 
 
-@pytest.mark.parametrize("text", ["TEUR 2.400", "kEUR 5", "5 kEUR", "12 MEUR", "3 k€"])
-def test_a_value_in_thousands_is_no_smaller_number(text: str) -> None:
+@given(st.text(st.sampled_from(SIGNS), max_size=40) | st.text(), st.sampled_from(["number", "integer"]))
+def test_any_quote_of_a_number_or_a_date_can_be_checked(quote: str, kind: str) -> None:
+    agrees(77_777, kind, quote)
+    agrees("2025-03-04T10:00:00", "datetime", quote)
+    agrees("Unit 5", "string", quote)
+    written_number(quote)
+
+
+@pytest.mark.parametrize("sign", ["1", "1 ", "123 ", "一", "I", "1/", "1/2 ", "1.", "1'", "1e", "-", "1-1 ", "a"])
+def test_a_quote_of_thousands_of_the_same_sign_can_be_checked_at_once(sign: str) -> None:
+    for quote in (sign * 20_000, sign * 20_000 + "x"):
+        start = process_time()
+        agrees(77_777, "number", quote)
+        agrees("2025-03-04T10:00:00", "datetime", quote)
+        agrees("Unit 77", "string", quote)
+        assert process_time() - start < 2
+
+
+@pytest.mark.parametrize("text", ["TEUR 2.400", "kEUR 5", "5 kEUR", "12 MEUR", "3 k€", "minus 5 EUR"])
+def test_a_word_before_a_number_that_makes_it_another_one_is_not_left_out(text: str) -> None:
     assert written_number(text) is None
