@@ -102,13 +102,14 @@ _NOUGHT = """
     tanpa không miễn ноль нуль нет ни без бесплат* безоплат* немає μηδέν* κανέν* χωρίς δωρεάν δεν
 """
 _ONE = """
-    a an one ones once first single sole each every ein eine einem einen einer eines eins einmal* einfach*
-    erst* je un une unique premi* chaque uno una único única
-    primer* primo prima cada um uma ciascun* ogni een één eerst* en ett et första første hver yksi yhde*
-    ensimm* joka jeden jedn*
-    pierwsz* každ* první* prvého egy* első* unu primul fiecare bir biri* ilk satu sebuah seorang pertama một
-    mỗi один одна одно одного первое
-    первого перш* ένα ένας μία μια πρώτη* πρώτο* 첫* 매 매월 매년 매달 하나*
+    a an one ones once single sole each every ein eine einem einen einer eines eins einmal* einfach* je un une
+    unique chaque uno una único única cada um uma ciascun* ogni een één en ett et hver yksi yhde* joka jeden jedn*
+    každ* egy* unu fiecare bir biri* satu sebuah seorang một mỗi один одна одно одного ένα ένας μία μια 매 매월 매년 매달
+    하나*
+"""
+_FIRST = """
+    first erst* premi* primer* primo prima eerst* första første ensimm* pierwsz* první* prvého první prvog prvi
+    első* ilk primul pertama первое первого перш* πρώτη* πρώτο* 첫*
 """
 # Number words of one language that are ordinary words of another one.
 _OWN_VALUES = {
@@ -161,7 +162,7 @@ class _Words:
         return word in self._whole or any(word[:length] in self._starts for length in range(1, most + 1))
 
 
-_ANY, _NOUGHT_WORDS, _ONE_WORDS = map(_Words, (_NUMBER_WORDS, _NOUGHT, _ONE))
+_ANY, _NOUGHT_WORDS, _ONE_WORDS, _FIRST_WORDS = map(_Words, (_NUMBER_WORDS, _NOUGHT, _ONE + _FIRST, _FIRST))
 
 
 def words_state(number: float, text: str) -> bool:
@@ -178,6 +179,15 @@ def words_state(number: float, text: str) -> bool:
         or any(_OWN_VALUES.get(word) == number or word in _ANY for word in words)
         or any(sign.search(text) for sign in (_PART_SIGN, _OTHER_SCRIPT))
         or any(abs(own * factor - number) < 1e-9 for own in _own(text) for factor in (1, 0.1, 0.01))
+    )
+
+
+def words_state_day(of_month: int, text: str) -> bool:
+    """Whether a text without digits can state this day of a month. An article is no first day."""
+    if of_month > 1:
+        return words_state(of_month, text)
+    return (
+        any(word.casefold() in _FIRST_WORDS for word in _WORD.findall(text)) or _OTHER_SCRIPT.search(text) is not None
     )
 
 

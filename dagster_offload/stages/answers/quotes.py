@@ -1,8 +1,8 @@
 """Grounding: each value of an answer comes with the words of the document that state it, and both are checked. Pure.
 
 A quote must stand in the document; white space, the marks of Markdown, and the shape of quotation marks and dashes do not
-count. The value must agree with its quote: its numbers and dates must be in it, and half of the words of a text. So a
-value that is invented beside a true quote is noticed, too.
+count, and a part of a number is no quote of it. The value must agree with its quote: its numbers and dates must be in it, and
+half of the words of a text. So a value that is invented beside a true quote is noticed, too.
 """
 
 import unicodedata

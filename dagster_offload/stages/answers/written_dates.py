@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from dagster_offload.stages.answers.month_names import months_in, months_of
-from dagster_offload.stages.answers.number_words import words_state
+from dagster_offload.stages.answers.number_words import words_state_day
 from dagster_offload.stages.answers.written_numbers import with_digits
 
 _SAME_SIGNS = str.maketrans("‐‑‒–—―−－．／", "--------./")
@@ -17,6 +17,8 @@ _THREE = re.compile(r"(?<!\d)(\d{1,4})( ?([./\-]) ?)(\d{1,2})(?:\2(\d{1,4})| ?\3
 _BLANKS = re.compile(r"(?<!\d)(?:(\d\d?) (\d\d?) ([12]\d{3})|([12]\d{3}) (\d\d?) (\d\d?))(?!\d|[.:]\d)")
 _EAST_ASIAN = re.compile(r"(?<!\d)(?:(\d{1,4}) ?[년年] ?)?(\d{1,2}) ?[월月] ?(\d{1,2})(?!\d)")
 _DAY_MONTH = re.compile(r"(?<!\d)(?<!\d\.)(\d{1,2})\. ?(\d{1,2})\.(?!\d)")  # 04.03., the first day of a range
+_MONTH_SIGN = re.compile(r"(?<!\d)(\d{1,2}) ?[월月]")
+_YEAR_OR_MONTH = re.compile(r"(?<!\d)\d{1,4} ?[년年월月]")
 _VIETNAMESE = re.compile(r"(?<!\d)(\d\d?) tháng (\d\d?)(?:,? năm (\d{4}))?(?!\d)")
 _WEEK = re.compile(r"(?<!\d)(\d{4})-?W(\d\d)-?([1-7])(?!\d)")  # 2025-W10-2
 # A number of two digits behind a month is a year, unless it is a time, a count or an amount.
@@ -29,7 +31,7 @@ _MONTH_FIRST = re.compile(
     rf"(?<![^\W\d_])([^\W\d_]{{3,20}}+)\.? (?:the )?(\d\d?)(?!\d|:\d)(?:st|nd|rd|th|\.)?(?:,? ['’]?{_YEAR})?"
 )
 _MONTH_WORD = re.compile(r"(?<!\d)(\d{1,2})([-/])([^\W\d_]{3,})\.?\2(\d{2,4})(?!\d)")  # 04-Mar-25
-_NUMERIC = (_THREE, _BLANKS, _EAST_ASIAN, _VIETNAMESE, _WEEK, _DAY_MONTH)
+_NUMERIC = (_THREE, _BLANKS, _EAST_ASIAN, _VIETNAMESE, _WEEK, _DAY_MONTH, _YEAR_OR_MONTH)
 _LETTER = re.compile(r"[^\W\d_]")
 # The year before the first one of an era.
 _ERAS = (
@@ -65,11 +67,11 @@ def states_date(day: date, text: str) -> bool:
         return True
     if any(each.states(day) and each.year is None for each in with_month):
         return True
-    months = months_in(text)
+    months = months_in(text) | set(map(int, _MONTH_SIGN.findall(text)))
     if months and day.month not in months:
         return False
     if numbers <= written_years:
-        return words_state(day.day, text)
+        return bool(months or not numbers) and words_state_day(day.day, re.sub(r"\d+", " ", text))
     rest = text
     for pattern in _NUMERIC:
         rest = pattern.sub(" ", rest)
