@@ -12,7 +12,8 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports import news
-from dagster_offload.ledger.reports.news import MOST_COUNTED, NAMED, Marks, News, ScanEnd, WorkerNews
+from dagster_offload.ledger.reports.news import MOST_COUNTED, Marks, News, ScanEnd, WorkerNews
+from dagster_offload.ledger.reports.status import ProblemGroup
 from dagster_offload.ledger.slots import availability
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.service.recipient_lines import recipient_lines
@@ -23,6 +24,7 @@ from dagster_offload.text.plain_text import escaped
 
 LOOK_EVERY_SECONDS = 2.0
 PROGRESS_EVERY_SECONDS = 600.0
+GROUPS_NAMED = 3
 LAST_LOOK_SECONDS = 3.0  # `up` has seconds to stop, and Postgres may be down
 
 
@@ -79,16 +81,19 @@ def _slot(slot: SlotRow, before: News, now: News) -> str | None:
         return f"{slot.name}: {_reason(slot)}; `dagster-offload doctor` names the setting to change"
     why, was_away = _why_away(slot, now), earlier is not None and _why_away(earlier, before) is not None
     if why is not None:
-        return (
-            None
-            if was_away
-            else f"{slot.name}: {why}; {_many(now.left)} {agreeing('wait', now.left)}, and none is lost"
-        )
+        waits = "left" if _goes_on_elsewhere(slot, now) else agreeing("wait", now.left)
+        return None if was_away else f"{slot.name}: {why}; {_many(now.left)} {waits}, and none is lost"
     if earlier is None or slot.name in now.absences:
         return None
     if was_away:
         return f"{slot.name}: the slot is back; {_left(now)} left"
     return f"{slot.name}: the slot was away for a moment, and is back" if slot.epoch > earlier.epoch else None
+
+
+def _goes_on_elsewhere(slot: SlotRow, now: News) -> bool:
+    """Whether another slot can be used, so that not all that is left waits."""
+    others = [other for other in now.slots.values() if other.name != slot.name and other.name not in now.pauses]
+    return any(_why_away(other, now) is None for other in others)
 
 
 def _why_away(slot: SlotRow, news_then: News) -> str | None:
@@ -171,10 +176,18 @@ def _count_left(now: News, number: int = 0) -> int:
 
 
 def _failed(now: News) -> Iterator[str]:
-    for problem in now.failed:
-        yield f"{problem.state}: {escaped(problem.document)}, {problem.stage}: {escaped(problem.reason or 'no reason')}"
-    if now.failures > NAMED:
-        yield f"failed: {now.failures - NAMED} more; `dagster-offload status` lists them"
+    for group in now.failed[:GROUPS_NAMED]:
+        others = "; others differ" if group.has_others else ""
+        why = f"{group.stage}: {escaped(group.reason or 'no reason')}{others}"
+        yield f"{group.state}: {_first_documents(group)}, {why}"
+    if more := sum(group.count for group in now.failed[GROUPS_NAMED:]):
+        yield f"failed: {more:,} more; `dagster-offload status` lists them"
+
+
+def _first_documents(group: ProblemGroup) -> str:
+    """`a.pdf`, or `5 documents (a.pdf, b.pdf, c.pdf and 2 more)`."""
+    named, more = ", ".join(map(escaped, group.first)), group.count - len(group.first)
+    return named if group.count == 1 else f"{_documents(group.count)} ({named}{f' and {more:,} more' if more else ''})"
 
 
 def owes_end(before: News, now: News, is_end_owed: bool) -> bool:

@@ -11,7 +11,7 @@ from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import News, ScanEnd, WorkerNews
-from dagster_offload.ledger.reports.status import Problem
+from dagster_offload.ledger.reports.status import ProblemGroup
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import documents
 from dagster_offload.service.event_lines import EventLines, lines, owes_end, printing, progress, what_is_left
@@ -27,7 +27,7 @@ ASLEEP = replace(
     reason="upstream_cold",
     reason_since=datetime(2026, 1, 1, 14, 2, tzinfo=UTC).astimezone(),
 )
-BROKEN = Problem("a [b].pdf", "extract", State.FAILED, "broken_pdf: no pages", 3)
+BROKEN = ProblemGroup("extract", State.FAILED, "broken_pdf", "broken_pdf: no pages", False, 1, ["a [b].pdf"])
 
 
 def at(slot: SlotRow, left: int = 0) -> News:
@@ -104,12 +104,32 @@ def test_the_start_and_the_end_of_a_drain_are_reported() -> None:
     assert progress(News(alive=[replace(drain, done=5)], left=1000)) == [
         "drain: 5 done so far; 1,000 or more documents left"
     ]
-    ended = News(ended=[replace(drain, done=12, failed=1)], failures=1, failed=[BROKEN], need_you=1, documents=14)
+    ended = News(ended=[replace(drain, done=12, failed=1)], failed=[BROKEN], need_you=1, documents=14)
     assert lines(News(left=14), ended) == [
         "drain: 12 done, 1 failed",
         "failed: a [b].pdf, extract: broken_pdf: no pages",
         "all done: 14 documents, 1 of them needs you (dagster-offload status)",
     ]
+
+
+def test_documents_that_failed_for_one_reason_are_one_line() -> None:
+    some = replace(BROKEN, count=5, first=["a [b].pdf", "c.pdf", "d.pdf"], has_others=True)
+    assert lines(News(left=5), News(failed=[some, replace(BROKEN, stage="classify")], left=1)) == [
+        "failed: 5 documents (a [b].pdf, c.pdf, d.pdf and 2 more), extract: broken_pdf: no pages; others differ",
+        "failed: a [b].pdf, classify: broken_pdf: no pages",
+    ]
+    many = [replace(some, code=str(number)) for number in range(5)]
+    assert lines(News(left=5), News(failed=many, left=1))[3:] == ["failed: 10 more; `dagster-offload status` lists them"]
+
+
+def test_documents_that_another_slot_works_at_do_not_wait() -> None:
+    spare = replace(AWAKE, name="spare")
+    before = News(slots={DEEP: AWAKE, "spare": spare}, left=3)
+    (line,) = lines(before, replace(before, slots={DEEP: ASLEEP, "spare": spare}))
+    assert line.endswith("; 3 documents left, and none is lost")
+    paused = replace(before, pauses={"spare": Pause(datetime(2026, 1, 1, tzinfo=UTC))})
+    (line,) = lines(paused, replace(paused, slots={DEEP: ASLEEP, "spare": spare}))
+    assert line.endswith("; 3 documents wait, and none is lost")
 
 
 def test_documents_that_were_answered_in_some_of_their_stages_are_among_those_that_are_left() -> None:
@@ -205,6 +225,19 @@ def test_the_numbers_of_a_drain_with_copies_add_up_to_those_it_started_with(ledg
         "drain: 1 done",
         "all done: 4 documents, 1 of them needs you (dagster-offload status)",
     ]
+
+
+def test_failures_since_the_last_look_are_grouped_by_their_reason(ledger: Ledger) -> None:
+    bench = Bench(ledger)
+    marks = ledger.run(news.begin, bench.worker("up"))
+    bench.extracted("a.txt", "b.txt", "c.txt", "d.txt")
+    with Worker(ledger, "drain") as drain:
+        for key in ("a.txt", "b.txt", "c.txt", "d.txt"):
+            bench.fail(drain.id, bench.hold(drain.id, [CLASSIFY], keys=[key]), is_final=True)
+    drained, marks = ledger.run(news.read, marks)
+    (failed,) = [line for line in lines(News(), drained) if line.startswith("failed")]
+    assert failed.startswith("failed: 4 documents (a.txt, b.txt, c.txt and 1 more), classify: ")
+    assert ledger.run(news.read, marks)[0].failed == []
 
 
 def test_a_document_that_two_drains_work_at_is_counted_at_the_one_that_ends_it(ledger: Ledger) -> None:

@@ -34,10 +34,11 @@ def try_again(schema: str, slot: str) -> str:
 
 
 def checked_next(schema: str) -> str:
-    """Who checks an unavailable slot whose next check is due. A time in the past would look like a check that took place."""
+    """Who checks an unavailable slot whose next check is due. A time in the past would look like a check that took place, and the
+    next tick may make none: others have calls open at the slot, or the sensor is off."""
     if schema == DEFAULT_SCHEMA:
-        return "to be checked at the next tick (by a running up, or dagster-offload drain)"
-    return "to be checked at the next tick of its drain sensor"
+        return "a check is due (by a running up, or dagster-offload drain)"
+    return "a check is due (by its drain sensor)"
 
 
 def another_ledger(schema: str, *, is_embedded: bool) -> str:

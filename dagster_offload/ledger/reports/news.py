@@ -7,7 +7,7 @@ from dagster_offload.ledger.core.database import Cursor, fetch_one, see_one_mome
 from dagster_offload.ledger.core.rows import SlotRow, State
 from dagster_offload.ledger.reports import recipients
 from dagster_offload.ledger.reports.recipients import ChannelFault, SinkState
-from dagster_offload.ledger.reports.status import Problem
+from dagster_offload.ledger.reports.status import Problem, ProblemGroup, problem_groups_of
 from dagster_offload.ledger.slots import availability, holds, rests, slots
 from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.ledger.slots.holds import Hold
@@ -16,7 +16,7 @@ from dagster_offload.slot.rest import Pause
 
 KINDS = ("scan", "extract", "drain", "run")
 MOST_COUNTED = 1_000
-NAMED = 3
+NAMED = 3  # documents of a group
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class WorkerNews:
 
 @dataclass(frozen=True)
 class News:
-    """`started`, `ended` and `alive` are workers; `failed` has the first of the `failures` since the last look.
+    """`started`, `ended` and `alive` are workers; `failed` is what failed since the last look, grouped by its reason.
 
     All numbers are of one moment. `channels`: those of the pipeline file, `channel_faults`: what is wrong with them.
     `left` counts documents that are due, deferred or in work, up to `MOST_COUNTED`; `texts_left` those of them whose text is
@@ -73,8 +73,7 @@ class News:
     started: list[WorkerNews] = field(default_factory=list)
     ended: list[WorkerNews] = field(default_factory=list)
     alive: list[WorkerNews] = field(default_factory=list)
-    failures: int = 0
-    failed: list[Problem] = field(default_factory=list)
+    failed: list[ProblemGroup] = field(default_factory=list)
     left: int = 0
     texts_left: int = 0
     need_you: int = 0
@@ -116,7 +115,6 @@ def read(
     see_one_moment(cur)
     last = int(fetch_one(cur, "select coalesce(max(transition_id), 0) as n from transitions")["n"])
     looked = _read_workers(cur, since, with_progress=with_progress)
-    failures = still_failed(cur, failed_transitions(cur, since.transition))
     cur.execute(
         "select scan_id, found, added, changed, returned, vanished, "
         "(select count(*) from unusable_names) as unusable_names from scans "
@@ -138,8 +136,7 @@ def read(
         started=looked.started,
         ended=looked.ended,
         alive=looked.alive,
-        failures=len(failures),
-        failed=failures[:NAMED],
+        failed=problem_groups_of(cur, failed_transitions(cur, since.transition), NAMED),
         left=left,
         texts_left=count_texts_left(cur) if left else 0,
         need_you=count_failed(cur),

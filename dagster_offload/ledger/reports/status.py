@@ -1,6 +1,6 @@
 """Reports for people: counts by state, problems and their reasons."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,16 +67,30 @@ class ProblemGroup:
 
 def problem_groups(cur: Cursor, named: int, most: int = MOST_GROUPED) -> list[ProblemGroup]:
     """The failed and quarantined work by stage, state and the reason's code, the oldest `most`; the largest group first."""
+    items = f"select * from work_items i where {_IS_PROBLEM} order by i.item_id limit %(most)s"
+    return _grouped(cur, items, named, {"most": most})
+
+
+def problem_groups_of(cur: Cursor, transitions: Sequence[int], named: int) -> list[ProblemGroup]:
+    """The work that failed by these transitions and is still failed, grouped as by `problem_groups`."""
+    items = (
+        "select distinct on (i.item_id) i.* from transitions t join work_items i on i.document_id = t.document_id "
+        "and i.stage = t.stage and i.state = t.to_state where t.transition_id = any(%(transitions)s) order by i.item_id"
+    )
+    return _grouped(cur, items, named, {"transitions": list(transitions)})
+
+
+def _grouped(cur: Cursor, items: str, named: int, values: Mapping[str, Any]) -> list[ProblemGroup]:
     cur.execute(
         # A quarantined document's reason is its history, which begins with no code.
         "with g as (select i.stage, i.state, coalesce(substring(i.reason from '^([^[:space:]:]+):'), '') as code, "
         "  mode() within group (order by i.reason) as reason, count(distinct i.reason) > 1 as has_others, count(*) as count, "
-        "  (array_agg(i.document_id order by i.item_id))[1:%s] as documents, min(i.item_id) as oldest "
-        f"  from (select * from work_items i where {_IS_PROBLEM} order by i.item_id limit %s) i group by 1, 2, 3) "
+        "  (array_agg(i.document_id order by i.item_id))[1:%(named)s] as documents, min(i.item_id) as oldest "
+        f"  from ({items}) i group by 1, 2, 3) "
         "select g.stage, g.state, g.code, g.reason, g.has_others, g.count, array(select d.key from documents d "
         "  where d.document_id = any(g.documents) order by array_position(g.documents, d.document_id)) as first "
         "from g order by g.count desc, g.oldest",
-        [named, most],
+        {**values, "named": named},
     )
     return [ProblemGroup(**{**row, "state": State(row["state"])}) for row in cur.fetchall()]
 

@@ -129,8 +129,7 @@ def test_a_slot_that_is_due_is_shown_as_due_and_not_with_a_past_time() -> None:
     unavailable = slot(BreakerState.OPEN, reason="warming")
     due = replace(unavailable, retry_at=datetime(2026, 11, 25, 5, 3, 10, tzinfo=UTC), is_retry_due=True)
     assert describe_wait(due) == (
-        "deep is unavailable: warming since Wed 25 Nov 14:02; to be checked at the next tick "
-        "(by a running up, or dagster-offload drain)"
+        "deep is unavailable: warming since Wed 25 Nov 14:02; a check is due (by a running up, or dagster-offload drain)"
     )
 
 
