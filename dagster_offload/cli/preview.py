@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from dagster_offload.engine.preview import Preview
     from dagster_offload.settings import Settings
 
-SECONDS_BEFORE_UP = 10.0  # a stop is noticed after it
+SECONDS_TO_LIST = 10.0  # before `up`: a stop is noticed after this, and after the next
+SECONDS_BEFORE_UP = 10.0
 LARGE = 1_000  # documents of a new library: before its first scan, `up` shows what `preview` shows
 TYPES_SHOWN = 12
 
@@ -36,11 +37,11 @@ def command(*, as_json: bool) -> None:
     dagster-offload preview --library ~/Documents --json | jq .tokens
     """
     from dagster_offload.cli.formatting import print_json
-    from dagster_offload.engine.preview import PACES, preview
+    from dagster_offload.engine.preview import PACES, list_library, preview
     from dagster_offload.settings import load_settings
 
     settings = load_settings()
-    found, pace = preview(settings), _measured_pace(settings)
+    found, pace = preview(settings, list_library(settings)), _measured_pace(settings)
     if as_json:
         paces = PACES if pace is None else (pace,)
         hours = [{"tokens_per_second": each, "hours": found.hours(each)} for each in paces]
@@ -97,11 +98,9 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
 
 def show_if_large(settings: "Settings", say: "Callable[[str], None]") -> None:
     """Print the preview if the home has no ledger yet and its library is large."""
-    from dagster_offload.engine.preview import preview
-    from dagster_offload.engine.scan import walk_rules
+    from dagster_offload.engine.preview import list_library, preview
     from dagster_offload.errors import OffloadError
     from dagster_offload.library.missing import why_missing
-    from dagster_offload.library.walk import walk
     from dagster_offload.postgres.embedded.paths import Paths
 
     library = settings.library
@@ -109,10 +108,13 @@ def show_if_large(settings: "Settings", say: "Callable[[str], None]") -> None:
     if has_ledger or library is None or why_missing(library) is not None:
         return
     try:
-        if (count := walk(library, rules=walk_rules(settings)).count) <= LARGE:
+        found = list_library(settings, SECONDS_TO_LIST)
+        if found.count <= LARGE:
             return
-        say(f"The library is new and has {count:,} documents. What they are, from a sample:")
-        print_preview(preview(settings, most_seconds=SECONDS_BEFORE_UP), None, say)
+        say(f"The library is new and has {found.count:,} documents. What they are, from a sample:")
+        print_preview(preview(settings, found, most_seconds=SECONDS_BEFORE_UP), None, say)
+    except TimeoutError:
+        say(f"No preview: to list the library takes longer than {SECONDS_TO_LIST:g} s")
     except OffloadError as error:  # `up` starts anyway, and its scan reports what is wrong with the library
         say(f"No preview: {error}")
 

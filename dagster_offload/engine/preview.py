@@ -17,8 +17,9 @@ from dagster_offload.engine.scan import by_kind, walk_rules
 from dagster_offload.engine.scan_report import KindLeftOut
 from dagster_offload.errors import ExtractionFailed, LibraryMissing
 from dagster_offload.extraction.extractor import Extractor
+from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.library.files import FileStat, extension
-from dagster_offload.library.walk import walk
+from dagster_offload.library.walk import Walk, walk
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import llm_stages
 from dagster_offload.stages.prompts.prompt import RULES
@@ -84,17 +85,23 @@ class Preview:
         return (self.tokens_read + self.tokens_written) / tokens_per_second / 3600
 
 
-def preview(settings: Settings, *, most_seconds: float = MOST_SECONDS) -> Preview:
-    """Look at the library. Takes at most about `most_seconds` besides the walk. Raises `LibraryMissing`, `ScanRefused`."""
-    if settings.library is None:
-        raise LibraryMissing("no library: name it with --library DIR, or set OFFLOAD_LIBRARY")
-    found = walk(settings.library, rules=walk_rules(settings))
+def list_library(settings: Settings, most_seconds: float | None = None) -> Walk:
+    """The files of the library. Raises `LibraryMissing`, `ScanRefused`, and `TimeoutError` if it takes longer.
+
+    In a thread, so that a network drive that hangs in the middle of it holds up neither a limit nor Ctrl-C.
+    """
+    return start_in_daemon_thread(walk, _library(settings), rules=walk_rules(settings)).result(most_seconds)
+
+
+def preview(settings: Settings, found: Walk, *, most_seconds: float = MOST_SECONDS) -> Preview:
+    """Read a sample of the files that `list_library` found. Takes at most about `most_seconds`."""
+    library = _library(settings)
     limit = settings.library_section.max_file_size
     files = [file for file in found.files if file.size <= limit]
     by_type: dict[str, list[FileStat]] = {}
     for file in files:
         by_type.setdefault(extension(file.key) or "no extension", []).append(file)
-    samples = _read(settings, settings.library, choose(by_type), most_seconds)
+    samples = _read(settings, library, choose(by_type), most_seconds)
     kinds = estimate({kind: [file.size for file in of_kind] for kind, of_kind in by_type.items()}, samples)
     stages = llm_stages(settings)
     tokens, with_text = sum(kind.tokens for kind in kinds), sum(kind.with_text for kind in kinds)
@@ -102,7 +109,7 @@ def preview(settings: Settings, *, most_seconds: float = MOST_SECONDS) -> Previe
     context = settings.slots.for_prompt()
     fits = text_tokens((context and context.context_tokens) or DEFAULT_CONTEXT_TOKENS)
     return Preview(
-        library=str(settings.library),
+        library=str(library),
         documents=found.count,
         bytes=sum(file.size for file in found.files),
         too_large=found.count - len(files),
@@ -118,6 +125,12 @@ def preview(settings: Settings, *, most_seconds: float = MOST_SECONDS) -> Previe
         tokens_written=ANSWER_TOKENS * len(stages) * with_text,
         long_documents=_count_long(by_type, kinds, fits),
     )
+
+
+def _library(settings: Settings) -> Path:
+    if settings.library is None:
+        raise LibraryMissing("no library: name it with --library DIR, or set OFFLOAD_LIBRARY")
+    return settings.library
 
 
 def choose(by_type: Mapping[str, Sequence[FileStat]], most: int = MOST_SAMPLED) -> list[tuple[str, FileStat]]:

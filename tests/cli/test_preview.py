@@ -2,11 +2,13 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from dagster_offload.cli import preview as preview_command
+from dagster_offload.engine import preview as engine_preview
 from dagster_offload.engine.preview import Sample, estimate
 from dagster_offload.settings import load_settings
 from dagster_offload.text.tokens import estimated_tokens
@@ -62,6 +64,20 @@ def test_tokens_of_files_outside_the_sample_follow_their_size() -> None:
     assert (text.tokens, text.with_text, text.documents) == (60 + 240, 3, 3)
     assert (image.tokens, image.need_ocr, image.with_text) == (0, 1, 0) if image.type == "png" else True
     assert {image.type, unseen.type} == {"png", "rst"}
+
+
+def test_up_starts_without_a_preview_if_the_drive_of_the_library_hangs(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    answers = threading.Event()
+    monkeypatch.setattr(engine_preview, "walk", lambda *_, **__: answers.wait())
+    monkeypatch.setattr(preview_command, "SECONDS_TO_LIST", 0.05)
+    try:
+        preview_command.show_if_large(load_settings(), said.append)
+    finally:
+        answers.set()
+    assert said == ["No preview: to list the library takes longer than 0.05 s"]
 
 
 def test_up_shows_the_preview_of_a_large_new_library_only(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,9 @@ def test_documents_that_failed_for_one_reason_are_one_line() -> None:
         "failed: a [b].pdf, classify: broken_pdf: no pages",
     ]
     many = [replace(some, code=str(number)) for number in range(5)]
-    assert lines(News(left=5), News(failed=many, left=1))[3:] == ["failed: 10 more; `dagster-offload status` lists them"]
+    assert lines(News(left=5), News(failed=many, left=1))[3:] == [
+        "failed: 10 more; `dagster-offload status` lists them"
+    ]
 
 
 def test_documents_that_another_slot_works_at_do_not_wait() -> None:
