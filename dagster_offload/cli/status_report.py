@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dagster_offload.ledger.archive.outcomes import BackupOutcome
-    from dagster_offload.ledger.core.database import Cursor
+    from dagster_offload.ledger.core.database import Cursor, Ledger
     from dagster_offload.ledger.core.pipelines import AnnouncedPipeline
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
     from dagster_offload.ledger.reports.activity import InWork, NextAttempt
@@ -45,7 +45,7 @@ class ShownSlot:
 
 @dataclass(frozen=True)
 class ShownLibrary:
-    """The library, and why it cannot be listed with the next step; None if it can."""
+    """The library, and why it is missing with the next step; None if it is not."""
 
     path: "Path"
     problem: str | None
@@ -115,17 +115,19 @@ def load_report(settings: "Settings", *, starts_postgres: bool = True) -> Report
     slots = settings.slots.of_drains
     with ThreadPoolExecutor(max(len(slots), 1)) as threads:  # side by side: a probe takes seconds if a slot is away
         probes = dict(zip((slot.name for slot in slots), threads.map(quick_probe, slots), strict=True))
-    library, up = _shown_library(settings), running_up(settings.home)
+    up = running_up(settings.home)
     with open_ledger_as_it_is(settings, starts_postgres=starts_postgres) as ledger:
+        library = _shown_library(settings, ledger)
         return ledger.run(_read, settings, probes, library, up)
 
 
-def _shown_library(settings: "Settings") -> ShownLibrary | None:
+def _shown_library(settings: "Settings", ledger: "Ledger") -> ShownLibrary | None:
+    from dagster_offload.engine.vanished import why_emptied
     from dagster_offload.library.missing import MOUNT_IT, why_missing
 
     if settings.library is None:
         return None
-    problem = why_missing(settings.library)
+    problem = why_missing(settings.library) or why_emptied(settings.library, ledger)
     return ShownLibrary(settings.library, problem and f"{problem}. {MOUNT_IT}")
 
 

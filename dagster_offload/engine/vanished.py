@@ -8,8 +8,10 @@ from dagster_offload.errors import ScanRefused
 from dagster_offload.ledger.core import identity, next_steps
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.identity import ScannedLibrary
+from dagster_offload.ledger.work import documents
 from dagster_offload.library.files import printable
 from dagster_offload.library.left_out import LeftOut
+from dagster_offload.library.missing import is_empty
 from dagster_offload.library.walk import Walk
 from dagster_offload.settings import Settings
 
@@ -34,6 +36,14 @@ def refuse_another_library(
         f"give it a ledger of its own: {own}. If this ledger is to hold it from now on, confirm it: "
         f"{next_steps.accept_vanished(ledger.schema, printable(str(library)))}"
     )
+
+
+def why_emptied(library: Path, ledger: Ledger) -> str | None:
+    """Why a library that can be listed is taken for missing: no scan reads it. None if it is not."""
+    if not is_empty(library) or not ledger.run(documents.has_present):
+        return None
+    accept = next_steps.accept_vanished(ledger.schema, printable(str(library)))
+    return f"is empty, while the ledger has documents (if it is to be empty: {accept})"
 
 
 def _is_empty(found: Walk) -> bool:

@@ -80,7 +80,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.errand = Errand(self._use_ledger)
-        self.library = LibraryWatch(self.say)
+        self.library = LibraryWatch(self.say, self.ledger)
 
     def watch(self, stop: StopRequest) -> None:
         """Check and restart the processes until a stop is requested."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.library import missing
-from dagster_offload.library.missing import is_no_folder, why_missing
+from dagster_offload.library.missing import is_empty, is_no_folder, why_missing
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -16,7 +16,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A library whose listing hangs until this is set, as on a network drive that is cut off."""
     end, real = threading.Event(), missing._look
 
-    def hang(library: Path) -> OSError | None:
+    def hang(library: Path) -> OSError | bool:
         end.wait()
         return real(library)
 
@@ -51,6 +51,13 @@ def test_a_library_that_hangs_is_missing_and_holds_one_thread_until_it_answers(
     assert why_missing(tmp_path, PATIENCE_SECONDS) == "cannot be listed: no such file or directory", (
         "each call looks again"
     )
+
+
+def test_a_folder_without_any_entry_is_empty(tmp_path: Path) -> None:
+    assert is_empty(tmp_path)
+    (tmp_path / ".hidden").touch()
+    assert not is_empty(tmp_path)
+    assert not is_empty(tmp_path / "gone")
 
 
 def test_what_is_not_there_or_is_a_file_is_no_folder(tmp_path: Path) -> None:

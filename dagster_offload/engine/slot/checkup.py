@@ -13,6 +13,7 @@ from dagster_offload.client import checkup as checks
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.check import HELD, Check
 from dagster_offload.client.prompt_cache import DOCUMENTS_TO_ASK, ask_prompt_cache_size, calls_needed
+from dagster_offload.engine.vanished import why_emptied
 from dagster_offload.errors import LedgerAway, LedgerUnavailable, NoLedger, SettingsError
 from dagster_offload.extraction.ocr.tesseract import find_reader
 from dagster_offload.extraction.self_test import why_documents_wait
@@ -46,7 +47,6 @@ def checkup(settings: Settings, slot: SlotConfig, on_wait: Callable[[float], Non
     """
     yield _extractor(settings)
     yield _ocr(settings)
-    yield from _library(settings)
     with ExitStack() as stack:
         ledger, may_call = None, True
         # Without a ledger no other worker shares the slot, and no finding can be stored.
@@ -86,6 +86,7 @@ def _unused(error: LedgerUnavailable | SettingsError) -> Check:
 
 def _around_the_slot(settings: Settings, ledger: Ledger | None) -> Iterator[Check]:
     """What the exit code does not depend on."""
+    yield from _library(settings, ledger)
     if ledger is not None:
         yield from _backups(ledger)
     if (room := room_of(settings)) is not None:
@@ -164,11 +165,11 @@ def _ocr(settings: Settings) -> Check:
     return Check("ocr", not reader.advice, found, reader.advice or None, is_about_slot=False)
 
 
-def _library(settings: Settings) -> Iterator[Check]:
-    """Whether the library can be listed. It does not affect the exit code, which is about the slot."""
-    if settings.library is not None:
-        problem = why_missing(settings.library)
-        found = f"{settings.library} {problem or 'can be listed'}"
+def _library(settings: Settings, ledger: Ledger | None) -> Iterator[Check]:
+    """Whether the library is there. It does not affect the exit code, which is about the slot."""
+    if (library := settings.library) is not None:
+        problem = why_missing(library) or (None if ledger is None else why_emptied(library, ledger))
+        found = f"{library} {problem or 'can be listed'}"
         yield Check("library", problem is None, found, problem and MOUNT_IT, is_about_slot=False)
 
 

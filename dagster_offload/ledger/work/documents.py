@@ -133,6 +133,11 @@ def has_documents(cur: Cursor) -> bool:
     return cur.execute("select 1 from documents limit 1").fetchone() is not None
 
 
+def has_present(cur: Cursor) -> bool:
+    """Whether the ledger has a document that is present."""
+    return cur.execute("select 1 from documents where is_present limit 1").fetchone() is not None
+
+
 def missing_keys(cur: Cursor, keys: Sequence[str]) -> list[str]:
     """Those of `keys` that are not the key of a document present."""
     cur.execute(
