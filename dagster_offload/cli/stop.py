@@ -119,13 +119,13 @@ def _find_workers(settings: "Settings") -> list[psutil.Process] | str:
     from dagster_offload.errors import LedgerUnavailable
     from dagster_offload.host.machine import boot_id, host_name
     from dagster_offload.ledger.core.migrate import current_step
-    from dagster_offload.ledger.core.workers import connected_workers, live_workers
+    from dagster_offload.ledger.core.workers import connected_sessions, live_workers, session_of
 
     try:
         with _open_ledger(settings) as ledger, ledger.transaction() as cur:
             has_ledger = current_step(cur, ledger.schema) is not None
             workers = live_workers(cur, ledger.schema) if has_ledger else []
-            connected = {worker.worker_id for worker in connected_workers(cur, ledger.schema)} if has_ledger else set()
+            sessions = connected_sessions(cur, ledger.schema) if has_ledger else {}
     except (LedgerUnavailable, psycopg.Error) as error:
         return str(error)
     found: list[psutil.Process] = []
@@ -135,9 +135,13 @@ def _find_workers(settings: "Settings") -> list[psutil.Process] | str:
         if worker.kind != "up" and (worker.host, worker.boot_id) == here and worker.pid != os.getpid():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(worker.pid)
-                # If the worker is not connected, its process may have ended: one that started after the worker registered
-                # has only reused its id. That compares two clocks, so it does not decide about a connected worker.
-                is_its_process = worker.worker_id in connected or process.create_time() <= worker.started_at.timestamp()
+                session = sessions.get(worker.worker_id)
+                if session:  # another container may have the name of this host, and processes with the same ids
+                    is_its_process = session == session_of(worker.pid)
+                else:
+                    # If the worker is not connected, its process may have ended: one that started after the worker registered
+                    # has only reused its id. That compares two clocks, so it does not decide about a connected worker.
+                    is_its_process = session == "" or process.create_time() <= worker.started_at.timestamp()
                 if is_its_process and process not in found:  # one process can be two workers: a command and its drain
                     found.append(process)
     return found

@@ -138,6 +138,20 @@ def test_a_process_that_only_has_the_id_of_a_dead_worker_is_left_alone(call: Cal
             innocent.kill()
 
 
+def test_a_process_that_has_the_id_of_a_worker_in_a_container_of_the_same_name_is_left_alone(
+    call: Call, ledger_url: str
+) -> None:
+    os.environ["OFFLOAD_POSTGRES_URL"] = ledger_url
+    with worker(ledger_url) as process, subprocess.Popen(["sleep", "600"]) as innocent:
+        with Ledger(ledger_url) as ledger, ledger.transaction() as cur:
+            cur.execute("update workers set pid = %s where pid = %s", [innocent.pid, process.pid])
+        try:
+            assert call("stop").stdout.startswith("nothing was running on ")
+            assert (innocent.poll(), process.poll()) == (None, None)
+        finally:
+            innocent.kill()
+
+
 @pytest.mark.parametrize(
     ("boot", "process_start"), [("another boot", "1"), (boot_id(), "1")], ids=["another host", "a container"]
 )

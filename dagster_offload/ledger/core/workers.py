@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 
 from dagster_offload import timing
-from dagster_offload.host.machine import boot_id, host_name
+from dagster_offload.host.machine import boot_id, host_name, process_start
 from dagster_offload.ledger.core import identity, receipts
 from dagster_offload.ledger.core.database import CONNECTION_LOST, Connection, Cursor, Ledger, fetch_one, notify
 from dagster_offload.ledger.core.transitions import record_transition
@@ -105,6 +105,7 @@ class Worker:
         """Open a direct connection that holds this worker's lock and listens for notifications."""
         connection = self.ledger.connect()
         try:
+            connection.execute("select set_config('application_name', %s, false)", [session_of(os.getpid())])
             connection.execute("select pg_advisory_lock(%s, %s)", [lock_class(self.ledger.schema), self.id])
             connection.execute(f"listen {self.ledger.channel}")
         except BaseException:
@@ -170,9 +171,10 @@ _BEAT = "update workers set heartbeat_at = clock_timestamp() where worker_id = %
 
 
 # Whether the process of a worker `w` lives and is connected.
-_HAS_LOCK = """exists (select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 2
+_ITS_LOCK = """l.locktype = 'advisory' and l.objsubid = 2
     and l.database = (select oid from pg_database where datname = current_database())
-    and l.classid = %(class)s::oid and l.objid = w.worker_id::bigint::oid)"""
+    and l.classid = %(class)s::oid and l.objid = w.worker_id::bigint::oid"""
+_HAS_LOCK = f"exists (select from pg_locks l where {_ITS_LOCK})"
 
 
 def lock_class(schema: str) -> int:
@@ -324,10 +326,25 @@ def live_workers(cur: Cursor, schema: str, kind: str | None = None) -> list[Work
 
 
 def connected_workers(cur: Cursor, schema: str) -> list[WorkerRow]:
-    """Workers that are connected now: their processes live, so no other process has the id of one. A live worker may not be
-    among them for a moment, after an outage."""
+    """Workers that are connected now: their processes live. After an outage, a live worker may not be among them for a moment."""
     cur.execute(f"{_ROWS} w where ended_at is null and {_HAS_LOCK} order by worker_id", {"class": lock_class(schema)})
     return [WorkerRow(**row) for row in cur.fetchall()]
 
 
+def connected_sessions(cur: Cursor, schema: str) -> dict[int, str]:
+    """The name of the session that holds a worker's lock, by worker: `session_of` its process. Empty for an older version's."""
+    cur.execute(
+        "select w.worker_id, case when a.application_name like %(ours)s then a.application_name else '' end as session "
+        f"from workers w join pg_locks l on {_ITS_LOCK} left join pg_stat_activity a on a.pid = l.pid where w.ended_at is null",
+        {"class": lock_class(schema), "ours": f"{_SESSION}%"},
+    )
+    return {row["worker_id"]: row["session"] for row in cur.fetchall()}
+
+
+def session_of(pid: int) -> str:
+    """What names the session of a process of this machine: a process in a container may have its host, boot and id."""
+    return f"{_SESSION}{process_start(pid)}"
+
+
+_SESSION = "dagster-offload, process started "
 _ROWS = "select worker_id, kind, host, boot_id, pid, run_id, started_at, heartbeat_at from workers"
