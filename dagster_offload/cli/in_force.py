@@ -1,7 +1,7 @@
 """The settings of commands that must work while an edit of the pipeline file is not valid.
 
-These only look, pause, resume, write a backup or stop `up`. Commands that change more by the file use `load_settings`,
-which refuses then.
+These only look, pause, resume, change what the ledger has of a slot, write a backup or stop `up`. Commands that change more by
+the file use `load_settings`, which refuses then.
 """
 
 from typing import TYPE_CHECKING

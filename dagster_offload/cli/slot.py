@@ -169,11 +169,10 @@ def set_(
     from dagster_offload.cli.formatting import print_json
     from dagster_offload.ledger.core.opening import open_existing_ledger
     from dagster_offload.ledger.slots import slots as ledger_slots
-    from dagster_offload.settings import load_settings
 
     if concurrency is None and prompt_cache_size is None and not try_again:
         raise click.UsageError("nothing to set: use --concurrency, --prompt-cache-size or --try-again")
-    with open_existing_ledger(load_settings()) as ledger:
+    with open_existing_ledger(read_in_force().settings) as ledger:
         before = ledger.run(ledger_slots.get, name)
         if before is None:
             raise _no_such_slot(name)

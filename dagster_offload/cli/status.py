@@ -4,12 +4,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dagster_offload.cli.in_force import read_in_force
+from dagster_offload.cli.in_force import read_in_force, read_in_force_and_warning
 from dagster_offload.cli.options import deep_options, home_option, json_option
 from dagster_offload.cli.status_report import Report, load_report
 
@@ -55,8 +55,11 @@ def command(*, as_json: bool, watch: bool) -> None:
 def _show(*, starts_postgres: bool = True) -> None:
     from dagster_offload.cli.status_text import print_report
 
-    loaded = read_in_force()  # they may have been edited since the last time
-    print_report(loaded, load_report(loaded.settings, starts_postgres=starts_postgres))
+    loaded, warning = read_in_force_and_warning()  # they may have been edited since the last time
+    report = load_report(loaded.settings, starts_postgres=starts_postgres)
+    if report.pipeline is not None and warning is not None:  # it names the same fault
+        report = replace(report, pipeline=replace(report.pipeline, problem=None))
+    print_report(loaded, report)
 
 
 def _watch() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.slots import rests
+from dagster_offload.ledger.slots import rests, slots
 from dagster_offload.service.home import hold_up_lock
 from dagster_offload.service.pipeline import COPY_NAME, RunningPipeline
 from dagster_offload.settings import read_settings
@@ -44,6 +44,7 @@ THEY_WORK = (
     ("pause",),
     ("pause", "studio", "--until", "2h"),
     ("resume",),
+    ("slot", "set", "deep", "--concurrency", "2"),
     ("sink", "pause", "hook"),
     ("sink", "resume", "hook"),
     ("backup", "offload.backup", "--quiet"),
@@ -54,7 +55,6 @@ THEY_REFUSE = (
     ("redo", "--outdated", "--yes"),
     ("retry", "letter.txt"),
     ("correct", "letter.txt", "--set", "category=letter"),
-    ("slot", "set", "deep", "--concurrency", "2"),
     ("slot", "forget", "deep"),
     ("sink", "send"),
     ("notify", "send"),
@@ -81,18 +81,20 @@ def file(scanned: Path, router: Router, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def up(file: Path) -> Iterator[None]:
+def up(file: Path) -> Iterator[RunningPipeline]:
     """What a running `up` keeps in force. The commands in the block are those of another terminal."""
     loaded = read_settings()
     with (
         Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger,
         hold_up_lock(file.parent),
-        RunningPipeline(ledger, loaded, print),
+        RunningPipeline(ledger, loaded, print) as pipeline,
     ):
         register(loaded.settings, ledger)
+        for slot in loaded.settings.slots:
+            ledger.run(slots.register, slot)
         of_up = {name: os.environ.pop(name) for name in (CONFIG, CONFIG_SNAPSHOT)}
         try:
-            yield
+            yield pipeline
         finally:
             os.environ |= of_up
 
@@ -108,6 +110,17 @@ def test_a_person_can_look_pause_and_resume_and_each_command_warns_once(call: Ca
             assert len(warnings) == 1, command
             assert f"{file}{FAULT}" in warnings[0], command
             assert WARNING not in result.stdout, command
+
+
+@pytest.mark.rule("pipeline-8")
+def test_status_names_the_fault_once(call: Call, file: Path) -> None:
+    with up(file) as running:
+        file.write_text(WITHOUT_STUDIO)
+        running.check()
+        result = call("status")
+        assert (result.stderr + result.stdout).count(FAULT) == 1
+        file.write_text(TEXT)
+        assert FAULT in call("status").stdout, "valid here, and `up` has not read it yet"
 
 
 @pytest.mark.rule("pipeline-8")
