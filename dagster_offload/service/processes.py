@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from dagster_offload.defs.location import LOCATION
 from dagster_offload.errors import LedgerUnavailable, SlotLost
+from dagster_offload.extraction.private_folder import PrivateFolder, remove_leftovers
 from dagster_offload.host.python_process import python_command
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
@@ -279,7 +280,9 @@ def _code_socket(home: Path) -> Iterator[Path]:
             left.unlink(missing_ok=True)
         yield in_home
     else:
-        with tempfile.TemporaryDirectory(prefix="offload-") as folder:
+        parent = Path(tempfile.gettempdir())
+        remove_leftovers(parent)  # also of an `up` that was killed
+        with PrivateFolder(parent) as folder:
             yield Path(folder) / "code.sock"
 
 

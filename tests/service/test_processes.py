@@ -1,5 +1,8 @@
 """The processes of `up`: what its checks survive."""
 
+import subprocess
+import sys
+import tempfile
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +101,34 @@ def test_a_log_that_cannot_be_read_does_not_end_up(tmp_path: Path, is_there: boo
     assert world.said == [f"The first scan failed (exit code 1): its log cannot be read: {reason}"]
     assert world.services.first_scan is None
     world.services.errand.wait()
+
+
+ENTERED = """
+import os, signal, sys
+from pathlib import Path
+from dagster_offload.service.processes import _code_socket
+with _code_socket(Path(sys.argv[1])) as socket:
+    socket.touch()
+    print(socket, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_folder_of_a_socket_that_a_killed_up_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, temporary = tmp_path / ("l" * 100), tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    killed = subprocess.run([sys.executable, "-c", ENTERED, home], capture_output=True, text=True)
+    left = Path(killed.stdout.strip())
+    assert left.parent.parent == temporary
+    with processes._code_socket(home) as socket_file:
+        assert list(temporary.iterdir()) == [socket_file.parent]
+        with processes._code_socket(home / "another"):
+            assert socket_file.parent.exists(), "another home leaves it alone"
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.rule("pipeline-5")

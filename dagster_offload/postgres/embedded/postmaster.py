@@ -16,7 +16,7 @@ from dagster_offload.postgres.embedded.accounts import Account, explained
 from dagster_offload.postgres.embedded.binaries import ENVIRONMENT
 from dagster_offload.postgres.embedded.locks import alive_lock, is_held, server_lock_within, wait_until
 from dagster_offload.postgres.embedded.paths import PORT, Paths, open_log
-from dagster_offload.postgres.embedded.sockets import SOCKET_NAME, socket_path
+from dagster_offload.postgres.embedded.sockets import SOCKET_NAME, remove_temporary_folder, socket_path
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +138,10 @@ def stop_postgres(home: Path, *, within_seconds: float = 15.0) -> bool:
         if not is_alive(paths):
             return False
         # Stop even without the lock: a process that holds it this long waits for a recovery and notices the stop.
-        with server_lock_within(paths.server_lock, LOCK_WAIT_SECONDS):
+        with server_lock_within(paths.server_lock, LOCK_WAIT_SECONDS) as is_locked:
             end_server(paths, within_seconds - LOCK_WAIT_SECONDS)
+            if is_locked:
+                remove_temporary_folder(paths.postgres)
     return True
 
 

@@ -53,6 +53,15 @@ def make_socket_folder(postgres: Path, account: Account) -> Path:
     return folder
 
 
+def remove_temporary_folder(postgres: Path) -> None:
+    """Remove the folder of the socket if it is not in the home, which may be removed now. The next start makes it again. Call it
+    only while no server of this home runs."""
+    folder = socket_folder(postgres)
+    if folder.parent != postgres:
+        with contextlib.suppress(OSError):  # something else is in it, or it was removed
+            folder.rmdir()
+
+
 def forget_socket_folder(postgres: Path) -> None:
     """Make the next start choose a new folder. Call it only while no server of this home runs."""
     _record_file(postgres).unlink(missing_ok=True)
