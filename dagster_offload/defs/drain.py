@@ -89,6 +89,11 @@ def _drain(
     if config.try_again:
         for slot in settings.slots:  # also `primary`: its errors name this job, too
             ledger.run(slots.try_again, slot.name, "requested with try_again")
+        if settings.slots.primary is not None and not settings.slots.of_drains:
+            context.log.info(
+                "The next run of documents tries `primary` again. No other slot is configured, so none is drained."
+            )
+            return DrainSummary(done=0, failed=0, deferred=0, left=0, held_elsewhere=0)
     reporter = EventReporter.in_step(context, settings, ledger, names)
     with reporting(reporter):
         summary = run_drain(

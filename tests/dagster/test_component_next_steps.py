@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 import dagster as dg
+import pytest
 
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import slots
@@ -92,10 +93,12 @@ def test_a_drain_tries_the_stages_that_a_slot_holds_if_a_person_wants_it(project
     assert metadata(run(project, "drain", "drain_backlog", try_again=True))["is_misconfigured"] is False
 
 
-def test_a_drain_makes_a_trial_of_primary_due_if_a_person_wants_it(project: Project) -> None:
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_a_drain_makes_a_trial_of_primary_due_if_a_person_wants_it(project: Project, is_alone: bool) -> None:
     file = project.add("papers", "lease")
     url = project.router.url
-    file.write_text(file.read_text().replace("slots: {", f"slots: {{primary: {{url: {url}, model: small}}, "))
+    beside = "slots: {primary:" if is_alone else f"slots: {{primary: {{url: {url}, model: small}}, deep:"
+    file.write_text(file.read_text().replace("slots: {deep:", beside))
     assert scan(project).success
     with Ledger(os.environ["LEDGER"], "offload_papers") as ledger:
         with ledger.transaction() as cur:
