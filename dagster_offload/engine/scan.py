@@ -87,7 +87,7 @@ def _scan(
     settings: Settings, ledger: Ledger, library: Path, *, accept_vanished: bool, on_progress: Progress | None
 ) -> ScanReport:
     started = time.monotonic()
-    started_at = ledger.run(documents.now)
+    started_at, last_library = ledger.run(documents.now), ledger.run(identity.scanned_library)
     # What could not be read may be readable by now, although the file is the same: a disk, a server or a right was mended.
     last = _last_scan(settings, started_at, retried=UNREADABLE)
     seen = ledger.run(_seen_files, last)
@@ -96,10 +96,10 @@ def _scan(
     here = ScannedLibrary(printable(os.path.realpath(library)), host_name())
     if not accept_vanished:
         kept = len(seen) - len(vanished)
-        refuse_another_library(settings, ledger, here, library, found, kept=kept, present=len(seen))
+        refuse_another_library(settings, ledger, last_library, here, library, found, kept=kept, present=len(seen))
         refuse_mass_vanishing(library, found, vanished, len(seen), ledger.schema)
 
-    ledger.run(identity.note_library, here)
+    ledger.run(identity.note_library, here, last_library)
     scan_id = ledger.run(documents.begin_scan)
     counts = _store_changes(settings, ledger, found.files, started_at, on_progress)
     left_out = {key: left for key, left in vanished.items() if left is not None}

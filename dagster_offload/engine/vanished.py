@@ -1,13 +1,16 @@
 """What a scan refuses until a person confirms it: to lose many documents, or to take another library for this one."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from dagster_offload.errors import ScanRefused
-from dagster_offload.ledger.core import identity, next_steps
+from dagster_offload.host.machine import host_name
+from dagster_offload.ledger.core import next_steps
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.identity import ScannedLibrary
+from dagster_offload.ledger.core.workers import live_workers
 from dagster_offload.ledger.work import documents
 from dagster_offload.library.files import printable
 from dagster_offload.library.left_out import LeftOut
@@ -21,14 +24,27 @@ REASONS_SHOWN = 3
 
 
 def refuse_another_library(
-    settings: Settings, ledger: Ledger, here: ScannedLibrary, library: Path, found: Walk, *, kept: int, present: int
+    settings: Settings,
+    ledger: Ledger,
+    last: ScannedLibrary | None,
+    here: ScannedLibrary,
+    library: Path,
+    found: Walk,
+    *,
+    kept: int,
+    present: int,
 ) -> None:
-    """Raise `ScanRefused` if the last scan read another path, and less than half of the ledger's documents are in this one."""
-    last = ledger.run(identity.scanned_library)
-    if last is None or last.path == here.path or 2 * kept >= present:
+    """Raise `ScanRefused` if the last scan read another path, and less than half of the ledger's documents are in this one.
+
+    While another scan is at work, the documents of a ledger that has none may be on their way.
+    """
+    is_known = 2 * kept >= present if present else not _is_another_scan_alive(ledger)
+    if last is None or last.path == here.path or is_known:
         return
     what = f"{here.path} has {kept} of its {present} documents. Nothing was changed."
-    if _is_empty(found):
+    if not present:
+        what = "another scan is running. Nothing was changed."
+    elif _is_empty(found):
         what = f"no document was found in {here.path}. Nothing was changed. Is it mounted?"
     own = next_steps.another_ledger(ledger.schema, is_embedded=settings.postgres_url is None)
     raise ScanRefused(
@@ -36,6 +52,11 @@ def refuse_another_library(
         f"give it a ledger of its own: {own}. If this ledger is to hold it from now on, confirm it: "
         f"{next_steps.accept_vanished(ledger.schema, printable(str(library)))}"
     )
+
+
+def _is_another_scan_alive(ledger: Ledger) -> bool:
+    scans = ledger.run(live_workers, ledger.schema, "scan")
+    return any((worker.host, worker.pid) != (host_name(), os.getpid()) for worker in scans)
 
 
 def why_emptied(library: Path, ledger: Ledger) -> str | None:

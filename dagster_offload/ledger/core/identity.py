@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from dagster_offload.errors import LedgerUnavailable
+from dagster_offload.errors import LedgerUnavailable, ScanRefused
 from dagster_offload.ledger.core.database import Cursor
 
 # How the address of every embedded Postgres begins; other addresses are URLs.
@@ -74,8 +74,15 @@ def scanned_library(cur: Cursor) -> ScannedLibrary | None:
     return None if row is None else ScannedLibrary(**row)
 
 
-def note_library(cur: Cursor, library: ScannedLibrary) -> None:
-    """Store which library is scanned now."""
+def note_library(cur: Cursor, library: ScannedLibrary, last: ScannedLibrary | None) -> None:
+    """Store which library is scanned now, after `last`. Raises `ScanRefused` if a scan of another one began meanwhile."""
+    cur.execute("select from identity for update")
+    found = scanned_library(cur)
+    if found is not None and found != last and found.path != library.path:
+        raise ScanRefused(
+            f"a scan of the library {found.path} (on {found.host}) began in this ledger, while this one read {library.path}. "
+            "Nothing was changed: scan again"
+        )
     cur.execute(
         "update identity set library = %(path)s, library_host = %(host)s "
         "where (library, library_host) is distinct from (%(path)s, %(host)s)",

@@ -1,6 +1,7 @@
 """Scans that would lose many documents are refused; what rules and names leave out is reported and keeps its results."""
 
 import os
+from typing import Any
 
 import pytest
 
@@ -8,12 +9,15 @@ from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import scan
 from dagster_offload.engine.scan_report import KindLeftOut
 from dagster_offload.errors import LibraryMissing, ScanRefused
+from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.identity import ScannedLibrary
 from dagster_offload.ledger.core.migrate import migrate
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports import status
 from dagster_offload.ledger.work import documents
 from dagster_offload.library.files import UnusableName
+from dagster_offload.library.walk import Walk, walk
 from dagster_offload.settings import load_settings
 from dagster_offload.stages.graph import BUILT_IN, EXTRACT
 from tests.support.ledger import Bench
@@ -210,6 +214,31 @@ def test_an_empty_ledger_takes_any_library(library: Library) -> None:
     library.scan()
     move_library(library, "another")
     library.write("a.txt", "a")
+    assert library.scan().added == 1
+
+
+@pytest.mark.rule("library-13")
+def test_of_two_libraries_that_are_first_scanned_at_one_moment_the_ledger_takes_one(
+    library: Library, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ScannedLibrary("/letters", "attic")
+
+    def walk_meanwhile(*args: Any, **kwargs: Any) -> Walk:
+        bench.ledger.run(identity.note_library, first, None)
+        return walk(*args, **kwargs)
+
+    library.write("a.txt", "a")
+    monkeypatch.setattr("dagster_offload.engine.scan.walk", walk_meanwhile)
+    with pytest.raises(ScanRefused, match=r"library /letters \(on attic\) began .* Nothing was changed: scan again"):
+        library.scan()
+    monkeypatch.undo()
+    with bench.ledger.transaction() as cur:
+        cur.execute("insert into workers (kind, host, boot_id, pid) values ('scan', 'attic', 'b', 1)")
+    with pytest.raises(ScanRefused, match=r"holds the library /letters .*, and another scan is running. Nothing was"):
+        library.scan()
+    assert bench.ledger.run(identity.scanned_library) == first
+    with bench.ledger.transaction() as cur:
+        cur.execute("update workers set ended_at = now()")
     assert library.scan().added == 1
 
 
