@@ -143,6 +143,8 @@ class LazyGroup(HintingGroup):
         leave_out_starts_under_up()
         try:
             return super().invoke(ctx)
+        except click.exceptions.NoArgsIsHelpError:  # a group without a command: the message is its help
+            raise
         except click.UsageError as error:
             from dagster_offload.cli.exits import WANTS_JSON, Refusal
             from dagster_offload.text.plain_text import escaped_lines

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.exits import EXIT_CODE_OF_FAULT, ExitCode, Refusal
 from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option, json_option
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 HOW_TO_ADD = "add one under notify in the pipeline file (docs/running-for-years.md)"
 
 
-@click.group("notify")
+@click.group("notify", cls=HintingGroup)
 def command() -> None:
     """Show and test the channels of the pipeline file (`notify`), or send what is due.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.options import home_option, json_option
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 CARRIED = ("OFFLOAD_HOME", "OFFLOAD_CONFIG")
 
 
-@click.group("service")
+@click.group("service", cls=HintingGroup)
 def command() -> None:
     """Start `up` at boot and keep it running, as a service of systemd or launchd.
 

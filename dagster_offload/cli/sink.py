@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.exits import EXIT_CODE_OF_FAULT, ExitCode, Refusal
 from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import home_option, json_option
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 HOW_TO_ADD = "add one under on_record in the pipeline file (docs/sinks.md)"
 
 
-@click.group("sink")
+@click.group("sink", cls=HintingGroup)
 def command() -> None:
     """Show, test and pause the sinks of the pipeline file (`on_record`), or send what is due.
 

@@ -56,6 +56,22 @@ def test_the_list_has_one_line_for_each_command(name: str) -> None:
     assert COMMANDS[name].endswith(".")
 
 
+GROUPS = [name for name in COMMANDS if isinstance(main.get_command(click.Context(main), name), click.Group)]
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_without_a_command_shows_its_help_once(name: str, call: Call) -> None:
+    result = call(name)
+    assert result.exit_code == 2
+    assert result.stderr.count("Usage: ") == 1
+    assert "Error" not in result.stderr
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_mistyped_command_of_a_group_names_those_that_there_are(name: str, call: Call) -> None:
+    assert "there is no command 'xyzzy': use one of " in call(name, "xyzzy").stderr
+
+
 def test_an_unknown_command_is_wrong_usage(call: Call) -> None:
     assert call("dryn").exit_code == 2
 
