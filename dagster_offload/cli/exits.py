@@ -91,11 +91,25 @@ def refusal(error: BaseException) -> Refusal:
         return Refusal(
             f"no space is left on the disk{where}: free some space, then run the command again. Nothing is lost"
         )
+    if (outage := _outage(error)) is not None:
+        return Refusal(f"{outage}. Nothing is lost", ExitCode.UNAVAILABLE)
     log = _write_to_log(error)
     what = f"{type(error).__name__}: {first_line(error)}"
     return Refusal(
         f"{what} - this is a bug in dagster-offload; please report it. Details: {log}", ExitCode.INTERNAL_ERROR
     )
+
+
+def _outage(error: BaseException) -> str | None:
+    """What ends the outage of Postgres that this error is; None if it is something else. The ledger waits for most of them, but
+    not where the database is created or migrated."""
+    if "psycopg" not in sys.modules:
+        return None
+    from psycopg import OperationalError
+
+    from dagster_offload.postgres.outages import describe_outage, is_outage
+
+    return describe_outage(error) if isinstance(error, OperationalError) and is_outage(error) else None
 
 
 def is_broken_pipe(error: BaseException) -> bool:

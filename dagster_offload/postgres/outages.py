@@ -8,7 +8,7 @@ from psycopg_pool import PoolTimeout
 # Refused connections carry no error code in libpq, so their text is matched.
 _ADVICE = (
     (
-        r"no space left on device|disk quota exceeded",
+        r"no space left on device|disk quota exceeded|could not extend file",
         "free some space on the disk of the Postgres data",
     ),
     (

@@ -264,8 +264,12 @@ def refuse_home_of_others(home: Path) -> None:
         names = os.listdir(home) if stat.S_ISDIR(status.st_mode) else []
     except OSError:  # it does not exist yet, or cannot be used: the first command that uses it reports that
         return
-    reason = belongs_to_other(status, me()) or (others_may_write(status, me()) if names else None)
-    if reason is not None:
+    if (owner := belongs_to_other(status, me())) is not None:
+        raise SettingsError(
+            f"OFFLOAD_HOME {home} {owner}, and code named in it runs as you: run this as its owner, or choose a folder of "
+            "your own"
+        )
+    if names and (reason := others_may_write(status, me())) is not None:
         raise SettingsError(
             f"OFFLOAD_HOME {home} {reason}, and code named in it runs as you: choose a folder of your own, "
             f"or check its content and remove the write permission of others (chmod go-w {home})"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 from dagster_postgres.utils import DagsterPostgresException
 
@@ -140,6 +141,19 @@ def test_a_full_disk_is_no_bug_and_names_the_file(call: Call, monkeypatch: pytes
     assert result.exit_code == 2
     assert "no space is left on the disk: free some space, then run the command again. Nothing is lost" in result.stderr
     assert "bug" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "said", ["wrote only 4096 of 8192 bytes at block 0", 'could not write to "pg_wal": No space left on device']
+)
+def test_a_full_disk_of_postgres_is_no_bug(call: Call, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise psycopg.errors.DiskFull(f'could not extend file "base/1/2": {said}\nHINT: Check free disk space.')
+
+    monkeypatch.setattr(status, "load_report", fail)
+    result = call("status")
+    assert result.exit_code == 75
+    assert result.stderr.endswith(f"{said}: free some space on the disk of the Postgres data. Nothing is lost\n")
 
 
 def test_the_log_of_errors_does_not_grow_without_a_limit(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,14 @@ def test_a_home_another_user_may_have_written_into_is_refused(
         prepare_home(home)
 
 
+@needs_root
+def test_the_owner_of_a_home_of_another_user_is_told_and_no_mode_of_it(working_folder: Path) -> None:
+    home = a_home_with("dagster/dagster.yaml", working_folder)
+    give_to_daemon(home)
+    with pytest.raises(SettingsError, match=r"run this as its owner, or choose a folder of your own$"):
+        load_settings()
+
+
 def test_an_empty_home_writable_by_everybody_is_made_private(working_folder: Path) -> None:
     home = working_folder / "home"
     home.mkdir()
