@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
-from dagster_offload.ledger.reports.status import Problem
+from dagster_offload.ledger.reports.status import ProblemGroup
 from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.settings.sections.notify import ChannelSettings, Event
@@ -16,7 +16,7 @@ from dagster_offload.text.plain_text import escaped
 
 # Failures are reported together: the next notification waits this long, unless the work ends before.
 GROUPED_SECONDS = 3600.0
-NAMED = 10
+NAMED = 10  # groups of failures
 LONGEST_REASON = 200  # characters
 
 
@@ -24,9 +24,9 @@ LONGEST_REASON = 200  # characters
 class Facts:
     """What was read for one channel. `left` and `need_you` count documents; `latest` is the newest transition.
 
-    `failures` are those that no notification named, by the transitions `failed`. `was_done`: something was done since the last
-    notification that all is done. `is_working`: a scan, drain or run is alive. `seconds_for_others`: new failures were not read,
-    because others may follow within this time; None: they were read.
+    `failures` are those that no notification named, of `failed_documents`, by the transitions `failed`. `was_done`: something was
+    done since the last notification that all is done. `is_working`: a scan, drain or run is alive. `seconds_for_others`: new
+    failures were not read, because others may follow within this time; None: they were read.
     """
 
     latest: int
@@ -36,7 +36,8 @@ class Facts:
     documents: int = 0
     need_you: int = 0
     failed: Sequence[int] = ()
-    failures: Sequence[Problem] = ()
+    failures: Sequence[ProblemGroup] = ()
+    failed_documents: int = 0
     seconds_for_others: float | None = None
     slots: Sequence[SlotRow] = ()
     holds: Sequence[Hold] = ()
@@ -107,29 +108,26 @@ def _done(facts: Facts, *, is_over: bool) -> Iterator[Notification]:
 def _needs_you(facts: Facts, channel: ChannelSettings) -> Iterator[Notification]:
     if not facts.failures:
         return
-    count = len({problem.document for problem in facts.failures})
-    title = f"{_verb(count, 'need')} you"
-    lines = [_line(problem) for problem in facts.failures[:NAMED]] if channel.names else []
-    if channel.names and len(facts.failures) > NAMED:
-        lines.append(f"and {len(facts.failures) - NAMED} more")
+    title = f"{_verb(facts.failed_documents, 'need')} you"
+    lines = [group.line(LONGEST_REASON) for group in facts.failures[:NAMED]] if channel.names else []
+    if channel.names and (more := sum(group.count for group in facts.failures[NAMED:])):
+        lines.append(f"and {more} more")
     lines.append("What to do: dagster-offload status, and dagster-offload explain DOCUMENT")
     yield Notification("needs_you", f"needs_you/{max(facts.failed)}", title, "\n".join(lines))
-
-
-def _line(problem: Problem) -> str:
-    reason = problem.reason or "no reason"
-    return f"{problem.state}: {escaped(problem.document)}, {problem.stage}: {escaped(reason[:LONGEST_REASON])}"
 
 
 def _misconfigured(facts: Facts) -> Iterator[Notification]:
     for slot in facts.slots:
         if slot.breaker is BreakerState.MISCONFIGURED:
+            others = [other for other in facts.slots if other.name not in facts.absences]
+            goes_on = any(other.breaker is BreakerState.CLOSED for other in others)
+            waits = f"{counted(facts.left, 'document')} left" if goes_on else _verb(facts.left, "wait")
             code = (slot.reason or "").partition(":")[0].partition(" ")[0]
             yield Notification(
                 "misconfigured",
                 f"misconfigured/{slot.name}/{facts.opened_at.get(slot.name)}/{code}",
                 f"the slot {slot.name} is misconfigured",
-                f"{escaped(slot.reason_text[:LONGEST_REASON])}\n{_verb(facts.left, 'wait')}, and none is lost.\n"
+                f"{escaped(slot.reason_text[:LONGEST_REASON])}\n{waits}, and none is lost.\n"
                 "The setting to change: dagster-offload doctor",
             )
 

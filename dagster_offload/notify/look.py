@@ -2,6 +2,7 @@
 
 from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
 from dagster_offload.ledger.reports import news
+from dagster_offload.ledger.reports.status import problem_groups_of
 from dagster_offload.ledger.sinks import notifications
 from dagster_offload.ledger.sinks.notifications import Marks
 from dagster_offload.ledger.slots import availability, holds, slots
@@ -53,7 +54,8 @@ def _read(cur: Cursor, marks: Marks) -> Facts:
         documents=counts.count_documents(cur) if is_over else 0,
         need_you=news.count_failed(cur) if is_over else 0,
         failed=failed,
-        failures=news.still_failed(cur, failed) if failed else [],
+        failures=problem_groups_of(cur, failed, news.NAMED) if failed else [],
+        failed_documents=news.count_still_failed(cur, failed) if failed else 0,
         seconds_for_others=wait,
         slots=known,
         holds=holds.list_holds(cur),

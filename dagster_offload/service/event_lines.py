@@ -13,7 +13,6 @@ from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import MOST_COUNTED, Marks, News, ScanEnd, WorkerNews
-from dagster_offload.ledger.reports.status import ProblemGroup
 from dagster_offload.ledger.slots import availability
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.service.recipient_lines import recipient_lines
@@ -177,17 +176,9 @@ def _count_left(now: News, number: int = 0) -> int:
 
 def _failed(now: News) -> Iterator[str]:
     for group in now.failed[:GROUPS_NAMED]:
-        others = "; others differ" if group.has_others else ""
-        why = f"{group.stage}: {escaped(group.reason or 'no reason')}{others}"
-        yield f"{group.state}: {_first_documents(group)}, {why}"
+        yield group.line()
     if more := sum(group.count for group in now.failed[GROUPS_NAMED:]):
         yield f"failed: {more:,} more; `dagster-offload status` lists them"
-
-
-def _first_documents(group: ProblemGroup) -> str:
-    """`a.pdf`, or `5 documents (a.pdf, b.pdf, c.pdf and 2 more)`."""
-    named, more = ", ".join(map(escaped, group.first)), group.count - len(group.first)
-    return named if group.count == 1 else f"{_documents(group.count)} ({named}{f' and {more:,} more' if more else ''})"
 
 
 def owes_end(before: News, now: News, is_end_owed: bool) -> bool:

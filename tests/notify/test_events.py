@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.ledger.core.rows import BreakerState, State
-from dagster_offload.ledger.reports.status import Problem
+from dagster_offload.ledger.reports.status import ProblemGroup
 from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.notify.events import GROUPED_SECONDS, NAMED, Facts, decide, seconds_for_others
 from dagster_offload.settings.sections.notify import NtfyChannel
@@ -21,8 +21,13 @@ def channel(**changes: Any) -> NtfyChannel:
     return NtfyChannel(ntfy="http://127.0.0.1/topic", **changes)
 
 
-def problems(count: int) -> list[Problem]:
-    return [Problem(f"{n}.txt", "summarize", State.FAILED, "no_json: no JSON", 3) for n in range(count)]
+def failed(*groups: int) -> Facts:
+    """Groups of so many documents that failed for one reason each."""
+    failures = [
+        ProblemGroup("summarize", State.FAILED, f"r{n}", f"r{n}: no JSON", False, count, [f"{n}.txt", "b.txt"][:count])
+        for n, count in enumerate(groups)
+    ]
+    return replace(QUIET, failed=[5], failures=failures, failed_documents=sum(groups))
 
 
 def events(facts: Facts, **changes: Any) -> list[str]:
@@ -46,8 +51,7 @@ def test_the_first_failure_is_said_at_once_and_others_wait_an_hour_for_each_othe
     assert seconds_for_others(None, is_over=False) is None
     assert seconds_for_others(600.0, is_over=False) == GROUPED_SECONDS - 600
     assert seconds_for_others(GROUPED_SECONDS, is_over=False) is None
-    failed = replace(QUIET, left=5, is_working=True, failed=[4, 5], failures=problems(2))
-    assert events(failed) == ["needs_you"]
+    assert events(replace(failed(1, 1), left=5, is_working=True)) == ["needs_you"]
     decision = decide(replace(QUIET, left=5, seconds_for_others=3000.0), channel())
     assert (decision.messages, decision.are_failures_looked_at, decision.seconds) == ([], False, 3000.0)
 
@@ -57,21 +61,23 @@ def test_failures_do_not_wait_for_others_when_the_work_is_over() -> None:
     assert seconds_for_others(1.0, is_over=True) is None
 
 
-def test_many_failures_are_one_message_that_names_the_first() -> None:
-    [notification] = decide(replace(QUIET, failed=[5], failures=problems(NAMED + 5)), channel()).messages
-    assert notification.title == "15 documents need you"
-    assert "failed: 0.txt, summarize: no_json: no JSON" in notification.message
-    assert "and 5 more" in notification.message
+def test_many_failures_are_one_message_with_a_line_for_each_reason() -> None:
+    [notification] = decide(failed(990, *[1] * (NAMED - 1), 2, 3), channel()).messages
+    assert notification.title == "1,004 documents need you"
+    lines = notification.message.splitlines()
+    assert lines[0] == "failed: 990 documents (0.txt, b.txt and 988 more), summarize: r0: no JSON"
+    assert lines[1] == "failed: 1.txt, summarize: r1: no JSON"
+    assert (len(lines), lines[NAMED]) == (NAMED + 2, "and 5 more")
 
 
 def test_without_names_no_document_is_named() -> None:
-    [notification] = decide(replace(QUIET, failed=[5], failures=problems(2)), channel(names=False)).messages
+    [notification] = decide(failed(2), channel(names=False)).messages
     assert notification.title == "2 documents need you"
     assert ".txt" not in notification.message
 
 
 def test_a_channel_gets_only_its_events_and_the_others_count_as_looked_at() -> None:
-    facts = replace(QUIET, was_done=True, failed=[5], failures=problems(1))
+    facts = replace(failed(1), was_done=True)
     assert sorted(events(facts)) == ["done", "needs_you"]
     decision = decide(facts, channel(events="needs_you"))
     assert [notification.event for notification in decision.messages] == ["needs_you"]
@@ -98,6 +104,9 @@ def test_a_misconfigured_slot_is_not_also_away(engine: Engine) -> None:
     absence = Absence(4, datetime(2026, 1, 1, tzinfo=UTC), 9.0)
     facts = replace(QUIET, left=5, slots=[slot], absences={"deep": absence}, due={"deep": 5})
     assert events(facts) == ["misconfigured"]
+    assert "5 documents wait, and none is lost" in decide(facts, channel()).messages[0].message
+    spare = replace(engine.slot(), name="spare")
+    assert "5 documents left, and" in decide(replace(facts, slots=[slot, spare]), channel()).messages[0].message
 
 
 def test_a_held_stage_is_said_once_for_each_hold_with_the_next_step_and_without_a_name() -> None:

@@ -4,10 +4,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one, see_one_moment
-from dagster_offload.ledger.core.rows import SlotRow, State
+from dagster_offload.ledger.core.rows import SlotRow
 from dagster_offload.ledger.reports import recipients
 from dagster_offload.ledger.reports.recipients import ChannelFault, SinkState
-from dagster_offload.ledger.reports.status import Problem, ProblemGroup, problem_groups_of
+from dagster_offload.ledger.reports.status import ProblemGroup, problem_groups_of
 from dagster_offload.ledger.slots import availability, holds, rests, slots
 from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.ledger.slots.holds import Hold
@@ -241,15 +241,15 @@ def failed_transitions(cur: Cursor, mark: int) -> list[int]:
     return [row["transition_id"] for row in cur.fetchall()]
 
 
-def still_failed(cur: Cursor, transitions: Sequence[int]) -> list[Problem]:
-    """The work items that failed by these transitions and are still failed, at most `MOST_COUNTED`."""
-    cur.execute(
-        "select distinct on (i.item_id) d.key as document, i.stage, i.state, i.reason, i.attempts from transitions t "
-        "join work_items i on i.document_id = t.document_id and i.stage = t.stage and i.state = t.to_state "
-        "join documents d on d.document_id = i.document_id where t.transition_id = any(%s) order by i.item_id limit %s",
-        [list(transitions), MOST_COUNTED],
+def count_still_failed(cur: Cursor, transitions: Sequence[int]) -> int:
+    """The documents whose work failed by these transitions and is still failed."""
+    row = fetch_one(
+        cur,
+        "select count(distinct i.document_id) as n from transitions t join work_items i on i.document_id = t.document_id "
+        "and i.stage = t.stage and i.state = t.to_state where t.transition_id = any(%s)",
+        [list(transitions)],
     )
-    return [Problem(**{**row, "state": State(row["state"])}) for row in cur.fetchall()]
+    return int(row["n"])
 
 
 def count_left(cur: Cursor) -> int:

@@ -9,6 +9,8 @@ from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import StageCounts, State
 from dagster_offload.ledger.work.redo import OUTDATED
+from dagster_offload.text.counts import counted
+from dagster_offload.text.plain_text import escaped
 
 
 def stage_counts(cur: Cursor, recipes: Mapping[str, str]) -> dict[str, StageCounts]:
@@ -63,6 +65,17 @@ class ProblemGroup:
     has_others: bool
     count: int
     first: list[str]
+
+    def line(self, longest: int | None = None) -> str:
+        """`failed: a.pdf, extract: broken_file: ...`, or `failed: 5 documents (a.pdf, b.pdf, c.pdf and 2 more), extract: ...`.
+
+        `longest`: how many characters of the reason.
+        """
+        named, more = ", ".join(map(escaped, self.first)), self.count - len(self.first)
+        rest = f" and {more:,} more" if more else ""
+        documents = named if self.count == 1 else f"{counted(self.count, 'document')} ({named}{rest})"
+        others = "; others differ" if self.has_others else ""
+        return f"{self.state}: {documents}, {self.stage}: {escaped((self.reason or 'no reason')[:longest])}{others}"
 
 
 def problem_groups(cur: Cursor, named: int, most: int = MOST_GROUPED) -> list[ProblemGroup]:
