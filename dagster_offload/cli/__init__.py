@@ -165,7 +165,13 @@ class LazyGroup(HintingGroup):
 
 
 def _adapt_to_terminal(ctx: click.Context) -> None:
-    """Print what the terminal cannot encode as escapes, and no colours if NO_COLOR is set (no-color.org)."""
+    """Print what the terminal cannot encode as escapes, and no colours if NO_COLOR is set (no-color.org).
+
+    A stream that the caller has closed (`>&-`) becomes the null device, before another file gets its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for the life of the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not is_utf8(stream):
             stream.reconfigure(errors="backslashreplace")

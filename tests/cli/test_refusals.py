@@ -200,6 +200,17 @@ def test_a_closed_output_pipe_is_not_reported_as_an_error(arguments: list[str], 
     assert not home().exists()
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("arguments", ["config path", "explain nothing --json"])
+def test_a_stream_that_the_caller_closed_is_no_bug(call: Call, closed: str, arguments: str) -> None:
+    command = f"{sys.executable} -m dagster_offload.cli {arguments}"
+    usual = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True)
+    result = subprocess.run(["/bin/sh", "-c", f"{command} {closed}"], capture_output=True, text=True)
+    assert result.returncode == usual.returncode
+    assert result.stdout in ("", usual.stdout)
+    assert result.stderr in ("", usual.stderr)
+
+
 def test_another_broken_pipe_is_reported(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
