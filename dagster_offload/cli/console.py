@@ -36,7 +36,7 @@ def style_of(line: str) -> str | None:
     """The colour of a line that says what went wrong or well. rich leaves colours out without a terminal and with NO_COLOR."""
     if any(word in line for word in ("failed", "quarantined", "misconfigured", "is held", "not in force")):
         return "red"
-    if any(word in line for word in ("unavailable", "away", "cannot be listed")):
+    if any(word in line for word in ("unavailable", "away", "cannot be listed", "is empty")):
         return "yellow"
     return "green" if "is back" in line or "all done" in line else None
 

@@ -70,7 +70,7 @@ class Refusal(click.ClickException):
 
             try:
                 click.echo(as_json(self._done | {"error": self.message, "exit_code": self.exit_code}))
-            except BrokenPipeError:  # the reader is gone; flushing the buffer at exit would fail again
+            except OSError:  # the reader is gone, or its disk is full; flushing the buffer at exit would fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

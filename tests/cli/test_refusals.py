@@ -143,6 +143,13 @@ def test_a_full_disk_is_no_bug_and_names_the_file(call: Call, monkeypatch: pytes
     assert "bug" not in result.stderr
 
 
+def test_an_output_on_a_full_disk_is_reported_in_one_line() -> None:
+    command = [sys.executable, "-m", "dagster_offload.cli", "explain", "nothing", "--json"]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+
+
 @pytest.mark.parametrize(
     "said", ["wrote only 4096 of 8192 bytes at block 0", 'could not write to "pg_wal": No space left on device']
 )
