@@ -57,8 +57,11 @@ def what_is_left(now: News) -> str:
     needs = f"{_documents(now.need_you)} {agreeing('need', now.need_you)} you: dagster-offload status"
     if not now.left:
         return f"Left: nothing, {_documents(now.documents)} in all" + (f"; {needs}" if now.need_you else "")
-    away = [_paused(pause) for name, pause in now.pauses.items() if name in now.slots]
-    away += [why for slot in now.slots.values() if (why := _why_away(slot, now)) is not None]
+    rests = {name: _paused(pause) for name, pause in now.pauses.items() if name in now.slots}
+    absences = {slot.name: why for slot in now.slots.values() if (why := _why_away(slot, now)) is not None}
+    away = [
+        why if len(now.slots) == 1 else f"{name}: {why}" for names in (rests, absences) for name, why in names.items()
+    ]
     away += [_held(hold) for hold in now.holds if hold.left]
     why = f" ({'; '.join(away)})" if away else ""
     return f"Left: {_many(now.left)}{why}" + (f"; {needs}" if now.need_you else "")

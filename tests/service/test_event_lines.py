@@ -129,6 +129,9 @@ def test_documents_that_another_slot_works_at_do_not_wait() -> None:
     before = News(slots={DEEP: AWAKE, "spare": spare}, left=3)
     (line,) = lines(before, replace(before, slots={DEEP: ASLEEP, "spare": spare}))
     assert line.endswith("; 3 documents left, and none is lost")
+    assert what_is_left(replace(before, slots={DEEP: ASLEEP, "spare": spare})).startswith(
+        "Left: 3 documents (deep: unavailable, upstream_cold since "
+    )
     paused = replace(before, pauses={"spare": Pause(datetime(2026, 1, 1, tzinfo=UTC))})
     (line,) = lines(paused, replace(paused, slots={DEEP: ASLEEP, "spare": spare}))
     assert line.endswith("; 3 documents wait, and none is lost")
