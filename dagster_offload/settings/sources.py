@@ -286,14 +286,17 @@ def _of_sinks(values: Mapping[str, Any], keys: Collection[str]) -> Iterator[tupl
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
-    """Relative paths in the file start at the file's folder."""
+    """Relative paths in the file start at the file's folder. An empty one is not set, as in a variable: it is not that folder."""
     for (section, sink, key), path in _of_sinks(values, FILE_KEYS):
         if isinstance(path, str):
             values[section][sink][key] = os.path.join(folder, os.path.expanduser(path))
     for leaf in (*LEAVES, *leaves_of_slots(further_slots(values))):
         section = _at(values, leaf.key[:-1])
         if leaf.is_path and isinstance(section, dict) and isinstance(path := section.get(leaf.key[-1]), str):
-            section[leaf.key[-1]] = os.path.join(folder, os.path.expanduser(path))
+            if path:
+                section[leaf.key[-1]] = os.path.join(folder, os.path.expanduser(path))
+            else:
+                del section[leaf.key[-1]]
 
 
 def _read_schemas(tree: Tree, folder: Path, read: Callable[[Path], str]) -> dict[Path, str]:

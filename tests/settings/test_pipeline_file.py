@@ -94,6 +94,12 @@ def test_relative_paths_start_at_the_real_folder_of_the_file(home: Path, tmp_pat
     assert load_settings().library == tmp_path / "project/documents"
 
 
+def test_an_empty_path_is_not_set_and_not_the_folder_of_the_file(home: Path) -> None:
+    written("home: ''\nlibrary: {path: ''}\nslots: {deep: {url: 'http://x:1', model: m, api_key_file: ''}}\n")
+    settings = load_settings()
+    assert (settings.library, settings.home) == (None, home)
+
+
 def test_a_file_in_the_default_home_cannot_name_another_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "default"
     monkeypatch.setattr(loading, "default_home", lambda: home)
