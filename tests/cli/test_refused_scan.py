@@ -1,5 +1,6 @@
-"""The command that the error of a refused scan names confirms that scan, and no other."""
+"""What a person meets after a refused scan: the command that confirms it and no other, and what `status` says of the library."""
 
+import json
 import os
 import shlex
 from pathlib import Path
@@ -35,3 +36,16 @@ def test_the_command_that_a_refusal_names_confirms_the_library_that_was_typed_an
         last = ledger.run(identity.scanned_library)
     assert last is not None
     assert last.path == str(moved)
+
+
+def test_status_says_that_an_empty_library_is_not_mounted_while_the_ledger_has_documents(
+    call: Call, with_ledger: str, library: Path
+) -> None:
+    call("scan")
+    for name in list(library.iterdir()):
+        name.unlink()
+    problem = json.loads(call("status", "--json").stdout)["library"]["problem"]
+    assert problem.startswith("is empty, while the ledger has documents (if it is to be empty: dagster-offload scan ")
+    assert problem.endswith(". Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents")
+    call("scan", "--accept-vanished")
+    assert json.loads(call("status", "--json").stdout)["library"]["problem"] is None

@@ -121,19 +121,6 @@ def test_status_says_that_the_library_is_missing_and_what_to_do(call: Call, with
     assert f"library  {library}" in call("status").stdout.splitlines()
 
 
-def test_status_says_that_an_empty_library_is_not_mounted_while_the_ledger_has_documents(
-    call: Call, with_ledger: str, library: Path
-) -> None:
-    call("scan")
-    for name in list(library.iterdir()):
-        name.unlink()
-    problem = json.loads(call("status", "--json").stdout)["library"]["problem"]
-    assert problem.startswith("is empty, while the ledger has documents (if it is to be empty: dagster-offload scan ")
-    assert problem.endswith(". Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents")
-    call("scan", "--accept-vanished")
-    assert json.loads(call("status", "--json").stdout)["library"]["problem"] is None
-
-
 def test_status_probes_the_slot_and_registers_nothing(call: Call, with_ledger: str, router: Router) -> None:
     router.set(mode="cold")
     found = json.loads(call("status", "--json").stdout)["deep"]
