@@ -4,6 +4,7 @@ Requests go through aiohttp; refusals and errors are httpx's. `ai_client.py` dec
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -212,15 +213,14 @@ def tls_context(ca_file: str | None, setting: str) -> ssl.SSLContext:
     """A TLS context that trusts `ca_file`, or what httpx trusts by default (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
 
     Loaded once. Certificates are always verified; a router's self-signed certificate is trusted if `ca_file` names it.
-    Raises a `SettingsError` that names `setting`.
+    Raises a `SettingsError` that names `setting`, or the variable of the default.
     """
-    if ca_file is None:
-        return httpx.create_ssl_context()
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        return httpx.create_ssl_context() if ca_file is None else ssl.create_default_context(cafile=ca_file)
     except OSError as error:  # SSLError is one
         reason = "it contains no certificate in PEM format" if isinstance(error, ssl.SSLError) else error.strerror
-        raise SettingsError(f"{setting}: {ca_file} cannot be used: {reason}") from None
+        where = f"SSL_CERT_FILE: {os.environ.get('SSL_CERT_FILE')}" if ca_file is None else f"{setting}: {ca_file}"
+        raise SettingsError(f"{where} cannot be used: {reason}") from None
 
 
 def keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -326,7 +326,10 @@ class NameLookup(AbstractResolver):
 
 
 def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
+    except UnicodeError as error:  # a part of the name is empty, or longer than DNS allows
+        raise socket.gaierror(socket.EAI_NONAME, str(error)) from None
     return [
         ResolveResult(
             hostname=host,

@@ -1,5 +1,6 @@
 """The address, credentials and proxy of a slot's requests. Uses only the standard library."""
 
+import contextlib
 import ipaddress
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
@@ -66,7 +67,7 @@ def proxy_for(url: str) -> str | None:
     """The proxy for `url` from the usual variables (`HTTP_PROXY`, `NO_PROXY`, ...), or None.
 
     A slot on this host or with an mDNS name is never reached through a proxy, which could not resolve it. Raises
-    `SettingsError` for a proxy that does not speak HTTP, such as a SOCKS proxy.
+    `SettingsError` for a proxy that does not speak HTTP, such as a SOCKS proxy, and for one that is no address.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -74,16 +75,41 @@ def proxy_for(url: str) -> str | None:
         return None
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy:
+    if not proxy or _is_in_network(host, proxies.get("no", "")):
         return None
-    if "://" not in proxy:
-        return f"http://{proxy}"
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    variable = f"{parts.scheme.upper()}_PROXY"
     if (kind := urlsplit(proxy).scheme) not in {"http", "https"}:
         raise SettingsError(
             f"the proxy for {host} is a {kind}:// proxy, and only HTTP proxies can be used: add {host} to NO_PROXY, or set "
-            f"{parts.scheme.upper()}_PROXY to an HTTP proxy"
+            f"{variable} to an HTTP proxy"
         )
+    if not _has_address(proxy):
+        raise SettingsError(f"the proxy for {host} is no address such as http://proxy:3128: correct {variable}")
     return proxy
+
+
+def _is_in_network(host: str, no_proxy: str) -> bool:
+    """Whether `host` is an IP address that `no_proxy` names, alone or in a network such as `10.0.0.0/8`. curl and Go accept
+    both; Python's `proxy_bypass` knows neither a network nor IPv6 without brackets."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for entry in no_proxy.split(","):
+        with contextlib.suppress(ValueError):  # a name
+            if address in ipaddress.ip_network(entry.strip(), strict=False):
+                return True
+    return False
+
+
+def _has_address(url: str) -> bool:
+    """Whether `url` has a host, and a port if any that is a number."""
+    parts = urlsplit(url)
+    try:
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def sends_key_unencrypted(slot: SlotConfig) -> bool:

@@ -160,6 +160,24 @@ async def test_a_router_with_its_own_certificate_is_trusted_by_its_ca_file(
         assert (await probe(SlotConfig(name="deep", url=url, model="m", ca_file=str(ca_file)))).healthy
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"), [("empty.pem", "no certificate in PEM form"), ("gone.pem", "No such file")]
+)
+@pytest.mark.usefixtures("authority")
+async def test_a_default_for_certificates_that_cannot_be_read_gives_a_reason_not_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    """Programs such as conda leave SSL_CERT_FILE behind."""
+    from dagster_offload.client.probe import probe
+
+    (tmp_path / "empty.pem").touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / name))
+    result = await probe(SlotConfig(name="deep", url="https://127.0.0.1:9", model="m"))
+    assert (result.healthy, result.is_setting) == (False, True)
+    assert result.reason.startswith(f"SSL_CERT_FILE: {tmp_path / name} cannot be used: ")
+    assert reason in result.reason
+
+
 def test_a_ca_file_without_a_certificate_names_its_variable(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     for name, reason in (("ca.pem", "no certificate in PEM form"), ("missing.pem", "No such file")):

@@ -321,8 +321,8 @@ def test_a_name_lookup_that_hangs_does_not_outlast_the_probe(
 
 
 @pytest.mark.parametrize("url", ["http://router:port", f"http://{'a' * 64}:1"])
-async def test_an_invalid_address_gives_a_reason_not_an_error(deep_slot: SlotConfig, url: str) -> None:
-    assert not (await _quick(replace(deep_slot, url=url))).healthy
+async def test_an_invalid_address_gives_a_reason_not_an_error(probe: Probe, deep_slot: SlotConfig, url: str) -> None:
+    assert not (await probe(replace(deep_slot, url=url))).healthy
 
 
 async def test_certificates_are_checked_by_the_http_client(deep_slot: SlotConfig, router: Router) -> None:

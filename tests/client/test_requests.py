@@ -78,6 +78,35 @@ def test_a_slot_on_this_host_is_never_reached_through_a_proxy(monkeypatch: pytes
     assert proxy_for("https://router.example") is None
 
 
+@pytest.mark.parametrize(
+    ("no_proxy", "url"),
+    [
+        ("corp.example, 10.0.0.0/8", "http://10.1.2.3:8890"),
+        ("192.168.1.7/24", "http://192.168.1.20:8890"),
+        ("fd00::/8", "http://[fd00::1]:8890"),
+        ("fd00::1", "http://[fd00::1]:8890"),
+    ],
+)
+def test_a_network_or_a_bare_ipv6_address_in_no_proxy_is_not_reached_through_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    assert proxy_for(url) is None
+    assert proxy_for("http://172.16.0.1:8890") == "http://proxy.example:3128"
+    assert proxy_for("http://router.example:8890") == "http://proxy.example:3128"
+
+
+@pytest.mark.parametrize("proxy", ["http://us:pass@proxy:port", "http://", "proxy:99999"])
+def test_a_proxy_that_is_no_address_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(
+        SettingsError, match=r"the proxy for router\.example is no address .*: correct HTTP_PROXY"
+    ) as raised:
+        proxy_for("http://router.example:1")
+    assert "pass" not in str(raised.value)
+
+
 @pytest.mark.parametrize("proxy", ["socks://user:pass@127.0.0.1:1080/", "SOCKS5://127.0.0.1:1080", "socks4://proxy:1"])
 def test_a_socks_proxy_is_a_wrong_setting_that_names_the_ways_out(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("all_proxy", proxy)
