@@ -207,7 +207,8 @@ class NoRoom(OffloadError):
 # generation was cut; 504 = too slow. With 408 and 429, a server requests a later retry (RFC 9110, RFC 6585).
 # Anthropic and OpenRouter answer 529 if they are overloaded. Cloudflare answers 520 to 524 and 530 if the slot behind it
 # cannot be reached or does not answer; its 525 and 526 are about the slot's certificate, which a person must correct.
-DEFERRABLE_STATUS_CODES = frozenset({408, 429, 502, 503, 504, *range(520, 525), 529, 530})
+# 499: a server or a proxy on the way took the call for one that its client has left (Ollama that is stopped; nginx).
+DEFERRABLE_STATUS_CODES = frozenset({408, 429, 499, 502, 503, 504, *range(520, 525), 529, 530})
 
 
 def is_deferrable_error(exc: BaseException) -> bool:

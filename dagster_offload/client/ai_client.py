@@ -18,7 +18,7 @@ from dagster_offload.client.faults import retry_after_of, router_reason, text_of
 from dagster_offload.client.transport import Http, HttpAnswer, call_timeout
 from dagster_offload.errors import SettingsError, StageDeferred, is_deferrable_error
 from dagster_offload.slot.addresses import auth_headers, endpoint
-from dagster_offload.slot.chat import FailedChoice, matches_expected, read_answer, request_body, with_extra
+from dagster_offload.slot.chat import NamedStatus, matches_expected, read_answer, request_body, with_extra
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import DEEP, NO_SLOT, PRIMARY, SlotConfig, Slots
 from dagster_offload.slot.dialects import (
@@ -31,7 +31,6 @@ from dagster_offload.slot.dialects import (
     Findings,
 )
 from dagster_offload.slot.part_refusals import refused_feature
-from dagster_offload.slot.refusals import status_of_error_in
 
 logger = logging.getLogger(__name__)
 
@@ -127,20 +126,15 @@ class AIClient:
         return self._dialects[slot.name]
 
     async def _post(self, slot: SlotConfig, body: dict[str, Any], read_seconds: float) -> HttpAnswer:
-        """One POST and its complete answer. `read_seconds` limits each wait for bytes, and the total time.
-
-        A 200 whose body is an error with a status of its own becomes an answer with that status.
-        """
+        """One POST and its complete answer. `read_seconds` limits each wait for bytes, and the total time."""
         timeout = call_timeout(slot, read_seconds)
         try:
             # A proxy that sends blanks to keep a connection open defeats the timeout between two reads.
             async with asyncio.timeout(slot.connect_timeout + read_seconds):
                 address, headers = endpoint(slot, COMPLETIONS_PATH), auth_headers(slot)
-                answer = await self._http(slot).exchange("POST", address, headers, timeout, json=body)
+                return await self._http(slot).exchange("POST", address, headers, timeout, json=body)
         except TimeoutError as error:
             raise httpx.ReadTimeout(f"no complete answer within {read_seconds:g} s") from error
-        status_code = status_of_error_in(answer.content) if answer.is_success else None
-        return answer if status_code is None else _refusal(slot, status_code, answer.headers, answer.content, body)
 
     def _http(self, slot: SlotConfig) -> Http:
         pools = self._pools.setdefault(asyncio.get_running_loop(), {})
@@ -165,26 +159,19 @@ class AIClient:
 def _answer_or_refusal(
     slot: SlotConfig, response: HttpAnswer, seconds: float, sent: dict[str, Any]
 ) -> Answer | httpx.Response:
-    """The answer, or the refusal in its place: a status, or an error within a choice. Raises what `read_answer` raises."""
+    """The answer, or the refusal in its place: a status, or an error with a status of its own. Raises what `read_answer`
+    raises."""
     if not response.is_success:
         assert isinstance(response, httpx.Response)  # noqa: S101 - for the type checker: a refusal is one
         return response
     try:
         return read_answer(slot, response.content, response.headers, seconds, sent)
-    except FailedChoice as failed:
-        # Without the text of the answer, in which a router's reason code would be looked for.
-        content = json.dumps({"error": failed.error}).encode()
-        return _refusal(slot, failed.status_code, response.headers, content, sent)
-
-
-def _refusal(
-    slot: SlotConfig, status_code: int, headers: Mapping[str, str], content: bytes, sent: dict[str, Any]
-) -> httpx.Response:
-    """The answer to a completion as the refusal that its body describes."""
-    request = httpx.Request("POST", endpoint(slot, COMPLETIONS_PATH), headers=auth_headers(slot), json=sent)
-    # No other header is read of a refusal, and those about the encoding no longer apply.
-    kept = {name: headers[name] for name in ("retry-after",) if name in headers}
-    return httpx.Response(status_code, headers=kept, content=content, request=request)
+    except NamedStatus as named:
+        request = httpx.Request("POST", endpoint(slot, COMPLETIONS_PATH), headers=auth_headers(slot), json=sent)
+        # No other header is read of a refusal, and those about the encoding no longer apply.
+        kept = {name: response.headers[name] for name in ("retry-after",) if name in response.headers}
+        content = json.dumps(named.body).encode()
+        return httpx.Response(named.status_code, headers=kept, content=content, request=request)
 
 
 def _refused(slot: SlotConfig, response: httpx.Response) -> httpx.HTTPStatusError:

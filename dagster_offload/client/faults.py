@@ -56,7 +56,7 @@ _CONNECTION_ENDED = (
 # The proxy before the slot lost its answer. LiteLLM reports a slot that did not answer in time as 408. nginx does so if it
 # did not receive the whole request in time: a document that is always too long for that must not be sent for ever either.
 # Cloudflare answers 520 and 524; with its 521 to 523 and 530, it has not reached the server at all.
-CUT_STATUS_CODES = frozenset({408, 502, 504, 520, 524})
+CUT_STATUS_CODES = frozenset({408, 499, 502, 504, 520, 524})
 _CUT_ERRORS = (CutAnswer, *_CONNECTION_ENDED, httpx.DecodingError)
 # Reasons that are sentences, and their codes.
 _SLEPT = "this machine slept during the call"

@@ -3,6 +3,7 @@
 Pure: no sockets. This module checks which model answered; the stages decide whether the answer's text is usable.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -49,13 +50,14 @@ class ChoiceWithoutMessage(MalformedAnswer):
     """The first of the `choices` has no `message`: enough of an answer for a trial, but not for a stage."""
 
 
-class FailedChoice(Exception):  # noqa: N818 - the client turns it into a refusal with this status
-    """The generation failed, and the choice's error names a status. `error` may quote the document."""
+class NamedStatus(Exception):  # noqa: N818 - the client turns it into a refusal with this status
+    """The answer, or its choice, is an error that names a status. `body` is what a refusal with it would say; it may quote the
+    document."""
 
-    def __init__(self, status_code: int, error: object) -> None:
+    def __init__(self, status_code: int, body: object) -> None:
         super().__init__(status_code)
         self.status_code = status_code
-        self.error = error
+        self.body = body
 
 
 def request_body(
@@ -131,9 +133,10 @@ def read_answer(
 ) -> Answer:
     """The answer in the body of a 2xx. `headers` have lower-case names; `sent` is the body of the request.
 
-    Raises `CutAnswer` if the body is not complete JSON or the generation failed, `FailedChoice` if that failure names a
-    status, `MalformedAnswer` if it is JSON but not a chat completion, and `WrongModel` if another model than the expected
-    one answered. No message of an error contains text of the body.
+    Raises `CutAnswer` if the body is not complete JSON or the generation failed, `NamedStatus` for an error that names a
+    status (OpenRouter sends it if a model fails after the request was accepted), `MalformedAnswer` for other JSON that is not
+    a chat completion, and `WrongModel` if another model than the expected one answered. No message of an error contains text
+    of the body.
     """
     try:
         body = read_json(content)
@@ -141,7 +144,10 @@ def read_answer(
         raise CutAnswer(_what_is_not_json(content)) from None
     choices = body.get("choices") if isinstance(body, dict) else None
     if isinstance(body, dict) and body.get("error") and not choices:
-        words = server_words(content.decode(), f"{texts_in(sent or {})}\n{secrets_in(auth_headers(slot))}")
+        status_code = status_named_in(body["error"], body)
+        if status_code is not None:
+            raise NamedStatus(status_code, body)
+        words = server_words(json.dumps(body), f"{texts_in(sent or {})}\n{secrets_in(auth_headers(slot))}")
         raise ErrorAsAnswer("the answer is an error, although its status is HTTP 200", body, words)
     if not isinstance(choices, list) or not choices:
         raise MalformedAnswer("the answer is JSON without choices: is this a chat completions server?")
@@ -188,17 +194,18 @@ def _refuse_failed(choice: Mapping[str, Any], finish_reason: object, body: Mappi
         return
     status_code = status_named_in(error)
     if status_code is not None:
-        raise FailedChoice(status_code, error)
+        # Without the text of the answer, in which a router's reason code would be looked for.
+        raise NamedStatus(status_code, {"error": error})
     raise CutAnswer(f"the server ended it with the finish reason {failure or 'error'}")
 
 
 def _what_is_not_json(content: bytes) -> str:
-    begins = content.lstrip()[:5]
+    begins = content.lstrip()
     if begins.startswith(b"<"):
         return "its body is an HTML page"
-    return (
-        "its body is an event stream, and none was requested" if begins == b"data:" else "its body is not complete JSON"
-    )
+    if begins.startswith((b"data:", b"event:", b": ")):
+        return "its body is an event stream, and none was requested"
+    return "its body is not complete JSON"
 
 
 def matches_expected(slot: SlotConfig, name: str) -> bool:
@@ -279,6 +286,7 @@ def _usage_of(usage: object) -> Usage:
 
 
 def _count(value: object) -> int | None:
-    if not isinstance(value, int) or isinstance(value, bool):
+    """A number of tokens, which some servers write as `12.0`; None for everything else."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= MOST_TOKENS:
         return None
-    return value if 0 <= value <= MOST_TOKENS else None
+    return int(value) if value == int(value) else None

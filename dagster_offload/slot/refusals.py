@@ -86,22 +86,6 @@ def server_words(body: str, sent: str = "") -> str | None:
     return None if not words or _repeats(message[: 2 * LONGEST_WORDS], sent) else words
 
 
-def status_of_error_in(content: bytes) -> int | None:
-    """The HTTP status that an error in a body names, such as 429 in `{"error": {"code": 429}}`; None for other bodies.
-
-    OpenRouter answers 200 with such a body if a model fails after the request was accepted.
-    """
-    # An answer has choices. Reading its JSON here, too, would cost each call.
-    if b'"choices"' in content or b'"error"' not in content:
-        return None
-    try:
-        body = read_json(content)
-    except ValueError:
-        return None
-    error = body.get("error") if isinstance(body, dict) else None
-    return status_named_in(error, body) if error else None
-
-
 def status_named_in(*places: object) -> int | None:
     """The HTTP status that an error names: the first one in these objects; None if there is none."""
     numbers = (place.get(name) for place in places if isinstance(place, dict) for name in _STATUS_FIELDS)
@@ -156,7 +140,9 @@ def os_error_text(error: BaseException) -> str | None:
 def is_misconfigured_status(status_code: int) -> bool:
     """Whether a refusal with this status most likely needs a change by a person, in the settings or at the server."""
     return (
-        300 <= status_code < 400 or status_code == 501 or (400 <= status_code < 500 and status_code not in {408, 429})
+        300 <= status_code < 400
+        or status_code == 501
+        or (400 <= status_code < 500 and status_code not in {408, 429, 499})
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dagster_offload.client.faults import is_cut, reason_with_words
 from dagster_offload.errors import CutAnswer, ErrorAsAnswer, MalformedAnswer, WrongModel
-from dagster_offload.slot.chat import ChoiceWithoutMessage, read_answer
+from dagster_offload.slot.chat import ChoiceWithoutMessage, NamedStatus, read_answer
 from dagster_offload.slot.completion import Answer, ModelEvidence
 from dagster_offload.slot.config import SlotConfig
 from tests.support.client import DEEP_SLOT, EXPECTING
@@ -60,6 +60,57 @@ def test_an_error_with_200_is_quoted_unless_it_repeats_the_document() -> None:
     with pytest.raises(ErrorAsAnswer) as repeated:
         read_answer(DEEP_SLOT, b'{"error": "cannot read: your account 4471-22 was"}', {}, 0.1, sent)
     assert "4471" not in reason_with_words(repeated.value)
+
+
+@pytest.mark.rule("slot-20")
+@pytest.mark.parametrize(
+    ("body", "status_code"),
+    [
+        ({"error": {"message": "Rate limit exceeded", "code": 429}, "user_id": "u"}, 429),
+        ({"error": {"message": "overloaded", "code": "server_error", "status": 529}}, 529),
+        ({"error": {"message": "down", "code": "503"}}, 503),
+        ({"error": "Bad Gateway", "statusCode": 502}, 502),
+        ({"choices": [], "error": {"message": "down", "code": 503}}, 503),
+        ({"choices": None, "error": {"message": "down", "code": 503}}, 503),
+    ],
+)
+def test_an_error_sent_with_200_counts_as_the_status_that_it_names(body: object, status_code: int) -> None:
+    with pytest.raises(NamedStatus) as raised:
+        read(content=json.dumps(body).encode())
+    assert raised.value.status_code == status_code
+
+
+@pytest.mark.rule("slot-20")
+@pytest.mark.parametrize("error", ["down", *({"code": code} for code in ("bad_request", 200, 1015, True, "9" * 5_000))])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_an_error_sent_with_200_that_names_no_status_is_malformed(error: object, encoding: str) -> None:
+    with pytest.raises(ErrorAsAnswer) as raised:
+        read(content=json.dumps({"error": error}).encode(encoding))
+    assert raised.value.words == ("down" if error == "down" else None)
+
+
+def test_an_answer_beside_an_error_is_read() -> None:
+    body = json.loads(completion()) | {"error": {"code": 503}}
+    assert read(content=json.dumps(body).encode()) == "yes"
+
+
+@pytest.mark.parametrize(
+    ("reported", "tokens"),
+    [
+        (12, 12),
+        (12.0, 12),
+        (12.5, None),
+        (-1, None),
+        (2**31, None),
+        (1e999, None),
+        (True, None),
+        ("12", None),
+        (None, None),
+    ],
+)
+def test_a_count_of_tokens_is_a_whole_number(reported: object, tokens: int | None) -> None:
+    body = json.loads(completion()) | {"usage": {"prompt_tokens": reported}}
+    assert read(content=json.dumps(body).encode()).usage.prompt_tokens == tokens
 
 
 @pytest.mark.parametrize("choice", ["{}", "null", '{"text": "old"}', '{"message": null}'])

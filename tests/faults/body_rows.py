@@ -12,8 +12,10 @@ from tests.faults.rows import HELD, Row, deferred, done, fails, quarantined, tri
 
 HTML = "<!DOCTYPE html><html><body><form action=/login>Sign in</form></body></html>"
 STREAM = 'data: {"choices": [{"delta": {"content": "{"}}]}\n\ndata: [DONE]\n\n'
+COMMENT = ": wait\n\n"
 OPENAI_ERROR = {"error": {"message": "the model is not there", "type": "server_error", "code": 503}}
 PACKED = gzip.compress(json.dumps(OPENAI_ERROR).encode())
+NO_CHOICES = {"choices": [], **OPENAI_ERROR}
 NAMELESS_ERROR = {"error": "the model is not there"}
 UNLOADED = {"error": "Model unloaded."}
 # OpenRouter, whose provider failed after the status had been sent; and SGLang.
@@ -34,11 +36,13 @@ BODIES: list[Row] = [
     *twice("204 without a body", says(204), deferred(NOT_WHOLE, 2), quarantined(NOT_WHOLE)),
     *twice("an HTML log-in page", says(200, HTML, content_type="text/html"), deferred("HTML", 2), quarantined("HTML")),
     *twice("a stream that was not requested", says(200, STREAM), deferred("event stream", 2), quarantined("event stream")),
+    *twice("a stream after a comment", says(200, COMMENT + STREAM), deferred("event stream", 2), quarantined("event stream")),
     *twice("JSON nested 100,000 deep", says(200, "[" * 100_000), deferred(NOT_WHOLE, 2), quarantined(NOT_WHOLE)),
     *twice("JSON without choices", says(200, {"ok": True}), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("choices that are empty", says(200, {"choices": []}), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("JSON that is a list", says(200, []), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("200 with an error that names a status", says(200, OPENAI_ERROR), deferred("HTTP 503", 1), waits("HTTP 503")),
+    *twice("200 with an error and no choice", says(200, NO_CHOICES), deferred("HTTP 503", 1), waits("HTTP 503")),
     *twice("the same, compressed", says(200, PACKED, content_encoding="gzip"), deferred("HTTP 503", 1), waits("HTTP 503")),
     *twice("200 with an error", says(200, NAMELESS_ERROR), trial_failed("malformed_answer"), fails("malformed_answer")),
     *twice("200 for an unloaded model", says(200, UNLOADED), deferred("unloaded", 2), quarantined("unloaded")),

@@ -12,7 +12,7 @@ NO_KEY = wrong("HTTP 401 (check OFFLOAD_DEEP_API_KEY)")
 
 def _statuses() -> list[Row]:
     rows: list[Row] = []
-    for status in (408, 502, 504, 520, 524):
+    for status in (408, 499, 502, 504, 520, 524):
         rows += twice(f"HTTP {status}", says(status), deferred(f"HTTP {status}", 2), quarantined(f"HTTP {status}"))
     for status in (503, 522, 529, 530):
         rows += twice(f"HTTP {status}", says(status), deferred(f"HTTP {status}", 1), waits(f"HTTP {status}"))

@@ -11,7 +11,6 @@ from dagster_offload.slot.refusals import (
     is_about_the_key,
     server_words,
     setting_behind_status,
-    status_of_error_in,
 )
 
 SLOT = SlotConfig("deep", "http://macbook.local:8890", "qwen-macbook")
@@ -92,26 +91,3 @@ def test_a_setting_that_is_right_is_not_named(status_code: int, words: str | Non
 def test_for_a_parameter_that_the_server_refuses_the_reason_names_the_setting_that_adds_parameters() -> None:
     adding = replace(SLOT, extra_body={"logit_bias": {}})
     assert setting_behind_status(adding, 400, "Unsupported parameter: 'logit_bias'") == "OFFLOAD_DEEP_EXTRA_BODY"
-
-
-@pytest.mark.parametrize(
-    ("body", "status_code"),
-    [
-        ({"error": {"message": "Rate limit exceeded", "code": 429}, "user_id": "u"}, 429),
-        ({"error": {"message": "overloaded", "code": "server_error", "status": 529}}, 529),
-        ({"error": {"message": "down", "code": "503"}}, 503),
-        ({"error": "Bad Gateway", "statusCode": 502}, 502),
-        ({"error": "Model unloaded."}, None),
-        ({"error": {"code": "invalid_request_error"}}, None),
-        ({"error": {"code": 200}}, None),
-        ({"error": {"code": 1015}}, None),
-        ({"error": {"code": True}}, None),
-        ({"error": {"code": "9" * 5_000}}, None),
-        ({"error": None, "code": 503}, None),
-        ({"choices": [{"message": {"content": "an error"}}], "error": {"code": 503}}, None),
-        (["error"], None),
-    ],
-)
-def test_an_error_sent_with_200_counts_as_the_status_that_it_names(body: object, status_code: int | None) -> None:
-    assert status_of_error_in(json.dumps(body).encode()) == status_code
-    assert status_of_error_in(json.dumps(body).encode()[:-1]) is None
