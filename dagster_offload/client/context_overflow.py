@@ -36,22 +36,25 @@ _PROMPT_NUMBER = re.compile(
     r"(?:requested|resulted in|request|input|prompt|first|Given:|too long:)\W{0,12}(?:length )?\(?(?:length )?(\d[\d,]*)",
     re.IGNORECASE,
 )
-# Servers send 400 or 422, proxies 413, and servers that raise an internal error 500.
+# Servers send 400 or 422, proxies 413 (by default nginx above 1 MB, Express above 100 kB), and servers that raise an internal error 500.
 _STATUS_CODES = frozenset({400, 413, 422, 500})
 _LONGEST_MESSAGE = 1_000  # characters; an echoed document is longer
 
 
 def too_long_of(error: BaseException) -> ContextOverflow | None:
-    """The overflow that this refusal clearly reports, with its token counts; None for other errors."""
+    """The overflow that this refusal reports, with its token counts; None for other errors. A refusal of a request for the
+    number of its bytes (413) shows nothing about the context."""
     if isinstance(error, ErrorAsAnswer):
         return too_long_in(error.body)
     if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code not in _STATUS_CODES:
         return None
     text = text_of(error.response)
     try:
-        return too_long_in(read_json(text))
+        found = too_long_in(read_json(text))
     except ValueError:
-        return too_long_in(text)
+        found = too_long_in(text)
+    is_too_large = error.response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE
+    return ContextOverflow(is_guess=True) if found is None and is_too_large else found
 
 
 def too_long_in(body: object) -> ContextOverflow | None:

@@ -39,6 +39,8 @@ def refusal(behaviour: Behaviour, prompt_tokens: int, max_tokens: int) -> tuple[
         return 400, {"message": message, "type": "BadRequestError", "code": "context_length_exceeded"}
     if prompt_tokens < bound:
         return None
+    if behaviour.too_long == "proxy":
+        return 413, {"message": "Payload Too Large"}
     if behaviour.too_long == "words":
         return 500, {"message": "input length exceeds the context length", "type": "api_error", "code": 500}
     message = f"request ({prompt_tokens} tokens) exceeds the available context size ({bound} tokens), try increasing it"

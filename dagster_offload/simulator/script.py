@@ -54,7 +54,7 @@ class Behaviour(BaseModel):
     tells_context: bool = True  # whether /v1/models reports it
     # The answer to a request that does not fit. `words`: a 500 without numbers. `cut_answer`: 200 with the first tokens of an
     # answer. `cut_prompt`: 200, with half a context's worth of the prompt read (Ollama). `empty`: 200, no token (LM Studio).
-    too_long: Literal["llama.cpp", "vllm", "words", "cut_answer", "cut_prompt", "empty"] = "llama.cpp"
+    too_long: Literal["llama.cpp", "vllm", "words", "proxy", "cut_answer", "cut_prompt", "empty"] = "llama.cpp"
     api_key: str | None = None  # requests without it get a 401
     # How a requested JSON format is treated. `ignored`: the answer has prose and a code fence around the JSON. `blanks`:
     # white space up to the token limit. `empty`: an answer without text.

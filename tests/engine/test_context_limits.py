@@ -30,7 +30,7 @@ def small_context(engine: Engine) -> None:
     engine.options["deep_context_tokens"] = CONTEXT
 
 
-@pytest.mark.parametrize("how", ["llama.cpp", "vllm", "words", "cut_answer"])
+@pytest.mark.parametrize("how", ["llama.cpp", "vllm", "words", "proxy", "cut_answer"])
 @pytest.mark.parametrize("is_reported", [True, False], ids=["the model list reports it", "the model list does not"])
 def test_a_part_too_long_for_the_server_is_split_smaller_and_costs_no_attempt(
     engine: Engine, how: str, *, is_reported: bool

@@ -80,7 +80,7 @@ class FindFault(Step):
 def next_step(reply: Reply, question: Question, stage: LLMStage, passage: Passage) -> Step:
     """Decide what to do after `reply` to `question` about `passage`, a document or a part of one."""
     if reply.error is not None:
-        return _after_error(reply, reply.error)
+        return _after_error(reply, reply.error, passage)
     if reply.too_long is not None and estimated_tokens(passage.text) > LEAST_TEXT_TOKENS:
         return SplitSmaller(reply.call, reply.too_long)
     try:
@@ -129,8 +129,10 @@ def _is_first_better(first: Sequence[str], second: Sequence[Doubt]) -> bool:
     return len(first) < len(second) or list(first) == [VALUE_DROPPED]
 
 
-def _after_error(reply: Reply, error: Exception) -> Step:
-    if reply.too_long is None:
+def _after_error(reply: Reply, error: Exception, passage: Passage) -> Step:
+    # A short passage that is refused without a word about the context is not too long for it.
+    is_short = estimated_tokens(passage.text) <= LEAST_TEXT_TOKENS
+    if reply.too_long is None or (reply.too_long.is_guess and is_short):
         return FindFault(reply.call, error)
     call = dataclasses.replace(reply.call, outcome=CONTEXT_TOO_LONG)
     return Resend(call) if reply.had_room_to_think else SplitSmaller(call, reply.too_long)

@@ -171,6 +171,14 @@ def test_a_request_that_was_too_long_is_sent_again_without_room_to_think_before_
     )
 
 
+def test_a_request_with_too_many_bytes_for_a_proxy_is_split_unless_its_text_is_short(
+    stage: LLMStage, question: Question
+) -> None:
+    reply = Reply(CALL, error=ERROR, too_long=ContextOverflow(is_guess=True))
+    assert isinstance(next_step(reply, question, stage, whole(TEXT)), SplitSmaller)
+    assert next_step(reply, question, stage, whole("short")) == FindFault(CALL, ERROR)
+
+
 def test_an_answer_cut_by_the_context_splits_the_text_unless_it_is_too_short(
     stage: LLMStage, question: Question
 ) -> None:
