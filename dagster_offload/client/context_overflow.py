@@ -36,7 +36,8 @@ _PROMPT_NUMBER = re.compile(
     r"(?:requested|resulted in|request|input|prompt|first|Given:|too long:)\W{0,12}(?:length )?\(?(?:length )?(\d[\d,]*)",
     re.IGNORECASE,
 )
-# Servers send 400 or 422, proxies 413 (by default nginx above 1 MB, Express above 100 kB), and servers that raise an internal error 500.
+# Servers send 400 or 422, and 500 if they raise an internal error. Proxies send 413: by default nginx above 1 MB, and Express
+# above 100 kB.
 _STATUS_CODES = frozenset({400, 413, 422, 500})
 _LONGEST_MESSAGE = 1_000  # characters; an echoed document is longer
 

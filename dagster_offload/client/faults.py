@@ -5,6 +5,7 @@ sure that neither quotes a document.
 """
 
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
@@ -69,6 +70,7 @@ _CODES = {
     _UNSOLICITED: "answer_before_request",
     _PROXY: "proxy_failed",
 }
+_EMPTY_ACCOUNT = re.compile(r'"(?:insufficient_quota|exceeded_current_quota_error)"')
 _MISCONFIGURED_ERRORS = (SettingsError, httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
@@ -238,13 +240,24 @@ def is_cut(exc: BaseException) -> bool:
 
 def is_busy(exc: BaseException) -> bool:
     """Whether the slot answered 429: it is busy, not unavailable."""
-    return isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code == httpx.codes.TOO_MANY_REQUESTS
+    return _is_status(exc, httpx.codes.TOO_MANY_REQUESTS) and not is_unpaid(exc)
+
+
+def busy_reason(exc: BaseException) -> str:
+    """Why the slot answered 429, for operators: `busy: "Rate limit reached: 50 requests a day"`."""
+    return router_reason(exc) or f"busy{_quoted(words_of(exc))}"
 
 
 def is_unpaid(exc: BaseException) -> bool:
-    """Whether the account at the slot's provider has too little credit (OpenRouter, DeepSeek). A trial may still be
-    answered, because it costs next to nothing."""
-    return isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code == httpx.codes.PAYMENT_REQUIRED
+    """Whether the account at the slot's provider has too little credit: a 402 (OpenRouter, DeepSeek), or a 429 that says so
+    (OpenAI, Moonshot). A trial may still be answered, because it costs next to nothing."""
+    if isinstance(exc, httpx.HTTPStatusError) and _is_status(exc, httpx.codes.TOO_MANY_REQUESTS):
+        return _EMPTY_ACCOUNT.search(text_of(exc.response)) is not None
+    return _is_status(exc, httpx.codes.PAYMENT_REQUIRED)
+
+
+def _is_status(exc: BaseException, status_code: int) -> bool:
+    return isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code == status_code
 
 
 def retry_after_of(exc: BaseException) -> float | None:
@@ -277,7 +290,7 @@ def is_misconfigured(fault: BaseException) -> bool:
     status_code = fault.response.status_code
     # LiteLLM answers 500 if a key is missing.
     is_key_missing = status_code == httpx.codes.INTERNAL_SERVER_ERROR and is_about_the_key(words_of(fault))
-    return is_key_missing or is_misconfigured_status(status_code)
+    return is_key_missing or is_unpaid(fault) or is_misconfigured_status(status_code)
 
 
 def setting_to_check(slot: SlotConfig, fault: BaseException) -> str | None:

@@ -47,6 +47,7 @@ STATUSES: list[Row] = [
     Row("400, context too long", says(400, TOO_LONG), Hits.ONE, fails("context_too_small")),  # and too short to split
     Row("400, context too long", says(400, TOO_LONG), Hits.DOCUMENTS, wrong(HELD, 5)),  # no trials
     *twice("HTTP 429", says(429), deferred("busy", 3), waits("HTTP 429", 20)),
+    Row("HTTP 429 with words", says(429, {"error": "50 requests a day"}), Hits.ALL, deferred('busy: "50 requests a day"', 3)),
     *twice("HTTP 429, Retry-After 1 (scaled)", says(429, retry_after="0.1"), deferred("busy", 3), waits("HTTP 429", 20)),
     *twice("HTTP 429, Retry-After 3600", says(429, retry_after="3600"), deferred("busy", 1), waits("HTTP 429")),
     Row("the right key is missing", acts.wants_key("k"), Hits.ALL, NO_KEY),

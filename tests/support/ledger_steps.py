@@ -147,8 +147,8 @@ def open_breaker(bench: Bench) -> Step:
 
 
 def busy(bench: Bench) -> Step:
-    bench.ledger.run(breaker.count_busy, DEEP, 1, None)
-    return step(breaker.count_busy, DEEP, 1, None)
+    bench.ledger.run(breaker.count_busy, DEEP, 1, "busy", None)
+    return step(breaker.count_busy, DEEP, 1, "busy", None)
 
 
 def opened(bench: Bench) -> int:

@@ -16,7 +16,7 @@ from dagster_offload import timing
 from dagster_offload.client.ai_client import AIClient
 from dagster_offload.client.context import ContextWindows, RoomToThink
 from dagster_offload.client.context_overflow import too_long_of
-from dagster_offload.client.faults import fault_code, is_busy, is_cut, retry_after_of
+from dagster_offload.client.faults import busy_reason, fault_code, is_busy, is_cut, retry_after_of
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.asking import question_about
 from dagster_offload.engine.lanes.blame import FaultAssigner
@@ -310,7 +310,7 @@ class DocumentRunner:
         if not is_busy(error):
             return False
         wait = retry_after_of(error)
-        if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, wait):
+        if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, busy_reason(error), wait):
             return False
         await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
         self.on_busy[call.slot]()

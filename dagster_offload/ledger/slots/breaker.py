@@ -178,8 +178,8 @@ def abandon_trial(cur: Cursor, slot: str, worker_id: int) -> None:
     notify(cur, f"{BREAKER_MESSAGE}{slot}")
 
 
-def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -> bool:
-    """Count a 429: the slot is available but busy. False if the call should wait and retry.
+def count_busy(cur: Cursor, slot: str, epoch: int, reason: str, wait_seconds: float | None) -> bool:
+    """Count a 429: the slot is available but busy, for this `reason`. False if the call should wait and retry.
 
     True if the 429 opened the breaker (three in a row, or a wait over 60 s) or belongs to an epoch that is over.
     """
@@ -191,7 +191,7 @@ def count_busy(cur: Cursor, slot: str, epoch: int, wait_seconds: float | None) -
         return True
     if row["busy_in_a_row"] < BUSY_IN_A_ROW_TO_OPEN and (wait_seconds or 0) <= LONGEST_BUSY_SECONDS:
         return False
-    open_breaker(cur, slot, epoch, "busy", wait_seconds)
+    open_breaker(cur, slot, epoch, reason, wait_seconds)
     return True
 
 

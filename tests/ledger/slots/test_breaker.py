@@ -252,7 +252,7 @@ def test_a_changed_model_list_of_a_misconfigured_slot_makes_a_trial_due_at_once(
 
 
 def busy(bench: Bench, wait: float | None = 5.0, epoch: int = 1) -> bool:
-    return bench.ledger.run(breaker.count_busy, DEEP, epoch, wait)
+    return bench.ledger.run(breaker.count_busy, DEEP, epoch, "busy", wait)
 
 
 @pytest.mark.rule("slot-9")
