@@ -1,6 +1,7 @@
 """The lower half of what `status` shows: what waits and why, what needs a person, and the command to run."""
 
 import shlex
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
@@ -11,6 +12,7 @@ from dagster_offload.text.lists import listed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from dagster_offload.ledger.reports.activity import InWork
     from dagster_offload.ledger.reports.estimate import LongAhead
     from dagster_offload.ledger.reports.status import DoubtfulGroup, ProblemGroup
     from dagster_offload.settings import Settings
@@ -20,7 +22,7 @@ def next_steps(settings: "Settings", report: Report) -> "Iterator[str]":
     """Lines about waiting work and its reason, and about work that needs a person, with the command to run."""
     yield from _about_settings(report)
     yield from _about_waiting(settings, report)
-    yield from _about_work(report)
+    yield from _about_work(settings, report)
     yield from _about_long_documents(report)
     yield from _about_ocr(settings, report)
     yield from _about_faults(report)
@@ -67,19 +69,33 @@ def _about_waiting(settings: "Settings", report: Report) -> "Iterator[str]":
         yield f"\n{counted(waiting, 'work item')} waiting for deep: {_what_deep_waits_for(report)}"
 
 
-def _about_work(report: Report) -> "Iterator[str]":
+def _about_work(settings: "Settings", report: Report) -> "Iterator[str]":
     from dagster_offload.cli.formatting import describe_time
 
     if report.in_work:
         yield "\nIn work:"
     for work in report.in_work:
-        yield f"  {work.document}  {', '.join(work.stages)}, by a {work.worker} since {describe_time(work.since)}"
+        line = f"  {work.document}  {', '.join(work.stages)}, by a {work.worker} since {describe_time(work.since)}"
+        yield line + _how_slow(settings, work)
     if in_back_off := sum(report.in_back_off.values()):
         waiting = f"{counted(in_back_off, 'work item')} {agreeing('wait', in_back_off)}"
         yield f"\n{waiting} for the next attempt after a fault (dagster-offload retry DOCUMENT tries it now):"
         for item in report.next_attempts:
             attempt = f"{describe_time(item.at)}, after {counted(item.attempts, 'attempt')}"
             yield f"  {item.document}  {item.stage}: {attempt}: {item.reason or 'no reason is stored'}"
+
+
+def _how_slow(settings: "Settings", work: "InWork") -> str:
+    """What to say of a call that has been open far longer than usual; empty for others."""
+    from dagster_offload.cli.formatting import duration
+
+    seconds = work.slow_seconds(datetime.now(UTC))
+    if seconds is None or work.longest_call is None or not (slots := list(settings.slots)):
+        return ""
+    longest = max(slots, key=lambda slot: slot.read_timeout)
+    limit = f"{duration(longest.read_timeout)} ({longest.setting('read_timeout')})"
+    usual = f"the last calls took at most {duration(work.longest_call)}"
+    return f"; no answer for {duration(seconds)} ({usual}), and its call ends after {limit} at the latest"
 
 
 def _about_long_documents(report: Report) -> "Iterator[str]":

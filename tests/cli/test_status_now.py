@@ -42,6 +42,31 @@ def test_documents_in_work_are_shown_with_their_worker(call: Call, scanned: Path
         assert "letter.txt  classify, summarize, by a drain since " in call("status").stdout
 
 
+def test_a_call_that_is_open_far_longer_than_usual_is_named_with_its_age_and_its_limit(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    assert drain("classify").done == 2
+    settings = load_settings()
+    with open_ledger(settings) as ledger, Worker(ledger, "drain") as worker:
+        (claim,) = ledger.run(claims.take, worker.id, ["summarize"], recipes(settings), count=1)
+        with ledger.transaction() as cur:
+            cur.execute("update calls set seconds = 20, ended_at = ended_at - interval '1 hour'")
+        assert "no answer" not in call("status").stdout
+        with ledger.transaction() as cur:
+            cur.execute("update work_items set claimed_at = claimed_at - interval '9 minutes' where state = 'claimed'")
+        said = " ".join(call("status").stdout.split())
+        assert (
+            "no answer for 9 min (the last calls took at most 20 s), and its call ends after 15 min "
+            "(OFFLOAD_DEEP_READ_TIMEOUT) at the latest"
+        ) in said
+        with ledger.transaction() as cur:  # a part of it was answered now
+            cur.execute("update calls set ended_at = clock_timestamp() where document_id = %s", [claim.document_id])
+        assert "no answer" not in call("status").stdout
+        (found,) = json.loads(call("status", "--json").stdout)["in_work"]
+        assert found["unanswered_since"] > found["since"]
+        assert found["longest_call"] == 20
+
+
 def test_next_attempts_are_shown_with_their_time_and_reason(call: Call, scanned: Path, router: Router) -> None:
     router.set(answers="garbage")
     drain("classify")

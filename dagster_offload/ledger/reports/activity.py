@@ -9,26 +9,48 @@ from dagster_offload.postgres import DAGSTER_SCHEMA
 SENSORS = ("drain_sensor", "library_sensor")
 
 
+# A call is slow if it takes longer than this, and twice as long as any of the last calls.
+SHORTEST_SLOW_SECONDS = 60.0
+LAST_CALLS = 100
+
+
 @dataclass(frozen=True)
 class InWork:
-    """A document that a worker holds. `worker` is the worker's kind."""
+    """A document that a worker holds. `worker` is the worker's kind.
+
+    `unanswered_since`: when its open call began, at the earliest; None while its text is extracted. `longest_call`: of the last
+    calls that slots answered, in seconds; None without any.
+    """
 
     document: str
     stages: list[str]
     worker: str
     since: datetime
+    unanswered_since: datetime | None
+    longest_call: float | None
+
+    def slow_seconds(self, now: datetime) -> float | None:
+        """How long its call has been open, if that is far longer than usual."""
+        if self.unanswered_since is None or self.longest_call is None:
+            return None
+        seconds = (now - self.unanswered_since).total_seconds()
+        return seconds if seconds > max(SHORTEST_SLOW_SECONDS, 2 * self.longest_call) else None
 
 
 def in_work(cur: Cursor, limit: int) -> list[InWork]:
     """The documents that workers hold, the longest first."""
     cur.execute(
-        "select d.key as document, array_agg(i.stage order by i.item_id) as stages, min(w.kind) as worker, "
-        "  min(i.claimed_at) as since from work_items i join documents d using (document_id) "
-        "join workers w on w.worker_id = i.worker_id where i.state = 'claimed' "
-        "group by d.document_id, d.key order by since, d.key limit %s",
-        [limit],
+        "select held.*, case when held.stages <> array[first_stage()] then greatest(held.since, "
+        "  (select max(c.ended_at) from calls c where c.document_id = held.document_id)) end as unanswered_since, "
+        "  (select max(seconds) from (select seconds from calls where outcome = 'ok' and item_id is not null "
+        "    order by ended_at desc limit %(calls)s) last) as longest_call "
+        "from (select d.document_id, d.key as document, array_agg(i.stage order by i.item_id) as stages, "
+        "    min(w.kind) as worker, min(i.claimed_at) as since from work_items i join documents d using (document_id) "
+        "  join workers w on w.worker_id = i.worker_id where i.state = 'claimed' "
+        "  group by d.document_id, d.key order by since, d.key limit %(limit)s) held order by held.since, held.document",
+        {"limit": limit, "calls": LAST_CALLS},
     )
-    return [InWork(**row) for row in cur.fetchall()]
+    return [InWork(**{name: value for name, value in row.items() if name != "document_id"}) for row in cur.fetchall()]
 
 
 @dataclass(frozen=True)
