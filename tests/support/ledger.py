@@ -169,9 +169,9 @@ class Bench:
         return self.ledger.run(permits.acquire, DEEP, worker, is_person=is_person, is_exclusive=is_exclusive) == 1
 
     def item(self, key: str, stage: str) -> dict[str, Any]:
-        """A work item as a row; `waits` is the number of seconds until its own time is reached."""
+        """A work item as a row; `waits` is the number of seconds from its last change until its own time is reached."""
         (row,) = self.sql(
-            "select i.*, extract(epoch from not_before - clock_timestamp())::double precision as waits "
+            "select i.*, round(extract(epoch from not_before - changed_at))::integer as waits "
             "from work_items i join documents d using (document_id) where d.key = %s and i.stage = %s",
             key,
             stage,

@@ -195,7 +195,7 @@ def test_postponed_work_waits_its_time_and_costs_nothing(bench: Bench) -> None:
     assert bench.take(worker) is None
     item = bench.item("a.txt", CLASSIFY)
     assert (item["attempts"], item["reason"]) == (0, "the file changed")
-    assert 55 < item["waits"] <= 60
+    assert item["waits"] == 60
     bench.make_due()
     assert bench.take(worker) is not None
 
@@ -260,7 +260,7 @@ def test_a_wait_is_never_longer_than_half_an_hour(bench: Bench) -> None:
     bench.extracted("a.txt")
     worker = bench.worker()
     bench.defer(worker, bench.hold(worker), wait=6 * 3600)
-    assert 1700 < bench.item("a.txt", CLASSIFY)["waits"] <= 1800
+    assert bench.item("a.txt", CLASSIFY)["waits"] == 1800
 
 
 def test_a_claim_from_a_long_backlog_costs_no_more_than_from_a_short_one(bench: Bench) -> None:
