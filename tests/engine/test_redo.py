@@ -177,6 +177,20 @@ def test_a_redo_of_a_long_document_counts_its_parts_and_merges(engine: Engine) -
     assert found[SUMMARIZE] == pytest.approx(asked[SUMMARIZE], abs=2), "how merges are grouped is not known"
 
 
+def test_a_redo_of_a_copy_of_a_long_document_counts_as_many_calls_as_it_takes(engine: Engine) -> None:
+    """The copy was not read itself: it has the result of the other one."""
+    engine.router.set(context_tokens=8_192)
+    long = " ".join(f"Page {page}. {FILLER}" for page in range(20))
+    engine.extracted("long.txt", "copy.txt", texts={"long.txt": long, "copy.txt": long})
+    engine.drain(SUMMARIZE)
+    engine.sql("delete from calls")
+    [estimate] = redone(engine, SUMMARIZE, only_outdated=False, keys=["copy.txt", "long.txt"])
+    assert engine.drain(SUMMARIZE).left == 0
+    [asked] = engine.sql("select count(*) as n from calls where item_id is not null")
+    assert asked["n"] >= 20, "nine parts and their merges, for each of them"
+    assert estimate.calls == pytest.approx(asked["n"], abs=4), "how merges are grouped is not known"
+
+
 def test_to_read_a_file_again_costs_no_call(answered: Engine) -> None:
     _, [estimate] = prepared(answered, "extract", only_outdated=False)
     assert (estimate.documents, estimate.calls) == (3, 0)

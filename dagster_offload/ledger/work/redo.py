@@ -143,8 +143,10 @@ _IS_ANSWERED = (
 )
 
 
-# Of a chosen item: one call, or for a long document one a part and about one merge per three parts.
-_CALLS = "coalesce(nullif(c.parts_total, 1) + ceil(c.parts_total / 3.0)::integer, 1)"
+# Of a result `r`: one call, or for a long document one a part and about one merge per three parts. The result knows its parts
+# also if a copy of the document was read.
+_PARTS = "nullif((r.value ->> 'parts_read')::integer, 1)"
+_CALLS = f"coalesce({_PARTS} + ceil({_PARTS} / 3.0)::integer, 1)"
 
 
 @dataclass(frozen=True)
@@ -169,14 +171,14 @@ def estimate(cur: Cursor, redo: Redo) -> list[RedoEstimate]:
     for stage in redo.recipes:
         row = fetch_one(
             cur,
-            f"with chosen as (select i.item_id, i.input_digest, i.result_id, i.parts_total, {_IS_ANSWERED} as is_answered "
+            f"with chosen as (select i.item_id, i.input_digest, i.result_id, {_IS_ANSWERED} as is_answered "
             f"  from work_items i where {_CHOSEN}), "
             # Only what is outdated is answered once for all documents with the same text.
             "asked as (select distinct on (case when %(outdated)s then c.input_digest else c.item_id::text end) "
             f"  {_CALLS} as calls, r.tokens_in + r.tokens_out as tokens, r.seconds "
             "  from chosen c join results r using (result_id) "
             "  where not c.is_answered "
-            "  order by case when %(outdated)s then c.input_digest else c.item_id::text end, c.parts_total desc nulls last), "
+            "  order by case when %(outdated)s then c.input_digest else c.item_id::text end, r.result_id desc), "
             "mean as (select avg(tokens_in + tokens_out) as tokens, avg(seconds) as seconds from results "
             "  where stage = %(stage)s) "
             "select (select count(*) from chosen) as documents, "
