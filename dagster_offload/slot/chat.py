@@ -143,12 +143,8 @@ def read_answer(
     except ValueError:  # also raised if the body is not UTF-8
         raise CutAnswer(_what_is_not_json(content)) from None
     choices = body.get("choices") if isinstance(body, dict) else None
-    if isinstance(body, dict) and body.get("error") and not choices:
-        status_code = status_named_in(body["error"], body)
-        if status_code is not None:
-            raise NamedStatus(status_code, body)
-        words = server_words(json.dumps(body), f"{texts_in(sent or {})}\n{secrets_in(auth_headers(slot))}")
-        raise ErrorAsAnswer("the answer is an error, although its status is HTTP 200", body, words)
+    if isinstance(body, dict) and not choices:
+        _refuse_error(body, f"{texts_in(sent or {})}\n{secrets_in(auth_headers(slot))}")
     if not isinstance(choices, list) or not choices:
         raise MalformedAnswer("the answer is JSON without choices: is this a chat completions server?")
     choice = choices[0] if isinstance(choices[0], dict) else {}
@@ -184,6 +180,16 @@ def read_answer(
         is_in_reasoning=place is not None,
         is_refusal=bool(message.get("refusal")),
     )
+
+
+def _refuse_error(body: Mapping[str, Any], sent: str) -> None:
+    """Raise if a body without choices is an error: `{"error": ...}`, or `{"code": 404, "message": ...}` (vLLM behind RunPod)."""
+    status_code = status_named_in(body.get("error"), body)
+    if status_code is not None:
+        raise NamedStatus(status_code, body)
+    words = server_words(json.dumps(body), sent)
+    if body.get("error") or words is not None:
+        raise ErrorAsAnswer("the answer is an error, although its status is HTTP 200", body, words)
 
 
 def _refuse_failed(choice: Mapping[str, Any], finish_reason: object, body: Mapping[str, Any]) -> None:

@@ -72,6 +72,7 @@ def test_an_error_with_200_is_quoted_unless_it_repeats_the_document() -> None:
         ({"error": "Bad Gateway", "statusCode": 502}, 502),
         ({"choices": [], "error": {"message": "down", "code": 503}}, 503),
         ({"choices": None, "error": {"message": "down", "code": 503}}, 503),
+        ({"object": "error", "message": "The model does not exist", "code": 404}, 404),  # vLLM behind RunPod
     ],
 )
 def test_an_error_sent_with_200_counts_as_the_status_that_it_names(body: object, status_code: int) -> None:
@@ -87,6 +88,15 @@ def test_an_error_sent_with_200_that_names_no_status_is_malformed(error: object,
     with pytest.raises(ErrorAsAnswer) as raised:
         read(content=json.dumps({"error": error}).encode(encoding))
     assert raised.value.words == ("down" if error == "down" else None)
+
+
+@pytest.mark.parametrize(
+    "body", [{"code": "rate_limit_daily", "message": "come back"}, {"detail": [{"msg": "come back"}]}]
+)
+def test_a_message_in_place_of_an_answer_is_an_error_with_these_words(body: object) -> None:
+    with pytest.raises(ErrorAsAnswer) as raised:
+        read(content=json.dumps(body).encode())
+    assert raised.value.words == "come back"
 
 
 def test_an_answer_beside_an_error_is_read() -> None:
