@@ -4,6 +4,7 @@ import inspect
 import pickle
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagster_offload import errors
+from dagster_offload.client import faults
 from dagster_offload.client.faults import retry_after_seconds
 from dagster_offload.errors import (
     DEFERRABLE_STATUS_CODES,
@@ -153,6 +155,22 @@ def test_retry_after_as_a_date_counts_from_now() -> None:
     assert at(-timedelta(days=1)) == 5
     assert at(timedelta(days=2)) == 6 * 3600
     assert wait("Sun, 01 Mar 2026 12:01:00", now) == 60  # without a zone
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"), [("Sun, 01 Mar 2026 12:00:00 GMT", 600), ("soon", 6 * 3600), (None, 6 * 3600)]
+)
+def test_retry_after_as_a_date_counts_from_the_servers_own_date_if_it_sends_one(
+    date: str | None, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SlowClock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "SlowClock":
+            return cls(2026, 3, 1, 5, tzinfo=tz)
+
+    monkeypatch.setattr(faults, "datetime", SlowClock)
+    headers = {"retry-after": "Sun, 01 Mar 2026 12:10:00 GMT"} | ({} if date is None else {"date": date})
+    assert retry_after_seconds(httpx.Response(503, headers=headers)) == seconds
 
 
 def test_no_retry_after_is_none() -> None:

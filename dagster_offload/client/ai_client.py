@@ -168,8 +168,8 @@ def _answer_or_refusal(
         return read_answer(slot, response.content, response.headers, seconds, sent)
     except NamedStatus as named:
         request = httpx.Request("POST", endpoint(slot, COMPLETIONS_PATH), headers=auth_headers(slot), json=sent)
-        # No other header is read of a refusal, and those about the encoding no longer apply.
-        kept = {name: response.headers[name] for name in ("retry-after",) if name in response.headers}
+        # No other headers are read of a refusal, and those about the encoding no longer apply.
+        kept = {name: response.headers[name] for name in ("retry-after", "date") if name in response.headers}
         content = json.dumps(named.body).encode()
         return httpx.Response(named.status_code, headers=kept, content=content, request=request)
 
