@@ -5,6 +5,7 @@ The call holds a permit, as every call does, and a person's goes before a drain'
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,8 @@ from dagster_offload.slot.config import NO_SLOT, SlotConfig
 from dagster_offload.stages.llm_stage import LLMStage
 from dagster_offload.stages.prompts.long_documents import Reading
 from dagster_offload.stages.prompts.splitting import Size
+
+logger = logging.getLogger(__name__)
 
 LONGEST_ANSWER = 2_000  # characters that are shown of a refused answer
 SMALLEST_TRIES = 8  # a text that is too long is split at most this often
@@ -115,6 +118,9 @@ async def _wait_for_permit(ledger: AsyncLedger, worker: Worker, slot: SlotConfig
             loop.call_soon_threadsafe(freed.set)
 
     worker.on_notify(on_notify)
+    if await ledger.run(permits.acquire, slot.name, worker.id, is_person=True):
+        return
+    logger.warning("%s has no room for another call; waiting until one of its open calls ends", slot.name)
     while not await ledger.run(permits.acquire, slot.name, worker.id, is_person=True):
         await wait_until_set(freed, timing.current().recheck)
         freed.clear()  # before the next try, so that no notification is lost

@@ -62,3 +62,17 @@ def test_a_wrong_setting_is_reported_as_one(engine: Engine, monkeypatch: pytest.
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1080")
     with pytest.raises(SettingsError, match="NO_PROXY"):
         try_classify(engine, deep_url="http://router.example:1")
+
+
+def test_a_person_who_waits_for_a_call_of_a_drain_is_told_so(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    engine.texts("a.txt", "b.txt")
+    engine.router.set(hold=True)
+    drain = engine.beside(engine.drain)
+    engine.router.wait(open=1)
+    trying = engine.beside(try_classify, engine)
+    engine.wait_until("select 1 from permit_waiters")
+    engine.router.set(hold=False)
+    trying.result()
+    drain.result()
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == ["deep has no room for another call; waiting until one of its open calls ends"]
