@@ -83,6 +83,9 @@ class DocumentRunner:
     windows: ContextWindows = field(init=False)
     fault_assigner: FaultAssigner = field(init=False)
     commits: GroupCommit = field(init=False)
+    _busy_at: dict[str, float] = field(
+        default_factory=dict
+    )  # by slot, on the monotonic clock: the last 429 that was counted
 
     def __post_init__(self) -> None:
         self.windows = ContextWindows()
@@ -309,8 +312,11 @@ class DocumentRunner:
         """After a 429, wait as long as the slot asks. False if the error is no 429, or if it opened the breaker."""
         if not is_busy(error):
             return False
-        wait = retry_after_of(error)
-        if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, busy_reason(error), wait):
+        wait, now = retry_after_of(error), time.monotonic()
+        if is_next := now - call.seconds >= self._busy_at.get(call.slot, 0.0):
+            self._busy_at[call.slot] = now
+        reason = busy_reason(error)
+        if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, reason, wait, is_next=is_next):
             return False
         await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
         self.on_busy[call.slot]()

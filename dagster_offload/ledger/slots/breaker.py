@@ -178,14 +178,17 @@ def abandon_trial(cur: Cursor, slot: str, worker_id: int) -> None:
     notify(cur, f"{BREAKER_MESSAGE}{slot}")
 
 
-def count_busy(cur: Cursor, slot: str, epoch: int, reason: str, wait_seconds: float | None) -> bool:
+def count_busy(
+    cur: Cursor, slot: str, epoch: int, reason: str, wait_seconds: float | None, *, is_next: bool = True
+) -> bool:
     """Count a 429: the slot is available but busy, for this `reason`. False if the call should wait and retry.
 
-    True if the 429 opened the breaker (three in a row, or a wait over 60 s) or belongs to an epoch that is over.
+    True if the 429 opened the breaker (three in a row, or a wait over 60 s) or belongs to an epoch that is over. `is_next`: the
+    call was sent after the last 429 that was counted. Calls that were sent together show only that they are too many.
     """
     row = cur.execute(
-        "update slots set busy_in_a_row = busy_in_a_row + 1 where name = %s and epoch = %s returning busy_in_a_row",
-        [slot, epoch],
+        "update slots set busy_in_a_row = busy_in_a_row + %s where name = %s and epoch = %s returning busy_in_a_row",
+        [int(is_next), slot, epoch],
     ).fetchone()
     if row is None:
         return True
