@@ -60,7 +60,8 @@ def secrets_in(headers: Mapping[str, str]) -> str:
 def origin(url: str) -> str:
     """Scheme, host and port of `url`, without user and password."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    # The interface of an IPv6 address: `%25en0` in a URL (RFC 6874), and `%en0` for the system.
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].replace('%25', '%')}"
 
 
 def proxy_for(url: str) -> str | None:

@@ -68,6 +68,12 @@ def test_user_and_password_of_the_url_are_sent_in_a_header() -> None:
     }
 
 
+@pytest.mark.parametrize("written", ["%25en0", "%en0"])
+def test_the_interface_of_an_ipv6_address_is_named_as_the_system_names_it(written: str) -> None:
+    slot = SlotConfig(name="deep", url=f"http://us%40er:pass@[fe80::1{written}]:1/base", model="m")
+    assert endpoint(slot, "/health") == "http://[fe80::1%en0]:1/base/health"
+
+
 def test_a_slot_on_this_host_is_never_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "proxy.example:3128")
     monkeypatch.setenv("no_proxy", "direct.example")
