@@ -43,7 +43,9 @@ def test_a_single_429_costs_only_its_wait(engine: Engine, change_timing: ChangeT
 def test_calls_that_are_refused_together_for_being_too_many_do_not_stop_the_drain(
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
-    change_timing(busy_pause=1.0)  # long enough for the test to let the others go on before the refused calls are sent again
+    change_timing(
+        busy_pause=1.0
+    )  # long enough for the test to let the others go on before the refused calls are sent again
     engine.router.set(hold=True, refuses_above=4)
     engine.texts(*KEYS)
     drain = engine.beside(engine.drain, "classify", deep_concurrency=8)

@@ -18,11 +18,9 @@ def test_without_settings_no_slot_is_configured() -> None:
     assert settings.home.is_absolute()
 
 
-@pytest.mark.parametrize(
-    "url", ["http://macbook.local:8890", "http://macbook.local:8890/", "http://macbook.local:8890/v1"]
-)
-def test_a_url_is_accepted_with_or_without_v1(url: str) -> None:
-    deep = load_settings(deep_url=url, deep_model="qwen-macbook").slots.deep
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/v1/chat/completions"])
+def test_a_url_is_accepted_with_or_without_v1_and_the_path_of_completions(path: str) -> None:
+    deep = load_settings(deep_url=f"http://macbook.local:8890{path}", deep_model="qwen-macbook").slots.deep
     assert deep is not None
     assert deep.url == "http://macbook.local:8890"
 

@@ -131,7 +131,7 @@ class SlotSettings(Section):
                 "must end before ? or #: requests are sent without a query (Azure needs no api-version at .../openai/v1), and "
                 "a key is set as api_key"
             )
-        return re.sub(r"/v1$", "", value.rstrip("/"))
+        return re.sub(r"/v1(/chat/completions)?$", "", value.rstrip("/"))
 
     @field_validator("expected_model")
     @classmethod
