@@ -10,6 +10,7 @@ from dagster_offload.ledger.slots import breaker
 from dagster_offload.slot.config import DEEP
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import DrainsHeard, Engine, attempts, outcomes
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.router import change_after
 
 KEYS = [f"{n}.txt" for n in range(8)]
@@ -55,6 +56,23 @@ def test_calls_that_are_refused_together_for_being_too_many_do_not_stop_the_drai
 
 
 @pytest.mark.rule("slot-9")
+def test_lanes_that_are_too_many_for_the_server_end_at_once_and_the_limit_is_still_reached(
+    engine: Engine, change_timing: ChangeTiming
+) -> None:
+    """If they all waited, they would be sent again together, and take the places of those that were answered."""
+    change_timing(busy_pause=PATIENCE_SECONDS)
+    engine.router.set(hold=True, refuses_above=1)
+    engine.texts(*KEYS)
+    drain = engine.beside(engine.drain, "classify", 6, deep_concurrency=4)
+    engine.router.wait(open=1, refusals=3)
+    engine.wait_until("select 1 where (select count(*) from work_items where state = 'claimed') = 1")
+    engine.router.set(hold=False)
+    assert drain.result().done == 6
+    assert outcomes(engine) == {"http_429": 3, "ok": 6}
+    assert engine.sql("select 1 from permits") == []
+
+
+@pytest.mark.rule("slot-9")
 def test_a_lane_that_a_429_cost_is_opened_again_when_the_server_has_time_again(
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
@@ -78,14 +96,14 @@ def test_a_lane_that_a_429_cost_is_opened_again_when_the_server_has_time_again(
 def test_a_call_to_a_busy_slot_is_not_retried_if_the_breaker_opened_meanwhile(
     engine: Engine, drains_heard: DrainsHeard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pause = DocumentRunner._waited_for_a_busy_slot
+    is_only_busy = DocumentRunner._is_only_busy
 
     async def until_the_breaker_opens(runner: DocumentRunner, *given: Any) -> bool:
-        is_over = await pause(runner, *given)
+        is_so = await is_only_busy(runner, *given)
         await asyncio.to_thread(drains_heard, "breaker:")
-        return is_over
+        return is_so
 
-    monkeypatch.setattr(DocumentRunner, "_waited_for_a_busy_slot", until_the_breaker_opens)
+    monkeypatch.setattr(DocumentRunner, "_is_only_busy", until_the_breaker_opens)
     engine.router.set(mode="refuse", status=429)
     engine.texts("a.txt")
     drain = engine.beside(engine.drain)

@@ -78,7 +78,8 @@ class DocumentRunner:
     graph: StageGraph
     stages: Mapping[str, LLMStage]
     pipeline: Pipeline
-    on_busy: dict[str, Callable[[], None]] = field(default_factory=dict)  # by slot: it answered 429, so use fewer lanes
+    # By slot: it answered 429, so use fewer lanes. Returns whether the calling lane has to end.
+    on_busy: dict[str, Callable[[], bool]] = field(default_factory=dict)
     on_part: Callable[[PartsRead], None] = lambda _: None  # a part of a long document was answered
     windows: ContextWindows = field(init=False)
     fault_assigner: FaultAssigner = field(init=False)
@@ -190,8 +191,12 @@ class DocumentRunner:
                     await self.ledger.run(refused_answers.keep, item, fault.code, reply.answer)
                     return await self.fault_assigner.blame_document(claim, item, fault, call)
                 case FindFault(call, error):
-                    if not await self._waited_for_a_busy_slot(claim, item, call, error):
+                    if not await self._is_only_busy(claim, item, call, error):
                         return await self.fault_assigner.assign(claim, item, slot, call, error)
+                    if self.on_busy[slot.name]():
+                        return DocumentEnd.LEFT
+                    wait = retry_after_of(error)
+                    await asyncio.sleep(timing.current().busy_pause if wait is None else wait)
                 case RefineQuestion(call, code, question):
                     await self.ledger.run(refused_answers.keep, item, code, reply.answer)
                     await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
@@ -306,10 +311,8 @@ class DocumentRunner:
             )
         return DocumentEnd.DONE if was_held else DocumentEnd.LEFT
 
-    async def _waited_for_a_busy_slot(
-        self, claim: Claim, item: ClaimedItem, call: CallRecord, error: Exception
-    ) -> bool:
-        """After a 429, wait as long as the slot asks. False if the error is no 429, or if it opened the breaker."""
+    async def _is_only_busy(self, claim: Claim, item: ClaimedItem, call: CallRecord, error: Exception) -> bool:
+        """Whether the error is a 429 after which the call may be sent again, and not one that opened the breaker."""
         if not is_busy(error):
             return False
         wait, now = retry_after_of(error), time.monotonic()
@@ -319,8 +322,6 @@ class DocumentRunner:
         if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, reason, wait, is_next=is_next):
             return False
         await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
-        self.on_busy[call.slot]()
-        await asyncio.sleep(timing.current().busy_pause if wait is None else wait)
         return True
 
 
@@ -336,4 +337,4 @@ def _why_released(item: ClaimedItem, reading: Reading, end: DocumentEnd) -> str:
     if end is not DocumentEnd.LEFT:
         return f"the document's {item.stage} was {end}"
     progress = f"left after {reading.done} of {reading.total} parts" if reading.total else "not started"
-    return f"the document's {item.stage} was {progress}: the slot was needed or unavailable, or the disk was full"
+    return f"the document's {item.stage} was {progress}: the slot was needed, busy or unavailable, or the disk was full"

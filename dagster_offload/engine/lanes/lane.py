@@ -101,6 +101,15 @@ class Shared:
         """Whether a lane has to end."""
         return len(self.lanes) > self.max_lanes
 
+    def must_leave(self) -> bool:
+        """Whether the running lane has to end because there are too many. It no longer counts as one: no other lane ends in
+        its place."""
+        lane = asyncio.current_task()
+        if self.has_too_many_lanes:
+            self.is_reduced = True
+            self.lanes.discard(lane)
+        return lane not in self.lanes
+
     @property
     def must_end(self) -> bool:
         """Whether no new call may start: the ledger considers this worker dead, its pipeline is no longer in force, the slot
@@ -205,10 +214,11 @@ class Lane:
                 shared.count(claim, DocumentEnd.DONE)
                 continue
             with self._claiming_ahead(claim):
-                shared.count(claim, await self._run_document(claim, self._epochs(row.epoch, before)))
-            if not self._alone and shared.has_too_many_lanes:
-                shared.is_reduced = True
-                shared.lanes.discard(asyncio.current_task())  # before the next await, or another lane would end too
+                end = await self._run_document(claim, self._epochs(row.epoch, before))
+                shared.count(claim, end)
+            if not self._alone and shared.must_leave():
+                if end is DocumentEnd.LEFT:
+                    shared.totals.note_release(claim)  # another lane takes it, also if the limit is reached
                 await self._release_claimed_ahead()
                 return False
             if self._handled != shared.changes:

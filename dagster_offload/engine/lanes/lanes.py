@@ -64,7 +64,7 @@ class Lanes:
             return
         slot, self._shared.has_waited = self.slot, False
         row = await present(self._runner.ledger, slot)
-        self._runner.on_busy[slot.name] = self._steer_now.set if row.is_auto else self.drop_lane
+        self._runner.on_busy[slot.name] = self._steer_at_once if row.is_auto else self.drop_lane
         stages, documents = self.scope.stages, self.scope.documents
         due = await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name)
         self._totals.note_due(due)
@@ -148,11 +148,18 @@ class Lanes:
         """Whether the lanes ended because the running `up` took over another pipeline."""
         return self._shared.is_superseded
 
-    def drop_lane(self) -> None:
-        """Use one lane fewer, but at least one. Called on a 429 where the concurrency is fixed."""
+    def _steer_at_once(self) -> bool:
+        """Decide the concurrency now. Called on a 429 where it is automatic; the lane goes on."""
+        self._steer_now.set()
+        return False
+
+    def drop_lane(self) -> bool:
+        """Use one lane fewer, but at least one. Called by a lane on a 429 where the concurrency is fixed. Whether this lane has
+        to end: it would hold its document, and be refused again."""
         shared = self._shared
         shared.max_lanes = max(min(shared.max_lanes, len(shared.lanes)) - 1, 1)
         shared.reduced_at = asyncio.get_running_loop().time()
+        return asyncio.current_task() in shared.lanes and shared.must_leave()
 
     def _allow_a_lane_again(self) -> None:
         """Allow one more lane if there was no 429 for some time: whoever used the server may have left."""
