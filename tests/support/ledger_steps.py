@@ -1,5 +1,6 @@
 """Steps that write to the ledger: each function prepares a ledger and returns the step that must be done once."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -147,8 +148,8 @@ def open_breaker(bench: Bench) -> Step:
 
 
 def busy(bench: Bench) -> Step:
-    bench.ledger.run(breaker.count_busy, DEEP, 1, "busy", None)
-    return step(breaker.count_busy, DEEP, 1, "busy", None)
+    bench.ledger.run(breaker.count_busy, DEEP, 1, "busy", None, time.monotonic())
+    return step(breaker.count_busy, DEEP, 1, "busy", None, time.monotonic())
 
 
 def opened(bench: Bench) -> int:

@@ -84,9 +84,6 @@ class DocumentRunner:
     windows: ContextWindows = field(init=False)
     fault_assigner: FaultAssigner = field(init=False)
     commits: GroupCommit = field(init=False)
-    _busy_at: dict[str, float] = field(
-        default_factory=dict
-    )  # by slot, on the monotonic clock: the last 429 that was counted
 
     def __post_init__(self) -> None:
         self.windows = ContextWindows()
@@ -315,11 +312,8 @@ class DocumentRunner:
         """Whether the error is a 429 after which the call may be sent again, and not one that opened the breaker."""
         if not is_busy(error):
             return False
-        wait, now = retry_after_of(error), time.monotonic()
-        if is_next := now - call.seconds >= self._busy_at.get(call.slot, 0.0):
-            self._busy_at[call.slot] = now
-        reason = busy_reason(error)
-        if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, reason, wait, is_next=is_next):
+        sent_at, reason, wait = time.monotonic() - call.seconds, busy_reason(error), retry_after_of(error)
+        if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, reason, wait, sent_at):
             return False
         await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
         return True

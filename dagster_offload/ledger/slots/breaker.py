@@ -4,6 +4,7 @@ Every fault of a slot belongs to the epoch in which its call began. Closing the 
 an old call cannot open it again. A trial of an epoch was answered if the epoch is over.
 """
 
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,7 +12,7 @@ from dagster_offload.ledger.core.database import Cursor, notify
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.slots import holds
 from dagster_offload.ledger.slots.concurrency import restart_after_wake
-from dagster_offload.ledger.slots.slots import BREAKER_MESSAGE, SINCE_IT_CHANGED, locked
+from dagster_offload.ledger.slots.slots import BREAKER_MESSAGE, SINCE_IT_CHANGED, lock, locked
 
 FIRST_BACKOFF_SECONDS = 15.0
 LONGEST_BACKOFF_SECONDS = 45.0
@@ -178,18 +179,21 @@ def abandon_trial(cur: Cursor, slot: str, worker_id: int) -> None:
     notify(cur, f"{BREAKER_MESSAGE}{slot}")
 
 
-def count_busy(
-    cur: Cursor, slot: str, epoch: int, reason: str, wait_seconds: float | None, *, is_next: bool = True
-) -> bool:
+def count_busy(cur: Cursor, slot: str, epoch: int, reason: str, wait_seconds: float | None, sent_at: float) -> bool:
     """Count a 429: the slot is available but busy, for this `reason`. False if the call should wait and retry.
 
-    True if the 429 opened the breaker (three in a row, or a wait over 60 s) or belongs to an epoch that is over. `is_next`: the
-    call was sent after the last 429 that was counted. Calls that were sent together show only that they are too many.
+    True if the 429 opened the breaker (three in a row, or a wait over 60 s) or belongs to an epoch that is over. `sent_at`: when
+    the call was sent, on the monotonic clock. One that was open when a 429 was last counted is not counted: calls that are
+    refused together, of any workers, show only that they are too many.
     """
-    row = cur.execute(
-        "update slots set busy_in_a_row = busy_in_a_row + %s where name = %s and epoch = %s returning busy_in_a_row",
-        [int(is_next), slot, epoch],
-    ).fetchone()
+    lock(cur, slot)  # before the clocks are read
+    cur.execute(
+        "update slots set busy_in_a_row = busy_in_a_row + 1, busy_counted_at = clock_timestamp() "
+        "where name = %s and epoch = %s and (busy_counted_at between clock_timestamp() - make_interval(secs => %s) "
+        "  and clock_timestamp()) is not true",
+        [slot, epoch, time.monotonic() - sent_at],
+    )
+    row = cur.execute("select busy_in_a_row from slots where name = %s and epoch = %s", [slot, epoch]).fetchone()
     if row is None:
         return True
     if row["busy_in_a_row"] < BUSY_IN_A_ROW_TO_OPEN and (wait_seconds or 0) <= LONGEST_BUSY_SECONDS:

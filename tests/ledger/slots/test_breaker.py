@@ -1,5 +1,7 @@
 """The breaker: what opens it, when a trial is due, what closes it, and which failures are too old to count."""
 
+import time
+
 import pytest
 
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
@@ -252,8 +254,9 @@ def test_a_changed_model_list_of_a_misconfigured_slot_makes_a_trial_due_at_once(
 # 429
 
 
-def busy(bench: Bench, wait: float | None = 5.0, epoch: int = 1) -> bool:
-    return bench.ledger.run(breaker.count_busy, DEEP, epoch, "busy", wait)
+def busy(bench: Bench, wait: float | None = 5.0, epoch: int = 1, *, sent_at: float | None = None) -> bool:
+    sent_at = time.monotonic() if sent_at is None else sent_at
+    return bench.ledger.run(breaker.count_busy, DEEP, epoch, "busy", wait, sent_at)
 
 
 @pytest.mark.rule("slot-9")
@@ -261,6 +264,16 @@ def test_three_429s_in_a_row_without_a_success_open_the_breaker(bench: Bench) ->
     assert [busy(bench), busy(bench), busy(bench)] == [False, False, True]
     row = bench.slot()
     assert (row.breaker, row.reason, row.refusal_wait_seconds) == (BreakerState.OPEN, "busy", 5.0)
+
+
+@pytest.mark.rule("slot-9")
+def test_calls_of_several_workers_that_are_refused_together_count_as_one(bench: Bench) -> None:
+    together = time.monotonic()
+    assert [busy(bench, sent_at=together) for _ in range(9)] == [False] * 9
+    assert not busy(bench)
+    with bench.ledger.transaction() as cur:  # the clock of Postgres was set back
+        cur.execute("update slots set busy_counted_at = clock_timestamp() + interval '1 hour'")
+    assert busy(bench, sent_at=together)
 
 
 def test_a_success_between_429s_resets_their_count(bench: Bench) -> None:
