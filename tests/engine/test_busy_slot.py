@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dagster_offload.engine.lanes.document import DocumentRunner
-from dagster_offload.ledger.slots import breaker
+from dagster_offload.ledger.slots import breaker, slots
 from dagster_offload.slot.config import DEEP
 from dagster_offload.testing import ChangeTiming
 from tests.support.engine import DrainsHeard, Engine, attempts, outcomes
@@ -91,6 +91,30 @@ def test_a_lane_that_a_429_cost_is_opened_again_when_the_server_has_time_again(
     engine.router.wait(answers=answers, open=3)
     engine.router.set(hold=False)
     assert drain.result().done == len(keys)
+
+
+@pytest.mark.rule("slot-9")
+def test_no_lane_that_waits_for_a_permit_sends_at_once_in_place_of_one_that_was_refused(
+    engine: Engine, change_timing: ChangeTiming
+) -> None:
+    change_timing(busy_pause=1.0)  # long enough for the test to let the server answer again
+    keys = [f"{n:02}.txt" for n in range(12)]
+    engine.router.set(hold=True)
+    engine.texts(*keys)
+    drain = engine.beside(engine.drain, "classify", deep_concurrency=4)
+    engine.router.wait(open=4)
+    engine.ledger.run(slots.set_permits, DEEP, 1)
+    answers = engine.router.log()["answers"] + 4
+    change_after(engine.router, after_answers=4, hold=True)
+    engine.router.set(hold=False)
+    engine.router.wait(answers=answers, open=1)
+    engine.wait_until("select 1 from permit_waiters")
+    engine.router.set(hold=False, mode="refuse", status=429)
+    engine.router.wait(refusals=1)
+    engine.wait_until("select 1 where not exists (select from permit_waiters)")
+    engine.router.set(mode="awake")
+    assert drain.result().done == len(keys)
+    assert engine.slot().epoch == 1, "the breaker was not opened"
 
 
 def test_a_call_to_a_busy_slot_is_not_retried_if_the_breaker_opened_meanwhile(

@@ -79,6 +79,7 @@ class Shared:
     scope: Scope
     totals: Totals
     lanes: set[asyncio.Task[Any] | None] = field(default_factory=set)  # those that run at the same time
+    waiting: int = 0  # how many lanes wait for a permit
     max_lanes: int = MAX_CONCURRENCY  # lower after a 429, for some time
     reduced_at: float = 0.0  # on the loop's clock: when `max_lanes` was last changed
     is_reduced: bool = False  # a lane has ended although it might have found more work
@@ -185,10 +186,13 @@ class Lane:
         if self._shared.is_forgotten:
             await self._release_claims()
 
+    def _must_leave(self) -> bool:
+        return not self._alone and self._shared.must_leave()
+
     async def _wait_for_permit(self) -> bool:
         """Wait for a permit while there is work for this lane. False if there is none."""
         shared = self._shared
-        while shared.may_start():
+        while shared.may_start() and not self._must_leave():
             shared.notified.clear()
             self._handled = shared.changes
             reply = await shared.permit_requests.submit((self._slot.name, self._alone))
@@ -197,7 +201,9 @@ class Lane:
             if reply is PermitReply.NO_WORK:
                 break
             shared.has_waited = True
+            shared.waiting += 1
             await shared.wait_for_notification()
+            shared.waiting -= 1
         await self._runner.ledger.run(permits.stop_waiting, self._slot.name, self._runner.worker.id)
         return False
 
@@ -216,7 +222,7 @@ class Lane:
             with self._claiming_ahead(claim):
                 end = await self._run_document(claim, self._epochs(row.epoch, before))
                 shared.count(claim, end)
-            if not self._alone and shared.must_leave():
+            if self._must_leave():
                 if end is DocumentEnd.LEFT:
                     shared.totals.note_release(claim)  # another lane takes it, also if the limit is reached
                 await self._release_claimed_ahead()

@@ -157,9 +157,11 @@ class Lanes:
         """Use one lane fewer, but at least one. Called by a lane on a 429 where the concurrency is fixed. Whether this lane has
         to end: it would hold its document, and be refused again."""
         shared = self._shared
-        shared.max_lanes = max(min(shared.max_lanes, len(shared.lanes)) - 1, 1)
+        working = len(shared.lanes) - shared.waiting
+        shared.max_lanes = max(min(shared.max_lanes, working) - 1, 1)
         shared.reduced_at = asyncio.get_running_loop().time()
-        return asyncio.current_task() in shared.lanes and shared.must_leave()
+        shared.notified.set()  # the lanes that wait for a permit end first: with that of this lane, they would be refused, too
+        return working > shared.max_lanes and shared.must_leave()
 
     def _allow_a_lane_again(self) -> None:
         """Allow one more lane if there was no 429 for some time: whoever used the server may have left."""
