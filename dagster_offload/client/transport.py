@@ -209,7 +209,7 @@ def call_timeout(slot: SlotConfig, read_seconds: float) -> httpx.Timeout:
 
 
 @lru_cache(maxsize=4)
-def tls_context(ca_file: str | None, setting: str) -> ssl.SSLContext:
+def tls_context(ca_file: str | None = None, setting: str = "ca_file") -> ssl.SSLContext:
     """A TLS context that trusts `ca_file`, or what httpx trusts by default (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
 
     Loaded once. Certificates are always verified; a router's self-signed certificate is trusted if `ca_file` names it.

@@ -11,6 +11,7 @@ from enum import StrEnum
 import httpx
 
 from dagster_offload.client.faults import fault_reason, retry_after_seconds
+from dagster_offload.errors import SettingsError
 
 # It logs the whole address of each request, and that of a webhook may be a secret.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -104,9 +105,11 @@ def _named_fields(response: httpx.Response) -> str:
 
 @contextmanager
 def http_faults() -> Iterator[None]:
-    """Turn errors of httpx into `SinkFault`. Their messages may contain an address, so they are not kept."""
+    """Turn wrong settings and errors of httpx into `SinkFault`. Messages of httpx may contain an address and are not kept."""
     try:
         yield
+    except SettingsError as error:
+        raise SinkFault(Blame.MISCONFIGURED, str(error)) from None
     except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
         raise SinkFault(Blame.MISCONFIGURED, f"{type(error).__name__}: check its address") from None
     except httpx.HTTPError as error:

@@ -6,11 +6,13 @@ about the next document.
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
+from dagster_offload.client.transport import tls_context
 from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.sinks.faults import Blame, SinkFault, http_faults
 from dagster_offload.slot.addresses import USER_AGENT
@@ -41,7 +43,6 @@ class HttpServer:
         self._headers = {"user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
         self._timeout = timeout
         self._cuts_answers = cuts_answers
-        self._tls = httpx.create_ssl_context()  # reading the certificates takes longer than a request
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         """Send a request, and return the answer with its body. Raises `SinkFault`. `options` are those of httpx."""
@@ -51,10 +52,12 @@ class HttpServer:
     async def _request(self, method: str, url: str, options: Mapping[str, Any]) -> httpx.Response:
         answer: httpx.Response | None = None
         body = bytearray()
+        # An address without TLS needs no certificates: those of the environment may be gone.
+        tls = tls_context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             async with (
                 asyncio.timeout(self._timeout) as limit,
-                httpx.AsyncClient(headers=self._headers, timeout=None, verify=self._tls) as client,  # noqa: S113 - the limit is above
+                httpx.AsyncClient(headers=self._headers, timeout=None, verify=tls) as client,  # noqa: S113 - the limit is above
                 client.stream(method, url, **options) as answer,
             ):
                 if self._cuts_answers:

@@ -7,10 +7,12 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import trustme
 
+from dagster_offload.client.transport import tls_context
 from dagster_offload.notify.channel_message import sample as channel_sample
 from dagster_offload.notify.ntfy import Ntfy
 from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
@@ -219,3 +221,17 @@ def test_a_name_lookup_that_hangs_ends_at_the_time_limit_of_the_request(monkeypa
     assert caught.value.blame is Blame.UNAVAILABLE
     assert len(looked_up) == 1
     assert ended.wait(PATIENCE_SECONDS)
+
+
+def test_certificates_of_the_environment_that_are_gone_are_a_wrong_setting_and_only_for_an_address_with_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs such as conda leave SSL_CERT_FILE behind."""
+    tls_context.cache_clear()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    server = HttpServer({}, PATIENCE_SECONDS)
+    with pytest.raises(SinkFault, match=r"^SSL_CERT_FILE: .*gone\.pem cannot be used: No such file") as caught:
+        server.request("GET", "https://127.0.0.1:9")
+    assert caught.value.blame is Blame.MISCONFIGURED
+    with acting(lambda line, _: line.sendall(answer(b"yes"))) as address:
+        assert server.request("GET", address).text == "yes"
