@@ -1,7 +1,6 @@
 """The lower half of what `status` shows: what waits and why, what needs a person, and the command to run."""
 
 import shlex
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dagster_offload.cli.status_report import PROBLEMS_SHOWN, Report
@@ -89,13 +88,13 @@ def _how_slow(settings: "Settings", work: "InWork") -> str:
     """What to say of a call that has been open far longer than usual; empty for others."""
     from dagster_offload.cli.formatting import duration
 
-    seconds = work.slow_seconds(datetime.now(UTC))
-    if seconds is None or work.longest_call is None or not (slots := list(settings.slots)):
+    seconds, usual = work.unanswered_seconds, work.longest_call
+    if seconds is None or usual is None or not work.is_slow or not (slots := list(settings.slots)):
         return ""
     longest = max(slots, key=lambda slot: slot.read_timeout)
     limit = f"{duration(longest.read_timeout)} ({longest.setting('read_timeout')})"
-    usual = f"the last calls took at most {duration(work.longest_call)}"
-    return f"; no answer for {duration(seconds)} ({usual}), and its call ends after {limit} at the latest"
+    compared = f"the last calls took at most {duration(usual)}"
+    return f"; no answer for {duration(seconds)} ({compared}), and its call ends after {limit} at the latest"
 
 
 def _about_long_documents(report: Report) -> "Iterator[str]":

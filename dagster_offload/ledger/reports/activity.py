@@ -18,30 +18,31 @@ LAST_CALLS = 100
 class InWork:
     """A document that a worker holds. `worker` is the worker's kind.
 
-    `unanswered_since`: when its open call began, at the earliest; None while its text is extracted. `longest_call`: of the last
-    calls that slots answered, in seconds; None without any.
+    `unanswered_seconds`: how long its call has been open, at most; None while its text is extracted. By the clock of Postgres, as
+    `since`. `longest_call`: of the last calls that slots answered, in seconds; None without any.
     """
 
     document: str
     stages: list[str]
     worker: str
     since: datetime
-    unanswered_since: datetime | None
+    unanswered_seconds: float | None
     longest_call: float | None
 
-    def slow_seconds(self, now: datetime) -> float | None:
-        """How long its call has been open, if that is far longer than usual."""
-        if self.unanswered_since is None or self.longest_call is None:
-            return None
-        seconds = (now - self.unanswered_since).total_seconds()
-        return seconds if seconds > max(SHORTEST_SLOW_SECONDS, 2 * self.longest_call) else None
+    @property
+    def is_slow(self) -> bool:
+        """Whether its call has been open for far longer than usual."""
+        if self.unanswered_seconds is None or self.longest_call is None:
+            return False
+        return self.unanswered_seconds > max(SHORTEST_SLOW_SECONDS, 2 * self.longest_call)
 
 
 def in_work(cur: Cursor, limit: int) -> list[InWork]:
     """The documents that workers hold, the longest first."""
     cur.execute(
-        "select held.*, case when held.stages <> array[first_stage()] then greatest(held.since, "
-        "  (select max(c.ended_at) from calls c where c.document_id = held.document_id)) end as unanswered_since, "
+        "select held.*, case when held.stages <> array[first_stage()] then extract(epoch from clock_timestamp() - greatest("
+        "  held.since, (select max(c.ended_at) from calls c where c.document_id = held.document_id)))::float8 end "
+        "  as unanswered_seconds, "
         "  (select max(seconds) from (select seconds from calls where outcome = 'ok' and item_id is not null "
         "    order by ended_at desc limit %(calls)s) last) as longest_call "
         "from (select d.document_id, d.key as document, array_agg(i.stage order by i.item_id) as stages, "
