@@ -1,12 +1,10 @@
 """What a scan refuses until a person confirms it: to lose many documents, or to take another library for this one."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from dagster_offload.errors import ScanRefused
-from dagster_offload.host.machine import host_name
 from dagster_offload.ledger.core import next_steps
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.identity import ScannedLibrary
@@ -55,8 +53,8 @@ def refuse_another_library(
 
 
 def _is_another_scan_alive(ledger: Ledger) -> bool:
-    scans = ledger.run(live_workers, ledger.schema, "scan")
-    return any((worker.host, worker.pid) != (host_name(), os.getpid()) for worker in scans)
+    """Whether a scan is at work beside this one. In containers, both may have the same host name and process id."""
+    return len(ledger.run(live_workers, ledger.schema, "scan")) > 1
 
 
 def why_emptied(library: Path, ledger: Ledger) -> str | None:

@@ -9,6 +9,7 @@ from dagster_offload.engine.extraction.run import run_extraction
 from dagster_offload.engine.scan import scan
 from dagster_offload.engine.scan_report import KindLeftOut
 from dagster_offload.errors import LibraryMissing, ScanRefused
+from dagster_offload.host.machine import host_name
 from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.identity import ScannedLibrary
@@ -233,7 +234,9 @@ def test_of_two_libraries_that_are_first_scanned_at_one_moment_the_ledger_takes_
         library.scan()
     monkeypatch.undo()
     with bench.ledger.transaction() as cur:
-        cur.execute("insert into workers (kind, host, boot_id, pid) values ('scan', 'attic', 'b', 1)")
+        cur.execute(  # in another container, whose processes have the ids of ours
+            "insert into workers (kind, host, boot_id, pid) values ('scan', %s, 'b', %s)", [host_name(), os.getpid()]
+        )
     with pytest.raises(ScanRefused, match=r"holds the library /letters .*, and another scan is running. Nothing was"):
         library.scan()
     assert bench.ledger.run(identity.scanned_library) == first
