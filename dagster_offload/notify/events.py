@@ -11,6 +11,7 @@ from dagster_offload.ledger.reports.status import ProblemGroup
 from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.settings.sections.notify import ChannelSettings, Event
+from dagster_offload.slot.config import PRIMARY
 from dagster_offload.text.counts import agreeing, counted, plural
 from dagster_offload.text.plain_text import escaped
 
@@ -111,7 +112,7 @@ def _needs_you(facts: Facts, channel: ChannelSettings) -> Iterator[Notification]
     title = f"{_verb(facts.failed_documents, 'need')} you"
     lines = [group.line(LONGEST_REASON) for group in facts.failures[:NAMED]] if channel.names else []
     if channel.names and (more := sum(group.count for group in facts.failures[NAMED:])):
-        lines.append(f"and {more} more")
+        lines.append(f"and {more:,} more")
     lines.append("What to do: dagster-offload status, and dagster-offload explain DOCUMENT")
     yield Notification("needs_you", f"needs_you/{max(facts.failed)}", title, "\n".join(lines))
 
@@ -119,7 +120,7 @@ def _needs_you(facts: Facts, channel: ChannelSettings) -> Iterator[Notification]
 def _misconfigured(facts: Facts) -> Iterator[Notification]:
     for slot in facts.slots:
         if slot.breaker is BreakerState.MISCONFIGURED:
-            others = [other for other in facts.slots if other.name not in facts.absences]
+            others = [other for other in facts.slots if other.name not in {PRIMARY, *facts.absences}]
             goes_on = any(other.breaker is BreakerState.CLOSED for other in others)
             waits = f"{counted(facts.left, 'document')} left" if goes_on else _verb(facts.left, "wait")
             code = (slot.reason or "").partition(":")[0].partition(" ")[0]

@@ -17,6 +17,7 @@ from dagster_offload.ledger.slots import availability
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.service.recipient_lines import recipient_lines
 from dagster_offload.service.say import Say
+from dagster_offload.slot.config import PRIMARY
 from dagster_offload.slot.rest import Pause
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
@@ -93,8 +94,9 @@ def _slot(slot: SlotRow, before: News, now: News) -> str | None:
 
 
 def _goes_on_elsewhere(slot: SlotRow, now: News) -> bool:
-    """Whether another slot can be used, so that not all that is left waits."""
-    others = [other for other in now.slots.values() if other.name != slot.name and other.name not in now.pauses]
+    """Whether another slot of drains can be used, so that not all that is left waits."""
+    unusable = {slot.name, PRIMARY, *now.pauses}
+    others = [other for name, other in now.slots.items() if name not in unusable]
     return any(_why_away(other, now) is None for other in others)
 
 

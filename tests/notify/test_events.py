@@ -105,6 +105,8 @@ def test_a_misconfigured_slot_is_not_also_away(engine: Engine) -> None:
     facts = replace(QUIET, left=5, slots=[slot], absences={"deep": absence}, due={"deep": 5})
     assert events(facts) == ["misconfigured"]
     assert "5 documents wait, and none is lost" in decide(facts, channel()).messages[0].message
+    of_runs = replace(engine.slot(), name="primary")  # no drain works there
+    assert "5 documents wait, and" in decide(replace(facts, slots=[slot, of_runs]), channel()).messages[0].message
     spare = replace(engine.slot(), name="spare")
     assert "5 documents left, and" in decide(replace(facts, slots=[slot, spare]), channel()).messages[0].message
 

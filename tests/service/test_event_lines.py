@@ -15,7 +15,7 @@ from dagster_offload.ledger.reports.status import ProblemGroup
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import documents
 from dagster_offload.service.event_lines import EventLines, lines, owes_end, printing, progress, what_is_left
-from dagster_offload.slot.config import DEEP
+from dagster_offload.slot.config import DEEP, PRIMARY
 from dagster_offload.slot.rest import Pause
 from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
 from tests.support.ledger import AWAKE, HOLD, SLOT, Bench
@@ -134,6 +134,9 @@ def test_documents_that_another_slot_works_at_do_not_wait() -> None:
     )
     paused = replace(before, pauses={"spare": Pause(datetime(2026, 1, 1, tzinfo=UTC))})
     (line,) = lines(paused, replace(paused, slots={DEEP: ASLEEP, "spare": spare}))
+    assert line.endswith("; 3 documents wait, and none is lost")
+    of_runs = {PRIMARY: replace(AWAKE, name=PRIMARY)}  # no drain works there
+    (line,) = lines(replace(before, slots={DEEP: AWAKE, **of_runs}), replace(before, slots={DEEP: ASLEEP, **of_runs}))
     assert line.endswith("; 3 documents wait, and none is lost")
 
 
