@@ -78,8 +78,9 @@ class DocumentRunner:
     graph: StageGraph
     stages: Mapping[str, LLMStage]
     pipeline: Pipeline
-    # By slot: it answered 429, so use fewer lanes. Returns whether the calling lane has to end.
-    on_busy: dict[str, Callable[[], bool]] = field(default_factory=dict)
+    # By slot, after a 429. `drop_lane` returns whether the calling lane has to end.
+    drop_lane: dict[str, Callable[[], bool]] = field(default_factory=dict)
+    steer: dict[str, Callable[[], None]] = field(default_factory=dict)
     on_part: Callable[[PartsRead], None] = lambda _: None  # a part of a long document was answered
     windows: ContextWindows = field(init=False)
     fault_assigner: FaultAssigner = field(init=False)
@@ -187,13 +188,11 @@ class DocumentRunner:
                 case Blame(call, fault):
                     await self.ledger.run(refused_answers.keep, item, fault.code, reply.answer)
                     return await self.fault_assigner.blame_document(claim, item, fault, call)
+                case FindFault(call, error) if is_busy(error):
+                    if (end := await self._after_busy(claim, item, slot, call, error)) is not None:
+                        return end
                 case FindFault(call, error):
-                    if not await self._is_only_busy(claim, item, call, error):
-                        return await self.fault_assigner.assign(claim, item, slot, call, error)
-                    if self.on_busy[slot.name]():
-                        return DocumentEnd.LEFT
-                    wait = retry_after_of(error)
-                    await asyncio.sleep(timing.current().busy_pause if wait is None else wait)
+                    return await self.fault_assigner.assign(claim, item, slot, call, error)
                 case RefineQuestion(call, code, question):
                     await self.ledger.run(refused_answers.keep, item, code, reply.answer)
                     await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
@@ -308,15 +307,25 @@ class DocumentRunner:
             )
         return DocumentEnd.DONE if was_held else DocumentEnd.LEFT
 
-    async def _is_only_busy(self, claim: Claim, item: ClaimedItem, call: CallRecord, error: Exception) -> bool:
-        """Whether the error is a 429 after which the call may be sent again, and not one that opened the breaker."""
-        if not is_busy(error):
-            return False
+    async def _after_busy(
+        self, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, error: Exception
+    ) -> DocumentEnd | None:
+        """After a 429, wait as long as the slot asks, and return None: the call is sent again. Otherwise return how the work on
+        the document ends here.
+
+        A lane that ends because of it makes room: its 429 is not counted, or several workers whose lanes are too many would
+        open the breaker.
+        """
         sent_at, reason, wait = time.monotonic() - call.seconds, busy_reason(error), retry_after_of(error)
+        if (wait or 0) <= breaker.LONGEST_BUSY_SECONDS and self.drop_lane[slot.name]():
+            await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
+            return DocumentEnd.LEFT
         if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, reason, wait, sent_at):
-            return False
+            return await self.fault_assigner.assign(claim, item, slot, call, error)
         await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
-        return True
+        self.steer[slot.name]()
+        await asyncio.sleep(timing.current().busy_pause if wait is None else wait)
+        return None
 
 
 async def _beside_calls(characters: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -64,7 +64,8 @@ class Lanes:
             return
         slot, self._shared.has_waited = self.slot, False
         row = await present(self._runner.ledger, slot)
-        self._runner.on_busy[slot.name] = self._steer_at_once if row.is_auto else self.drop_lane
+        self._runner.drop_lane[slot.name] = (lambda: False) if row.is_auto else self.drop_lane
+        self._runner.steer[slot.name] = self._steer_now.set
         stages, documents = self.scope.stages, self.scope.documents
         due = await self._runner.ledger.run(claims.count_due, stages, documents, slot=slot.name)
         self._totals.note_due(due)
@@ -147,11 +148,6 @@ class Lanes:
     def is_superseded(self) -> bool:
         """Whether the lanes ended because the running `up` took over another pipeline."""
         return self._shared.is_superseded
-
-    def _steer_at_once(self) -> bool:
-        """Decide the concurrency now. Called on a 429 where it is automatic; the lane goes on."""
-        self._steer_now.set()
-        return False
 
     def drop_lane(self) -> bool:
         """Use one lane fewer, but at least one. Called by a lane on a 429 where the concurrency is fixed. Whether this lane has
