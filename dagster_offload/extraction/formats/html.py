@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
+from dagster_offload.extraction.formats.html_math import Formulas
 from dagster_offload.extraction.formats.parts.markdown import table_text
 from dagster_offload.extraction.formats.parts.numerals import numeral
 from dagster_offload.extraction.formats.parts.raised import RAISED_BEGINS, RAISED_ENDS, with_raised_digits
@@ -18,7 +19,7 @@ from dagster_offload.extraction.symbol_fonts import is_symbol_font, symbol_of_we
 
 _SKIPPED = frozenset(
     """
-    head script style template noscript svg iframe object embed audio video canvas datalist rp option
+    head script style template noscript svg iframe object embed audio video canvas datalist rp option annotation annotation-xml
     """.split()  # noqa: SIM905 - a list of quoted words is no easier to read
 )
 # The line ends before and after a block: two for paragraphs, one for lines.
@@ -156,6 +157,7 @@ class _Page:
         self.lists: list[_List | None] = []  # the open lists, None for one without numbers
         self.fonts = [""]  # of symbols, of the open elements that name a font
         self.preformatted = 0
+        self.formulas = Formulas()
 
     def read(self, root: LexborNode) -> str:
         to_do: list[LexborNode | Callable[[], None]] = [root]
@@ -169,6 +171,8 @@ class _Page:
                 if (font := _font(step)) is not None:
                     self.fonts.append(font)
                     to_do.append(self._end_font)
+                if (end := self.formulas.begin(step, self.out.line)) is not None:
+                    to_do.append(end)
                 to_do.append(self._begin(step))
                 to_do.extend(reversed(list(step.iter(include_text=True))) if step.tag not in _WITHOUT_CONTENT else [])
         return self.out.text()
@@ -176,7 +180,9 @@ class _Page:
     def _text(self, text: str) -> None:
         if self.fonts[-1]:
             text = "".join(symbol_of_western(character, self.fonts[-1]) for character in text)
-        if self.preformatted:
+        if self.formulas.are_open:
+            self.out.line.append(text.strip())
+        elif self.preformatted:
             self.out.line.append(text)
         elif text := _BLANKS.sub(" ", text):
             is_after_blank = not self.out.line or self.out.line[-1].endswith((" ", "\n"))

@@ -65,7 +65,11 @@ def sign(text: str) -> str:
         (math("f", num=sign("a+b"), den=sign("2c")), "(a+b)/2c"),
         (math("sSup", e=sign("x"), sup=sign("10")), "x^10"),
         (math("sSubSup", e=sign("x"), sub=sign("i"), sup=sign("n+1")), "x_i^(n+1)"),
+        (sign("2") + math("f", num=sign("1"), den=sign("2")) + sign("x"), "2 1/2 x"),
+        (math("sSup", e=sign("x"), sup=sign("k")) + math("sSup", e=sign("a"), sup=sign("n")), "x^k a^n"),
+        (math("d", e=math("f", fPr='<m:type m:val="noBar"/>', num=sign("n"), den=sign("k"))), "(n¦k)"),
         (math("rad", deg="", e=sign("x+1")) + math("rad", deg=sign("3"), e=sign("8")), "√(x+1)3√8"),
+        (sign("2") + math("rad", deg=sign("3"), e=sign("8")), "2 3√8"),
         (sign("2") + math("d", e=sign("a+b")), "2(a+b)"),
         (math("d", dPr='<m:begChr m:val="["/><m:endChr m:val=""/>', e=sign("a")), "[a"),
         (math("nary", naryPr='<m:chr m:val="∑"/>', sub=sign("i=1"), sup=sign("n"), e=sign("i")), "∑_(i=1)^n i"),
@@ -78,3 +82,30 @@ def test_a_formula_has_its_signs_and_brackets(formula: str, shown: str) -> None:
     assert (
         word(paragraph(run("so ") + f"<m:oMathPara {MATH}><m:oMath>{formula}</m:oMath></m:oMathPara>")) == f"so {shown}"
     )
+
+
+def test_a_fraction_behind_a_number_is_no_part_of_it() -> None:
+    half = math("f", num=sign("1"), den=sign("2"))
+    assert word(paragraph(run("2") + f"<m:oMath {MATH}>{half}</m:oMath>" + run("cups"))) == "2 1/2 cups"
+    assert rtf_text(rb"{\rtf1 2{\field{\*\fldinst EQ \\f(1,2)}}cups}") == "2 1/2 cups"
+
+
+@pytest.mark.parametrize(
+    ("formula", "shown"),
+    [
+        ("<mfrac><mn>1</mn><mn>2</mn></mfrac>", "2 1/2 m"),
+        ("<mfrac>\n <mrow> <mi>a</mi> <mo> + </mo> <mi>b</mi> </mrow>\n <mn>2</mn>\n</mfrac>", "2(a+b)/2 m"),
+        ("<mo>×</mo><msup><mn>10</mn><mn>6</mn></msup>", "2×10^6 m"),
+        ("<msubsup><mi>x</mi><mi>i</mi><mrow><mi>n</mi><mo>+</mo><mn>1</mn></mrow></msubsup>", "2x_i^(n+1)m"),
+        ("<msqrt><mi>x</mi><mo>+</mo><mn>1</mn></msqrt>", "2√(x+1)m"),
+        ("<mfrac><mfrac><mn>1</mn><mn>2</mn></mfrac><msqrt><mn>3</mn></msqrt></mfrac>", "2(1/2)/√3 m"),
+        ("<semantics><mn>4</mn><annotation encoding='application/x-tex'>\\frac{8}{2}</annotation></semantics>", "24m"),
+        ("<mfrac><mtext><p>a</p></mtext><mn>2</mn></mfrac>", "2\n\na\n\n/2 m"),
+    ],
+)
+def test_a_formula_of_a_page_has_its_signs_and_brackets(formula: str, shown: str) -> None:
+    assert html_text(f"<div>2<math>{formula}</math>m</div>") == shown
+
+
+def test_a_raised_text_of_several_paragraphs_leaves_no_marks() -> None:
+    assert html_text("<sup>a<p>b</p>2</sup>c") == "a\n\nb\n\n2c"

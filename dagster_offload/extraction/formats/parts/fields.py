@@ -5,7 +5,7 @@ A program that does not calculate the fields finds no other text of them.
 
 import re
 
-from dagster_offload.extraction.formats.parts.office_math import one_term
+from dagster_offload.extraction.formats.parts.office_math import fraction
 from dagster_offload.extraction.symbol_fonts import symbol
 
 LONGEST_FIELD = 1_000  # characters
@@ -21,8 +21,8 @@ def shown_by_field(instruction: str) -> str:
     instruction = instruction[:LONGEST_FIELD]
     if (gloss := GLOSS.match(instruction)) is not None:
         return gloss[1] + gloss[2]
-    if (fraction := _FRACTION.match(instruction)) is not None:
-        return f"{one_term(fraction[1].strip())}/{one_term(fraction[2].strip())}"
+    if (parts := _FRACTION.match(instruction)) is not None:
+        return fraction(parts[1].strip(), parts[2].strip())
     if (found := _SYMBOL.match(instruction)) is None:
         return ""
     number, font = int(found[1]), _FONT.search(instruction)

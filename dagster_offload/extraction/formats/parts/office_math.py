@@ -6,6 +6,7 @@ Format specification: ECMA-376 part 1, 22.1 (Office Math).
 import re
 from xml.etree.ElementTree import Element
 
+from dagster_offload.extraction.formats.parts.raised import APART
 from dagster_offload.extraction.formats.parts.zip_xml import attribute, local
 
 _ONE_TERM = re.compile(r"[\w.,]*|.")
@@ -17,7 +18,7 @@ def is_formula(element: Element) -> bool:
 
 
 def formula_text(element: Element) -> str:
-    """Return a formula, or a part of one, on one line."""
+    """Return a formula, or a part of one, on one line, with the marks of `raised`."""
 
     def all_of(name: str) -> list[str]:
         return [formula_text(child) for child in element if local(child) == name]
@@ -29,21 +30,22 @@ def formula_text(element: Element) -> str:
         case "t":
             return element.text or ""
         case "f":
-            return f"{one_term(part('num'))}/{one_term(part('den'))}"
+            is_binomial = _sign(element, "type", "") == "noBar"
+            return fraction(part("num"), part("den"), "¦" if is_binomial else "/")
         case "sSup" | "sSub" | "sSubSup":
             return part("e") + _scripts(part("sub"), part("sup"))
         case "limLow" | "limUpp":
-            return f"{part('e')}_{one_term(part('lim'))}"
+            return f"{part('e')}{_scripts(part('lim'), '')}"
         case "rad":
             degree = part("deg").strip()
-            return f"{f'{one_term(degree)}√' if degree else '√'}{one_term(part('e'))}"
+            return f"{APART + one_term(degree) if degree else ''}√{one_term(part('e'))}{APART}"
         case "nary":
             return f"{_sign(element, 'chr', '∫')}{_scripts(part('sub'), part('sup'))} {part('e')}"
         case "d":
             inner = _sign(element, "sepChr", "|").join(all_of("e"))
             return f"{_sign(element, 'begChr', '(')}{inner}{_sign(element, 'endChr', ')')}"
         case "func":
-            return f"{part('fName')} {part('e')}"
+            return f"{APART}{part('fName')} {part('e')}"
         case "m" | "eqArr":
             return "; ".join(all_of("mr") or all_of("e"))
         case "mr":
@@ -51,16 +53,12 @@ def formula_text(element: Element) -> str:
         case "del" | "moveFrom":  # tracked deletions
             return ""
         case _:
-            return _joined(element)
+            return "".join(map(formula_text, element))
 
 
-def _joined(element: Element) -> str:
-    """Return the parts of an element one after the other. The name of a function is a word of its own."""
-    text = ""
-    for child in element:
-        is_word = local(child) == "func" and text[-1:].isalnum()
-        text += (" " if is_word else "") + formula_text(child)
-    return text
+def fraction(above: str, below: str, bar: str = "/") -> str:
+    """Return a fraction that stays apart from what is beside it."""
+    return f"{APART}{one_term(above)}{bar}{one_term(below)}{APART}"
 
 
 def one_term(text: str) -> str:
@@ -69,7 +67,7 @@ def one_term(text: str) -> str:
 
 
 def _scripts(below: str, above: str) -> str:
-    return (f"_{one_term(below)}" if below else "") + (f"^{one_term(above)}" if above else "")
+    return (f"_{one_term(below)}" if below else "") + (f"^{one_term(above)}" if above else "") + APART
 
 
 def _sign(element: Element, name: str, otherwise: str) -> str:
