@@ -41,8 +41,9 @@ _MAX_INDENT = 20  # levels
 _MAX_START_DIGITS = 9  # of the number of an item, or of columns
 _MAX_SPAN = 100
 _HEADING = re.compile("h[1-6]")
-_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
-_FONT = re.compile(r"(?:^|;)\s*font(?:-family|\s*:[^;,]*?[\d.]+(?:pt|px|em|%))\s*:?\s*([^;]+)", re.IGNORECASE)
+_HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
+_INVISIBLE = re.compile(r"visibility\s*:\s*hidden", re.IGNORECASE)
+_FONT = re.compile(r"(?:^|;)\s*font(?:-family\s*:|\s*:[^;,]{0,100}?\d(?:pt|px|em|%))\s*([^;]+)", re.IGNORECASE)
 _LIST_STYLE = re.compile(r"list-style(?:-type)?\s*:\s*([a-z-]+)", re.IGNORECASE)
 _NUMERALS = {
     **dict.fromkeys(("a", "lower-alpha", "lower-latin"), "lower letter"),
@@ -293,7 +294,13 @@ def _is_shown(node: LexborNode) -> bool:
     attributes = node.attributes
     if tag == "dialog" and "open" not in attributes:
         return False
-    return "hidden" not in attributes and not _HIDDEN.search(attributes.get("style") or "")
+    style = attributes.get("style") or ""
+    return "hidden" not in attributes and not _HIDDEN.search(style) and not _is_invisible(tag, style)
+
+
+def _is_invisible(tag: str, style: str) -> bool:
+    """Whether an element only takes up room. A page, and what an animation reveals, become visible while a person reads."""
+    return tag != "body" and _INVISIBLE.search(style) is not None and "animation" not in style.lower()
 
 
 def _numbered(node: LexborNode) -> _List:

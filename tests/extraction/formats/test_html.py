@@ -45,6 +45,27 @@ def test_what_a_browser_does_not_show_is_left_out() -> None:
     assert html_text_and_title(page) == ("shown\n\ntoo", "Mein & Dein")
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        '<body style="visibility: hidden"><p>a',
+        '<p style="visibility: hidden; animation-name: none">a',
+        "<p style='color:red'>a",
+    ],
+)
+def test_what_becomes_visible_while_a_person_reads_is_kept(page: str) -> None:
+    assert html_text(page) == "a"
+
+
+def test_a_long_style_is_searched_in_bounded_time() -> None:
+    assert html_text(f'<p style="font:{"1" * 200_000}">a') == "a"
+
+
+def test_a_small_page_that_asks_for_a_huge_table_keeps_its_words() -> None:
+    page = f"<table><tr>{'<td>a' * 20_000}{'<tr><td>b<td>c' * 20_000}</table>"
+    assert html_text(page).endswith("| b | c |")
+
+
 def test_form_values_are_read() -> None:
     page = (
         '<form><label>Name <input value="Yuna"></label><input type=hidden value=h><input type=password value=p>'

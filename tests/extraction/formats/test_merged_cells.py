@@ -1,5 +1,6 @@
 """Tables with merged cells: each cell stays below the heading of its column, in every format."""
 
+from dagster_offload.extraction.formats.parts.markdown import placed_table_text
 from tests.extraction.formats import test_hwp as hwp
 from tests.extraction.formats.test_office import open_document, paragraph, run, word
 
@@ -34,6 +35,19 @@ def test_repeated_and_covered_cells_of_an_open_document_table_keep_their_columns
     rows = (cell("A") + cell("", kind="covered-table-cell") + cell("B"), cell("", repeated=2) + cell("c"))
     table = "".join(f"<table:table-row>{row}</table:table-row>" for row in rows)
     assert open_document(f"<table:table>{table}</table:table>") == "| A | B |\n| --- | --- |\n|  | c |"
+
+
+def test_a_damaged_number_of_columns_counts_as_one() -> None:
+    cells = (
+        '<table:table-cell table:number-columns-repeated="x"><text:p>A</text:p></table:table-cell><table:table-cell/>'
+    )
+    row = f"<table:table-row>{cells}</table:table-row>"
+    assert open_document(f"<table:table>{row}{row}</table:table>").startswith("| A |  |")
+
+
+def test_a_table_with_hardly_any_cell_in_its_places_keeps_its_words() -> None:
+    rows = [{column: str(column)} for column in range(20_000)]
+    assert placed_table_text(rows).endswith("\n| 19999 |")
 
 
 def test_a_cell_of_hwp_that_reaches_over_rows_keeps_the_columns_beside_it() -> None:

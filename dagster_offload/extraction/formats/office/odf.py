@@ -19,6 +19,7 @@ from dagster_offload.extraction.formats.parts.zip_xml import (
     BrokenArchive,
     archive_text,
     attribute,
+    int_or,
     local,
     parse,
     parsed,
@@ -180,7 +181,7 @@ def _cells(row: Element) -> Iterator[tuple[int, str]]:
         text = "\n".join(_blocks(cell))
         if local(cell) == "table-cell" or text:
             yield column, text
-        column += int(attribute(cell, "number-columns-repeated") or "1")
+        column += int_or(attribute(cell, "number-columns-repeated"), 1)
 
 
 def _value(cell: Element) -> str:

@@ -12,6 +12,8 @@ _ONE_CELL = re.compile(r"^\| ((?:[^|\n\\]|\\.)*) \|\n\| --- \|$(?!\n\|)", re.MUL
 _BREAK = "<br>"  # a line end in a cell
 Row = dict[int, str]  # the texts of a row's cells, by column
 _ONLY_MARKUP = re.compile(r"(?:[\s|:#>*_\-\\]|\[\^\d+\])*")
+# A table of which less is filled is written without its places: a small file can ask for billions of them.
+_LEAST_FILLED, _MOST_PLACES = 0.01, 1_000_000
 _RULE = re.compile(r"\|(?: --- \|)+")
 
 
@@ -23,7 +25,8 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
     if len(rows) == 1 and len(rows[0]) == 1:
         return rows[0][0]
     width = max(map(len, filled))
-    lines = ["| " + " | ".join([*row, *[""] * (width - len(row))]) + " |" for row in filled]
+    wanted = 0 if _is_sparse(len(filled) * width, sum(map(len, filled))) else width
+    lines = ["| " + " | ".join([*row, *[""] * (wanted - len(row))]) + " |" for row in filled]
     return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
 
 
@@ -31,7 +34,13 @@ def placed_table_text(rows: Iterable[Row]) -> str:
     """Return rows as a Markdown table in which each cell is below the others of its column."""
     kept = [row for row in rows if row]
     columns = sorted({column for row in kept for column in row})
+    if _is_sparse(len(kept) * len(columns), sum(map(len, kept))):
+        return table_text([[row[column] for column in sorted(row)] for row in kept])
     return table_text([[row.get(column, "") for column in columns] for row in kept])
+
+
+def _is_sparse(places: int, cells: int) -> bool:
+    return places > _MOST_PLACES and cells < _LEAST_FILLED * places
 
 
 def _one_line(cell: str) -> str:
