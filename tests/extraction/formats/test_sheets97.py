@@ -136,7 +136,7 @@ def cell(kind: int, column: int, data: bytes, style: int = 0) -> bytes:
     return binary(kind, struct.pack("<II", column, style) + data)
 
 
-def xlsb(*in_sheet: bytes) -> bytes:
+def xlsb(*in_sheet: bytes, strings: tuple[str, ...] = ("start", "x" * 200)) -> bytes:
     targets = {"worksheet": "worksheets/sheet1.bin", "sharedStrings": "sharedStrings.bin", "styles": "styles.bin"}
     one = '<Relationship Id="{0}" Type="{1}/{0}" Target="{2}"/>'
     listed = "".join(one.format(kind, OFFICE, target) for kind, target in targets.items())
@@ -147,7 +147,7 @@ def xlsb(*in_sheet: bytes) -> bytes:
     members = {
         "xl/workbook.bin": binary(153, bytes(12)) + binary(156, bytes(8) + wide("worksheet") + wide("Plan 계획")),
         "xl/_rels/workbook.bin.rels": related.encode(),
-        "xl/sharedStrings.bin": binary(19, b"\0" + wide("start")) + binary(19, b"\0" + wide("x" * 200)),
+        "xl/sharedStrings.bin": b"".join(binary(19, b"\0" + wide(words)) for words in strings),
         "xl/styles.bin": styles,
         "xl/worksheets/sheet1.bin": b"".join(in_sheet),
     }
@@ -160,6 +160,11 @@ def xlsb(*in_sheet: bytes) -> bytes:
 
 def row(index: int) -> bytes:
     return binary(0, struct.pack("<I", index) + bytes(13))
+
+
+def test_a_damaged_index_of_a_string_costs_one_cell_of_a_binary_workbook() -> None:
+    text = xlsb_text(xlsb(row(0), cell(7, 0, struct.pack("<I", 0)), cell(7, 1, struct.pack("<I", 99))))
+    assert text == "## Plan 계획\n\nstart"
 
 
 def test_a_binary_workbook_shows_values_booleans_errors_and_strings() -> None:
@@ -178,8 +183,8 @@ def test_a_binary_workbook_shows_values_booleans_errors_and_strings() -> None:
     )
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04" + bytes(40), xlsb(row(0), cell(7, 0, struct.pack("<I", 99)))])
-def test_other_data_and_a_missing_string_are_refused_as_a_broken_archive(data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04" + bytes(40), xlsb(row(0), cell(7, 0, bytes(4)), strings=())])
+def test_other_data_and_lost_strings_are_refused_as_a_broken_archive(data: bytes) -> None:
     with pytest.raises(BrokenArchive):
         xlsb_text(data)
 

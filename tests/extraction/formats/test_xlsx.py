@@ -137,6 +137,18 @@ def test_shared_strings_are_read_without_phonetic_guides() -> None:
     assert "| 会議 | x |" in workbook(cells, members={"xl/strings.xml": strings})
 
 
+@pytest.mark.parametrize("index", ["7", "-1", "x", "9" * 30])
+def test_a_damaged_index_of_a_string_costs_one_cell(index: str) -> None:
+    cells = row(1, text("A1", "Rent"), f'<c r="B1" t="s"><v>{index}</v></c>', text("C1", "700"))
+    strings = {"xl/strings.xml": f"<sst {MAIN}><si><t>a</t></si></sst>"}
+    assert workbook(cells, members=strings) == "## Plan\n\n| Rent | 700 |\n| --- | --- |"
+
+
+def test_a_workbook_whose_strings_are_lost_is_broken() -> None:
+    with pytest.raises(BrokenArchive):
+        workbook(row(1, '<c r="A1" t="s"><v>0</v></c>', text("B1", "x")))
+
+
 def test_text_boxes_and_titles_of_charts_are_read() -> None:
     box = f"<box {DRAWING}><a:p><a:r><a:t>in the box</a:t></a:r></a:p></box>"
     chart = f"<chart {DRAWING}><title><a:p><a:r><a:t>Ducks</a:t></a:r></a:p></title></chart>"

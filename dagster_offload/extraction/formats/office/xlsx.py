@@ -14,7 +14,7 @@ from dagster_offload.extraction.file_types.containers import OfficeArchive
 from dagster_offload.extraction.formats.parts.markdown import Row
 from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
 from dagster_offload.extraction.formats.parts.raised import raised, with_raised_digits
-from dagster_offload.extraction.formats.parts.sheet import Sheet, texts_of_sheets
+from dagster_offload.extraction.formats.parts.sheet import Sheet, shared_string, texts_of_sheets
 from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
     attribute,
@@ -89,7 +89,7 @@ class _Workbook:
         value = value or ""
         match kind:
             case "s":
-                return self.strings[int(value)] if value else ""
+                return shared_string(self.strings, int(value)) if value.strip().isdecimal() else ""
             case "inlineStr":
                 return inline
             case "b":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dagster_offload.extraction.file_types.containers import OfficeArchive
 from dagster_offload.extraction.formats.parts.markdown import Row
 from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
-from dagster_offload.extraction.formats.parts.sheet import Sheet, texts_of_sheets
+from dagster_offload.extraction.formats.parts.sheet import Sheet, shared_string, texts_of_sheets
 from dagster_offload.extraction.formats.parts.zip_xml import archive_text, main_part, relations
 
 _WORKBOOK = "xl/workbook.bin"
@@ -84,7 +84,7 @@ class _Workbook:
     def _cell(self, kind: int, record: memoryview, style: int) -> str:
         if kind == _SHARED:
             (index,) = struct.unpack_from("<I", record, 8)
-            return self.strings[int(index)]
+            return shared_string(self.strings, index)
         if kind in (_STRING, _FORMULA_STRING):
             return _string(record, 8)
         if kind == _RICH_STRING:

@@ -1,6 +1,6 @@
 """What the readers of workbooks share: a sheet's text, and the text boxes and chart titles of its drawings."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dagster_offload.extraction.file_types.containers import OfficeArchive
@@ -9,6 +9,14 @@ from dagster_offload.extraction.formats.parts.markdown import Row, placed_table_
 from dagster_offload.extraction.formats.parts.zip_xml import local, parsed_if_there, relations
 
 _DRAWING, _CHART, _SMART_ART = "/drawing", "/chart", "/diagramData"  # the ends of relationship types
+
+
+def shared_string(strings: Sequence[str], index: int) -> str:
+    """Return the string that a cell names, "" if it is beyond the others: one damaged cell does not cost the workbook.
+
+    Raises `IndexError` if there are no strings at all: their part of the file is lost.
+    """
+    return "" if 0 < len(strings) <= index else strings[index]
 
 
 def sheet_text(name: str, rows: Iterable[Row], drawn: Iterable[str] = ()) -> str:
