@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 # These are read unchanged: their markup is readable, and a model gains nothing from a conversion.
 TEXT_TYPES = CODE_TYPES | frozenset(
-    "txt text md markdown mdx rst adoc asciidoc org tex typ xml json yaml yml csv tsv".split()  # noqa: SIM905
+    "txt text md markdown mdx rst adoc asciidoc org tex typ xml json yaml yml csv tsv srt vtt".split()  # noqa: SIM905
 )
 # A Graphviz graph, whose files have the same extension as Word templates.
 _DOT_GRAPH = re.compile(rb"\s*(?://[^\n]*\n\s*|/\*(?:[^*]|\*(?!/))*+\*/\s*)*+(?:strict\s+)?(?:di)?graph\b[^{]*\{")

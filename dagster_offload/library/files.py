@@ -23,7 +23,7 @@ CODE_TYPES = frozenset(
 # The types that are documents. A file without an extension is read as plain text unless its bytes show another type.
 DOCUMENT_TYPES = CODE_TYPES | frozenset(
     """
-    txt text md markdown mdx rst adoc asciidoc org tex typ html htm xhtml mht mhtml xml json yaml yml csv tsv
+    txt text md markdown mdx rst adoc asciidoc org tex typ html htm xhtml mht mhtml xml json yaml yml csv tsv srt vtt
     pdf rtf doc docx docm dot dotx dotm xls xlsx xlsm xlsb xlt xltx xltm ppt pptx pptm pps ppsx ppsm pot potx potm
     odt ods odp odg odm ott ots otp otg fodt fods fodp fodg hwp hwpx pages numbers key
     epub fb2 ipynb eml emlx msg mbox mbx ics vcf png jpg jpeg tif tiff bmp gif webp heic heif hif

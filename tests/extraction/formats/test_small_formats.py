@@ -56,6 +56,12 @@ END:VCALENDAR\r
 """
 
 
+@pytest.mark.parametrize("name", ["minutes.srt", "minutes.vtt"])
+def test_subtitles_are_read_as_they_are(reading: Extractor, tmp_path: Path, name: str) -> None:
+    content = "1\n00:00:01,000 --> 00:00:02,500\nThe boiler is paid.\n"
+    assert text_of(reading, tmp_path, name, content.encode()) == content.rstrip()
+
+
 def test_a_calendar_is_read_entry_by_entry(reading: Extractor, tmp_path: Path) -> None:
     assert text_of(reading, tmp_path, "a.ics", CALENDAR.encode()) == (
         "Event\nSummary: 회의: boiler, second floor\nStart: 2025-03-04 09:30 (Asia/Seoul)\nEnd: 2025-03-04 02:00 UTC\n"
