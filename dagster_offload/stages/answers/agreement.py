@@ -90,14 +90,18 @@ def _readings(written: str) -> Iterator[float]:
 
 
 def _runs(groups: Sequence[str]) -> Iterator[str]:
-    """Each group of digits, also with the groups of three that follow: in `2 1 250,00`, also `1250,00`."""
+    """Each group of digits, also with the groups of three that follow: in `2 1 250,00`, also `1250,00`.
+
+    A group `000` is a part of the number before it, so `250 000` is not 250.
+    """
     for place, run in enumerate(groups):
-        yield run
         for following in groups[place + 1 : place + _MOST_GROUPS]:
             if not run.isdigit() or _GROUP_OF_THREE.fullmatch(following) is None:
                 break
+            if not following.startswith("000"):
+                yield run
             run += following
-            yield run
+        yield run
 
 
 def _states_time(moment: datetime, quote: str) -> bool:

@@ -23,6 +23,7 @@ _NEGATIVE = re.compile(
 )
 _FRACTION = re.compile(r"(?<!\d)(\d*+) ?([¼½¾⅐-⅞])")
 _SLASHED = re.compile(r"(?:(?<![\d.,/])(\d{1,6})[ -])?(?<![\d.,/])(\d{1,2}) ?[/⁄] ?(\d{1,2})(?![\d/])")  # 2 1/2
+_RAISED_CENTS = re.compile(r"(?<![\d.,])(\d+)([⁰¹²³⁴-⁹]{2})(?![⁰¹²³⁴-⁹])")  # of a price tag: 99⁹⁹
 _POWER = re.compile(
     r"(?<![\d.,])(\d++(?:[.,]\d++)?)(?: ?[×·∙*x] ?10 ?\^? ?|e)([-+−⁻]?[\d⁰¹²³⁴-⁹]{1,3})(?!\d)", re.IGNORECASE
 )
@@ -161,12 +162,14 @@ def with_digits(text: str) -> str:
 
 
 def fractions(text: str) -> Iterator[float]:
-    """The numbers in `text` with a fraction or a power: `2 1/2`, `3½`, `1.5 × 10^6`."""
+    """The numbers in `text` with a fraction, raised cents or a power: `2 1/2`, `3½`, `99⁹⁹`, `1.5 × 10^6`."""
     for whole, part in _FRACTION.findall(text):
         yield from _rounded(int(whole[-9:] or 0) + unicodedata.numeric(part))
     for whole, above, below in _SLASHED.findall(text):
         if int(below) > 1:
             yield from _rounded(int(whole or 0) + int(above) / int(below))
+    for whole, cents in _RAISED_CENTS.findall(text):
+        yield float(f"{whole}.{cents.translate(_EXPONENT)}")
     for number, exponent in _POWER.findall(text):
         yield float(f"{number.replace(',', '.')}e{exponent.translate(_EXPONENT)}")
 

@@ -63,6 +63,8 @@ def test_a_number_states_no_other_one(case: tuple[int, int, str], other: int) ->
     ("quote", "number"),
     [
         ("2 1/2 cups", 2.5),
+        ("99⁹⁹ €", 99.99),
+        ("2 250 000,50", 250_000.5),
         ("¾", 0.75),
         ("1/2 share", 0.5),
         ("1/3 share", 0.3333),
@@ -106,6 +108,9 @@ def test_a_number_with_signs_and_words_of_its_size_is_read(quote: str, number: f
         ("12월 5일 천 원", 5_000),
         ("1'234'567", 234),
         ("2 1/2 cups", 3),
+        ("250 000 EUR", 250),
+        ("1 000 000", 1_000),
+        ("5 000,00", 5),
         ("TEUR 2,4", 24_000),
         ("Total 12,50", 1_250),
         ("Total 0.125", 125),
