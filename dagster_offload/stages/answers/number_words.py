@@ -2,6 +2,7 @@
 
 A word of a larger number is recognized, not read: `twelve hundred` states any number. A wrong reading would drop a right
 value. Only what is not always meant as a number is compared: nought, one, words such as `due`, East Asian and Roman numerals.
+The words were checked against num2words 0.5: 1 to 100 and round numbers, as cardinals and ordinals, in 26 languages.
 """
 
 import re
@@ -10,111 +11,173 @@ from collections.abc import Iterator
 
 from dagster_offload.stages.answers.written_numbers import CHARACTERS, east_asian_numbers
 
-# Words of several languages. With `*`, any word that begins so.
-_NUMBER_WORDS = """
-    two* three* third* four* forty fortieth five* fif* six* seven* eight* nine* nint* ten tens tenth* eleven*
-    twelve* twelfth*
-    twent* thirt* hundr* thousand* million* billion* trillion* dozen* half halves quarter* second* twice
-    thrice doubl* tripl*
-    both pair couple
-    zwei* zwo* drei* dritt* vier* fünf* fuenf* sech* sieb* acht achte achten achter achtes achtz* achth*
-    achtt* achtund* achtj*
-    achtm* achtf* neun* zehn* elf elft* elfh* elfj* elfm* zwölf* zwoelf* zwanzig* hundert* einhundert*
-    tausend* eintausend*
-    einund* milliard* halb* hälfte* anderthalb* dutzend* doppel* paar beid*
-    twee* drie* derde* vijf* zes* zeven* negen* tien tiend* tienduiz* twaalf* dertien* dertig* veert* twint*
-    honderd* duizend* miljoen* miljard*
-    eenen* helft dubbel*
-    deux* trois* quatr* cinq* sept septi* huit* neuf* dix* onz* douz* treiz* quatorz* quinz* seiz* vingt*
-    trent* quarant*
-    cinquant* soixant* septant* huitant* octant* nonant* cent cents centaine* mille millier* demi* moitié*
-    tiers
-    dos tres cuatr* cinc* seis* siet* sietec* ocho* ochent* octav* nueve noven* novec* diez* diec* doce*
-    trece* catorc* quinc*
-    veint* treint* cuarent* sesent* setent* seteci* cien cient* doscient* trescient* quinient* miles millon*
-    millón* segund*
-    tercer* tercio* cuart* quint* sext* séptim* décim* medio media mitad doble
-    dois duas três sete oito* oitent* nove dez dezen* dezes* dezo* vinte* trinta* quarenta* sessenta* cem
-    cento* duzent* trezent*
-    quinhent* seiscent* oitocent* milh* metade meio meia dobro terceir* nono nona oitav* sétim* vigésim*
-    trigésim*
-    duec* duem* seic* seim* tre tred* trec* trem* quattr* sette settec* settemila settant* settimo settima
-    otto* ottant* ottav* novant* dieci*
-    undic* dodic* quindic* sedic* diciass* diciott* diciann* venti* ventun* ventott* sessant* mila milion*
-    metà mezz* doppi* terz*
-    quarto quinto sesto entrambi entrambe
-    två tva fyr* fem femt* femh* femti* sext* sexh* sju sjut* sjätt* sjund* åtta åtti* åtto* nio nitt* nion*
-    tio tiond* elva elft*
-    tolv* tolft* trett* fjort* arton* aderton* tjug* tusen* miljo* tredje* fjärd* fjerd* andra båda dussin*
-    seks* syv* otte* ottend* elleve* nitten* tyve* tredive* fyrre* halvtreds* tres halvfjerds* firs* firet*
-    fireh* titus* halvfems* tusind* åtte* tjue*
-    førti* sytti* enog* ethund* etth* ettus* halv* dobbel* begge
-    kaksi* kahd* kaht* kolm* nelj* viisi* viide* viid* viit* kuusi* kuude* kuute* kuut* seitsem* kahdeks*
-    yhdeks* kymmen* yksito*
-    yhdento* sata* sada* sato* tuhat* tuhan* tuhen* puoli* puolet toinen toise* tusina*
-    dwa dwie dwóch dwom dwoma dwu* dwad* dwan* dwieś* trzy* trzec* trzem* trzyn* czter* czwart* pięć* pięt*
-    piąt* sześ* szóst*
-    siedem* siedm* siódm* osiem* ośm* ósm* dziewię* dziewią* dziesię* dziesią* jedenast* sto stu setn* setk*
-    tysiąc* tysięc*
-    miliard* pół połow* drugi drugiego drugiej druga oba obie podw*
-    dva dvě dve dvou dvěma dvan* dvac* dvad* tři tri třem třin* třic* třet* tret* čtyř* čtvr* štyr* štvr*
-    četir* pět* päť* pát* šest*
-    sedm* sedem* sedam* osm* osem* osam* devět* devät* devet* deset* desat* desia* desá* jedenáct* jedenásť*
-    stovek stě tisíc* tisuć*
-    hiljad* půl* polovin* druhý druhá druhé druhého dvoj*
-    két* kett* három* harm* háro* négy* negy* öt* hatv* hatod* hatsz* hatez* hét* nyolc* kilenc* tíz* tiz*
-    húsz* husz* száz*
-    egyszáz* ezer* ezr* egyezer* millió* fél féléves másfél* másod* dupla
-    doi două doua doilea trei* patr* șase* şase* sase* șai* şai* șapte* şapte* sapte* optul optulea optz*
-    optspr* nouă* zece*
-    zeci* unspr* doispr* sut* sută* mii mie jumătate* dublu* ambele
-    iki* üç* dört* dörd* beş* altı* yedi* sekiz* dokuz* onbir* oniki* onbeş* yirmi* otuz* kırk* elli* altmış*
-    yetmiş* seksen*
-    doksan* yüz* milyon* milyar* yarı* çeyrek*
-    dua* tiga* empat* lima* enam* tujuh* delapan* lapan* sembilan* sepuluh* sebelas* seratus* seribu* ratus*
-    ribu* juta* puluh*
-    belas* setengah* kedua ketiga* keempat*
-    bốn sáu bảy tám chín mười mươi trăm nghìn ngàn triệu tỷ nửa
-    два две двух двум двумя двое двад* двен* двес* дві двох два* три трёх трех трем тремя трьох трид* трин*
-    трис* трет* четыр*
-    чотир* четв* пять* пят* ять* ятн* ятд* ятс* шест* шіст* шост* семь семи семн* семьд* семьс* сім сімн*
-    сімд* седьм* сьом*
-    восем* восьм* вісім* девят* десят* одиннад* одинад* сорок* девян* сто ста сотн* тысяч* тисяч* миллион*
-    мільйон* миллиард*
-    мільярд* полов* полтор* пол пів оба обе второ* втора* другого
-    δύο δυο τρεις τρία τριών τρίτ* τριάντα* τριακ* τέσσερ* τεσσάρ* τέταρτ* πέντε* πέμπτ* πενήντα* πεντακ* έξι
-    έκτ* εξήντα* εξακ*
-    επτά* εφτά* έβδομ* εβδομ* οκτώ* οχτώ* όγδο* ογδόντα* εννέα* εννιά* ένατ* ενενήντα* δέκα* δέκατ* δεκα*
-    έντεκα* ένδεκα* δώδεκα*
-    δωδέκατ* είκοσι* εικοστ* σαράντα* εκατ* χίλι* χιλιάδ* δισεκατ* μισό* ήμισυ διπλ* δεύτερ*
-    둘* 셋* 넷* 다섯* 여섯* 일곱* 여덟* 아홉* 열한* 열두* 열세* 열네* 열다* 열여* 열일* 열아* 스물* 스무* 서른* 마흔* 쉰* 예순*
-    일흔* 여든* 아흔* 절반*
-"""
+# The words of each language. With `*`, any word that begins so.
+_NUMBER_WORDS = {
+    "English": """
+        two* three* third* four* forty fortieth five* fif* six* seven* eight* nine* nint* ten tens tenth* eleven*
+        twelve* twelfth* twent* thirt* hundr* thousand* million* billion* trillion* dozen* half halves quarter*
+        second* twice thrice doubl* tripl* both pair couple
+    """,
+    "German": """
+        zwei* zwo* drei* dritt* vier* fünf* fuenf* sech* sieb* acht achte achten achter achtes achtz* achth* achtt*
+        achtund* achtj* achtm* achtf* neun* zehn* elf elft* elfh* elfj* elfm* zwölf* zwanzig* hundert* einhundert*
+        tausend* eintausend* einund* milliard* halb* hälfte* anderthalb* dutzend* doppel* paar beid*
+    """,
+    "Dutch": """
+        twee* drie* derde* vijf* zes* zeven* negen* tien tiend* twaalf* dertien* dertig* veert* twint* honderd*
+        duizend* miljoen* miljard* eenen* helft dubbel* achten* achtste* tachtig* elfd*
+    """,
+    "French": """
+        deux* trois* quatr* cinq* sept septi* huit* neuf* dix* onz* douz* treiz* quatorz* quinz* seiz* vingt* trent*
+        quarant* soixant* septant* octant* nonant* cent cents centaine* mille millier* demi* moitié* tiers neuvièm*
+        centièm* millièm*
+    """,
+    "Spanish": """
+        dos tres cuatr* cinc* seis* siet* ocho* ochent* octav* nueve noven* novec* diez* diec* doce* trece* catorc*
+        quinc* veint* treint* cuarent* sesent* setent* seteci* cien cient* doscient* trescient* quinient* miles
+        millon* millón* segund* tercer* tercio* cuart* quint* sext* séptim* décim* medio media mitad doble cuadrag*
+        quadrag* sexag* septuag* octog* nonag* centés* centes* ducent* tricent* cuadrigent* quingent* sexcent*
+        octigent* noningent* milés* dosm* tresm*
+    """,
+    "Portuguese": """
+        dois duas três sete oito* oitent* nove dez dezen* dezes* dezo* vinte* trinta* quarenta* sessenta* cem cento*
+        duzent* quinhent* seiscent* milh* metade meio meia dobro terceir* nono nona oitav* sétim* vigésim* trigésim*
+        doze* treze* catorze* quatorze* quinze* dezass* dezan* setecent* quadrag* quinquag* sexag* septuag* octog*
+        nonag* centés* ducent* tricent* quadrigent* quingent* octigent* nongent* milés* dúzia*
+    """,
+    "Italian": """
+        duec* duem* seic* seim* tre tred* trec* trem* quattr* sette settec* settemila settant* settimo settima otto*
+        ottant* ottav* novant* dieci* undic* dodic* quindic* sedic* diciass* diciott* diciann* venti* ventun*
+        ventott* sessant* mila milion* metà mezz* doppi* terz* quarto quinto sesto entrambi entrambe quattord*
+        ventes* centes* milles* decimo decima
+    """,
+    "Swedish": """
+        två tva fyr* fem femt* femh* sext* sexh* sju sjut* sjätt* sjund* åtta åtti* åtto* nio nitt* nion* tio tiond*
+        elva elft* tolv* tolft* trett* fjort* arton* aderton* tjug* tusen* miljo* tredje* fjärd* fjerd* andra båda
+        dussin* förti* tvåhund* trehund* sjuhund* åttahund* niohund* etttus* tvåtus* tretus* ettus*
+    """,
+    "Danish and Norwegian": """
+        seks* syv* otte* elleve* nitten* tyve* tredive* fyrre* tres firs* firet* fireh* titus* tusind* åtte* tjue*
+        førti* sytti* enog* ethund* etth* ettus* halv* dobbel* begge toog* treog* fireog* femog* niog* tohund*
+        trehund* nihund* totus* tretus* nitus* niende* sjette* ellevt* sytten* atten attende femti* nitti* tretti*
+    """,
+    "Finnish": """
+        kaksi* kahd* kaht* kolm* nelj* viisi* viid* viit* kuusi* kuude* kuut* seitsem* yhdeks* kymmen* yksito*
+        yhdento* sata* sada* sato* tuhat* tuhan* tuhen* puoli* puolet toinen toise* tusina*
+    """,
+    "Polish": """
+        dwa dwie dwóch dwom dwoma dwu* dwad* dwan* dwieś* trzy* trzec* trzem* czter* czwart* pięć* pięt* piąt* sześ*
+        szóst* siedem* siedm* siódm* osiem* ośm* ósm* dziewię* dziewią* dziesię* dziesią* jedenast* sto stu setn*
+        setk* tysiąc* tysięc* miliard* pół połow* drugi drugiego drugiej druga oba obie podw* jedenaś* szesna*
+        szesć* pięcio*
+    """,
+    "Czech, Slovak and Croatian": """
+        dva dvě dve dvou dvěma dvan* dvac* dvad* tři tri třem třin* třic* třet* tret* čtyř* čtvr* štyr* štvr* četir*
+        pět* päť* pát* šest* sedm* sedem* sedam* osm* osem* osam* devět* devät* devet* deset* desat* desia* desá*
+        jedenáct* jedenásť* stovek stě tisíc* tisuć* hiljad* půl* polovin* druhý druhá druhé druhého dvoj* čtrn*
+        devaten* padesát* šedesát* devades* dvěst* třist* šesť* deväť* desať* trinás* štrnás* pätnás* tridsa*
+        stopät* dvesto* tristo* dvetis* tritis* milió* pádesat* patnác*
+    """,
+    "Hungarian": """
+        két* kett* harm* háro* négy* negy* öt* hatv* hatod* hatsz* hatez* hét* nyolc* kilenc* tíz* tiz* húsz* husz*
+        száz* egyszáz* ezer* ezr* egyezer* millió* fél féléves másfél* másod* dupla hetv* hetedik* egymill*
+    """,
+    "Romanian": """
+        doi două doua doilea trei* patr* șase* şase* sase* șai* şai* șapte* şapte* sapte* optul optulea optz*
+        optspr* nouă* zece* zeci* unspr* doispr* sut* mii mie jumătate* dublu* ambele optlea paispr* douăzec*
+        douazec* mielea
+    """,
+    "Turkish": """
+        iki* üç* dört* dörd* beş* altı* yedi* sekiz* dokuz* onbir* oniki* onbeş* yirmi* otuz* kırk* elli* altmış*
+        yetmiş* seksen* doksan* yüz* milyon* milyar* yarı* çeyrek* onuncu* onüç* onalt* onyedi* onsekiz* ondokuz*
+        bininci* birmil* ondör*
+    """,
+    "Indonesian": """
+        dua* tiga* empat* lima* enam* tujuh* delapan* lapan* sembilan* sepuluh* sebelas* seratus* seribu* ratus*
+        ribu* juta* puluh* belas* setengah* kedua ketiga* keempat* kelima keenam ketujuh kedelapan kesembilan
+        kesepuluh keseratus
+    """,
+    "Vietnamese": """
+        bốn sáu bảy tám chín mười mươi trăm nghìn ngàn triệu tỷ nửa
+    """,
+    "Russian and Ukrainian": """
+        две двух двум двумя двое двен* двес* дві двох два* три трёх трех трем тремя трьох трид* трин* трис* трет*
+        четыр* чотир* четв* пят* ять* ятн* ятд* ятс* шест* шіст* шост* семь семи семн* семьд* семьс* сім сімн* сімд*
+        седьм* сьом* восем* восьм* вісім* девят* десят* одиннад* одинад* сорок* девян* сто ста сотн* тысяч* тисяч*
+        миллион* мільйон* миллиард* мільярд* полов* полтор* пол пів оба обе второ* втора* другого семид* сотый сотая
+        сотой сотого сотий двухс* двухт* трёхс* трехс* трёхт* трехт* трёхм* семис* яности* яносто* яти* двіст*
+        двохс* двохт* трьохс* трьохт* трьохм* сімс*
+    """,
+    "Greek": """
+        δύο δυο τρεις τρία τριών τρίτ* τριάντα* τριακ* τέσσερ* τεσσάρ* τέταρτ* πέντε* πέμπτ* πενήντα* πεντακ* έξι
+        έκτ* εξήντα* εξακ* επτά* εφτά* έβδομ* εβδομ* οκτώ* οχτώ* όγδο* ογδόντα* εννέα* εννιά* ένατ* ενενήντα* δέκα*
+        δεκα* έντεκα* ένδεκα* δώδεκα* δωδέκατ* είκοσι* εικοστ* σαράντα* εκατ* χίλι* χιλιάδ* δισεκατ* μισό* ήμισυ
+        διπλ* δεύτερ*
+    """,
+    "Korean": """
+        둘* 셋* 넷* 다섯* 여섯* 일곱* 여덟* 아홉* 열한* 열두* 열세* 열네* 열다* 열여* 열일* 열아*
+        스물* 스무* 서른* 마흔* 쉰* 예순* 일흔* 여든* 아흔* 절반*
+    """,
+    "Serbian and Slovene": """
+        dvanaest* trinaest* četrnaest* petnaest* šesnaest* jedanaest* trideset* četrdeset* pedeset* šezdes* peti
+        petog petih dvesta dvesto dvjest* trista tristo četrst* šest* hiljad* tisoč* štiri* četrt* petnajst*
+        trinajst* enajst* dvanajst* dvajset* petdeset* petst* tretj* devedes* stotin* stoti enain* dvain* triin*
+        petin*
+    """,
+    "Lithuanian": """
+        dvi dviej* dviem* dvidešimt* dvyl* trys trij* treč* trylik* ketur* ketvirt* penk* šeš* septyn* septin*
+        aštuon* aštunt* devyn* devint* dešimt* vienuolik* šimt* tūkst* milijon* trims pusę pusant* pusmet* antras
+        antra antro antroji tris trisdeš* tristo
+    """,
+    "Latvian": """
+        trīs* triju trijām treš* četr* ceturt* piekt* seš* septi* astoņ* astot* deviņ* devīt* desmit* vienpad* simt*
+        tūksto* miljon* pāris* divi divu divas diviem divām divos divdes* divpad* divsimt* divtūk* divarp* pieci
+        piecu piecas pieciem piecām piecpad* piecdes* piecsim* sestais sestā otrais otrā otro puse pusi pusgad*
+        pusmēn* pusot*
+    """,
+    "Estonian": """
+        kaks kahe* kolm* neli nelja* viis viie* kuus kuue* seitse* üheksa* kümme* kümne* üksteist* sada tuhat*
+        tuhande* miljon* teise* poolteis* poolaasta*
+    """,
+    "Icelandic": """
+        tveir tvær tveim* tveggja* tvö* þrír þrjár þrjú* þrem* þrigg* þrja* þrett* þrítu* þriðj* fjór* fjög* fimm*
+        fimt* sjö* sjau* sautj* átt* átján* níu* nítj* tíu* ellef* tólf* tutt* tvít* hundr* þúsund* milljón* hálf*
+        önnur annar* annað* sextán* sextíu* sexhund* þrját* fjörut*
+    """,
+    "Bulgarian": """
+        две двама двата двете три четири* пети* шест* седем* осем* девет* десет* едина* дванад* тринад* петнад*
+        двадес* двайс* тридес* трийс* петдес* сто двест* трист* хиляд* милион* половин* втори втора второ третия
+        трети трета трето
+    """,
+    "Catalan": """
+        quatre* cinc cinquè* vuit* onze* dotze* tretze* catorz* quinz* disset* divuit* dinou* quarant* cinquant*
+        seixant* setant* norant* doscent* milió* meitat* mitja vint setze segon segona quart quarta sisè setè novè
+        desè dotzè setzè dinovè milè
+    """,
+}
 _NOUGHT = """
-    zero zeros nil nought no none not nothing without free waived exempt* null kein* nicht* ohne kostenlos*
-    kostenfrei* gratis
-    frei freie freien freies entfäll* zéro aucun* sans gratuit* pas cero ningún* ningun* sin nada nenhum* sem
-    não senza nessun* niente nulla non nul
-    geen zonder kosteloos niet noll nolla ingen* inga inget utan inte uden uten ikke ilman ilmai* ei żad* bez
-    bezpłat* brak nie
-    žádn* bezplat* zdarma není nula nulla nincs* nem ingyen* nélkül* semmi* niciun* fără nu sıfır* yok*
-    ücretsiz* hiç* nol tidak*
-    tanpa không miễn ноль нуль нет ни без бесплат* безоплат* немає μηδέν* κανέν* χωρίς δωρεάν δεν
+    zero zeros nulis nulle núll nič nil nought no none not nothing without free waived exempt* null kein* nicht* ohne
+    kostenlos* kostenfrei* gratis frei freie freien freies entfäll* zéro aucun* sans gratuit* pas cero ningún* ningun*
+    sin nada nenhum* sem não senza nessun* niente nulla non nul geen zonder kosteloos niet noll nolla ingen* inga
+    inget utan inte uden uten ikke ilman ilmai* ei żad* bez bezpłat* brak nie žádn* bezplat* zdarma není nula nulla
+    nincs* nem ingyen* nélkül* semmi* niciun* fără nu sıfır* yok* ücretsiz* hiç* nol tidak* tanpa không miễn ноль нуль
+    нет ни без бесплат* безоплат* немає μηδέν* κανέν* χωρίς δωρεάν δεν
 """
 _ONE = """
-    a an one ones once single sole each every ein eine einem einen einer eines eins einmal* einfach* je un une
-    unique chaque uno una único única cada um uma ciascun* ogni een één en ett et hver yksi yhde* joka jeden jedn*
-    každ* egy* unu fiecare bir biri* satu sebuah seorang một mỗi один одна одно одного ένα ένας μία μια 매 매월 매년 매달
-    하나*
+    a an one ones once single sole each every ein eine einem einen einer eines eins einmal* einfach* je un une unique
+    chaque uno una único única cada um uma ciascun* ogni een één en ett et hver yksi yhde* joka jeden jedn* každ* egy*
+    unu fiecare bir biri* satu sebuah seorang một mỗi один одна одно одного jedan vienas viens einn ένα ένας μία μια 매
+    매월 매년 매달 하나*
 """
 _FIRST = """
-    first erst* premi* primer* primo prima eerst* första første ensimm* pierwsz* první* prvého první prvog prvi
-    első* ilk primul pertama первое первого перш* πρώτη* πρώτο* 첫*
+    first erst* premi* primeir* перв* primer* primo prima eerst* första første ensimm* pierwsz* první* prvého první
+    prvog prvi első* ilk primul pertama первое первого перш* πρώτη* πρώτο* 첫*
 """
 # Number words of one language that are ordinary words of another one.
 _OWN_VALUES = {
-    "due": 2, "to": 2, "hai": 2, "ba": 3, "fire": 4, "năm": 5, "hat": 6, "sei": 6, "sex": 6, "opt": 8, "ni": 9, "on": 10,
-    "ti": 10, "열": 10, "once": 11, "sta": 100, "bin": 1000, "mil": 1000,
+    "mig": 0.5, "due": 2, "dues": 2, "to": 2, "hai": 2, "du": 2, "anden": 2, "andet": 2, "andre": 2, "ba": 3, "fire": 4,
+    "năm": 5, "pet": 5, "hat": 6, "sei": 6, "sex": 6, "sis": 6, "set": 7, "opt": 8, "ni": 9, "nou": 9, "on": 10, "ti": 10,
+    "deu": 10, "열": 10, "once": 11, "sta": 100, "bin": 1000, "mil": 1000,
 }  # fmt: skip
 # Words that mean one number in every language, also beside digits: `three months from 1 May`.
 _SMALL = {
@@ -162,7 +225,8 @@ class _Words:
         return word in self._whole or any(word[:length] in self._starts for length in range(1, most + 1))
 
 
-_ANY, _NOUGHT_WORDS, _ONE_WORDS, _FIRST_WORDS = map(_Words, (_NUMBER_WORDS, _NOUGHT, _ONE + _FIRST, _FIRST))
+_ANY = _Words(" ".join(_NUMBER_WORDS.values()))
+_NOUGHT_WORDS, _ONE_WORDS, _FIRST_WORDS = map(_Words, (_NOUGHT, _ONE + _FIRST, _FIRST))
 
 
 def words_state(number: float, text: str) -> bool:
