@@ -32,6 +32,7 @@ class Router:
         self._behaviour = Behaviour().with_changes(behaviour)
         self._steps = read_script(script)
         self._app: RouterApp | None = None
+        self._listening: socket.socket | None = None
         self._server: AbruptServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -51,7 +52,7 @@ class Router:
 
     def start(self) -> None:
         """Accept connections from the moment this returns. Log and behaviour from before a stop are kept."""
-        listening = listen(self.host, self.port)
+        self._listening = listening = listen(self.host, self.port)
         self.port = listening.getsockname()[1]
         if self._app is None:
             self._app = RouterApp(self._behaviour, self._steps)
@@ -62,11 +63,12 @@ class Router:
 
     def stop(self) -> None:
         """Close the port and every connection at once, even during an answer."""
-        if self._server is None or self._thread is None:
+        if self._server is None or self._thread is None or self._listening is None:
             return
         self._server.end()
         self._thread.join()
-        self._server = self._thread = None
+        self._listening.close()  # uvicorn before 0.41 leaves it open if the server is ended while it starts
+        self._listening = self._server = self._thread = None
 
     def set(self, **changes: Any) -> None:
         """Change fields of the behaviour, for new requests and for held ones. Raises `ValueError` for a wrong field."""
