@@ -25,6 +25,7 @@ class Timing:
     trial_recheck: float = 0.5  # the same for a trial that another worker runs
     steer: float = 1.0  # how often a slot's concurrency is decided, if it is automatic
     busy_pause: float = 5.0  # after a 429 without Retry-After
+    make_way: float = 5.0  # how often a lane that reads a long document looks for shorter ones
     lane_back: float = 60.0  # without a 429, until a lane is opened again, if the concurrency is fixed
     shortest_retry_after: float = 5.0  # a shorter Retry-After is raised to this
 

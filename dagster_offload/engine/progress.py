@@ -13,6 +13,7 @@ class DocumentEnd(StrEnum):
     PUT_BACK = "put back"  # a document fault, and attempts are left
     DEFERRED = "deferred"  # a slot fault
     LEFT = "left"  # released unchanged, or the claim was lost
+    MADE_WAY = "made way"  # released between two parts, because shorter documents are due
 
 
 @dataclass(frozen=True)

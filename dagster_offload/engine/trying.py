@@ -16,7 +16,6 @@ from dagster_offload.client.faults import is_misconfigured, reason_with_setting
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.engine.asking import question_about
 from dagster_offload.engine.lanes.document import DocumentRunner
-from dagster_offload.engine.lanes.lane import wait_until_set
 from dagster_offload.engine.lanes.next_step import (
     Accept,
     Blame,
@@ -26,6 +25,7 @@ from dagster_offload.engine.lanes.next_step import (
     SplitSmaller,
     next_step,
 )
+from dagster_offload.engine.lanes.shared import wait_until_set
 from dagster_offload.engine.session import document_runner, ledger_executor, open_client, run_stoppable
 from dagster_offload.engine.slot.breaker import check_breaker
 from dagster_offload.engine.slot.state import describe_unavailable

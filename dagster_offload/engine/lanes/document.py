@@ -33,6 +33,7 @@ from dagster_offload.engine.lanes.next_step import (
     SplitSmaller,
     next_step,
 )
+from dagster_offload.engine.lanes.turn import Turn
 from dagster_offload.engine.progress import DocumentEnd, PartsRead
 from dagster_offload.errors import CutBySleep, DocumentFault
 from dagster_offload.host.machine import seconds_slept
@@ -102,19 +103,19 @@ class DocumentRunner:
         return shortage_of(self.settings)
 
     async def run_stages(
-        self, claim: Claim, sizes: Sizes | None, freeze_watch: FreezeWatch, epochs: AsyncIterator[int]
+        self, claim: Claim, sizes: Sizes | None, freeze_watch: FreezeWatch, turn: Turn
     ) -> tuple[DocumentEnd, Sizes | None]:
         """Run the stages of a claim, one after the other. Releases the rest of the claim if one of them is not done.
 
-        `sizes` is how the stage before split the document; returned is how the last one did. `epochs` yields the slot's epoch
-        for each call, and ends when no new call may be started. Raises `SlotForgotten`: then the caller releases the claim.
+        `sizes` is how the stage before split the document; returned is how the last one did. Raises `SlotForgotten`: then the
+        caller releases the claim.
         """
         if claim.is_alone:
             # A suspect gets a new connection: a kept one may have ended since, and that would count against the suspect.
             await self.client.close_connections_to(freeze_watch.slot)
         for item in claim.items:
             reading = await self._begin(claim, item, sizes, freeze_watch.slot)
-            end = await self._read(claim, item, reading, freeze_watch, epochs)
+            end = await self._read(claim, item, reading, freeze_watch, turn)
             if end is not DocumentEnd.DONE:
                 await self.ledger.run(claims.release, self.worker.id, claim, _why_released(item, reading, end))
                 return end, sizes
@@ -152,13 +153,15 @@ class DocumentRunner:
         return reading
 
     async def _read(
-        self, claim: Claim, item: ClaimedItem, reading: Reading, freeze_watch: FreezeWatch, epochs: AsyncIterator[int]
+        self, claim: Claim, item: ClaimedItem, reading: Reading, freeze_watch: FreezeWatch, turn: Turn
     ) -> DocumentEnd:
         """Send one passage after the other until the stage has its answer or must stop."""
         end = None
         with self.ledger.ledger.answer_in_hand():
             while end is None:
-                end = await self._ask(claim, item, reading, reading.next_passage(), freeze_watch, epochs)
+                end = await self._ask(claim, item, reading, reading.next_passage(), freeze_watch, turn.epochs)
+                if end is None and await turn.must_make_way(claim.priority_from(item)):
+                    end = DocumentEnd.MADE_WAY
         return end
 
     async def _ask(
@@ -337,7 +340,12 @@ async def _beside_calls(characters: int, work: Callable[P, T], *args: P.args, **
 
 def _why_released(item: ClaimedItem, reading: Reading, end: DocumentEnd) -> str:
     """Why the rest of a claim is released."""
-    if end is not DocumentEnd.LEFT:
-        return f"the document's {item.stage} was {end}"
     progress = f"left after {reading.done} of {reading.total} parts" if reading.total else "not started"
-    return f"the document's {item.stage} was {progress}: the slot was needed, busy or unavailable, or the disk was full"
+    match end:
+        case DocumentEnd.LEFT:
+            why = f"{progress}: the slot was needed, busy or unavailable, or the disk was full"
+        case DocumentEnd.MADE_WAY:
+            why = f"{progress}: shorter documents go first"
+        case _:
+            why = str(end)
+    return f"the document's {item.stage} was {why}"

@@ -14,7 +14,8 @@ from dagster_offload import timing
 from dagster_offload.client.freeze_watch import FreezeWatch
 from dagster_offload.client.prompt_cache import ask_prompt_cache_size
 from dagster_offload.engine.lanes.document import DocumentRunner
-from dagster_offload.engine.lanes.lane import Lane, Scope, Shared, wait_until_set
+from dagster_offload.engine.lanes.lane import Lane
+from dagster_offload.engine.lanes.shared import Scope, Shared, wait_until_set
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.slot.breaker import present
 from dagster_offload.errors import LedgerUnavailable
@@ -75,7 +76,8 @@ class Lanes:
                 if due:
                     await self._run_lanes(freeze_watch)
                 # Documents that must run alone come last, so that they do not delay the others.
-                await Lane(self._shared, freeze_watch, alone=True).work()
+                while await self._run_alone(freeze_watch):
+                    await self._run_lanes(freeze_watch)
                 watch.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
@@ -165,6 +167,12 @@ class Lanes:
         if shared.max_lanes < MAX_CONCURRENCY and now >= shared.reduced_at + timing.current().lane_back:
             shared.max_lanes += 1
             shared.reduced_at = now
+
+    async def _run_alone(self, freeze_watch: FreezeWatch) -> bool:
+        """Work on the documents that must run alone. Returns whether a long one of them made way for others."""
+        lane = Lane(self._shared, freeze_watch, alone=True)
+        await lane.work()
+        return lane.has_made_way
 
     async def _run_lanes(self, freeze_watch: FreezeWatch) -> None:
         """Run lanes until the last one ends. The first starts at once, without waiting for the prompt cache size.

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from dagster_offload import timing
 from dagster_offload.engine.lanes.document import DocumentRunner
-from dagster_offload.engine.lanes.lane import may_send
 from dagster_offload.engine.lanes.lanes import Lanes
+from dagster_offload.engine.lanes.shared import may_send
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.slot.breaker import check_breaker
 from dagster_offload.engine.slot.free_work import pause_after

@@ -46,11 +46,12 @@ class ClaimedItem:
     # How its document was split before; see `stages/prompts/long_documents.py`.
     part_sizes: list[list[int]] | None = None
     record: dict[str, Any] | None = field(default=None, repr=False)  # the record it reads; None = it reads the text
+    priority: int = 0  # below 0 if the text that it reads is long
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's hold on the due work items of one document, in declared order of stages."""
+    """A worker's hold on the due work items of one document: the highest priority first, then in declared order of stages."""
 
     token: int
     document_id: int
@@ -62,6 +63,10 @@ class Claim:
     def input_of(self, item: ClaimedItem) -> str:
         """The text that a stage reads: the document's, or the record of another stage."""
         return (self.text or "") if item.record is None else json.dumps(item.record, ensure_ascii=False, indent=1)
+
+    def priority_from(self, item: ClaimedItem) -> int:
+        """The priority at which the document is claimed again if this item and those after it are released."""
+        return max(each.priority for each in self.items[self.items.index(item) :])
 
 
 # Whether a row of `calls` got an answer, usable or not. Only an answer has evidence of its model; not every server counts tokens.

@@ -48,7 +48,7 @@ create or replace trigger clear_holder before update of state on work_items
 for each row when (old.state = 'claimed' and new.state <> 'claimed') execute function clear_holder();
 
 -- Claim up to `most` documents with due items in `only_stages`, highest priority first, then oldest. One row per document;
--- `items` are in declared order of stages, without those that an existing result completed.
+-- `items`: the highest priority first, then in declared order of stages, without those that an existing result completed.
 -- `only_documents`: null = all. `is_alone`: only documents that must run alone, else none of them. `at_slot`: see is_due;
 -- no item of a stage that this slot holds is claimed.
 --
@@ -169,7 +169,7 @@ begin
             select r.text from work_items x join results r using (result_id)
             where x.document_id = t.document_id and x.stage = first
                 and only_stages <> array[x.stage]
-        ), coalesce(jsonb_agg(t.item order by (select s.position from stages s where s.name = t.item ->> 'stage'))
+        ), coalesce(jsonb_agg(t.item order by t.priority desc, (select s.position from stages s where s.name = t.item ->> 'stage'))
             filter (where (t.item ->> 'item_id')::bigint <> all(answered)), '[]')
         from (
             select (item ->> 'document_id')::bigint as document_id, (item ->> 'token')::bigint as token,

@@ -180,6 +180,26 @@ def has_due(
     return bool(row["is_due"])
 
 
+def is_any_before(cur: Cursor, stages: Sequence[str], slot: str, priority: int) -> bool:
+    """Whether a document of a higher priority is due in `stages` at `slot`, need not run alone, and is not blocked.
+
+    Reads only the first due items of each stage, so the cost is bounded. Those that all wait for another stage of their
+    documents are found by that stage.
+    """
+    row = fetch_one(
+        cur,
+        "select exists (select 1 from unnest(not_held(%(slot)s, %(stages)s)) as s (stage) cross join lateral ("
+        "  select i.item_id from work_items i where i.stage = s.stage and i.must_run_alone = false "
+        f"    and i.priority > %(priority)s and {DUE_AT_SLOT} and i.input_digest is not null "
+        "  order by i.priority desc, i.document_id limit %(most)s) next join free_items using (item_id)) as is_so",
+        {"stages": list(stages), "slot": slot, "priority": priority, "most": MOST_LOOKED_AT},
+    )
+    return bool(row["is_so"])
+
+
+MOST_LOOKED_AT = 100  # of those that are due, few are blocked
+
+
 def is_any_free(cur: Cursor, stages: Sequence[str], slot: str) -> bool:
     """Whether any document is due in `stages` at `slot` that nothing blocks, such as an earlier stage that is not done.
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from dagster_offload.client.ai_client import AIClient
-from dagster_offload.engine.lanes.lane import Scope, Shared
+from dagster_offload.engine.lanes.shared import Scope, Shared
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.session import document_runner
 from dagster_offload.ledger.core.aio import AsyncLedger

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from dagster_offload.engine.lanes.lane import Next, after_no_claim, may_send
+from dagster_offload.engine.lanes.lane import Next, after_no_claim
+from dagster_offload.engine.lanes.shared import may_send
 from dagster_offload.engine.lanes.totals import Totals
 from dagster_offload.engine.progress import DocumentEnd
 from dagster_offload.ledger.core.rows import BreakerState, Claim, SlotRow
