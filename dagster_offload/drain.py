@@ -22,7 +22,7 @@ from dagster_offload.ledger.work import left
 from dagster_offload.postgres.room import refuse_without_room, shortage_of
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.slot.config import NO_DEEP_SLOT, SlotConfig
-from dagster_offload.stages.catalog import recipes, stage_graph, stages_by_slot
+from dagster_offload.stages.catalog import recipes, splitting, stage_graph, stages_by_slot
 from dagster_offload.stages.pipeline import pipeline_of
 
 ALL = "all"
@@ -161,7 +161,8 @@ class _Drain:
             raise NoRoom(f"{shortage}. Documents: {done} done, {counts.deferred} deferred, {counts.left} left")
         used = await run(usage.of_worker, worker_id)
         held = holds.held_everywhere(self.settings, await run(holds.list_holds))
-        pace = await run(estimate, *(slot.name for slot in self.slots), held_everywhere=held)
+        names = (slot.name for slot in self.slots)
+        pace = await run(estimate, *names, splitting=splitting(self.settings), held_everywhere=held)
         rows = {slot.name: await run(slots.get, slot.name) for slot in self.slots}
         registered = [row for row in rows.values() if row is not None]
         waited_for = await at_work.slots_waited_for(rows)

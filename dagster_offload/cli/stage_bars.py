@@ -17,7 +17,7 @@ from dagster_offload.ledger.reports.estimate import Estimate, estimate
 from dagster_offload.ledger.slots import holds
 from dagster_offload.ledger.work import ocr_pages
 from dagster_offload.settings import Settings
-from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.catalog import recipes, splitting
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.plain_text import escaped
 
@@ -70,7 +70,7 @@ class StageBars:
 
     def _estimate(self, cur: Cursor) -> Estimate:
         held = holds.held_everywhere(self._settings, holds.list_holds(cur))
-        return estimate(cur, *self._slots, held_everywhere=held)
+        return estimate(cur, *self._slots, splitting=splitting(self._settings), held_everywhere=held)
 
     def _parts_in_work(self) -> dict[str, str]:
         """By stage, what was read of the first long document in work."""

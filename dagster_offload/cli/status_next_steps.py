@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from dagster_offload.ledger.reports.activity import InWork
-    from dagster_offload.ledger.reports.estimate import LongAhead
+    from dagster_offload.ledger.reports.long_documents import LongAhead
     from dagster_offload.ledger.reports.status import DoubtfulGroup, ProblemGroup
     from dagster_offload.settings import Settings
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.pipelines import AnnouncedPipeline
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
     from dagster_offload.ledger.reports.activity import InWork, NextAttempt
-    from dagster_offload.ledger.reports.estimate import Estimate, LongAhead
+    from dagster_offload.ledger.reports.estimate import Estimate
+    from dagster_offload.ledger.reports.long_documents import LongAhead
     from dagster_offload.ledger.reports.status import Doubtful, DoubtfulGroup, InParts, Problem, ProblemGroup
     from dagster_offload.ledger.reports.usage import TokenUse
     from dagster_offload.ledger.sinks.notifications import ChannelRow
@@ -147,7 +148,7 @@ def _read(
     from dagster_offload.ledger.sinks import notifications, sinks
     from dagster_offload.ledger.work import corrections, ocr_pages
     from dagster_offload.postgres.room import room_of
-    from dagster_offload.stages.catalog import recipes
+    from dagster_offload.stages.catalog import recipes, splitting
     from dagster_offload.stages.pipeline import difference, pipeline_of
 
     see_one_moment(cur)
@@ -169,7 +170,12 @@ def _read(
         problem_groups=status.problem_groups(cur, NAMED),
         unusable_names=status.unusable_names(cur),
         events_pending=outbox.count_pending(cur),
-        estimate=estimate(cur, *(probes or (slot_name(settings),)), held_everywhere=found.held_everywhere),
+        estimate=estimate(
+            cur,
+            *(probes or (slot_name(settings),)),
+            splitting=splitting(settings),
+            held_everywhere=found.held_everywhere,
+        ),
         last_drain=usage.of_last_drain(cur),
         long_documents=status.in_parts(cur),
         long_documents_ahead=_long_ahead(cur, settings),
@@ -246,14 +252,13 @@ def _has_free(cur: "Cursor", settings: "Settings", found: _Slots) -> bool:
 
 def _long_ahead(cur: "Cursor", settings: "Settings") -> "list[LongAhead]":
     """The documents that are due and do not fit the context of the slot, so that they will be read in parts."""
-    from dagster_offload.ledger.reports.estimate import long_documents_ahead
-    from dagster_offload.stages.catalog import llm_stages
-    from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
+    from dagster_offload.ledger.reports import long_documents
+    from dagster_offload.ledger.reports.estimate import recent_rate
+    from dagster_offload.stages.catalog import splitting
 
-    configured = settings.slots.for_prompt()
-    context = (configured and configured.context_tokens) or DEFAULT_CONTEXT_TOKENS
-    in_parts = [stage.name for stage in llm_stages(settings).values() if stage.whole is not None]
-    return long_documents_ahead(cur, in_parts, text_tokens(context), slot_name(settings), PROBLEMS_SHOWN)
+    rate = recent_rate(cur, slot_name(settings))
+    seconds = None if rate is None else rate.seconds_per_part
+    return long_documents.list_next(cur, splitting(settings), seconds, PROBLEMS_SHOWN)
 
 
 def _shown_slots(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from dagster_offload.settings import Settings
 from dagster_offload.slot.completion import RequestOptions
@@ -16,6 +16,7 @@ from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE, StageGrap
 from dagster_offload.stages.llm_stage import LLMStage
 from dagster_offload.stages.own import own_stage
 from dagster_offload.stages.own_graph import with_own_stages
+from dagster_offload.text.tokens import DEFAULT_CONTEXT_TOKENS, text_tokens
 
 # Increase when extraction gives a different text for the same bytes.
 EXTRACT_VERSION = 3
@@ -92,6 +93,25 @@ def stages_by_slot(settings: Settings, wanted: Collection[str]) -> dict[str, lis
         for slot in slots.allowed(stage.slots) if stage.name in wanted else ():
             found[slot.name].append(stage.name)
     return found
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """The stages that read a long document in parts, and how many tokens of a text one part holds."""
+
+    stages: tuple[str, ...]
+    part_tokens: int
+
+
+IN_ONE_PART = Splitting((), text_tokens(DEFAULT_CONTEXT_TOKENS))
+
+
+def splitting(settings: Settings) -> Splitting:
+    """How long documents will be split, by the configured context of the first slot that may answer."""
+    slot = settings.slots.for_prompt()
+    context = (slot and slot.context_tokens) or DEFAULT_CONTEXT_TOKENS
+    stages = tuple(stage.name for stage in llm_stages(settings).values() if stage.whole is not None)
+    return Splitting(stages, text_tokens(context))
 
 
 def _of_stage(stage: LLMStage, settings: Settings) -> dict[str, object]:

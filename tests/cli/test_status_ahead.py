@@ -26,8 +26,10 @@ def test_status_shows_the_parts_and_the_time_of_a_long_document_before_it_begins
     assert 5 < ahead["parts"] < 20
     router.set(latency=0.05)
     assert drain(limit=2).done == 2  # the short ones
-    [ahead] = json.loads(call("status", "--json").stdout)["long_documents_ahead"]
+    shown = json.loads(call("status", "--json").stdout)
+    [ahead] = shown["long_documents_ahead"]
     assert ahead["hours"] > 0
+    assert shown["estimate"]["slot_hours_left"] > ahead["hours"], "what is left includes it"
     assert f"a-table.csv  summarize: about {ahead['parts']} parts, about " in call("status").stdout
 
 

@@ -21,7 +21,7 @@ from dagster_offload.ledger.reports.overview import SlotUse
 from dagster_offload.ledger.slots import holds
 from dagster_offload.settings import Settings
 from dagster_offload.slot.config import DEEP
-from dagster_offload.stages.catalog import recipes
+from dagster_offload.stages.catalog import recipes, splitting
 
 GROUP = "overview"
 BACKLOG, SLOT, RECORDS = "backlog", "deep_slot", "records"
@@ -130,7 +130,7 @@ def _read(cur: Cursor, settings: Settings) -> Overview:
     return Overview(
         counts=status.stage_counts(cur, recipes(settings)),
         not_applicable=activity.not_applicable(cur),
-        hours_left=estimate(cur, *names, held_everywhere=held).slot_hours_left,
+        hours_left=estimate(cur, *names, splitting=splitting(settings), held_everywhere=held).slot_hours_left,
         uses={slot: overview.last_hour(cur, slot) for slot in (DEEP, *settings.slots_section.further)},
         newest=list(records.read(cur, overview.newest_records(cur, RECORDS_SHOWN))),
     )

@@ -3,7 +3,6 @@
 If the history is too short for an estimate, the note says so.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import IS_ANSWERED
+from dagster_offload.ledger.reports import long_documents
+from dagster_offload.stages.catalog import IN_ONE_PART, Splitting
 from dagster_offload.stages.graph import StageNode
 from dagster_offload.text.counts import counted
-from dagster_offload.text.tokens import estimated_tokens
 
 RECENT_CALLS = 2000  # the rate is measured over this many calls: hours of use, at a bounded cost
 RECENT_DAYS = 14
@@ -66,7 +66,9 @@ class Estimate:
     held_hours: float | None = None
 
 
-def estimate(cur: Cursor, *slots: str, held_everywhere: Collection[str] = ()) -> Estimate:
+def estimate(
+    cur: Cursor, *slots: str, splitting: Splitting = IN_ONE_PART, held_everywhere: Collection[str] = ()
+) -> Estimate:
     """The speed of these slots together, and when the backlog may be done given the hours at which any is usually
     available. `held_everywhere`: the stages that no slot takes until a person has looked."""
     rate = recent_rate(cur, *slots)
@@ -78,9 +80,11 @@ def estimate(cur: Cursor, *slots: str, held_everywhere: Collection[str] = ()) ->
     shares = _shares_asked(graph, rate.items)
     hours: dict[bool, float] = {True: 0.0, False: 0.0}  # by whether a stage is held
     held = _with_those_after(held_everywhere, graph)
-    parts = _parts_left(cur)
+    begun, ahead = _calls_left(cur), long_documents.ahead(cur, splitting)
     for stage, n in _backlog(cur).items():
-        seconds = n * per_item.get(stage, any_stage) + parts.get(stage, 0.0) * rate.seconds_per_part
+        long = ahead.get(stage, long_documents.NONE)
+        in_parts = begun.get(stage, 0.0) + long.calls
+        seconds = (n - long.documents) * per_item.get(stage, any_stage) + in_parts * rate.seconds_per_part
         hours[stage in held] += seconds / 3600
     hours_left = hours[False]
     done_at, note = None, None
@@ -121,7 +125,7 @@ def _with_those_after(given: Collection[str], graph: Sequence[StageNode]) -> set
 def _backlog(cur: Cursor) -> dict[str, int]:
     """Remaining work items of each LLM stage. A document whose text is not extracted yet counts once in each.
 
-    `_parts_left` counts the long documents that were begun. Whether a document is long is not known before it is begun.
+    `_calls_left` counts the long documents that were begun.
     """
     cur.execute(
         "select stage, sum(n)::bigint as n from ("
@@ -137,70 +141,15 @@ def _backlog(cur: Cursor) -> dict[str, int]:
     return {node.name: left[node.name] for node in graph if node.upstream is not None}
 
 
-def _parts_left(cur: Cursor) -> dict[str, float]:
-    """By stage, remaining parts of the long documents that were begun, and the merges after them: about one per three parts."""
+def _calls_left(cur: Cursor) -> dict[str, float]:
+    """By stage, the calls for the remaining parts of the long documents that were begun, and for the merges after them."""
     cur.execute(
-        "select stage, sum(parts_total - parts_done + parts_total / 3.0)::double precision as n from work_items "
+        "select stage, sum(parts_total - parts_done + parts_total * %s)::double precision as n from work_items "
         "where parts_total is not null and state in ('pending', 'claimed', 'deferred') "
-        "and stage <> (select first_stage()) group by stage"
+        "and stage <> (select first_stage()) group by stage",
+        [long_documents.MERGES_PER_PART],
     )
     return {row["stage"]: row["n"] for row in cur.fetchall()}
-
-
-@dataclass(frozen=True)
-class LongAhead:
-    """A long document that no stage has begun: about how many parts it has, and the slot's hours for them.
-
-    `hours` is None if the slot's speed is not known.
-    """
-
-    document: str
-    stage: str
-    parts: int
-    hours: float | None
-
-
-SAMPLE_CHARACTERS = 100_000
-
-
-def long_documents_ahead(
-    cur: Cursor, stages_in_parts: Sequence[str], part_tokens: int, slot: str, limit: int
-) -> list[LongAhead]:
-    """The documents that `stages_in_parts` will read in more than one part of `part_tokens`, in the order of their turn.
-
-    The parts are estimated from the beginning of each text.
-    """
-    cur.execute(
-        "select d.key as document, i.stage, length(r.text) as characters, left(r.text, %(sample)s) as sample "
-        f"from ({_BEHIND_OTHERS}) i join documents d using (document_id) "
-        "join work_items x on x.document_id = i.document_id and x.stage = first_stage() "
-        "join results r on r.result_id = x.result_id "
-        "order by i.priority desc, i.document_id limit %(limit)s",
-        {"sample": SAMPLE_CHARACTERS, "stages": list(stages_in_parts), "limit": limit},
-    )
-    rows, found = cur.fetchall(), []
-    rate = recent_rate(cur, slot)
-    for row in rows:
-        tokens = estimated_tokens(row["sample"]) * row["characters"] / max(len(row["sample"]), 1)
-        parts = math.ceil(tokens / part_tokens)
-        if parts > 1:
-            hours = None if rate is None else _calls(parts) * rate.seconds_per_part / 3600
-            found.append(LongAhead(row["document"], row["stage"], parts, hours))
-    return found
-
-
-# Items of long texts: their priority is below that of others. Each half has an index that does not hold the others.
-_BEHIND_OTHERS = (
-    "select * from work_items where stage = any(%(stages)s) and state in ('pending', 'deferred') "
-    "and must_run_alone in (false, true) and priority < 0 and parts_total is null "
-    "union all select * from work_items where stage = any(%(stages)s) and state = 'claimed' "
-    "and priority < 0 and parts_total is null"
-)
-
-
-def _calls(parts: int) -> float:
-    """The calls for a document of so many parts: one a part, and about one merge per three parts."""
-    return parts + parts / 3
 
 
 def recent_rate(cur: Cursor, *slots: str) -> Rate | None:

@@ -1,13 +1,17 @@
 """Speed and end of a backlog, from generated calls, and the notes if the history is too short."""
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from dagster_offload.ledger.core import stages
+from dagster_offload.ledger.reports import long_documents
 from dagster_offload.ledger.reports.estimate import Estimate, estimate, expected_end
 from dagster_offload.slot.config import DEEP
+from dagster_offload.stages.catalog import Splitting
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE, StageGraph, StageNode
+from dagster_offload.text.tokens import estimated_tokens
 from tests.support.ledger import Bench
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
@@ -15,6 +19,10 @@ MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 
 def looked(bench: Bench) -> Estimate:
     return bench.ledger.run(estimate, DEEP)
+
+
+def looked_with_parts(bench: Bench) -> Estimate:
+    return bench.ledger.run(lambda cur: estimate(cur, DEEP, splitting=Splitting((SUMMARIZE,), 1_000)))
 
 
 def drained(bench: Bench, documents: int, beside: int = 1, hours_ago: float = 0.0) -> None:
@@ -104,6 +112,30 @@ def test_documents_without_extracted_text_count_in_every_stage_of_a_chain(bench:
     for n in range(9):
         bench.put(f"{n}.txt")
     assert looked(bench).slot_hours_left == pytest.approx(0.1, rel=0.05)
+
+
+def made_of_words(seed: int) -> str:
+    """About 400 KB of prose that does not shrink to a tenth when Postgres stores it."""
+    chance = random.Random(seed)
+    return " ".join("".join(chance.choices("abcdefghij", k=6)) for _ in range(57_000))
+
+
+def test_a_long_document_that_no_stage_has_begun_counts_with_its_parts(bench: Bench) -> None:
+    drained(bench, 40)  # no part was read yet: one counts like a call about a document, on average 20 s
+    text = "".join(f"{n:06} words " for n in range(25_000))
+    bench.extracted("book.txt", texts={"book.txt": text})
+    seconds = 10 + estimated_tokens(text) / 1_000 * 4 / 3 * 20
+    assert looked_with_parts(bench).slot_hours_left == pytest.approx(seconds / 3600, rel=0.1)
+
+
+def test_long_documents_whose_texts_are_not_read_count_by_their_size(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drained(bench, 40)
+    bench.extracted(*(f"{n}.txt" for n in range(4)), texts={f"{n}.txt": made_of_words(n) for n in range(4)})
+    read = looked_with_parts(bench).slot_hours_left
+    monkeypatch.setattr(long_documents, "MOST_READ", 1)
+    assert looked_with_parts(bench).slot_hours_left == pytest.approx(read, rel=0.35)
 
 
 def test_one_stage_left_counts_as_that_stage(bench: Bench) -> None:
