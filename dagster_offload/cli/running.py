@@ -56,8 +56,7 @@ class Running:
         from dagster_offload.cli.formatting import describe_time
         from dagster_offload.ledger.core import next_steps
 
-        breaker = "unavailable" if slot.breaker == "open" else slot.breaker
-        state = f"{breaker}, {slot.reason} since {describe_time(slot.reason_since)}"
+        state = f"{slot.breaker.in_words}, {slot.reason} since {describe_time(slot.reason_since)}"
         next_check = f"; next check {describe_time(slot.retry_at)}" if slot.retry_at and not slot.is_retry_due else ""
         if not self.is_slot_checked:
             others = "drain_sensor, if it is turned on," if self.up is not None else "`up`"

@@ -21,7 +21,7 @@ def print_slots(
     from dagster_offload.cli.formatting import say
     from dagster_offload.slot.dialects import Dialects, dialects_in_words
 
-    shown = table("slot", "model", "router", "concurrency", "prompt cache size", "breaker", "reason", "next check")
+    shown = table("slot", "model", "router", "concurrency", "prompt cache size", "state", "reason", "next check")
     for row in rows:
         shown.add_row(
             row.name,
@@ -29,7 +29,7 @@ def print_slots(
             row.shown_url,
             f"{row.permits} (auto)" if row.is_auto else str(row.permits),
             _describe_prompt_cache_size(row),
-            row.breaker,
+            row.breaker.in_words,
             row.reason or "",
             _describe_next_check(row, is_checked=is_checked),
         )

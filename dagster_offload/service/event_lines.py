@@ -133,8 +133,7 @@ def _paused(pause: Pause) -> str:
 
 
 def _reason(slot: SlotRow) -> str:
-    what = "misconfigured" if slot.breaker is BreakerState.MISCONFIGURED else "unavailable"
-    return f"{what}, {escaped(slot.reason_text)}"
+    return f"{slot.breaker.in_words}, {escaped(slot.reason_text)}"
 
 
 def _name(worker: WorkerNews) -> str:

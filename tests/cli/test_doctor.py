@@ -154,6 +154,16 @@ def test_doctor_shows_a_speed_only_if_the_answer_has_64_tokens(call: Call, writt
     assert shown in result.stdout
 
 
+def test_doctor_and_slot_show_call_a_slot_that_was_away_unavailable(call: Call, scanned: Path, router: Router) -> None:
+    """An open breaker sounds like a slot that can be used."""
+    router.set(mode="cold")
+    drain("classify")
+    assert " unavailable " in " ".join(call("slot", "show").stdout.split())
+    router.set(mode="awake")
+    shown = " ".join(call("doctor").stdout.split())
+    assert "backlog deep was unavailable before this check: " in shown
+
+
 def test_doctor_ends_with_what_is_wrong_even_if_the_server_is_right(call: Call, scanned: Path, router: Router) -> None:
     os.environ["OFFLOAD_DEEP_EXPECTED_MODEL"] = "simulated/"
     router.set(answers="garbage")

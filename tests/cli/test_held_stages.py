@@ -41,8 +41,8 @@ def test_status_names_the_held_stage_and_offers_no_drain_for_it(call: Call, held
     shown = " ".join(call("status").stdout.split())
     assert HELD in shown
     assert (
-        "2 documents are left in this stage; correct the stage, or use another model; to try it again as it is, run"
-        in shown
+        "2 documents are left in this stage; check which model and which chat template the server of deep has loaded, or "
+        "use another model; to try it again as it is, run" in shown
     )
     assert "waiting for deep" not in shown
     assert re.search(r" held \d+ \S+ of the slot's time, for held stages", shown), "nothing else is left"

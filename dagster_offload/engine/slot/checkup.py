@@ -128,7 +128,7 @@ def _backlog(ledger: Ledger, slot: SlotConfig) -> Iterator[Check]:
     problems = ledger.run(status.problem_counts)
     found, advice = [], None
     if row is not None and row.breaker is not BreakerState.CLOSED:
-        found.append(f"{slot.name} was {row.breaker} before this check: {row.reason_text}")
+        found.append(f"{slot.name} was {row.breaker.in_words} before this check: {row.reason_text}")
     if problems:
         found.append(", ".join(f"{counted(count, 'document')} {state}" for state, count in problems.items()))
         advice = "dagster-offload status lists them with their reasons"

@@ -32,6 +32,11 @@ class BreakerState(StrEnum):
     OPEN = "open"  # the slot is unavailable; a trial shows when it is back
     MISCONFIGURED = "misconfigured"  # the error most likely needs a changed setting; retried at long intervals
 
+    @property
+    def in_words(self) -> str:
+        """What people read about the slot: an open breaker sounds like a slot that can be used."""
+        return {BreakerState.CLOSED: "ok", BreakerState.OPEN: "unavailable"}.get(self, str(self))
+
 
 @dataclass(frozen=True)
 class ClaimedItem:

@@ -14,6 +14,7 @@ from dagster_offload.ledger.core import next_steps
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Cursor, fetch_one
 from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import llm_stages, stages_by_slot
+from dagster_offload.stages.graph import BUILT_IN
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.times import shown_moment
 
@@ -64,7 +65,10 @@ class Hold:
     def next_step(self) -> str:
         """What a person can do. To try the stage as it is needs no change, such as after the model's server was repaired."""
         again = next_steps.try_again(self.schema, self.slot)
-        return f"correct the stage, or use another model; to try it again as it is, {again}"
+        correct = "correct the stage"
+        if self.stage in BUILT_IN.names:  # nobody wrote it here, and it suits documents of all kinds
+            correct = f"check which model and which chat template the server of {self.slot} has loaded"
+        return f"{correct}, or use another model; to try it again as it is, {again}"
 
     def __str__(self) -> str:
         return f"{self.slot} holds the stage {self.stage}: {self.reason_text}; {self.left_text}; {self.next_step}"

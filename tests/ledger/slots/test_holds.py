@@ -1,5 +1,6 @@
 """Held stages: document after document ends in the same fault in one stage, so the slot takes no more of them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -270,3 +271,8 @@ def test_the_text_of_a_hold_names_the_fault_the_numbers_and_the_next_step() -> N
         "1 document is left in this stage; correct the stage, or use another model; to try it again as it is, run "
         "dagster-offload slot set deep --try-again"
     )
+    built_in = replace(hold, stage=CLASSIFY)
+    assert "check which model and which chat template the server of deep has loaded, or use another model" in str(
+        built_in
+    )
+    assert "correct the stage" not in str(built_in)
