@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     """Show the state of one document and everything that happened to it: each change with time, worker and reason.
 
+    Calls about the parts of a long document are summed up; --json has them all.
+
     \b
     dagster-offload explain letters/2024/landlord.pdf
     dagster-offload explain ~/Documents/letters/2024/landlord.pdf --json
@@ -149,6 +151,7 @@ def _print(
     found: "Explanation", waiting: "Mapping[str, Wait]", stages: "Collection[str]", *, is_left_out: bool
 ) -> None:
     from dagster_offload.cli.console import state_style, styled, table, to_terminal
+    from dagster_offload.cli.explained_calls import calls_table
     from dagster_offload.cli.formatting import say
 
     gone = "the file is no longer a document" if is_left_out else "the file is gone from the library"
@@ -179,7 +182,7 @@ def _print(
     to_terminal(history)
     if found.calls:
         click.echo()
-        to_terminal(_calls(found))
+        to_terminal(calls_table(found.calls))
 
 
 def _print_answers(refused: "list[RefusedAnswer]") -> None:
@@ -233,24 +236,3 @@ def _why(found: "Explanation", item: "ExplainedItem") -> str:
         return f"same content as {item.first_document}: no call was needed"
     why = item.reason or item.extract_reason or (f"answered by {item.served_model}" if item.served_model else "")
     return f"{why}; doubtful: {', '.join(item.doubtful)}" if item.doubtful else why
-
-
-def _calls(found: "Explanation") -> Any:
-    from dagster_offload.cli.console import table
-
-    calls = table("call ended", "stage", "slot", "model", "tokens in", "cached", "out", "seconds", "outcome")
-    for call in found.calls:
-        model = call.served_model or call.asked_model
-        tokens = (
-            "" if count is None else str(count) for count in (call.tokens_in, call.tokens_cached, call.tokens_out)
-        )
-        calls.add_row(
-            f"{call.ended_at.astimezone():%Y-%m-%d %H:%M:%S}",
-            f"{call.stage}, {call.part}" if call.part else call.stage or "trial",
-            call.slot,
-            f"{model} ({call.model_evidence})" if call.model_evidence else model,
-            *tokens,
-            f"{call.seconds:.1f}",
-            call.outcome,
-        )
-    return calls

@@ -4,13 +4,17 @@ import json
 import os
 import re
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from dagster_offload.cli.explained_calls import calls_table, shortened
 from dagster_offload.cli.options import document_key
 from dagster_offload.drain import drain
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.reports.explanation import ExplainedCall
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from dagster_offload.stages.catalog import recipes
@@ -198,3 +202,34 @@ def words(call: Call, document: str = "letter.txt") -> str:
 def explained(call: Call, document: str) -> list[dict[str, object]]:
     items: list[dict[str, object]] = json.loads(call("explain", document, "--json").stdout)["items"]
     return items
+
+
+def call_about(part: str | None, *, outcome: str = "ok", stage: str = "summarize") -> ExplainedCall:
+    at = datetime(2026, 11, 25, 14, 2, tzinfo=UTC)
+    return ExplainedCall(at, stage, "deep", 1, "qwen", "qwen", "echoed", 900, 40, None, 2.0, outcome, part)
+
+
+def test_calls_about_many_parts_are_summed_up_and_those_that_failed_are_shown() -> None:
+    parts = [call_about(f"part {n} of 611") for n in range(1, 612)]
+    failed = [call_about("part 255 of 611", outcome="http_500")]
+    calls = [call_about(None, stage="classify"), *parts[:254], *failed, *parts[254:], call_about("merge 1 of 2")]
+    shown = list(shortened(calls))
+    assert [each.part if isinstance(each, ExplainedCall) else len(each.calls) for each in shown] == [
+        None,
+        "part 1 of 611",
+        252,
+        "part 254 of 611",
+        "part 255 of 611",
+        "part 255 of 611",
+        356,
+        "merge 1 of 2",
+    ]
+
+
+def test_the_row_of_calls_that_are_summed_up_has_their_tokens_and_seconds() -> None:
+    calls = [call_about(f"part {n} of 7") for n in range(1, 8)]
+    printed = StringIO()
+    Console(width=200, file=printed).print(calls_table(calls))
+    assert "summarize, 5 more calls about parts deep qwen (echoed) 4500 200 10.0 ok" in " ".join(
+        printed.getvalue().split()
+    )

@@ -17,6 +17,7 @@ HELPERS = {
     "confirmation",
     "console",
     "exits",
+    "explained_calls",
     "find_document",
     "formatting",
     "in_force",
