@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.options import deep_options, home_option, json_option, library_option
-from dagster_offload.text.counts import counted
+from dagster_offload.text.counts import counted, rounded
 from dagster_offload.text.sizes import shown_size
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
             for count, what in ((kind.need_ocr, "need OCR"), (kind.unreadable, "cannot be read"))
             if count
         ]
-        tokens = f"about {kind.tokens:,} tokens" if kind.sampled < kind.documents else f"{kind.tokens:,} tokens"
+        tokens = f"about {rounded(kind.tokens)} tokens" if kind.sampled < kind.documents else f"{kind.tokens:,} tokens"
         say(f"  {kind.type:<12} {kind.documents:>7,}  {shown_size(kind.bytes):>10}  {'; '.join([tokens, *notes])}")
     if len(found.kinds) > TYPES_SHOWN:
         rest = found.kinds[TYPES_SHOWN:]
@@ -83,9 +83,9 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
         say("no document has a text that a model could read")
         return
     say(
-        f"tokens: about {found.tokens:,} in the texts of {counted(found.with_text, 'document')} (a high estimate, from a "
-        f"sample of {found.sampled}); with the questions of {', '.join(found.stages)}: {found.tokens_read:,} read, and about "
-        f"{found.tokens_written:,} written ({ANSWER_TOKENS} an answer)"
+        f"tokens: about {rounded(found.tokens)} in the texts of {counted(found.with_text, 'document')} (a high estimate, from "
+        f"a sample of {found.sampled}); with the questions of {', '.join(found.stages)}: about "
+        f"{rounded(found.tokens_read)} read, and about {rounded(found.tokens_written)} written ({ANSWER_TOKENS} an answer)"
     )
     if found.long_documents:
         say(f"longer than the model's context, so read in parts: {counted(found.long_documents, 'document')}")

@@ -196,7 +196,7 @@ def _what_deep_waits_for(report: Report) -> str:
     if (rest := report.rest_of("deep")) is not None:
         again = f"`dagster-offload resume {rest.slot}`" if rest.kind == "paused" else "the slot is used again"
         ending = ", and a drain waits for its open calls" if "drain" in report.workers else ""
-        return f"they wait until {again}{ending}"
+        return f"until {again}{ending}"
     if report.slot is not None and report.slot.breaker != "closed":
         return report.slot.reason_text
     if not report.deep["healthy"]:

@@ -157,7 +157,7 @@ def _lines(settings: "Settings", ui: list[str]) -> "Iterator[str | tuple[str, st
         for slot in slots.of_drains:
             yield from named("Slot", f"{slot.model} at {slot.shown_url}")
         yield f"{indent}While {'it is' if not slots.further else 'all are'} unavailable, documents wait: none are lost,\n"
-        yield f"{indent}and no smaller model answers. When it is back,\n"
+        yield f"{indent}and no smaller model answers. When {'it' if not slots.further else 'one'} is back,\n"
         yield f"{indent}the backlog is drained automatically, within seconds.\n"
     elif slots.primary is not None:
         yield from named("Slot", f"{slots.primary.model} at {slots.primary.shown_url} (no deep slot)")

@@ -15,7 +15,7 @@ from dagster_offload.settings import Settings
 from dagster_offload.stages.catalog import recipes
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.stages.pipeline import pipeline_of
-from dagster_offload.text.counts import counted
+from dagster_offload.text.counts import counted, rounded
 from dagster_offload.text.durations import duration
 
 
@@ -67,7 +67,7 @@ def describe_estimates(estimates: Sequence[RedoEstimate]) -> Iterator[str]:
 
 
 def _cost(tokens: float | None, hours: float | None) -> str:
-    used = "" if tokens is None else f"about {tokens:,.0f} tokens and "
+    used = "" if tokens is None else f"about {rounded(tokens)} tokens and "
     time = "an unknown part" if hours is None else duration(hours * 3600)
     return f"{used}{time} of the slot's time if sent one at a time"
 

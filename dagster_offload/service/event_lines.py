@@ -73,7 +73,8 @@ def _scan(scan: ScanEnd) -> str | None:
     found = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
     if not found:
         return None
-    left_out = f"; {counted(scan.unusable_names, 'name')} cannot be a document" if scan.unusable_names else ""
+    names = scan.unusable_names
+    left_out = f"; {counted(names, 'name')} cannot be {'a document' if names == 1 else 'documents'}" if names else ""
     return f"scan: {found}, {_documents(scan.found)} in all{left_out}"
 
 
@@ -84,13 +85,19 @@ def _slot(slot: SlotRow, before: News, now: News) -> str | None:
         return f"{slot.name}: {_reason(slot)}; `dagster-offload doctor` names the setting to change"
     why, was_away = _why_away(slot, now), earlier is not None and _why_away(earlier, before) is not None
     if why is not None:
-        waits = "left" if _goes_on_elsewhere(slot, now) else agreeing("wait", now.left)
-        return None if was_away else f"{slot.name}: {why}; {_many(now.left)} {waits}, and none is lost"
+        return None if was_away else f"{slot.name}: {why}; {_what_waits(slot, now)}"
     if earlier is None or slot.name in now.absences:
         return None
     if was_away:
         return f"{slot.name}: the slot is back; {_left(now)} left"
     return f"{slot.name}: the slot was away for a moment, and is back" if slot.epoch > earlier.epoch else None
+
+
+def _what_waits(slot: SlotRow, now: News) -> str:
+    if not now.left:
+        return "no document waits"
+    waits = "left" if _goes_on_elsewhere(slot, now) else agreeing("wait", now.left)
+    return f"{_many(now.left)} {waits}, and none is lost"
 
 
 def _goes_on_elsewhere(slot: SlotRow, now: News) -> bool:
@@ -172,10 +179,11 @@ def _left(now: News, number: int = 0) -> str:
 
 
 def _count_left(now: News, number: int = 0) -> int:
-    """How many documents were left before the workers from this `number` on started, of those that started since the last look:
-    what they have ended was left then."""
+    """How many documents were left for slots before the workers from this `number` on started, of those that started since the
+    last look: what they have ended was left then. Texts that are still to be made are left for a scan."""
     later = [worker for worker in now.started if worker.number >= number and not worker.reads_texts]
-    return now.left + sum(worker.done + worker.failed for worker in later)
+    left = now.left if now.left >= MOST_COUNTED else now.left - now.texts_left  # counting stopped at so many
+    return left + sum(worker.done + worker.failed for worker in later)
 
 
 def _failed(now: News) -> Iterator[str]:

@@ -18,6 +18,11 @@ def shown_count(count: int, most: int | None = None) -> str:
     return f"{count:,}" if most is None or count < most else f"{most:,} or more"
 
 
+def rounded(count: float) -> str:
+    """An estimate with three digits and zeros: 17,306,504 is `17,300,000`."""
+    return f"{float(f'{count:.3g}'):,.0f}"
+
+
 def agreeing(verb: str, count: int) -> str:
     """The verb for a count: `waits` and `is` for 1, `wait` and `are` for others."""
     return _SINGULAR.get(verb, f"{verb}s") if count == 1 else verb

@@ -61,7 +61,7 @@ def test_a_paused_slot_is_shown_and_used_again_after_resume(call: Call, scanned:
     assert (paused.exit_code, paused.output) == (0, "Every slot is paused. To use it again: dagster-offload resume\n")
     shown = call("status").output
     assert ": resting: paused since " in " ".join(shown.split())
-    assert "they wait until `dagster-offload resume deep`" in " ".join(shown.split())
+    assert "until `dagster-offload resume deep`" in " ".join(shown.split())
     assert json.loads(call("status", "--json").stdout)["rests"][0]["kind"] == "paused"
     refused = call("drain", "--json")
     assert refused.exit_code == 75
@@ -118,5 +118,5 @@ def test_beside_a_drain_that_has_a_call_open_status_says_that_the_others_wait_fo
     call("pause")
     with Ledger(with_ledger) as ledger, Worker(ledger, "drain"):
         shown = call("status").stdout
-    assert "they wait until `dagster-offload resume deep`, and a drain waits for its open calls" in shown
+    assert "until `dagster-offload resume deep`, and a drain waits for its open calls" in shown
     assert "continues when the slot is back" not in shown

@@ -330,7 +330,7 @@ def test_status_says_that_work_waits_for_the_end_of_a_pause_though_the_slot_is_a
     call("pause", "deep")
     router.stop()
     shown = " ".join(call("status").stdout.split())
-    assert "4 work items waiting for deep: they wait until `dagster-offload resume deep`" in shown
+    assert "4 work items waiting for deep: until `dagster-offload resume deep`" in shown
 
 
 @pytest.mark.rule("disk-1")

@@ -40,6 +40,7 @@ def test_a_slot_that_sleeps_and_wakes_is_told_once_each() -> None:
     assert line.startswith("deep: unavailable, upstream_cold since ")
     assert "3 documents wait, and none is lost" in line
     assert "1 document waits, and none is lost" in lines(at(AWAKE, 1), at(ASLEEP, 1))[0]
+    assert lines(at(AWAKE), at(ASLEEP))[0].endswith("; no document waits")
     assert lines(asleep, asleep) == []
     assert lines(asleep, awake) == ["deep: the slot is back; 3 documents left"]
     assert lines(awake, awake) == []
@@ -83,7 +84,7 @@ def test_a_scan_is_told_only_if_it_found_something() -> None:
 
 def test_the_line_of_a_scan_counts_the_names_that_cannot_be_documents() -> None:
     assert lines(News(), News(scans=[ScanEnd(27, 3, 0, 0, 0, unusable_names=2)])) == [
-        "scan: 3 new, 27 documents in all; 2 names cannot be a document"
+        "scan: 3 new, 27 documents in all; 2 names cannot be documents"
     ]
 
 
@@ -164,6 +165,12 @@ def test_the_walk_of_a_scan_is_no_second_line() -> None:
     walk, text = WorkerNews("scan", []), WorkerNews("scan", ["extract"], done=3)
     assert lines(News(), News(ended=[walk, text], left=3)) == ["text: 3 done"]
     assert lines(News(), News(ended=[walk, text], left=5, texts_left=2)) == ["text: 3 done; 2 texts left"]
+
+
+def test_documents_whose_text_is_still_to_be_made_are_not_left_by_a_drain() -> None:
+    drain = WorkerNews("drain", ["classify"], done=5)
+    assert lines(News(), News(ended=[drain], left=2, texts_left=2)) == ["drain: 5 done"]
+    assert lines(News(), News(ended=[drain], left=3, texts_left=2)) == ["drain: 5 done; 1 document left"]
 
 
 def test_what_is_left_names_the_slot_and_those_that_need_a_person() -> None:
