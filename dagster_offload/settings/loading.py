@@ -25,6 +25,7 @@ from dagster_offload.settings.leaves import (
 )
 from dagster_offload.settings.model import Settings, default_home
 from dagster_offload.settings.sections.section import absolute
+from dagster_offload.settings.sections.slots import SlotSettings
 from dagster_offload.settings.sources import Given, Origin, Tree, read_keys, read_tree, read_values, read_variables
 from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, PRIMARY
 from dagster_offload.stage_spec.slots import named_slots
@@ -35,6 +36,9 @@ from dagster_offload.text.validation import fault_in_words, path_of
 # What names a home and its Postgres.
 _PLACE_KEYS = ("home", "postgres_url")
 _PLACE_VARIABLES = ("OFFLOAD_HOME", "OFFLOAD_POSTGRES_URL", CONFIG)
+
+# A component has its values from a file and nothing else: they have no origin.
+_IN_FILE = ("file", "default")
 
 _MISPLACED = "this is a key of a stage, and no stage's name: are these lines indented below the name of a stage?"
 
@@ -130,9 +134,21 @@ def _validated(tree: Tree) -> Settings:
         settings = Settings.model_validate(tree.values)
     except ValidationError as error:
         raise SettingsError(*_problems(error, tree)) from None
+    for name in BUILT_IN_SLOTS:
+        if (slot := settings.slots_section.named(name)).url is not None:
+            slot.note_in_file(_in_file(tree, name))
     _ = settings.slots  # a URL without its model is reported here, before anything starts
     refuse_home_of_others(settings.home)
     return settings
+
+
+def _in_file(tree: Tree, slot: str) -> Iterator[str]:
+    """The fields of a slot whose place is the pipeline file: those set there, and those set nowhere if the slot is."""
+    is_slot_there = tree.origin(("slots", slot, "url")).kind in _IN_FILE
+    for field in SlotSettings.model_fields:
+        origin = tree.origins.get(("slots", slot, field), Origin("default"))
+        if is_slot_there if origin.kind == "default" else origin.kind == "file":
+            yield field
 
 
 def find_home() -> Path:

@@ -233,7 +233,7 @@ def _check_model(
         raise WrongModel(f"the router fell back from {slot.model} to {fallback}")
     if evidence is ModelEvidence.REPORTED and served_model is not None and not matches_expected(slot, served_model):
         raise WrongModel(
-            f"{_shown(served_model)} answered, but {slot.setting('expected_model')} is {slot.expected_model!r}"
+            f"{_shown(served_model)} answered, but {slot.setting('expected_model')} is {slot.expected_model}"
         )
 
 

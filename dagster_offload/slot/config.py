@@ -6,7 +6,7 @@ A pipeline file can add further slots beside `deep`. A stage names the slots tha
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -23,7 +23,12 @@ NO_DEEP_SLOT = "no deep slot is configured: set OFFLOAD_DEEP_URL and OFFLOAD_DEE
 
 def variable(slot: str, field: str) -> str:
     """The setting of a slot's field, for messages: `OFFLOAD_DEEP_URL`; for a further slot its key, `slots.studio.url`."""
-    return f"OFFLOAD_{slot.upper()}_{field.upper()}" if slot in BUILT_IN_SLOTS else f"slots.{slot}.{field}"
+    return f"OFFLOAD_{slot.upper()}_{field.upper()}" if slot in BUILT_IN_SLOTS else key(slot, field)
+
+
+def key(slot: str, field: str) -> str:
+    """The key of a slot's field in the pipeline file."""
+    return f"slots.{slot}.{field}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class SlotConfig:
     minutes_a_day: int | None = None
     wake: WakeConfig | None = None
     priority: int = 0
+    in_file: Collection[str] = field(default=(), compare=False)  # the fields whose place is the pipeline file
 
     def __repr__(self) -> str:
         return f"SlotConfig(name={self.name!r}, url={self.shown_url!r}, model={self.model!r})"
@@ -63,8 +69,8 @@ class SlotConfig:
         return without_password(self.url)
 
     def setting(self, field: str) -> str:
-        """The setting of a field, for messages: `slot.setting("url")` is `OFFLOAD_DEEP_URL`."""
-        return variable(self.name, field)
+        """The setting of a field where it was set, for messages: `OFFLOAD_DEEP_URL`, or `slots.deep.url`."""
+        return key(self.name, field) if field in self.in_file else variable(self.name, field)
 
     @property
     def fingerprint(self) -> str:

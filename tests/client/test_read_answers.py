@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +177,11 @@ def test_a_reported_model_that_does_not_match_is_refused() -> None:
     with pytest.raises(WrongModel, match=r"tiny-1b.*OFFLOAD_DEEP_EXPECTED_MODEL"):
         read(EXPECTING, completion("tiny-1b"))
     assert read(DEEP_SLOT, completion("tiny-1b")).served_model == "tiny-1b"  # no expectation is set
+
+
+def test_the_expected_model_is_shown_as_it_was_written() -> None:
+    with pytest.raises(WrongModel, match=re.escape(r"EXPECTED_MODEL is Qwen3\.6-27B") + "$"):
+        read(replace(EXPECTING, expected_model=r"Qwen3\.6-27B"), completion("tiny-1b"))
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,21 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings.sections.secrets import secret_from
@@ -72,6 +82,13 @@ class WakeSettings(Section):
         return WakeConfig(**self.model_dump()) if self.command or self.mac else None
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where settings were written, which makes no other settings. `in_file`: see `SlotConfig`."""
+
+    in_file: frozenset[str] = field(default=frozenset(), compare=False)
+
+
 class SlotSettings(Section):
     """One slot: a place where a completion can run. A slot without a URL is not configured."""
 
@@ -103,6 +120,11 @@ class SlotSettings(Section):
         default=None, ge=1, description="minutes of calls a day at most; unset = no limit"
     )
     wake: WakeSettings = Field(default=WakeSettings(), description="how to wake the slot's machine while work is due")
+    _place: _Place = PrivateAttr(default=_Place())
+
+    def note_in_file(self, fields: Iterable[str]) -> None:
+        """Note the fields whose place is the pipeline file, so that messages name their keys."""
+        self._place = _Place(frozenset(fields))
 
     @field_validator("hours")
     @classmethod
@@ -178,6 +200,7 @@ class SlotSettings(Section):
             extra_body={} if self.extra_body is None else json.loads(self.extra_body.get_secret_value()),
             hours=None if self.hours is None else parse_hours(self.hours),
             wake=self.wake.config,
+            in_file=self._place.in_file,
             **self.model_dump(
                 exclude={"url", "model", "api_key", "api_key_file", "ca_file", "extra_body", "hours", "wake"}
             ),
