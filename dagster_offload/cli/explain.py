@@ -234,5 +234,7 @@ def _why(found: "Explanation", item: "ExplainedItem") -> str:
         return "its condition (`when`) is not met"
     if item.state == "done" and item.first_document not in (None, found.document):
         return f"same content as {item.first_document}: no call was needed"
+    if item.state == "claimed":  # its reason says why it waited before
+        return ""
     why = item.reason or item.extract_reason or (f"answered by {item.served_model}" if item.served_model else "")
     return f"{why}; doubtful: {', '.join(item.doubtful)}" if item.doubtful else why

@@ -204,6 +204,15 @@ def explained(call: Call, document: str) -> list[dict[str, object]]:
     return items
 
 
+def test_work_in_progress_shows_no_reason_why_it_waited_before(call: Call, scanned: Path) -> None:
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        cur.execute("update work_items set reason = 'shorter documents go first' where stage = 'summarize'")
+    assert "shorter documents go first" in words(call)
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger, ledger.transaction() as cur:
+        cur.execute("update work_items set state = 'claimed' where stage = 'summarize'")
+    assert "shorter documents go first" not in words(call)
+
+
 def call_about(part: str | None, *, outcome: str = "ok", stage: str = "summarize") -> ExplainedCall:
     at = datetime(2026, 11, 25, 14, 2, tzinfo=UTC)
     return ExplainedCall(at, stage, "deep", 1, "qwen", "qwen", "echoed", 900, 40, None, 2.0, outcome, part)

@@ -15,6 +15,7 @@ from dagster_offload.engine.lanes.shared import PermitReply, Shared
 from dagster_offload.engine.lanes.turn import Turn
 from dagster_offload.engine.progress import DocumentEnd
 from dagster_offload.engine.slot.breaker import present, try_closing
+from dagster_offload.engine.slot.free_work import pause_after
 from dagster_offload.errors import SlotForgotten
 from dagster_offload.ledger.core.rows import BreakerState, Claim, SlotRow
 from dagster_offload.ledger.slots import permits
@@ -197,11 +198,14 @@ class Lane:
 
     async def _must_make_way(self, priority: int) -> bool:
         """Whether documents before this priority are due that no free lane takes. Looks at intervals, not after each part."""
-        shared, now = self._shared, asyncio.get_running_loop().time()
-        if now < self._look_at or shared.scope.documents is not None:  # a run of chosen documents has no new ones
+        shared, loop = self._shared, asyncio.get_running_loop()
+        began = loop.time()
+        if began < self._look_at or shared.scope.documents is not None:  # a run of chosen documents has no new ones
             return False
-        self._look_at = now + timing.current().make_way
-        return await self._runner.ledger.run(shared.must_make_way, self._slot.name, priority, alone=self._alone)
+        is_so = await self._runner.ledger.run(shared.must_make_way, self._slot.name, priority, alone=self._alone)
+        # If a large backlog is postponed, finding out that none of it is due may take long.
+        self._look_at = loop.time() + max(timing.current().make_way, pause_after(loop.time() - began))
+        return is_so
 
     async def _is_permit_wanted(self) -> bool:
         worker = self._runner.worker
