@@ -1,6 +1,7 @@
 """What `up` shows about its UI: addresses, who can open it, and the token only on a terminal."""
 
 import io
+from pathlib import Path
 
 import click
 import pytest
@@ -10,6 +11,7 @@ from dagster_offload.cli.up import _welcome, command
 from dagster_offload.service.ports import network_address_of
 from dagster_offload.service.ui.access import decide_access
 from dagster_offload.settings import load_settings
+from tests.support.pipeline_file import written
 
 
 def welcome(host: str, *, is_terminal: bool = True, **settings: str) -> str:
@@ -58,3 +60,15 @@ def test_for_all_addresses_it_shows_the_one_for_other_machines() -> None:
 def test_it_shows_the_address_at_the_proxy() -> None:
     shown = welcome("127.0.0.1", ui_proxy="https://docs.example.org", ui_path_prefix="/offload")
     assert "https://docs.example.org/offload (through the proxy)" in shown
+
+
+def test_with_several_slots_work_goes_on_when_one_of_them_is_back(tmp_path: Path) -> None:
+    deep = "deep: {url: 'http://macbook.local:8890', model: qwen}"
+    studio = "studio: {url: 'http://studio.local:8890', model: qwen}"
+    file = written(
+        f"slots:\n  {deep}\n  {studio}\nstages:\n  classify: {{slots: [deep, studio]}}\n", tmp_path / "two.yaml"
+    )
+    two = welcome("127.0.0.1", config=str(file))
+    assert "While all are unavailable" in two
+    assert "When one is back" in two
+    assert "When it is back" in welcome("127.0.0.1", deep_url="http://macbook.local:8890", deep_model="qwen")

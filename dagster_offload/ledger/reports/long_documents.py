@@ -87,7 +87,9 @@ def ahead(cur: Cursor, splitting: Splitting) -> dict[str, CallsAhead]:
 
 def _next(cur: Cursor, splitting: Splitting, limit: int) -> Iterator[_Next]:
     cur.execute(
-        "select d.key as document, i.stage, i.priority, length(r.text) as characters, left(r.text, %(sample)s) as sample "
+        "select d.key as document, i.stage, i.priority, left(r.text, %(sample)s) as sample, "
+        # Unlike the number of characters, this is known without reading the text.
+        "octet_length(r.text) as bytes "
         f"from ({_BEHIND_OTHERS}) i join documents d using (document_id) "
         "join work_items x on x.document_id = i.document_id and x.stage = first_stage() "
         "join results r on r.result_id = x.result_id "
@@ -95,7 +97,8 @@ def _next(cur: Cursor, splitting: Splitting, limit: int) -> Iterator[_Next]:
         {"sample": SAMPLE_CHARACTERS, "stages": list(splitting.stages), "limit": limit},
     )
     for row in cur.fetchall():
-        tokens = estimated_tokens(row["sample"]) * row["characters"] / max(len(row["sample"]), 1)
+        sample = row["sample"]
+        tokens = estimated_tokens(sample) * row["bytes"] / max(len(sample.encode()), 1)
         yield _Next(row["document"], row["stage"], row["priority"], _parts(tokens, splitting))
 
 
