@@ -51,6 +51,23 @@ def test_roots_server_runs_as_an_unprivileged_user_that_owns_only_its_data_and_s
         assert (folder.stat().st_uid, mode(folder)) == (account.pw_uid, 0o700)
 
 
+# A library may do this, as gRPC does in Dagster's code server: what it runs in a forked child can crash there.
+CRASHING_FORKS = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.__register_atfork(None, None, libc.abort, None)
+print(ensure(), flush=True)
+"""
+
+
+@pytest.mark.root
+def test_the_server_starts_from_a_process_whose_forks_crash(home: Path, run_process: RunProcess) -> None:
+    process = run_process(home, CRASHING_FORKS)
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    assert output.startswith("postgresql://")
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("name", "refusal"), [("nobody", "Peer authentication failed"), ("daemon", "Permission denied")]

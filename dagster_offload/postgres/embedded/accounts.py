@@ -8,7 +8,9 @@ import errno
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,20 @@ from typing import Any
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.host.ownership import me, others_may_write, user_name
+from dagster_offload.host.python_process import environment_without_secrets
 
 # The only unprivileged account that exists everywhere. initdb needs a user name, so an arbitrary uid does not work.
 ROOT_RUNS_AS = "nobody"
+
+# The programs get none of the caller's environment: no PG* variable, no API key in /proc/PID/environ.
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+# Root's programs change the user in a process of their own. With its argument `user`, `subprocess` forks the caller and runs
+# code in the child. In a process with threads, such as Dagster's code server, that child may crash.
+_CHANGE_USER = (
+    "import os, sys; _, uid, gid, *command = sys.argv; os.setgroups([]); os.setgid(int(gid)); os.setuid(int(uid)); "
+    f"os.execve(command[0], command, {ENVIRONMENT!r})"
+)
 
 
 @dataclass(frozen=True)
@@ -35,10 +48,15 @@ class Account:
         """The name that libpq's `requirepeer` compares. A user id may have several names."""
         return pwd.getpwuid(self.uid).pw_name
 
-    @property
-    def spawn_options(self) -> dict[str, Any]:
-        """Arguments for `subprocess` that run a child as this user, without supplementary groups."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_other else {}
+    def run(self, command: Sequence[str | Path], **options: Any) -> "subprocess.CompletedProcess[Any]":
+        """Run a program as this user, without supplementary groups and without the caller's environment.
+
+        Options are those of `subprocess.run`. If another user's program cannot be started, its exit code is 1.
+        """
+        if not self.is_other:
+            return subprocess.run(command, cwd="/", env=ENVIRONMENT, **options)  # noqa: S603
+        changed = [sys.executable, "-I", "-S", "-c", _CHANGE_USER, str(self.uid), str(self.gid), *command]
+        return subprocess.run(changed, cwd="/", env=environment_without_secrets(), **options)  # noqa: S603
 
     def make_owner_of(self, path: Path) -> None:
         """Give a folder to this user, with mode 0700."""

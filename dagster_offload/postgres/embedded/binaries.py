@@ -7,7 +7,6 @@ into the home once, because we do not change the permissions of folders outside 
 import importlib.util
 import os
 import shutil
-import subprocess
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +16,6 @@ from dagster_offload.postgres.embedded.accounts import Account
 
 MAJOR_VERSION = 18
 _INSTALL = f"pginstall{MAJOR_VERSION}"
-
-# The server gets none of the caller's environment: no PG* variable, no API key in /proc/PID/environ.
-ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def binaries(account: Account, copies: Path) -> Path:
@@ -49,18 +45,7 @@ def _package() -> Path:
 
 
 def _can_run(bin_folder: Path, account: Account) -> bool:
-    try:
-        subprocess.run(  # noqa: S603
-            [bin_folder / "initdb", "--version"],
-            check=True,
-            capture_output=True,
-            cwd="/",
-            env=ENVIRONMENT,
-            **account.spawn_options,
-        )
-    except (PermissionError, subprocess.CalledProcessError):
-        return False
-    return True
+    return account.run([bin_folder / "initdb", "--version"], capture_output=True, check=False).returncode == 0
 
 
 def _copied(package: Path, target: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres.embedded.accounts import Account, own_name
-from dagster_offload.postgres.embedded.binaries import ENVIRONMENT, MAJOR_VERSION
+from dagster_offload.postgres.embedded.binaries import MAJOR_VERSION
 from dagster_offload.postgres.embedded.paths import NAME, Paths
 from dagster_offload.postgres.embedded.start_errors import start_error_message
 
@@ -25,7 +25,7 @@ def make_cluster(paths: Paths, account: Account, bin_folder: Path, lock_fd: int)
     command = [str(bin_folder / "initdb"), "-D", str(staging / "data"), "-U", NAME, "--encoding=UTF8", "--locale=C"]
     # Postgres' built-in collation sorts the same everywhere, and a libc upgrade breaks no index.
     command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--auth-local=peer", "--auth-host=reject"]
-    done = subprocess.run(  # noqa: S603
+    done = account.run(
         command,
         check=False,
         stdin=subprocess.DEVNULL,
@@ -33,9 +33,6 @@ def make_cluster(paths: Paths, account: Account, bin_folder: Path, lock_fd: int)
         text=True,
         errors="replace",
         pass_fds=(lock_fd,),
-        cwd="/",
-        env=ENVIRONMENT,
-        **account.spawn_options,
     )
     try:
         if done.returncode != 0:

@@ -13,7 +13,6 @@ import psutil  # type: ignore[import-untyped]
 
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.postgres.embedded.accounts import Account, explained
-from dagster_offload.postgres.embedded.binaries import ENVIRONMENT
 from dagster_offload.postgres.embedded.locks import alive_lock, is_held, server_lock_within, wait_until
 from dagster_offload.postgres.embedded.paths import PORT, Paths, open_log
 from dagster_offload.postgres.embedded.sockets import SOCKET_NAME, remove_temporary_folder, socket_path
@@ -63,7 +62,7 @@ def spawn(paths: Paths, account: Account, bin_folder: Path, sockets: Path, optio
         if alive_fd is None:
             return  # a server runs already
         # The shell exits at once and init adopts the server: the caller need not reap it, and its end does not stop it.
-        subprocess.run(  # noqa: S603
+        account.run(
             ["/bin/sh", "-c", '"$@" &', "sh", *arguments],
             check=True,
             stdin=subprocess.DEVNULL,
@@ -71,9 +70,6 @@ def spawn(paths: Paths, account: Account, bin_folder: Path, sockets: Path, optio
             stderr=log_fd,
             pass_fds=(alive_fd,),
             start_new_session=True,
-            cwd="/",
-            env=ENVIRONMENT,
-            **account.spawn_options,
         )
 
 
