@@ -35,7 +35,7 @@ def _is_without_up(start: logging.LogRecord) -> bool:
     from dagster_offload.errors import SettingsError
     from dagster_offload.service.home import running_up
 
-    (home,) = start.args  # type: ignore[misc]
+    home, *_ = start.args  # type: ignore[misc]
     with contextlib.suppress(SettingsError):
         return running_up(home) is None  # type: ignore[arg-type]
     return True

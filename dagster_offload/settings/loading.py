@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -154,6 +155,15 @@ def _in_file(tree: Tree, slot: str) -> Iterator[str]:
 def find_home() -> Path:
     """The home that the variables name, or the default. The pipeline file is not read."""
     return _home_and_file(read_variables({}, os.environ, read_dotenv()))[0]
+
+
+def command_for(home: Path, command: str) -> str:
+    """A command of dagster-offload as a person types it for this home. A component may have another one than a terminal."""
+    typed = f"dagster-offload {command}"
+    with contextlib.suppress(SettingsError, OSError):  # the working folder may be of another user
+        if find_home() == home:
+            return typed
+    return f"OFFLOAD_HOME={shlex.quote(str(home))} {typed}"
 
 
 def find_pipeline() -> Path:

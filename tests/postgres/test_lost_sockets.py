@@ -97,6 +97,16 @@ def test_a_command_says_nothing_of_its_restart_while_up_runs(
     assert lines == [[f"Started Postgres in {home}. It keeps running; `dagster-offload stop` ends it."], []]
 
 
+@pytest.mark.usefixtures("clean_environment")
+def test_a_process_with_a_home_of_its_own_names_it_in_the_command_that_stops_postgres(
+    home: Path, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(home)  # as a component does: no variable names its home
+    assert caplog.messages[-1] == (
+        f"Started Postgres in {home}. It keeps running; `OFFLOAD_HOME={home} dagster-offload stop` ends it."
+    )
+
+
 def test_a_server_that_does_not_accept_connections_yet_has_lost_no_socket(home: Path, start: Start) -> None:
     start(home)
     socket_path(home / "postgres").unlink()

@@ -32,6 +32,7 @@ from dagster_offload.postgres.embedded.postmaster import (
 from dagster_offload.postgres.embedded.sockets import make_socket_folder, socket_folder
 from dagster_offload.postgres.embedded.start_errors import start_error_message
 from dagster_offload.postgres.urls import libpq_url
+from dagster_offload.settings.loading import command_for
 
 logger = logging.getLogger(__name__)
 starts = logging.getLogger(f"{__name__}.starts")  # a line for each start that this process makes
@@ -64,7 +65,7 @@ def ensure_embedded(home: Path, *, options: Mapping[str, str] | None = None, rep
             is_started_here = _start_and_wait(paths, fd, options or {}, report)
             _create_database(paths)
     if is_started_here:
-        starts.warning("Started Postgres in %s. It keeps running; `dagster-offload stop` ends it.", home)
+        starts.warning("Started Postgres in %s. It keeps running; `%s` ends it.", home, command_for(home, "stop"))
     return _url(paths, NAME)
 
 
@@ -93,7 +94,7 @@ def _start_and_wait(paths: Paths, lock_fd: int, options: Mapping[str, str], repo
         if now - unchanged_since > answer.patience_seconds:
             raise LedgerAway(
                 f"the Postgres of OFFLOAD_HOME {paths.home} runs but cannot be used ({answer.message}):"
-                f" see {paths.log}, or stop it with `dagster-offload stop`"
+                f" see {paths.log}, or stop it with `{command_for(paths.home, 'stop')}`"
             )
         if now >= report_at:
             report(f"waiting for Postgres, {now - started:.0f} s so far ({answer.message})")
@@ -136,7 +137,8 @@ def _try_connect(paths: Paths, database: str) -> _Answer:
         if "requirepeer" in str(error):
             raise LedgerUnavailable(
                 f"the server at {socket_folder(paths.postgres)} is not the Postgres of OFFLOAD_HOME {paths.home}, but a process"
-                f" of another user ({_peer(error)}). Nothing was sent to it: end that process, then run `dagster-offload stop`"
+                f" of another user ({_peer(error)}). Nothing was sent to it: end that process, then run"
+                f" `{command_for(paths.home, 'stop')}`"
             ) from None
         _, is_refusal, message = str(error).strip().splitlines()[0].rpartition("FATAL:")
         if not is_refusal:
