@@ -10,7 +10,7 @@ import pytest
 from dagster_offload.ledger.core import migrate, stages
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.migrate import begin, complete, current_step, make_steps
-from dagster_offload.ledger.core.opening import open_ledger_as_it_is
+from dagster_offload.ledger.core.opening import open_ledger, open_ledger_as_it_is
 from dagster_offload.ledger.core.workers import UP, Worker
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
@@ -153,6 +153,17 @@ def test_doctor_makes_no_call_and_blames_the_postgres_of_the_ledger_if_it_is_dow
     assert (result.exit_code, printed["ok"]) == (75, False)
     assert [check["name"] for check in printed["checks"] if not check["ok"]] == ["ledger"]
     assert router.completions() == []
+
+
+def test_the_ledger_of_a_component_is_named_and_no_second_one_is_suggested(call: Call, empty_url: str) -> None:
+    with open_ledger(load_settings(postgres_url=empty_url), "offload_papers"):
+        pass
+    os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
+    result = call("status")
+    assert result.exit_code == 2
+    assert "components of Dagster projects: offload_papers." in result.stderr
+    assert "`select * from offload_papers.records`" in result.stderr
+    assert "dagster-offload up" not in result.stderr
 
 
 @pytest.mark.rule("ledger-13")

@@ -99,10 +99,25 @@ def existing_step(cur: Cursor, schema: str) -> int:
     if current_step(cur, schema) is None:
         _wait_for_migration(cur, schema)
     if (step := current_step(cur, schema)) is None:
+        if others := _other_ledgers(cur):
+            raise NoLedger(
+                f"the ledgers in this Postgres are those of components of Dagster projects: {', '.join(others)}. Commands do not "
+                f"read them: use the project's UI, or SQL such as `select * from {others[0]}.records`. For a ledger of "
+                "commands, correct OFFLOAD_HOME or OFFLOAD_POSTGRES_URL"
+            )
         raise NoLedger(
             "there is no ledger in this Postgres: start `dagster-offload up`, or correct OFFLOAD_POSTGRES_URL or OFFLOAD_HOME"
         )
     return step
+
+
+def _other_ledgers(cur: Cursor) -> list[str]:
+    """The schemas of ledgers that are here."""
+    cur.execute(
+        "select schemaname from pg_tables where tablename = 'work_items' and schemaname like %s order by 1",
+        ["offload\\_%"],
+    )
+    return [row["schemaname"] for row in cur.fetchall()]
 
 
 def _wait_for_migration(cur: Cursor, schema: str) -> None:
