@@ -58,10 +58,10 @@ def make_project(folder: Path, environment: Mapping[str, str], router: Router) -
     file = defs / "papers" / "defs.yaml"
     text = file.read_text()
     for written, wanted in (
-        ("path: ~/Documents", f"path: {folder / 'papers'}"),
-        ("url: http://127.0.0.1:11434", f"url: {router.url}"),
-        ("model: qwen3:14b", "model: qwen-macbook"),
-        ("# home: ~/.dagster-offload", f"home: {folder / 'home'}"),
+        (" path: ", f" path: {folder / 'papers'} "),
+        (" url: ", f" url: {router.url} "),
+        (" model: ", " model: qwen-macbook "),
+        ("# home: /srv/papers", f"home: {folder / 'home'}"),
     ):
         assert written in text, written
         text = text.replace(written, wanted)

@@ -229,7 +229,14 @@ def test_dg_lists_scaffolds_and_checks_the_component(project: Project) -> None:
     assert [each.name for each in file.parent.iterdir()] == ["defs.yaml"]
     checked = project.dg("check", "yaml")
     assert checked.returncode == 0, checked.stdout
-    file.write_text(file.read_text().replace("  library:", "  librry:"))
+    error = project.error()
+    assert "component papers: set library.path, slots.deep.url and slots.deep.model in its defs.yaml" in error
+    text = file.read_text()
+    for key, value in (("path", "~/Documents"), ("url", "http://127.0.0.1:1"), ("model", "qwen")):
+        text = text.replace(f" {key}: ", f" {key}: {value} ")
+    file.write_text(text)
+    assert project.defs.resolve_job_def("papers_drain").name == "papers_drain"
+    file.write_text(text.replace("  library:", "  librry:"))
     checked = project.dg("check", "yaml")
     assert checked.returncode == 1
     assert "librry" in checked.stdout + checked.stderr

@@ -35,6 +35,9 @@ ONLY_UP = {
     "prefork": "use the run launcher of your project",
 }
 
+# The keys that `dg scaffold` leaves empty.
+TO_SET = (("library", "path"), ("slots", "deep", "url"), ("slots", "deep", "model"))
+
 Path = tuple[str | int, ...]
 
 
@@ -77,6 +80,12 @@ class Attributes(Settings):
         for key in ONLY_UP:
             handler.resolve_ref_schema(schema)["properties"].pop(key, None)
         return schema
+
+
+def still_to_set(values: Mapping[str, Any]) -> list[str]:
+    """The keys of the scaffold that are still empty."""
+    empty = [path for path, each in _walk(values) if each is None]
+    return [".".join(path) for path in TO_SET if path in empty]
 
 
 def _refused(value: Any) -> Iterator[tuple[Path, str]]:

@@ -8,7 +8,7 @@ import dagster as dg
 from dagster.components.resolved.scopes import LoadContextScope
 from dagster.components.scaffold.scaffold import scaffold_with
 
-from dagster_offload.defs.component.attributes import NAME_PATTERN, Attributes
+from dagster_offload.defs.component.attributes import NAME_PATTERN, Attributes, still_to_set
 from dagster_offload.defs.component.scaffold import Scaffolder
 from dagster_offload.defs.definitions import library_definitions
 from dagster_offload.defs.names import SENSOR, names_of
@@ -17,6 +17,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.settings import Settings
 from dagster_offload.settings.loading import settings_of
 from dagster_offload.stages.catalog import stage_graph
+from dagster_offload.text.lists import listed
 
 
 @scaffold_with(Scaffolder)
@@ -80,6 +81,8 @@ class OffloadPipeline(dg.Component):
         name = values.pop("name", None) or _name_of(context.path)
         if not re.fullmatch(NAME_PATTERN, name):
             raise SettingsError(f"component {name}: name must match {NAME_PATTERN}")
+        if empty := still_to_set(values):
+            raise SettingsError(f"component {name}: set {listed(empty, 'and')} in its defs.yaml")
         settings = settings_of(values, _folder_of(context.path), f"component {name}")
         if settings.library is None:
             raise SettingsError(f"component {name}: library.path is missing: name the folder of documents")
