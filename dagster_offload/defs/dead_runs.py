@@ -1,4 +1,4 @@
-"""Ends the runs whose process died in a crash or a reboot.
+"""Ends the runs whose process died in a crash or a reboot, and starts those again that had not begun.
 
 Dagster's run monitoring cannot detect a dead worker of the default launcher. Such a run would stay STARTED forever and
 count against the queue's limits. So each step writes its host and process into the tags of its run, and `up` sweeps the
@@ -19,6 +19,28 @@ from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.work import waiting_runs
 
 GONE = "its process ended unexpectedly"
+
+
+def requeue(reporter: EventReporter) -> list[str]:
+    """Put runs back into the queue that the `up` before was starting when it ended. Returns one sentence per run.
+
+    Only a daemon makes a run STARTING, and this `up` has not started its own. While another `up` works on this ledger, such
+    a run may be of its daemon.
+    """
+    instance, ledger = reporter.instance, reporter.ledger
+    ups = [worker for worker in ledger.run(workers.connected_workers, ledger.schema) if worker.kind == workers.UP]
+    if len(ups) > 1:
+        return []
+    starting = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING]))
+    waiting = [run for run in starting if (ran_on := RanOn.of(run.tags)) is None or ran_on.pid is None]
+    for run in waiting:
+        queued = dg.DagsterEvent(
+            dg.DagsterEventType.RUN_ENQUEUED.value,
+            run.job_name,
+            message="`up` ended before this run began. It is back in the queue.",
+        )
+        instance.report_dagster_event(queued, run.run_id)
+    return [f"run {run.run_id[:8]} ({run.job_name}) was about to start: it is back in the queue" for run in waiting]
 
 
 def sweep(reporter: EventReporter, *, was_restored: bool = False, beside_up: bool = False) -> list[str]:

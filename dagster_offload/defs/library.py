@@ -39,6 +39,8 @@ from dagster_offload.text.plain_text import escaped
 
 # After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
 SAME_FAILURE_SECONDS = 600.0
+# The same if no step failed: the run never began, or its process was killed. The files are not the reason.
+NO_STEP_FAILED_SECONDS = 30.0
 WAITING_NAMED = 100  # how many of the documents that wait for their text the summary names
 # How long a scan and a tick may remove old history. What is left is removed by the next one.
 SCAN_UPKEEP_SECONDS = 30.0
@@ -278,7 +280,13 @@ def _same_failure(context: dg.SensorEvaluationContext, job_name: str, why: str) 
     last = context.instance.get_run_records(dg.RunsFilter(job_name=job_name, tags=of_location(context)), limit=1)
     if not last or last[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
         return None
-    run, left = last[0].dagster_run, SAME_FAILURE_SECONDS - seconds_since(last[0].update_timestamp)
+    run = last[0].dagster_run
+    limit = SAME_FAILURE_SECONDS if _has_failed_step(context.instance, run.run_id) else NO_STEP_FAILED_SECONDS
+    left = limit - seconds_since(last[0].update_timestamp)
     if run.tags.get(WHY_TAG) != why or left <= 0:
         return None
     return f"the last scan (run {run.run_id[:8]}) failed: see its log; the files are the same ({why}); next try in {left:.0f} s"
+
+
+def _has_failed_step(instance: dg.DagsterInstance, run_id: str) -> bool:
+    return bool(instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records)

@@ -50,7 +50,7 @@ ERRAND_SECONDS = 0.5  # for the errand to end at a stop; it takes longer only wh
 START_SECONDS = 120.0  # enough for a first start on a slow disk
 MAX_SOCKET_PATH = 100
 CODE_SERVER = "code server"
-AWAITED = ("scan", "drain", "run")  # the kinds of workers that changed definitions wait for
+AWAITED = ("scan", "extract", "drain", "run")  # the kinds of workers that changed definitions wait for
 UI_PROGRAM = "dagster-webserver"  # ours, with the access control (service/ui/server.py)
 # As text, because `up` itself does not import Dagster.
 DAGSTER_PROGRAM = "from dagster_offload.service.dagster_process import main; main()"

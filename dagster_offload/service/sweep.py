@@ -1,13 +1,13 @@
 """Prepares Dagster's instance and ends the runs whose process has died. `up` runs it before it starts the daemon.
 
 It is a separate process because it uses Dagster: a copy of the code server (`prefork.py`), or Python as usual without one. It
-prints the folder for DAGSTER_HOME as soon as the folder is ready, then one line for each run it ended and each sensor that would
-have waited until the clock passes its last tick.
+prints the folder for DAGSTER_HOME as soon as the folder is ready, then one line for each run that it put back into the queue or
+ended, and for each sensor that would have waited until the clock passes its last tick.
 """
 
 import sys
 
-from dagster_offload.defs.dead_runs import sweep
+from dagster_offload.defs.dead_runs import requeue, sweep
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.future_ticks import forget_future_ticks
 from dagster_offload.defs.instance import open_instance, prepare_instance
@@ -43,6 +43,8 @@ def _prepare() -> None:
         print(prepare_instance(settings, ledger.conninfo), flush=True)
         with open_instance(settings) as instance:
             reporter = EventReporter(instance, ledger, names_of(stage_graph(settings)), settings)
+            for line in requeue(reporter):
+                print(line)
             _sweep(reporter, beside_up=False)
 
 

@@ -25,6 +25,7 @@ from tests.support.acceptance import (
 from tests.support.browser import browser
 from tests.support.dagsters_pages import check_attacks_fail, check_dagsters_pages
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.ui import UI
 
 
 def process_of(home: Home, text: str) -> psutil.Process:
@@ -82,6 +83,35 @@ def test_without_a_token_dagsters_pages_work_in_a_browser(running: Running, rout
         check_dagsters_pages(tab, running.home)
         check_attacks_fail(tab, f"{router.url}/health", running.home)
     assert "Every user of this machine can open it" in running.home.said
+
+
+def start_run_at_a_frozen_code_server(home: Home) -> tuple[str, psutil.Process]:
+    """Launch a run and let the daemon wait for the code server to start it. Returns the run's id and the code server."""
+    daemon, server = process_of(home, "dagster-daemon"), process_of(home, "api grpc")
+    daemon.suspend()
+    run_id = UI(home).launch("scan")
+    server.suspend()
+    daemon.resume()
+    wait_for(lambda: UI(home).status(run_id) == "STARTING", "the start of the run")
+    return run_id, server
+
+
+def test_a_run_survives_an_up_that_is_killed_while_it_starts_the_run(running: Running) -> None:
+    home = running.home
+    run_id, _ = start_run_at_a_frozen_code_server(home)
+    running.up.kill()
+    running.up.wait()
+    home.wait_until_only_postgres_runs()
+    running.up = home.up()
+    assert f"run {run_id[:8]} (scan) was about to start: it is back in the queue" in " ".join(home.said.split())
+    assert UI(home).end_of(run_id) == "SUCCESS"
+
+
+def test_a_run_survives_a_code_server_that_is_killed_while_it_starts_the_run(running: Running) -> None:
+    home = running.home
+    run_id, server = start_run_at_a_frozen_code_server(home)
+    server.kill()
+    assert UI(home).end_of(run_id) == "SUCCESS"
 
 
 def restarts(home: Home) -> int:

@@ -63,6 +63,8 @@ def test_the_instance_reserves_runs_for_drains_and_sends_no_telemetry(settings: 
         assert (queue.max_concurrent_runs, limits) == (12, {"dagster/partition": 4, "dagster/backfill": 3})
         assert sum(limits.values()) < queue.max_concurrent_runs
         assert instance.run_coordinator.dequeue_interval_seconds == 2
+        retried_seconds = queue.max_user_code_failure_retries * queue.user_code_failure_retry_delay
+        assert retried_seconds == 3600, "a code server that is away for a while fails no run"
         assert isinstance(instance.run_launcher, dg.DefaultRunLauncher)
         assert not instance.telemetry_enabled
         assert not instance.nux_enabled

@@ -294,3 +294,18 @@ def test_a_refused_scan_is_not_launched_again_for_the_same_files(edge: Edge) -> 
     edge.make_run_older(refused, minutes=60)
     edge.write(b="Two.")
     assert isinstance(tick(edge), dg.RunRequest)
+
+
+@pytest.mark.parametrize("minutes", [0, 1])
+def test_a_scan_that_failed_before_its_step_is_launched_again_soon(edge: Edge, minutes: int) -> None:
+    edge.write(a="One.")
+    request = tick(edge)
+    assert isinstance(request, dg.RunRequest)
+    dropped = edge.start_run(dg.DagsterRunStatus.FAILURE, {**request.tags, **OF_LOCATION}, job_name="scan")
+    edge.make_run_older(dropped, minutes=minutes)
+    again = tick(edge)
+    if minutes:
+        assert isinstance(again, dg.RunRequest)
+    else:
+        assert "failed: see its log" in str(again)
+        assert "next try in 30 s" in str(again)

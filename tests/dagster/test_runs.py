@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from dagster_offload.defs.dead_runs import sweep
+from dagster_offload.defs.dead_runs import requeue, sweep
 from dagster_offload.defs.events import EventReporter
 from dagster_offload.defs.names import RAN_ON_TAG, REPOSITORY_TAG, RESULT_TAG, names_of
 from dagster_offload.defs.runs import RanOn, run_tags, starting_run
@@ -197,6 +197,23 @@ def test_a_sensors_run_that_died_before_its_step_is_ended(edge: Edge) -> None:
     (line,) = sweep(reporter(edge))
     assert line == f"run {stepless[:8]} (drain) was STARTED: it never reached its first step"
     assert (status(edge, stepless), status(edge, young)) == ("FAILURE", "STARTED")
+
+
+def test_a_run_that_the_up_before_was_starting_is_back_in_the_queue(edge: Edge) -> None:
+    starting = run(edge, run_tags(), dg.DagsterRunStatus.STARTING)
+    began = run(edge, run_tags(os.getpid()), dg.DagsterRunStatus.STARTING)  # it is tagged, so its step runs
+    with Worker(edge.ledger, "up"):
+        (line,) = requeue(reporter(edge))
+    assert line == f"run {starting[:8]} (drain) was about to start: it is back in the queue"
+    assert sweep(reporter(edge)) == []
+    assert (status(edge, starting), status(edge, began)) == ("QUEUED", "STARTING")
+
+
+def test_beside_another_up_a_run_that_is_starting_stays_as_it_is(edge: Edge) -> None:
+    starting = run(edge, run_tags(), dg.DagsterRunStatus.STARTING)
+    with Worker(edge.ledger, "up"), Worker(edge.ledger, "up"):
+        assert requeue(reporter(edge)) == []
+    assert status(edge, starting) == "STARTING"
 
 
 def test_a_queued_run_is_not_ended(edge: Edge) -> None:

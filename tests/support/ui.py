@@ -38,16 +38,25 @@ class UI:
 
     def materialize(self, document: str, *stages: str) -> str:
         """The button *Materialize*; returns the run's id."""
-        params = {
-            "selector": {
-                **LOCATION,
+        return self._launch(
+            {
                 "jobName": "__ASSET_JOB",
                 "assetSelection": [{"path": [asset_name(stage)]} for stage in stages or (CLASSIFY, SUMMARIZE)],
                 "assetCheckSelection": [],
             },
+            [{"key": "dagster/partition", "value": document}],
+        )
+
+    def launch(self, job: str) -> str:
+        """*Launch run* in the launchpad of a job; returns the run's id."""
+        return self._launch({"jobName": job}, [])
+
+    def _launch(self, what: dict[str, Any], tags: list[dict[str, str]]) -> str:
+        params = {
+            "selector": {**LOCATION, **what},
             "runConfigData": "{}",
             "mode": "default",
-            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": document}]},
+            "executionMetadata": {"tags": tags},
         }
         found = self.ask(
             "mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename "
