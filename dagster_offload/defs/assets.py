@@ -175,7 +175,9 @@ def _work(
     agree_with_up(ledger, pipeline_of(settings))  # before anything is written
     _redo_if_wanted(context, settings, ledger, keys, stages)
     reporter = EventReporter.in_step(context, settings, ledger, names)
-    evaluate_problems(context.instance, ledger, names.keys, context)  # a run that is cancelled has a result, too
+    if not context.retry_number:  # also a run that is cancelled has a result; one that waits does not repeat it
+        selected = context.selected_asset_check_keys
+        evaluate_problems(context.instance, ledger, names.keys, context, always=selected)
     with reporting(reporter):
         summary = run_documents(
             settings, ledger, keys, stages, run_id=context.run.run_id, on_progress=parts_progress(context)

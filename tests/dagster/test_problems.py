@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dagster as dg
@@ -18,6 +20,7 @@ from dagster_offload.ledger.slots import slots
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 from tests.support.ledger import hold_stage
+from tests.support.patience import PATIENCE_SECONDS
 
 KEYS = names_of(BUILT_IN).keys
 NAMES = "documents that need you"
@@ -132,6 +135,24 @@ def test_a_run_of_a_person_has_a_result_of_each_selected_check_also_if_it_fails(
     (latest,) = edge.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
     assert (latest.run_id, latest.status.value) == (result.run_id, "FAILED")  # not PLANNED, which is shown as skipped
     assert warnings_of(edge, result.run_id)[0].startswith("broken.pdf: extract failed")
+
+
+def test_a_run_that_waits_evaluates_each_check_at_its_start_and_after_a_change(edge: Edge) -> None:
+    edge.write(a="Invoice for 3 chairs. Total 300 EUR.")
+    edge.scan()
+    edge.router.set(mode="cold")
+    run_id = str(uuid.uuid4())
+    is_waiting, waits = edge.listen_for("STEP_UP_FOR_RETRY", run_id), ThreadPoolExecutor(1)
+    with waits:
+        run = waits.submit(edge.materialize, "a.txt", stages=["classify"], run_id=run_id)
+        assert is_waiting.wait(PATIENCE_SECONDS)
+        evaluated = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        assert len(edge.instance.get_records_for_run(run_id, of_type=evaluated).records) == 1
+        edge.router.set(mode="awake")
+        edge.ledger.run(slots.try_again, "deep", "the test woke it")
+        assert run.result().success
+    assert len(edge.instance.get_records_for_run(run_id, of_type=evaluated).records) == 2
+    assert is_shown(edge, "classify")
 
 
 @pytest.mark.rule("drain-11")

@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import dagster as dg
@@ -109,8 +109,9 @@ def evaluate_problems(
     ledger: Ledger,
     asset_keys: Mapping[str, dg.AssetKey],
     step: dg.AssetExecutionContext | None = None,
+    always: Collection[dg.AssetCheckKey] = (),
 ) -> None:
-    """Evaluate the check of each stage whose problems have changed, or that was not evaluated for a day.
+    """Evaluate the check of each stage whose problems have changed, or that was not evaluated for a day, and those in `always`.
 
     It is also evaluated after each materialization: Dagster shows an older evaluation as "not evaluated".
     The events belong to no run, so that they are not removed with one. The exception are the checks that the run of `step`
@@ -131,11 +132,11 @@ def evaluate_problems(
                 *((hold.slot, hold.since.isoformat()) for hold in held),
             ]
         )
-        is_selected = step is not None and dg.AssetCheckKey(key, CHECK) in step.selected_asset_check_keys
-        if not is_selected and ledger.run(last_reports.is_reported, subject, value):
+        check = dg.AssetCheckKey(key, CHECK)
+        if check not in always and ledger.run(last_reports.is_reported, subject, value):
             continue
         evaluation = _evaluation(stage, key, count, found, held)
-        if step is not None and is_selected:
+        if step is not None and check in step.selected_asset_check_keys:
             step.log_event(evaluation)
         else:
             instance.report_runless_asset_event(evaluation)
