@@ -166,6 +166,7 @@ def as_object(report: Report) -> dict[str, Any]:
         "in_work": [asdict(work) for work in report.in_work],
         "stopped_sensors": report.stopped_sensors,
         "has_scanned": report.has_scanned,
+        "failed_scan": report.failed_scan and asdict(report.failed_scan),
         "stages": {
             stage: asdict(counts)
             | {

@@ -11,7 +11,7 @@ from dagster_offload.text.lists import listed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dagster_offload.ledger.reports.activity import InWork
+    from dagster_offload.ledger.reports.activity import FailedScan, InWork
     from dagster_offload.ledger.reports.long_documents import LongAhead
     from dagster_offload.ledger.reports.status import DoubtfulGroup, ProblemGroup
     from dagster_offload.settings import Settings
@@ -31,6 +31,8 @@ def next_steps(settings: "Settings", report: Report) -> "Iterator[str]":
 def _about_settings(report: Report) -> "Iterator[str]":
     if not report.has_scanned:
         yield f"\nNo scan has ended yet, so no document is counted: {_first_scan(report)}"
+    if report.failed_scan is not None:
+        yield f"\n{_failed_scan(report.failed_scan, report)}"
     if report.up is not None and report.up.reload_waits_for:
         yield (
             "\nDagster's definitions changed. Its UI shows them when the running work has ended: "
@@ -189,6 +191,15 @@ def _first_scan(report: Report) -> str:
     return (
         "`up` begins with one" if report.up is not None else "run `dagster-offload scan`, or start `dagster-offload up`"
     )
+
+
+def _failed_scan(failed: "FailedScan", report: Report) -> str:
+    from dagster_offload.cli.formatting import describe_time
+
+    last = f"The last scan failed at {describe_time(failed.failed_at)}; see the log of run {failed.run_id[:8]} in Dagster's UI."
+    if report.up is None or "library_sensor" in report.stopped_sensors:
+        return last
+    return f"{last} The next one is at {describe_time(failed.next_by)}, or earlier if more files change"
 
 
 def _what_deep_waits_for(report: Report) -> str:

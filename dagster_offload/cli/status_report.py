@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.core.database import Cursor, Ledger
     from dagster_offload.ledger.core.pipelines import AnnouncedPipeline
     from dagster_offload.ledger.core.rows import SlotRow, StageCounts
-    from dagster_offload.ledger.reports.activity import InWork, NextAttempt
+    from dagster_offload.ledger.reports.activity import FailedScan, InWork, NextAttempt
     from dagster_offload.ledger.reports.estimate import Estimate
     from dagster_offload.ledger.reports.long_documents import LongAhead
     from dagster_offload.ledger.reports.status import Doubtful, DoubtfulGroup, InParts, Problem, ProblemGroup
@@ -88,6 +88,7 @@ class Report:
     not_applicable: dict[str, int]  # by stage with a condition; a part of `done`
     stopped_sensors: list[str]
     has_scanned: bool
+    failed_scan: "FailedScan | None"  # the newest one, while `up` waits before the next
     rests: "list[Rest]"  # of the configured slots that rest
     holds: "list[Hold]"  # the stages that slots do not take
     held_everywhere: set[str]  # the stages that no slot takes
@@ -198,6 +199,7 @@ def _read(
         not_applicable=activity.not_applicable(cur),
         stopped_sensors=activity.stopped_sensors(cur),
         has_scanned=activity.has_scanned(cur),
+        failed_scan=activity.failed_scan(cur),
     )
 
 

@@ -25,8 +25,9 @@ from dagster_offload.engine.scan import library_differs, scan
 from dagster_offload.engine.scan_report import ScanReport, ScanSummary
 from dagster_offload.errors import LedgerUnavailable, NoRoom, OffloadError, OtherPipeline, ScanRefused, StillLooking
 from dagster_offload.ledger.core import workers
-from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.core.database import Ledger, notify
 from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.reports.activity import SAME_FAILURE_SECONDS
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
 from dagster_offload.library.left_out import Kind, describe_count
@@ -37,9 +38,7 @@ from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
 
-# After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
-SAME_FAILURE_SECONDS = 600.0
-# The same if no step failed: the run never began, or its process was killed. The files are not the reason.
+# The wait after a failed scan if no step failed: the run never began, or its process was killed. The files are not the reason.
 NO_STEP_FAILED_SECONDS = 30.0
 WAITING_NAMED = 100  # how many of the documents that wait for their text the summary names
 # How long a scan and a tick may remove old history. What is left is removed by the next one.
@@ -271,6 +270,7 @@ def _check(
     if (starting := starting_run(context, names.scan_job)) is not None:
         return dg.SkipReason(f"{starting}; {why}")
     if (failed := _same_failure(context, names.scan_job, why)) is not None:
+        ledger.run(notify, "a scan failed")  # nothing else wakes the lines of `up` if the scan never began
         return dg.SkipReason(failed)
     return dg.RunRequest(tags=request_tags(why, names.launched_by))
 

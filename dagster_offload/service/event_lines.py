@@ -37,7 +37,9 @@ def lines(before: News, now: News, *, is_end_owed: bool = False) -> list[str]:
         *(f"{name}: {_paused(pause)}" for name, pause in _new_pauses(before, now)),
         *(f"{name}: no longer paused; {_left(now)} left" for name in now.slots if _is_resumed(name, before, now)),
         *recipient_lines(before, now),
+        *_failed_scan(now),
         *(f"drain: started, {_left(now, worker.number)} left" for worker in now.started if worker.kind == "drain"),
+        *(f"{_name(worker)}: {worker.death}; {_freed(worker)}" for worker in now.ended if worker.freed),
         *(line for worker in now.ended if (line := _ended(worker, now)) is not None),
         *_failed(now),
         *([_all_done(now)] if _is_end(before, now, is_end_owed) and not now.alive else []),
@@ -76,6 +78,16 @@ def _scan(scan: ScanEnd) -> str | None:
     names = scan.unusable_names
     left_out = f"; {counted(names, 'name')} cannot be {'a document' if names == 1 else 'documents'}" if names else ""
     return f"scan: {found}, {_documents(scan.found)} in all{left_out}"
+
+
+def _failed_scan(now: News) -> Iterator[str]:
+    if (failed := now.failed_scan) is not None:
+        next_at = f"{failed.next_by.astimezone():%H:%M}"
+        yield f"scan: run {failed.run_id[:8]} failed (see its log in the UI); the next one is at {next_at}"
+
+
+def _freed(worker: WorkerNews) -> str:
+    return f"{_documents(worker.freed)} that it held {agreeing('are', worker.freed)} free again"
 
 
 def _slot(slot: SlotRow, before: News, now: News) -> str | None:

@@ -57,6 +57,7 @@ def test_status_of_an_empty_ledger_is_all_zeros(call: Call, with_ledger: str) ->
         "in_work": [],
         "stopped_sensors": [],
         "has_scanned": False,
+        "failed_scan": None,
         "next_attempts": [],
         "problems": [],
         "problem_groups": [],

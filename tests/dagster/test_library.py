@@ -18,6 +18,9 @@ from dagster_offload.engine.progress import ProgressCounts
 from dagster_offload.engine.scan import library_differs
 from dagster_offload.errors import LibraryMissing, NoRoom, OtherPipeline, ScanRefused
 from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.reports import news
+from dagster_offload.ledger.reports.activity import failed_scan
+from dagster_offload.service.event_lines import lines
 from dagster_offload.settings import Settings
 from tests.support.connections import counting_ledger_connections
 from tests.support.edge import OF_LOCATION, Edge, failure_message
@@ -309,3 +312,19 @@ def test_a_scan_that_failed_before_its_step_is_launched_again_soon(edge: Edge, m
     else:
         assert "failed: see its log" in str(again)
         assert "next try in 30 s" in str(again)
+
+
+def test_a_scan_that_failed_is_told_once_until_the_next_one_is_due(edge: Edge) -> None:
+    edge.write(a="One.")
+    edge.scan()
+    assert edge.settings.library is not None
+    (edge.settings.library / "a.txt").unlink()
+    marks = edge.ledger.run(news.begin, None)
+    refused = edge.run_job("scan")
+    assert not refused.success
+    now, marks = edge.ledger.run(news.read, marks)
+    (line,) = [line for line in lines(news.News(), now) if line.startswith("scan: run")]
+    assert line.startswith(f"scan: run {refused.run_id[:8]} failed (see its log in the UI); the next one is at ")
+    assert edge.ledger.run(news.read, marks)[0].failed_scan is None
+    edge.make_run_older(refused.run_id, minutes=11)
+    assert edge.ledger.run(failed_scan) is None

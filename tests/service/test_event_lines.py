@@ -8,7 +8,7 @@ import pytest
 
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow, State
-from dagster_offload.ledger.core.workers import Worker
+from dagster_offload.ledger.core.workers import Worker, reclaim_dead
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import News, ScanEnd, WorkerNews
 from dagster_offload.ledger.reports.status import ProblemGroup
@@ -283,6 +283,23 @@ def test_a_document_that_a_drain_beside_this_one_has_ended_is_not_among_those_le
             answer(bench, beside.id, "letter.txt", SUMMARIZE)
         now, _ = ledger.run(news.read, marks)
     assert lines(before, now) == ["drain: 0 done; 1 document left"]
+
+
+@pytest.mark.parametrize("kind", ["run", "drain", "scan"])
+def test_the_documents_that_a_killed_worker_held_are_told_once_to_be_free_again(ledger: Ledger, kind: str) -> None:
+    bench = Bench(ledger)
+    bench.put("letter.txt")
+    marks = ledger.run(news.begin, bench.worker("up"))
+    dead = bench.worker(kind)
+    before, marks = ledger.run(news.read, marks)
+    bench.hold(dead, [EXTRACT])
+    bench.die(dead)
+    ledger.run(reclaim_dead, ledger.schema)
+    now, marks = ledger.run(news.read, marks)
+    name = "text" if kind == "scan" else kind
+    assert lines(before, now)[0] == f"{name}: worker {dead} died; 1 document that it held is free again"
+    again, _ = ledger.run(news.read, marks)
+    assert lines(now, again) == []
 
 
 def answer(bench: Bench, worker: int, key: str, *stages: str) -> None:

@@ -14,7 +14,7 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.service import processes
 from dagster_offload.service.home import RunningUp, hold_up_lock
 from dagster_offload.service.ports import listen_for_ui
-from dagster_offload.service.processes import Services, running_services
+from dagster_offload.service.processes import AWAITED, Services, running_services
 from dagster_offload.service.supervisor import StopRequest
 from dagster_offload.settings import read_settings
 from tests.support.acceptance import wait_for
@@ -22,10 +22,11 @@ from tests.support.patience import PATIENCE_SECONDS
 
 
 class World:
-    """Services whose ledger gives these answers to `live_workers`, one for each kind of worker."""
+    """Services whose ledger has workers of these kinds, at one look after the other, or raises an error."""
 
     def __init__(self, *states: Any, library: Path | None = None) -> None:
         self.states = list(states)
+        self.alive: Any = ()
         self.restarted: list[str] = []
         self.said: list[str] = []
         self.written: list[RunningUp] = []
@@ -53,11 +54,12 @@ class World:
             definitions="old",
         )
 
-    def _run(self, *_: object) -> Any:
-        state = self.states.pop(0)
-        if isinstance(state, Exception):
-            raise state
-        return state
+    def _run(self, _of: object, _schema: str, kind: str) -> Any:
+        if kind == AWAITED[0]:
+            self.alive = self.states.pop(0)
+        if isinstance(self.alive, Exception):
+            raise self.alive
+        return [kind] if kind in self.alive else []
 
     def check(self) -> None:
         """One look at the ledger, and the check that acts on what it found."""
@@ -69,7 +71,7 @@ class World:
 
 
 def test_stages_that_change_while_postgres_is_down_are_loaded_later_and_end_nothing() -> None:
-    world = World(LedgerUnavailable("Postgres does not answer"), [], [], [])
+    world = World(LedgerUnavailable("Postgres does not answer"), ())
     world.check()
     assert world.restarted == []
     world.check()
@@ -77,11 +79,13 @@ def test_stages_that_change_while_postgres_is_down_are_loaded_later_and_end_noth
 
 
 def test_stages_that_wait_for_running_work_are_shown_once_and_loaded_after_it() -> None:
-    world = World(["one"], [], ["two"], ["one"], [], ["two"], [], [], [])
+    world = World(("scan", "extract", "run"), ("scan", "extract", "run"), ())
     world.check()
     world.check()
-    assert world.said == ["Dagster's definitions changed. Its UI shows them when the running work has ended: scan, run"]
-    assert world.written == [RunningUp(1, "http://x", reload_waits_for="scan, run")]
+    assert world.said == [
+        "Dagster's definitions changed. Its UI shows them when the running work has ended: scan, extract, run"
+    ]
+    assert world.written == [RunningUp(1, "http://x", reload_waits_for="scan, extract, run")]
     assert world.restarted == []
     world.check()
     assert world.restarted == ["code server"]
@@ -94,7 +98,7 @@ def test_stages_that_wait_for_running_work_are_shown_once_and_loaded_after_it() 
     ids=["removed", "replaced"],
 )
 def test_a_log_that_cannot_be_read_does_not_end_up(tmp_path: Path, is_there: bool, reason: str) -> None:
-    world = World([], [], [])
+    world = World(())
     failed: Any = SimpleNamespace(poll=lambda: 1)
     world.services.first_scan, world.services.scan_log = failed, tmp_path if is_there else tmp_path / "scan.log"
     world.services.check()
@@ -133,7 +137,7 @@ def test_the_folder_of_a_socket_that_a_killed_up_left_is_removed_by_the_next(
 
 @pytest.mark.rule("pipeline-5")
 def test_a_missing_library_is_told_while_up_runs(tmp_path: Path) -> None:
-    world = World([], [], [], library=tmp_path / "gone")
+    world = World((), library=tmp_path / "gone")
     world.services.check()
     assert world.services.library.errand is not None
     world.services.library.errand.wait()
@@ -143,7 +147,7 @@ def test_a_missing_library_is_told_while_up_runs(tmp_path: Path) -> None:
 
 
 def test_an_edit_that_is_taken_back_while_work_runs_waits_for_nothing() -> None:
-    world = World(["one"], [], [])
+    world = World(("scan",))
     world.check()
     assert world.written[-1].reload_waits_for == "scan"
     services: Any = world.services

@@ -1,13 +1,14 @@
-"""What happens now: documents in work, next attempts with their times, and sensors that a person turned off."""
+"""What happens now: documents in work, next attempts with their times, a failed scan, and sensors that a person turned off."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.postgres import DAGSTER_SCHEMA
 
 SENSORS = ("drain_sensor", "library_sensor")
-
+# After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
+SAME_FAILURE_SECONDS = 600.0
 
 # A call is slow if it takes longer than this, and twice as long as any of the last calls.
 SHORTEST_SLOW_SECONDS = 60.0
@@ -90,6 +91,35 @@ def not_applicable(cur: Cursor) -> dict[str, int]:
 def has_scanned(cur: Cursor) -> bool:
     """Whether a scan of the library has ended. If not, the counts are not yet those of the library."""
     return cur.execute("select from scans where ended_at is not null limit 1").rowcount > 0
+
+
+@dataclass(frozen=True)
+class FailedScan:
+    """A run of the job `scan` that failed. `up` launches another one until `next_by`, earlier if more files change."""
+
+    run_id: str
+    failed_at: datetime
+    next_by: datetime
+
+
+def failed_scan(cur: Cursor) -> FailedScan | None:
+    """The newest scan, if it has failed and `up` waits before the next one.
+
+    Only commands and processes that do not import Dagster use this.
+    """
+    table = f"{DAGSTER_SCHEMA}.runs"
+    if fetch_one(cur, "select to_regclass(%s) as found", [table])["found"] is None:
+        return None
+    cur.execute(
+        f"select run_id, status, update_timestamp at time zone 'UTC' as failed_at from {table} "
+        "where pipeline_name = 'scan' order by id desc limit 1"
+    )
+    row, wait = cur.fetchone(), timedelta(seconds=SAME_FAILURE_SECONDS)
+    if row is None or row["status"] != "FAILURE":
+        return None
+    now = fetch_one(cur, "select clock_timestamp() as now")["now"]
+    next_by = row["failed_at"] + wait
+    return FailedScan(row["run_id"], row["failed_at"], next_by) if now < next_by else None
 
 
 def stopped_sensors(cur: Cursor) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from dagster_offload.ledger.core.database import Cursor, fetch_one, see_one_moment
 from dagster_offload.ledger.core.rows import SlotRow
 from dagster_offload.ledger.reports import recipients
+from dagster_offload.ledger.reports.activity import FailedScan, failed_scan
 from dagster_offload.ledger.reports.recipients import ChannelFault, SinkState
 from dagster_offload.ledger.reports.status import ProblemGroup, problem_groups_of
 from dagster_offload.ledger.slots import availability, holds, rests, slots
@@ -37,7 +38,7 @@ class WorkerNews:
 
     `done` and `failed` are those of which it ended the last work, so that each document is counted once over all workers that
     follow each other. `answered_in_part`: those with an answer of this worker that are among the ones left. `number` rises
-    from worker to worker.
+    from worker to worker. `death` says how it died, and `freed` is how many documents it held then.
     """
 
     kind: str
@@ -46,6 +47,8 @@ class WorkerNews:
     failed: int = 0
     answered_in_part: int = 0
     number: int = 0
+    death: str = ""
+    freed: int = 0
 
     @property
     def reads_texts(self) -> bool:
@@ -60,6 +63,7 @@ class News:
     All numbers are of one moment. `channels`: those of the pipeline file, `channel_faults`: what is wrong with them.
     `left` counts documents that are due, deferred or in work, up to `MOST_COUNTED`; `texts_left` those of them whose text is
     left; `need_you` those that failed or are quarantined; `documents` those that are present, counted only if nothing is left.
+    `failed_scan` is the newest scan if it has failed since the last look.
     """
 
     slots: dict[str, SlotRow] = field(default_factory=dict)
@@ -78,6 +82,7 @@ class News:
     texts_left: int = 0
     need_you: int = 0
     documents: int = 0
+    failed_scan: FailedScan | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ class Marks:
     scan: int
     transition: int
     workers: dict[int, int] = field(default_factory=dict)
+    failed_scan: str | None = None  # the run's id
 
 
 def begin(cur: Cursor, worker_id: int | None) -> Marks:
@@ -102,7 +108,7 @@ def begin(cur: Cursor, worker_id: int | None) -> Marks:
         "    order by transition_id desc limit 1), 0) as transition from workers w where w.worker_id = %s",
         [worker_id],
     )
-    return Marks(worker_id, int(row["scan"]), int(row["transition"]))
+    return Marks(worker_id, int(row["scan"]), int(row["transition"]), failed_scan=_run_id(failed_scan(cur)))
 
 
 def read(
@@ -122,7 +128,7 @@ def read(
         [since.scan],
     )
     scans = cur.fetchall()
-    left = count_left(cur)
+    left, failed = count_left(cur), failed_scan(cur)
     known = {row.name: row for row in slots.list_slots(cur)}
     now = News(
         slots=known,
@@ -141,8 +147,14 @@ def read(
         texts_left=count_texts_left(cur) if left else 0,
         need_you=count_failed(cur),
         documents=0 if left else counts.count_documents(cur),
+        failed_scan=None if _run_id(failed) == since.failed_scan else failed,
     )
-    return now, Marks(looked.newest, max([since.scan, *(row["scan_id"] for row in scans)]), last, looked.marks)
+    newest_scan = max([since.scan, *(row["scan_id"] for row in scans)])
+    return now, Marks(looked.newest, newest_scan, last, looked.marks, _run_id(failed))
+
+
+def _run_id(scan: FailedScan | None) -> str | None:
+    return None if scan is None else scan.run_id
 
 
 @dataclass(frozen=True)
@@ -158,7 +170,7 @@ class _Workers:
 
 def _read_workers(cur: Cursor, since: Marks, *, with_progress: bool) -> _Workers:
     cur.execute(
-        "select worker_id, kind, stages, ended_at is not null as has_ended from workers "
+        "select worker_id, kind, stages, ended_at is not null as has_ended, was_reclaimed from workers "
         "where kind = any(%s) and (worker_id > %s or worker_id = any(%s)) order by worker_id",
         [list(KINDS), since.worker, list(since.workers)],
     )
@@ -173,6 +185,8 @@ def _read_workers(cur: Cursor, since: Marks, *, with_progress: bool) -> _Workers
         worker = WorkerNews(row["kind"], row["stages"], number=worker_id)
         if has_ended or is_new or with_progress:
             worker = _with_counts(cur, worker, mark, since.worker)
+        if row["was_reclaimed"]:
+            worker = _with_death(cur, worker)
         (ended if has_ended else alive).append(worker)
         if is_new:
             started.append(worker)
@@ -212,6 +226,17 @@ def _with_counts(cur: Cursor, worker: WorkerNews, mark: int, newest: int) -> Wor
     return replace(
         worker, done=counts["done"], failed=counts["failed"], answered_in_part=counts.get("answered_in_part", 0)
     )
+
+
+def _with_death(cur: Cursor, worker: WorkerNews) -> WorkerNews:
+    row = fetch_one(
+        cur,
+        "select count(distinct document_id) as freed, coalesce(min(reason), '') as death from transitions "
+        "where worker_id = %(worker)s and from_state = 'claimed' and to_state = 'pending' "
+        "and reason like 'worker ' || %(worker)s || ' %%'",
+        {"worker": worker.number},
+    )
+    return replace(worker, **row)
 
 
 def _texts_read(cur: Cursor, worker_id: int, mark: int) -> dict[str, int]:

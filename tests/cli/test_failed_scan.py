@@ -1,0 +1,46 @@
+"""A scan that failed in Dagster, as `status` shows it."""
+
+import json
+import os
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dagster_offload.defs.instance import create_tables
+from dagster_offload.service.home import RunningUp, hold_up_lock
+from tests.support.cli import Call
+
+RUN = (
+    "insert into offload_dagster.runs (run_id, pipeline_name, status, run_body, update_timestamp) "
+    "values (%s, 'scan', %s, '', timezone('UTC', clock_timestamp()) - make_interval(mins => %s))"
+)
+
+
+@pytest.fixture
+def dagster(with_ledger: str) -> "psycopg.Connection[object]":
+    create_tables(with_ledger)
+    return psycopg.connect(with_ledger, autocommit=True)
+
+
+def test_status_says_that_the_last_scan_failed_and_when_up_scans_again(
+    call: Call, dagster: "psycopg.Connection[object]", tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    os.environ["OFFLOAD_HOME"] = str(home)
+    with dagster, hold_up_lock(home) as lock:
+        lock.write(RunningUp(os.getpid(), "http://127.0.0.1:3000"))
+        dagster.execute(RUN, ["0123456789", "FAILURE", 4])
+        said = " ".join(call("status").stdout.split())
+        assert "The last scan failed at " in said
+        assert "see the log of run 01234567 in Dagster's UI. The next one is at " in said
+        assert json.loads(call("status", "--json").stdout)["failed_scan"]["run_id"] == "0123456789"
+        dagster.execute(RUN, ["another", "QUEUED", 0])
+        assert "scan failed" not in call("status").stdout
+
+
+def test_a_scan_that_failed_long_ago_is_not_shown(call: Call, dagster: "psycopg.Connection[object]") -> None:
+    with dagster:
+        dagster.execute(RUN, ["0123456789", "FAILURE", 20])
+        assert json.loads(call("status", "--json").stdout)["failed_scan"] is None
