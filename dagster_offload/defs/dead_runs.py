@@ -32,15 +32,14 @@ def requeue(reporter: EventReporter) -> list[str]:
     if len(ups) > 1:
         return []
     starting = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING]))
-    waiting = [run for run in starting if (ran_on := RanOn.of(run.tags)) is None or ran_on.pid is None]
-    for run in waiting:
+    for run in starting:
         queued = dg.DagsterEvent(
             dg.DagsterEventType.RUN_ENQUEUED.value,
             run.job_name,
             message="`up` ended before this run began. It is back in the queue.",
         )
         instance.report_dagster_event(queued, run.run_id)
-    return [f"run {run.run_id[:8]} ({run.job_name}) was about to start: it is back in the queue" for run in waiting]
+    return [f"run {run.run_id[:8]} ({run.job_name}) was about to start: it is back in the queue" for run in starting]
 
 
 def sweep(reporter: EventReporter, *, was_restored: bool = False, beside_up: bool = False) -> list[str]:
