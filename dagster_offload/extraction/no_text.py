@@ -7,8 +7,8 @@ NO_BYTES = "the file has no bytes: if it should have some, copy it here again"
 ONLY_BLANKS = "the file contains only blanks"
 SAVE_AGAIN = "Save it again from the program that made it, or as a PDF of pictures, which OCR reads"
 NO_WORDS = (
-    "if it shows words, scan it again with 300 dots per inch, or add their language to OFFLOAD_OCR_LANGUAGES and run "
-    "`dagster-offload redo --needs-ocr`"
+    "if it shows words, scan it again with 300 dots per inch, or add their language to OFFLOAD_OCR_LANGUAGES and read it "
+    "again (with `up`: `dagster-offload redo --needs-ocr`)"
 )
 
 _SHEETS = (file_types.XLSX, file_types.XLSB, file_types.EXCEL, file_types.EXCEL_2003, file_types.ODS)

@@ -124,6 +124,7 @@ def test_a_picture_without_words_has_no_text(reading: Extractor, tmp_path: Path)
     noise.write_bytes(header + b"\1\0\x18\0" + bytes(24) + pixels)
     found = reading.extract(noise)
     assert (found.outcome, found.text) == (Outcome.NO_TEXT, "")
+    assert "(with `up`: `dagster-offload redo --needs-ocr`)" in found.metadata["reason"], "no command reads a component"
     assert found.metadata["reason"].startswith("OCR (kor+eng) found no readable text: if it shows words, scan it again")
 
 
