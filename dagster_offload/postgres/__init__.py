@@ -6,10 +6,12 @@
 from dagster_offload.postgres.embedded.accounts import prepare_home
 from dagster_offload.postgres.embedded.place import identity_of_data
 from dagster_offload.postgres.embedded.postmaster import (
+    end_server_of_removed_home,
     has_embedded,
     is_running,
     reason_to_restart,
     server_pid,
+    server_process,
     stop_postgres,
 )
 from dagster_offload.postgres.embedded.server import embedded_url, ensure_embedded
@@ -26,6 +28,7 @@ __all__ = [
     "DAGSTER_SCHEMA",
     "dagster_url",
     "embedded_url",
+    "end_server_of_removed_home",
     "ensure_postgres",
     "has_embedded",
     "identity_of_data",
@@ -34,6 +37,7 @@ __all__ = [
     "reason_to_restart",
     "refuse_pooler",
     "server_pid",
+    "server_process",
     "shown_url",
     "stop_postgres",
 ]

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -82,11 +82,18 @@ class UpLock:
         self._home = home
         self._folder = folder  # while it is open, no other folder gets its inode
         self._descriptor = descriptor
+        self._always_there: Sequence[Path] = ()
+
+    def expect(self, files: Sequence[Path]) -> None:
+        """Take the home for removed also when one of these files is missing: a removal ends with the folder itself."""
+        self._always_there = files
 
     @property
     def has_home(self) -> bool:
         """Whether the home is still the folder in which the lock was taken: it was not removed, moved or replaced."""
         try:
+            for file in self._always_there:
+                os.stat(file)
             return os.path.samestat(os.stat(self._home), os.fstat(self._folder))
         except (FileNotFoundError, NotADirectoryError):
             return False

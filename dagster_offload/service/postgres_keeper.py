@@ -10,8 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
+
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.postgres import reason_to_restart, stop_postgres
+from dagster_offload.postgres import (
+    end_server_of_removed_home,
+    reason_to_restart,
+    server_process,
+    stop_postgres,
+)
 from dagster_offload.service.home import keep_log_small
 from dagster_offload.service.say import Say
 
@@ -50,17 +57,25 @@ class KeptPostgres:
         self._reviving: threading.Thread | None = None
         self._next_check = time.monotonic()
         self._not_checked = ""  # why the last check was not possible
+        self._why = ""  # it is being restarted
+        self._server: psutil.Process | None = None
+        self._remember_server()
 
     def check(self) -> None:
         """Restart Postgres if it must be. Call this often: it checks at most every 2 s."""
         if (now := time.monotonic()) < self._next_check:
             return
         self._next_check = now + CHECK_EVERY_SECONDS
+        self._remember_server()
         keep_log_small(self._log)
         is_reviving = self._reviving is not None and self._reviving.is_alive()
-        if is_reviving or (why := self._reason_to_restart()) is None:
+        if is_reviving:
             return
-        self._say(f"{why}; restarting it. Log: {self._log}")
+        before, self._why = self._why, self._reason_to_restart() or ""
+        if not self._why:
+            return
+        if self._why != before:  # else the last restart failed
+            self._say(f"{self._why}; restarting it. Log: {self._log}")
         self._reviving = threading.Thread(target=self._revive, name="revive-postgres", daemon=True)
         self._reviving.start()
 
@@ -75,6 +90,15 @@ class KeptPostgres:
             return None
         self._not_checked = ""
         return why
+
+    def _remember_server(self) -> None:
+        with contextlib.suppress(LedgerUnavailable):  # `_reason_to_restart` says so
+            self._server = server_process(self._home) or self._server
+
+    def end_if_removed(self) -> None:
+        """End the server of a home that was removed or moved, unless the home was only moved. Makes no file in it."""
+        if self._server is not None:
+            end_server_of_removed_home(self._server)
 
     def stop(self) -> None:
         """Stop Postgres, even during a restart: the restart gives up when Postgres stops."""

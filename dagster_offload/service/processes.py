@@ -25,6 +25,7 @@ from dagster_offload.ledger.core.workers import live_workers
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.ledger.work.documents import has_documents
 from dagster_offload.postgres import is_running, stop_postgres
+from dagster_offload.postgres.embedded.paths import Paths
 from dagster_offload.service.backups import ScheduledBackups
 from dagster_offload.service.driver_log import without_start_lines
 from dagster_offload.service.errand import Errand
@@ -165,7 +166,9 @@ def running_services(
     try:
         open_socket = _code_socket(settings.home)
         with without_start_lines(), wait.entered(open_ledger(settings)) as ledger, open_socket as socket_file:
-            postgres = KeptPostgres(settings.home, ledger.revive, say) if settings.postgres_url is None else None
+            if settings.postgres_url is None:
+                postgres = KeptPostgres(settings.home, ledger.revive, say)
+                lock.expect(Paths(settings.home).always_there)
             refuse_mistyped_library(settings, lambda: wait.run(ledger.run, has_documents))
             with (
                 wait.entered(RunningPipeline(ledger, keep(loaded), say, has_home=lambda: lock.has_home)) as pipeline,
@@ -200,12 +203,13 @@ def running_services(
             if postgres is not None and is_running(settings.home):
                 wait_for_others(ledger, stop, say)
     finally:
-        # The Postgres of a new home at this path belongs to another `up`.
-        if settings.postgres_url is None and lock.has_home:
+        if not lock.has_home:  # the Postgres of a new home at this path belongs to another `up`
             if postgres is not None:
-                postgres.stop()
-            elif not ran_before:  # the ledger could not be opened
-                stop_postgres(settings.home)
+                postgres.end_if_removed()
+        elif postgres is not None:
+            postgres.stop()
+        elif settings.postgres_url is None and not ran_before:  # the ledger could not be opened
+            stop_postgres(settings.home)
 
 
 def _start(

@@ -204,7 +204,7 @@ class Supervisor:
         self._say(f"{running.child.name} {why}; restarting it in {wait:.0f} s. Log: {running.child.log}")
 
     def _spawn(self, child: Child) -> subprocess.Popen[bytes]:
-        child.log.parent.mkdir(parents=True, exist_ok=True)
+        child.log.parent.mkdir(exist_ok=True)  # without its parents: the home may have been removed
         descriptor = os.open(child.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             process = subprocess.Popen(  # noqa: S603 - our own argument vectors, no shell

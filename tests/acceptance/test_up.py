@@ -234,6 +234,22 @@ def test_up_ends_when_its_home_is_moved_or_removed_and_does_not_make_it_again(ho
         stop_postgres(moved)
 
 
+def test_up_ends_with_one_line_when_its_home_is_removed_and_nothing_makes_a_file_in_it_again(home: Home) -> None:
+    up = home.up()
+    server = psutil.Process(server_pid(home.home))
+    removal = ["rm", "-rf", str(home.home)]
+    subprocess.run(
+        removal, check=False, stderr=subprocess.DEVNULL
+    )  # a file that a process writes meanwhile may stop it
+    assert up.wait(timeout=PATIENCE_SECONDS) == 2
+    assert home.said.count("removed or moved while `up` ran") == 1
+    assert "restarting it" not in home.said
+    subprocess.run(removal, check=True)
+    assert psutil.wait_procs([server], timeout=PATIENCE_SECONDS)[1] == []
+    assert "there is no ledger in" in home.run("status").stderr
+    assert not home.home.exists()
+
+
 def test_stop_succeeds_if_nothing_runs(new_home: Home) -> None:
     stopped = new_home.run("stop")
     assert stopped.returncode == 0

@@ -28,6 +28,18 @@ def test_up_restarts_a_postgres_that_ended_and_names_its_log(tmp_path: Path) -> 
     assert messages == [f"Postgres ended; restarting it. Log: {tmp_path / 'postgres' / 'server.log'}"]
 
 
+def test_up_says_once_that_it_restarts_a_postgres_that_cannot_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_keeper, "CHECK_EVERY_SECONDS", 0.0)
+    tried, messages = threading.Semaphore(0), list[str]()
+    kept = KeptPostgres(tmp_path, tried.release, messages.append)
+    for _ in range(2):
+        while not tried.acquire(blocking=False):
+            kept.check()
+    assert len(messages) == 1
+
+
 @pytest.fixture
 def unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a Postgres that ended, which cannot be read until it is removed: each access fails with an OSError."""

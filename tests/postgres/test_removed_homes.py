@@ -10,7 +10,8 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
-from dagster_offload.ledger.core.opening import open_ledger
+from dagster_offload.errors import SettingsError
+from dagster_offload.ledger.core.opening import open_ledger, open_ledger_as_it_is
 from dagster_offload.postgres import is_running, server_pid, stop_postgres
 from dagster_offload.postgres.embedded.sockets import socket_folder
 from dagster_offload.settings import load_settings
@@ -96,6 +97,28 @@ def test_work_on_a_removed_home_does_not_make_it_again(
         end(remove())
         ledger.revive()
         assert not os.path.lexists(home)
+
+
+def test_work_on_a_home_that_is_being_removed_makes_no_file_in_it(home: Path, start: Start) -> None:
+    start(home)
+    with open_ledger(load_settings(home=home)) as ledger:
+        end(psutil.Process(server_pid(home)))
+        (home / "postgres" / "data" / "PG_VERSION").unlink()
+        (home / "postgres" / "lock").unlink()
+        left = set(home.rglob("*"))
+        ledger.revive()
+        assert set(home.rglob("*")) == left
+
+
+def test_a_look_at_a_home_without_its_data_starts_no_new_postgres(
+    home: Path, start: Start, remove: Callable[[], psutil.Process]
+) -> None:
+    start(home)
+    end(remove())
+    (home / "postgres").mkdir(parents=True)
+    with pytest.raises(SettingsError, match="there is no ledger in"), open_ledger_as_it_is(load_settings(home=home)):
+        pass
+    assert list((home / "postgres").iterdir()) == []
 
 
 def test_work_on_a_removed_home_does_not_start_the_postgres_of_a_new_home_at_its_path(

@@ -15,7 +15,14 @@ from dagster_offload.ledger.archive.before_migration import back_up_before_migra
 from dagster_offload.ledger.core.database import DEFAULT_SCHEMA, Cursor, Ledger
 from dagster_offload.ledger.core.migrate import existing_step, migrate, refuse_other_sql, refuse_unusable
 from dagster_offload.ledger.reports import views
-from dagster_offload.postgres import embedded_url, ensure_postgres, has_embedded, identity_of_data, is_running
+from dagster_offload.postgres import (
+    embedded_url,
+    ensure_postgres,
+    has_embedded,
+    identity_of_data,
+    is_running,
+    reason_to_restart,
+)
 from dagster_offload.postgres.external import normalised
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.stages.catalog import stage_graph
@@ -24,6 +31,7 @@ from dagster_offload.stages.pipeline import pipeline_of
 
 # A resident ledger checks its schema again after this time: another version may have migrated it meanwhile.
 MIGRATE_AGAIN_SECONDS = 60.0
+REMOVAL_SECONDS = 0.5  # `rm -r` of a home takes about so long
 
 
 @contextmanager
@@ -100,7 +108,11 @@ def _reviving_ledger(settings: Settings, schema: str) -> Ledger:
     def revive() -> None:
         if settings.postgres_url is not None:
             ledger.move(_present_address(settings.home, settings.postgres_url))
-        elif identity_of_data(settings.home) == identity:
+            return
+        if reason_to_restart(settings.home) is not None:
+            # A home that is being removed loses its socket or its server, too. A start would make files in it again.
+            time.sleep(REMOVAL_SECONDS)
+        if identity_of_data(settings.home) == identity:
             ledger.move(ensure_postgres(settings))
         else:  # a start would make an empty ledger, or start the Postgres of another home
             raise LedgerUnavailable(f"OFFLOAD_HOME {settings.home} was removed, moved or replaced meanwhile")

@@ -38,6 +38,11 @@ class Paths:
         return self.postgres / "data"
 
     @property
+    def always_there(self) -> tuple[Path, ...]:
+        """Files of every complete data folder. If one is missing, the folder is being removed, or was damaged."""
+        return (self.data / "PG_VERSION", self.data / "global" / "pg_control")
+
+    @property
     def pid_file(self) -> Path:
         """Written by Postgres; its first line is the server's process id."""
         return self.data / "postmaster.pid"

@@ -87,10 +87,12 @@ def remember(paths: Paths) -> None:
 
 
 def identity_of_data(home: Path) -> tuple[int, int] | None:
-    """The file system (statvfs(3)) and the inode of a home's data folder; None if it has none that we can see."""
-    data = Paths(home).data
+    """The file system (statvfs(3)) and the inode of a home's data folder; None if it has no complete one that we can see."""
+    paths = Paths(home)
     try:
-        return os.statvfs(data).f_fsid, data.stat().st_ino
+        for file in paths.always_there:
+            file.stat()
+        return os.statvfs(paths.data).f_fsid, paths.data.stat().st_ino
     except OSError:
         return None
 
@@ -110,7 +112,7 @@ def _read(paths: Paths) -> Place | None:
 
 
 def _place(home: Path) -> Place | None:
-    """Where the data folder of a home is; None if it has none that we can see."""
+    """Where the data folder of a home is; None if it has no complete one that we can see."""
     identity = identity_of_data(home)
     return None if identity is None else Place(_host(), os.path.abspath(home), *identity)
 

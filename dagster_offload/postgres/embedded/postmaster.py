@@ -79,9 +79,9 @@ def _quoted_list_item(folder: Path) -> str:
 
 
 def has_embedded(home: Path) -> bool:
-    """Return whether the home has the folder of an embedded server. Raises `LedgerUnavailable`."""
+    """Return whether the home has the data folder of an embedded server. Raises `LedgerUnavailable`."""
     with explained(home):
-        return Paths(home).postgres.is_dir()
+        return Paths(home).data.is_dir()
 
 
 def is_running(home: Path) -> bool:
@@ -116,10 +116,27 @@ def has_lost_socket(paths: Paths) -> bool:
     return not socket_path(paths.postgres).exists() and _has_our_mounts(process)
 
 
+def end_server_of_removed_home(server: psutil.Process) -> None:
+    """End a server whose data folder was removed. It would notice that within a minute, and write files until then.
+
+    The server of a home that was moved goes on: its working folder is its data folder, wherever that is now.
+    """
+    try:
+        if not Path(server.cwd(), "PG_VERSION").exists():
+            server.send_signal(signal.SIGQUIT)
+    except (psutil.Error, OSError):  # it ended
+        return
+
+
+def server_process(home: Path) -> psutil.Process | None:
+    """Return the home's server, or None if none runs or its process is not visible to us."""
+    with explained(home):
+        return _postmaster(Paths(home))
+
+
 def server_pid(home: Path) -> int | None:
     """Return the process id of the home's server, or None if none runs or its process is not visible to us."""
-    with explained(home):
-        process = _postmaster(Paths(home))
+    process = server_process(home)
     return None if process is None else int(process.pid)
 
 
