@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from dagster_offload.errors import LedgerUnavailable
-from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.sinks import notifications
+from dagster_offload.ledger.core.database import Cursor, Ledger
+from dagster_offload.ledger.sinks import notifications, sinks
 from dagster_offload.service.say import Say
 from dagster_offload.settings import Settings
 from dagster_offload.sinks.planning import register
@@ -43,6 +43,7 @@ class RunningSenders:
         try:
             register(settings, self._ledger)
             self._ledger.run(notifications.register, list(settings.channels))
+            self._ledger.run(_try_edited_now, self._in_force, settings)
         except LedgerUnavailable as error:  # the next check tries again
             self._say(f"The senders of records and notifications cannot be started yet: {error}")
             return
@@ -102,3 +103,18 @@ class RunningSenders:
         if wrong is not None:
             self._say(f"{what_fails}: {wrong}")
         return recipient
+
+
+def _try_edited_now(cur: Cursor, before: Settings | None, settings: Settings) -> None:
+    """End the waits of the sinks and channels that an edit changed, and of those that wait for a changed setting: it may have
+    been changed while no `up` ran, or in a file that the settings name."""
+    for name, sink in settings.sinks.items():
+        if before is not None and sink != before.sinks.get(name):
+            sinks.try_now(cur, name)
+        else:
+            sinks.end_wait_for_setting(cur, name)
+    for name, channel in settings.channels.items():
+        if before is not None and channel != before.channels.get(name):
+            notifications.try_now(cur, name)
+        else:
+            notifications.end_wait_for_setting(cur, name)

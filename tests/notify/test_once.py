@@ -254,8 +254,7 @@ def test_a_message_waits_for_a_secret_that_cannot_be_read_and_is_sent_when_it_ca
             channels.fail("bad.txt")
             engine.wait_until("select 1 from notifications where reason like '%cannot be read%'")
             secret.write_text("secret-1", encoding="utf-8")
-            channels.end_waits()
-            channels.fail("worse.txt")  # wakes the sender
+            running.check(engine.settings())  # an edit
             engine.wait_until("select 1 from notifications where state = 'sent'")
         finally:
             running.stop()

@@ -102,6 +102,50 @@ def test_records_wait_for_a_secret_that_cannot_be_read_and_are_sent_when_it_can(
         running.stop()
 
 
+def test_an_edit_of_a_sink_ends_its_wait_and_that_of_the_record_that_it_refused(
+    sinks: Sinks, running: RunningSenders, door: Door, address: str
+) -> None:
+    sinks.use(hook={"webhook": address})
+    running.check(sinks.engine.settings())
+    door.statuses = [422]
+    sinks.answered("a.txt")
+    door.next()
+    sinks.engine.wait_until("select 1 from deliveries where not_before is not null")
+    sinks.use(hook={"webhook": f"{address}/elsewhere"})
+    running.check(sinks.engine.settings())
+    sinks.engine.wait_until("select 1 from deliveries where state = 'sent'")
+
+
+def test_a_secret_that_was_set_is_used_at_once(
+    sinks: Sinks, door: Door, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sinks.use(hook={"webhook": address, "token": "${HOOK_TOKEN}"})
+    running = RunningSenders(sinks.engine.ledger, lambda _line: None)
+    try:
+        running.check(sinks.engine.settings())
+        sinks.answered("a.txt")
+        sinks.engine.wait_until("select 1 from sinks where reason like '%HOOK_TOKEN is not set%'")
+        sinks.engine.sql("update sinks set not_before = clock_timestamp() + interval '1 hour'")
+        monkeypatch.setenv("HOOK_TOKEN", "secret-1")
+        running.check(sinks.engine.settings())
+        sinks.engine.wait_until("select 1 from sinks where reason is null")
+    finally:
+        running.stop()
+    assert door.documents == ["a.txt"]
+
+
+def test_a_start_of_up_tries_a_sink_at_once_that_waits_for_a_setting(
+    sinks: Sinks, running: RunningSenders, door: Door, address: str
+) -> None:
+    sinks.use(hook={"webhook": address})
+    sinks.answered("a.txt")
+    door.statuses = [401]
+    assert sinks.send("hook").is_misconfigured
+    sinks.engine.sql("update sinks set not_before = clock_timestamp() + interval '1 hour'")
+    running.check(sinks.engine.settings())
+    sinks.engine.wait_until("select 1 from deliveries where state = 'sent'")
+
+
 def test_a_slow_sink_holds_up_no_other_and_an_edit_replaces_the_senders(
     sinks: Sinks, running: RunningSenders, door: Door, address: str
 ) -> None:

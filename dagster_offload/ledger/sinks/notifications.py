@@ -140,6 +140,11 @@ def seconds_to_next(cur: Cursor, channel: str) -> float | None:
     return None if row is None else row["seconds"] or 0.0
 
 
+def try_now(cur: Cursor, channel: str) -> None:
+    """Make the messages of a channel due."""
+    cur.execute("update notifications set not_before = null where channel = %s and state = 'pending'", [channel])
+
+
 def end_wait_for_setting(cur: Cursor, channel: str) -> None:
     """Make the messages of a channel due that wait for a changed setting. Only the next try can show whether it is right."""
     cur.execute(
