@@ -78,13 +78,15 @@ def drain(stage: str = ALL, limit: int | None = None) -> DrainSummary:
 
 
 def check_drain(settings: Settings, stage: str) -> tuple[tuple[SlotConfig, ...], tuple[str, ...]]:
-    """The slots and the stages of a drain, `deep` first. No I/O. Raises `DrainRefused`."""
+    """The slots and the stages of a drain, `deep` first. No I/O. Raises `DrainRefused`, and `SettingsError` if the key of a slot
+    is not known here."""
     names = stage_graph(settings).drain_stages
     if stage != ALL and stage not in names:
         raise DrainRefused(f"{stage!r} is not a drain stage: use one of {', '.join(names)} or {ALL}")
     slots = settings.slots.of_drains
     if not slots:
         raise DrainRefused(NO_DEEP_SLOT)
+    settings.slots.require_keys()
     return slots, names if stage == ALL else (stage,)
 
 

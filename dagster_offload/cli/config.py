@@ -72,7 +72,8 @@ def check(*, as_json: bool) -> None:
     from dagster_offload.settings import read_settings
 
     loaded = read_settings()
-    warnings = _about_library(loaded.settings)
+    keys = [slot.key_problem for slot in loaded.settings.slots if slot.key_problem is not None]
+    warnings = [*_about_library(loaded.settings), *keys]
     if as_json:
         print_json({"file": loaded.file and str(loaded.file), "valid": True, "warnings": warnings})
         return

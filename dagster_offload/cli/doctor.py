@@ -53,6 +53,7 @@ def command(slot: str | None, *, as_json: bool) -> None:
         raise SettingsError(
             "no slot is configured: set OFFLOAD_DEEP_URL=http://HOST:8890 and OFFLOAD_DEEP_MODEL to an alias of your router"
         )
+    chosen.require_key()
     checks = []
     of_slot = checkup(settings, chosen, on_wait=_ignore_wait if as_json else _print_wait)
     for check in itertools.chain(_of_settings(fault), of_slot):

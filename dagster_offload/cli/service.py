@@ -95,7 +95,7 @@ def _read_settings(run_as: str | None) -> "Loaded":
     from dagster_offload.settings import default_home, read_settings
 
     if run_as is None:
-        return read_settings()
+        return _with_keys(read_settings())
     home = Path(os.environ.get("OFFLOAD_HOME") or default_home()).absolute()
     user = _user_of_service(run_as, home)
     if not home.is_dir():
@@ -106,7 +106,12 @@ def _read_settings(run_as: str | None) -> "Loaded":
     with acting_as(user):
         if not os.access(python, os.X_OK, effective_ids=True):
             raise Refusal(f"{run_as} cannot run {python}: install the program where {run_as} can read it")
-        return read_settings()
+        return _with_keys(read_settings())
+
+
+def _with_keys(loaded: "Loaded") -> "Loaded":
+    loaded.settings.slots.require_keys()
+    return loaded
 
 
 def _no_such_home(home: Path) -> str:

@@ -210,7 +210,7 @@ def _what_deep_waits_for(report: Report) -> str:
         return f"until {again}{ending}"
     if report.slot is not None and report.slot.breaker != "closed":
         return report.slot.reason_text
-    if not report.deep["healthy"]:
+    if report.deep["healthy"] is False:
         return report.running.describe_unhealthy(str(report.deep["reason"]))
     return _who_drains(report)
 

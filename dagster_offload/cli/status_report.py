@@ -222,7 +222,7 @@ def _read_slots(cur: "Cursor", settings: "Settings", probes: "Mapping[str, Probe
 
     resting = [rest for each in settings.slots if (rest := rests.read_rest(cur, each)) is not None]
     states = {
-        each.name: (_state(row, probes[each.name], permits.count_held(cur, each.name)), row)
+        each.name: (_state(each, row, probes[each.name], permits.count_held(cur, each.name)), row)
         for each in settings.slots.of_drains
         for row in (slots.get(cur, each.name),)
     }
@@ -276,7 +276,7 @@ def _shown_slots(
     available = {
         name
         for name, (state, _) in states.items()
-        if name not in resting and state["breaker"] == "closed" and state["healthy"]
+        if name not in resting and state["breaker"] == "closed" and state["healthy"] is not False
     }
     slots, by_slot, shown = settings.slots.of_drains, stages_by_slot(settings, llm_stages(settings)), []
     for slot in slots:
@@ -309,17 +309,21 @@ def _no_slot(slot: "SlotRow | None") -> dict[str, Any]:
     }
 
 
-def _state(slot: "SlotRow | None", probe: "ProbeResult", open_calls: int) -> dict[str, Any]:
+def _state(config: "SlotConfig", slot: "SlotRow | None", probe: "ProbeResult", open_calls: int) -> dict[str, Any]:
     """The value of a configured slot in `status --json`.
 
-    Some servers answer no health request while they generate. If our calls are open, such a slot is busy.
+    Some servers answer no health request while they generate. If our calls are open, such a slot is busy. Without its key, a
+    slot is not probed, and what the ledger has of it counts.
     """
     is_unavailable = slot is not None and slot.breaker != "closed"
     is_busy = not is_unavailable and not probe.answered and open_calls > 0
     reason = f"busy, {open_calls} of our calls open: {probe.reason}" if is_busy else probe.reason
+    healthy: bool | None = probe.healthy or is_busy
+    if config.key_problem is not None:
+        healthy, reason = None, f"not checked from here: {config.key_problem}"
     return {
         "configured": True,
-        "healthy": probe.healthy or is_busy,
+        "healthy": healthy,
         "breaker": slot.breaker if slot else "closed",
         "reason": slot.reason if slot and is_unavailable else (None if probe.healthy else reason),
         "retry_at": slot.retry_at.isoformat() if slot and is_unavailable and slot.retry_at else None,

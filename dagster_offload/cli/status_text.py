@@ -121,7 +121,7 @@ def _describe_slot(report: Report, each: ShownSlot) -> str:
         return f"{where}: {rest.state}"
     if slot is None or slot.breaker == "closed":
         reason = each.state["reason"]
-        health = (reason or "healthy") if each.state["healthy"] else f"unavailable: {reason}"
+        health = f"unavailable: {reason}" if each.state["healthy"] is False else (reason or "healthy")
         reserve_for = each.state["in_reserve_for"]
         return f"{where}: {health}" + (f"; {describe_reserve(reserve_for)}" if reserve_for else "")
     return f"{where}: {report.running.describe_breaker(slot)}"

@@ -49,6 +49,7 @@ def command(*, port: int | None, host: str) -> None:
         )
     if "OFFLOAD_LIBRARY" in typed_settings() and is_no_folder(settings.library):
         raise missing_library(settings.library)  # typed just now; one from the file may be a folder that is not mounted
+    settings.slots.require_keys()
     console = progress_console()
     try:
         _run(loaded, console, host, port)

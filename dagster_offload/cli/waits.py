@@ -159,7 +159,11 @@ def read_facts(settings: "Settings", ledger: "Ledger", stages: Collection[str]) 
 
     slots, by_slot = settings.slots.of_drains, stages_by_slot(settings, llm_stages(settings))
     running, obstacles, held, busy = ledger.run(_read, settings, running_up(settings.home))
-    wanted = [slot for slot in slots if slot.name not in obstacles and set(by_slot[slot.name]) & set(stages)]
+    wanted = [
+        slot
+        for slot in slots
+        if slot.key_problem is None and slot.name not in obstacles and set(by_slot[slot.name]) & set(stages)
+    ]
     return Facts(
         running=running,
         shortage=shortage_of(settings),

@@ -105,7 +105,8 @@ class _ScanRun:
     def work(self, *, accept_vanished: bool) -> ScanSummary:
         """Scan, extract, show the result in Dagster, and return the summary."""
         for slot in self.settings.slots:
-            self.ledger.run(slots.register, slot)
+            if slot.key_problem is None:  # a scan sends nothing to it
+                self.ledger.run(slots.register, slot)
         report = self._scan(accept_vanished=accept_vanished)
         extracted = self._extract()
         if extracted.machine_fault is not None:

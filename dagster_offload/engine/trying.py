@@ -77,6 +77,7 @@ def try_stage(
     slot = next(iter(settings.slots.allowed(stage.slots)), None)
     if slot is None:
         raise SettingsError(NO_SLOT)
+    slot.require_key()
     if ledger.run(slots.get, slot.name) is None:
         ledger.run(slots.register, slot)  # a known one keeps its settings: to try others must end no hold
     with Worker(ledger, "run") as worker, ledger_executor(ledger) as pool:

@@ -111,6 +111,7 @@ class RunningPipeline:
             edited = None if self._file is None else read_pipeline(self._file)
             read = read_edited(edited, self._file)
             _refuse_another_ledger(self._settings, read.settings)
+            read.settings.slots.require_keys()
             if self._problem is None and self._is_in_force(read):
                 return
             if edited is not None:

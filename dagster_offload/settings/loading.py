@@ -117,7 +117,9 @@ def settings_of(values: Mapping[str, Any], folder: Path, name: str) -> Settings:
     Relative paths start at `folder`. Raises `SettingsError`, whose message begins with `name`.
     """
     try:
-        return _validated(read_values(values, folder))
+        settings = _validated(read_values(values, folder))
+        settings.slots.require_keys()
+        return settings
     except SettingsError as error:
         raise SettingsError(f"{name}: {'; '.join(map(str, error.args))}") from None
 

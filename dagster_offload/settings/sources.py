@@ -249,8 +249,10 @@ def _substituted(parsed: YamlText, variables: Mapping[str, str], file_name: str)
 
 
 def _only_senders_need(path: tuple[str | int, ...]) -> bool:
-    """Whether a value is the address or a secret of a sink or a channel. Other commands go on if its variable is not set."""
-    return len(path) == 3 and path[0] in (ON_RECORD, NOTIFY) and path[2] in (*SECRET_KEYS, *ADDRESS_KEYS)
+    """Whether a value is the address or a secret of a sink or a channel, or the key of a slot. Commands that send nothing to it
+    go on if its variable is not set."""
+    keys = ("api_key",) if path[0] == "slots" else (*SECRET_KEYS, *ADDRESS_KEYS)
+    return len(path) == 3 and path[0] in (ON_RECORD, NOTIFY, "slots") and path[2] in keys
 
 
 def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: str) -> None:

@@ -22,8 +22,9 @@ def endpoint(slot: SlotConfig, path: str) -> str:
 def auth_headers(slot: SlotConfig) -> dict[str, str]:
     """The header with the bearer token if one is set, else with the URL's user and password.
 
-    Raises `SettingsError` for a token that is not allowed in a header.
+    Raises `SettingsError` for a token that is not allowed in a header, and if the token is not known here.
     """
+    slot.require_key()
     key = (slot.api_key or "").strip()  # keys read from files end in a newline
     if not is_allowed_in_header(key):
         raise SettingsError(f"{slot.setting('api_key')} contains characters that are not allowed in an HTTP header")

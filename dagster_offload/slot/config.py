@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from dagster_offload.errors import SettingsError
 from dagster_offload.slot.hours import Hours
 from dagster_offload.slot.waking import WakeConfig
 
@@ -46,6 +47,7 @@ class SlotConfig:
     model: str
     expected_model: str | None = None
     api_key: str | None = None
+    key_problem: str | None = None  # why its key is not known here: commands that send nothing to the slot go on
     concurrency: int | Literal["auto"] = 1
     max_call_seconds: float = 120.0
     health_path: str = "/health"
@@ -72,9 +74,16 @@ class SlotConfig:
         """The setting of a field where it was set, for messages: `OFFLOAD_DEEP_URL`, or `slots.deep.url`."""
         return key(self.name, field) if field in self.in_file else variable(self.name, field)
 
+    def require_key(self) -> None:
+        """Raise `SettingsError` if the slot's key is not known here. What sends to the slot, or registers it, calls this."""
+        if self.key_problem is not None:
+            raise SettingsError(self.key_problem)
+
     @property
     def fingerprint(self) -> str:
-        """Changes with every setting that could fix a misconfigured slot. Contains no secret."""
+        """Changes with every setting that could fix a misconfigured slot. Contains no secret. Raises `SettingsError` without
+        its key."""
+        self.require_key()
         parts = [self.url, self.model, self.expected_model or "", self.api_key or "", self.health_path]
         if self.extra_body:
             parts.append(json.dumps(self.extra_body, sort_keys=True))
@@ -98,6 +107,11 @@ class Slots:
 
     def __iter__(self) -> Iterator[SlotConfig]:
         return iter([slot for slot in (self.deep, *self.further, self.primary) if slot is not None])
+
+    def require_keys(self) -> None:
+        """Raise `SettingsError` if the key of a slot is not known here."""
+        for slot in self:
+            slot.require_key()
 
     @property
     def of_drains(self) -> tuple[SlotConfig, ...]:

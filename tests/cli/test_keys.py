@@ -14,6 +14,7 @@ from dagster_offload.client.transport import tls_context
 from dagster_offload.drain import drain
 from dagster_offload.errors import SettingsError
 from dagster_offload.ledger.core.database import Ledger
+from dagster_offload.ledger.slots import slots
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from dagster_offload.slot.addresses import auth_headers, sends_key_unencrypted
@@ -82,7 +83,9 @@ def test_a_key_is_read_from_a_file(tmp_path: Path) -> None:
 
 def test_a_key_file_that_cannot_be_read_names_its_variable(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"OFFLOAD_DEEP_API_KEY_FILE: .*missing cannot be read: No such file"):
-        load_settings(deep_url="http://h:1", deep_model="m", deep_api_key_file=tmp_path / "missing")
+        load_settings(
+            deep_url="http://h:1", deep_model="m", deep_api_key_file=tmp_path / "missing"
+        ).slots.require_keys()
     with pytest.raises(SettingsError, match="both set: remove one"):
         load_settings(deep_url="http://h:1", deep_model="m", deep_api_key="k", deep_api_key_file=tmp_path / "missing")
 
@@ -184,3 +187,73 @@ def test_a_ca_file_without_a_certificate_names_its_variable(tmp_path: Path) -> N
         with pytest.raises(SettingsError, match=f"OFFLOAD_DEEP_CA_FILE: .*{reason}"):
             tls_context(str(tmp_path / name), "OFFLOAD_DEEP_CA_FILE")
     assert isinstance(tls_context(None, ""), ssl.SSLContext)
+
+
+@pytest.fixture
+def keyless(answered: Path, router: Router, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A slot whose `${TOWER_KEY}` is set where `up` runs and not in this terminal. Its documents have records."""
+    for name in ("OFFLOAD_DEEP_URL", "OFFLOAD_DEEP_MODEL"):
+        monkeypatch.delenv(name)
+    Path("offload.yaml").write_text(
+        f'slots:\n  deep:\n    url: {router.url}\n    model: qwen-macbook\n    api_key: "${{TOWER_KEY}}"\n'
+    )
+    return answered
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["records"],
+        ["explain", "letter.txt"],
+        ["text", "letter.txt"],
+        ["correct", "--list"],
+        ["preview"],
+        ["sink", "list"],
+        ["notify", "list"],
+        ["pause"],
+        ["resume"],
+        ["retry", "--all"],
+        ["redo", "letter.txt", "--yes"],
+        ["slot", "show"],
+        ["config", "show"],
+        ["config", "check"],
+        ["scan"],
+    ],
+)
+def test_a_command_that_sends_nothing_to_a_slot_does_not_need_its_key(
+    call: Call, keyless: Path, command: list[str]
+) -> None:
+    result = call(*command)
+    assert (result.exit_code, result.exception) == (0, None), result.output
+
+
+@pytest.mark.parametrize("command", [["drain"], ["doctor"], ["stage", "try", "summarize", "offload.yaml"], ["up"]])
+def test_a_command_that_sends_to_a_slot_names_the_variable_of_its_key(
+    call: Call, keyless: Path, command: list[str]
+) -> None:
+    result = call(*command)
+    assert result.exit_code == 2
+    assert "offload.yaml:5:14: slots.deep.api_key: the variable TOWER_KEY is not set" in " ".join(result.output.split())
+
+
+def test_status_without_the_key_of_a_slot_says_so_and_does_not_call_the_slot_unavailable(
+    call: Call, keyless: Path, with_ledger: str
+) -> None:
+    with Ledger(with_ledger) as ledger:
+        before = ledger.run(slots.get, "deep")
+        shown = " ".join(call("status").output.split())
+        assert call("scan").exit_code == 0
+        assert ledger.run(slots.get, "deep") == before, "the ledger has the settings of `up`"
+    assert "not checked from here: " in shown
+    assert "the variable TOWER_KEY is not set" in shown
+    assert "unavailable" not in shown
+
+
+def test_a_key_file_that_cannot_be_read_stops_only_what_sends(
+    call: Call, scanned: Path, router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFFLOAD_DEEP_API_KEY_FILE", str(tmp_path / "not there"))
+    assert call("status").exit_code == 0
+    drained = call("drain")
+    assert (drained.exit_code, "OFFLOAD_DEEP_API_KEY_FILE" in drained.output) == (2, True)

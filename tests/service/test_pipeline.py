@@ -177,6 +177,17 @@ def test_a_schema_file_that_was_missing_is_taken_over_when_it_appears(
     assert (fields(), announced(ledger).problem) == (["amount"], None)
 
 
+def test_an_edit_that_names_a_key_which_up_does_not_have_is_not_in_force(
+    running: RunningPipeline, file: Path, ledger: Ledger
+) -> None:
+    written('slots: {deep: {url: "http://laptop:1", model: qwen, api_key: "${TOWER_KEY}"}}\n', file)
+    running.check()
+    assert "slots.deep.api_key: the variable TOWER_KEY is not set" in str(announced(ledger).problem)
+    deep = running.settings.slots.deep
+    assert deep is not None
+    deep.require_key()
+
+
 def test_an_edit_cannot_move_a_running_up_to_another_ledger(
     running: RunningPipeline, file: Path, ledger: Ledger
 ) -> None:

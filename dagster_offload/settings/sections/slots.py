@@ -19,8 +19,9 @@ from pydantic import (
 )
 
 from dagster_offload.errors import SettingsError
-from dagster_offload.settings.sections.secrets import secret_from
+from dagster_offload.settings.sections.secrets import refuse_both, secret_from
 from dagster_offload.settings.sections.section import AbsolutePath, Arguments, Section
+from dagster_offload.settings.sections.unset import Unset, needed
 from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, variable
 from dagster_offload.slot.hours import parse_hours
 from dagster_offload.slot.waking import BROADCAST, PORT, WakeConfig
@@ -95,7 +96,7 @@ class SlotSettings(Section):
     url: str | None = Field(default=None, repr=False, description="URL of the router or server, with or without /v1")
     model: str | None = Field(default=None, description="model name to send in requests")
     expected_model: str | None = Field(default=None, description="regular expression that the served model must match")
-    api_key: SecretStr | None = Field(default=None, description="bearer token")
+    api_key: SecretStr | Unset | None = Field(default=None, description="bearer token")
     api_key_file: AbsolutePath | None = Field(default=None, description="file that contains the bearer token")
     ca_file: AbsolutePath | None = Field(
         default=None, description="certificates (PEM) to trust instead of the system's certificates"
@@ -189,13 +190,13 @@ class SlotSettings(Section):
                 f"{url} is set, but {model} is not: set it, or slots.{name}.model in offload.yaml, to the model name to "
                 "send in requests"
             )
+        key, problem = self._key(name)
         return SlotConfig(
             name=name,
             url=self.url,
             model=self.model,
-            api_key=secret_from(
-                self.api_key, self.api_key_file, variable(name, "api_key"), variable(name, "api_key_file")
-            ),
+            api_key=key,
+            key_problem=problem,
             ca_file=None if self.ca_file is None else str(self.ca_file),
             extra_body={} if self.extra_body is None else json.loads(self.extra_body.get_secret_value()),
             hours=None if self.hours is None else parse_hours(self.hours),
@@ -205,6 +206,15 @@ class SlotSettings(Section):
                 exclude={"url", "model", "api_key", "api_key_file", "ca_file", "extra_body", "hours", "wake"}
             ),
         )
+
+    def _key(self, name: str) -> tuple[str | None, str | None]:
+        """The bearer token, and why it is not known here: most commands do not need it. Raises `SettingsError` for two."""
+        settings = variable(name, "api_key"), variable(name, "api_key_file")
+        refuse_both(self.api_key, self.api_key_file, *settings)
+        try:
+            return secret_from(needed(self.api_key), self.api_key_file, *settings), None
+        except SettingsError as error:
+            return None, str(error)
 
 
 class DrainSlotSettings(SlotSettings):

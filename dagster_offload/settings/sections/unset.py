@@ -1,4 +1,4 @@
-"""A `${VARIABLE}` of a sink or a channel that is not set. Only what sends to it needs the variable; all else goes on."""
+"""A `${VARIABLE}` of a sink, a channel or a slot that is not set. Only what sends to it needs the variable; all else goes on."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
