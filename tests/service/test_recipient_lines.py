@@ -1,13 +1,16 @@
 """The lines of `up` about sinks and channels of notifications: one when a problem begins, one when all is well again."""
 
+from datetime import datetime, timedelta
+
 import pytest
 
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.news import News
-from dagster_offload.ledger.reports.recipients import MOST_DEAD_COUNTED, SinkState
+from dagster_offload.ledger.reports.recipients import MOST_DEAD_COUNTED, ChannelFault, SinkState
 from dagster_offload.ledger.sinks import deliveries, notifications
 from dagster_offload.ledger.sinks import sinks as ledger_sinks
 from dagster_offload.service.event_lines import lines
+from dagster_offload.text.times import shown_moment
 from tests.notify.conftest import Channels
 from tests.sinks.conftest import Sinks
 from tests.support.engine import Engine
@@ -50,6 +53,43 @@ def test_a_pause_of_a_sink_and_its_end_are_reported() -> None:
     assert said(FINE, paused) == ["paused; its records are kept: dagster-offload sink resume hook"]
     assert said(SinkState("hook", reason="HTTP 503"), paused) == said(FINE, paused), "it does not take records now"
     assert said(paused, FINE) == ["no longer paused"]
+
+
+def test_at_a_start_of_up_an_old_failure_is_what_is_so_and_not_what_happens() -> None:
+    at = datetime.now().astimezone() + timedelta(minutes=5)
+    found = lines(
+        News(),
+        News(
+            sinks={
+                "a": SinkState("a", refused="HTTP 422", next_try=at),
+                "b": SinkState("b", reason="HTTP 503", next_try=at),
+                "c": SinkState("c", is_paused=True),
+                "d": SinkState("d", dead=2),
+                "e": FINE,
+            },
+            channels=["phone", "mail"],
+            channel_faults={"phone": ChannelFault("HTTP 503"), "mail": ChannelFault("HTTP 422", is_given_up=True)},
+        ),
+    )
+    assert found == [
+        f"sink a: a record that it refused waits: HTTP 422; next try at {shown_moment(at)}",
+        f"sink b: its records wait: HTTP 503; next try at {shown_moment(at)}",
+        "sink c: is paused; its records are kept: dagster-offload sink resume c",
+        "sink d: 2 records refused for good; correct the cause, then dagster-offload retry --sink d",
+        "notify phone: its messages wait: HTTP 503",
+    ]
+
+
+def test_a_record_that_waits_at_a_start_has_the_time_of_its_next_try(sinks: Sinks) -> None:
+    receiver = Receiver(status=422)
+    with serving(receiver.answer) as address:
+        sinks.use(hook={"webhook": address})
+        sinks.answered("a.txt")
+        sinks.send("hook")
+        now, _ = sinks.engine.ledger.run(news.read, sinks.engine.ledger.run(news.begin, None))
+    [line] = [line for line in lines(News(), now) if line.startswith("sink hook: ")]
+    assert line.startswith("sink hook: a record that it refused waits: HTTP 422")
+    assert "; next try at " in line
 
 
 def test_a_sink_that_was_removed_says_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from dagster_offload.ledger.core.database import Cursor
 
@@ -12,13 +13,15 @@ MOST_DEAD_COUNTED = 1_000
 class SinkState:
     """A sink of the pipeline file. `reason`: why it waits with records. `refused`: why it refused a record that is tried again.
 
-    `dead`: the records that it refused for good, up to `MOST_DEAD_COUNTED`.
+    `next_try`: when it is tried again, or else the first of those records. `dead`: the records that it refused for good, up to
+    `MOST_DEAD_COUNTED`.
     """
 
     name: str
     is_paused: bool = False
     reason: str | None = None
     refused: str | None = None
+    next_try: datetime | None = None
     dead: int = 0
 
 
@@ -33,9 +36,10 @@ class ChannelFault:
 _SINKS = (
     "select s.name, s.paused_at is not null as is_paused, "
     "  case when s.paused_at is null and (r.is_any or u.is_any) then s.reason end as reason, "
-    "  case when s.paused_at is null then coalesce(r.reason, u.reason) end as refused, d.dead from sinks s "
+    "  case when s.paused_at is null then coalesce(r.reason, u.reason) end as refused, "
+    "  coalesce(s.not_before, r.not_before) as next_try, d.dead from sinks s "
     # Two indexes find a record that waits, if there is one. `exists` over both kinds would read the whole table.
-    "left join lateral (select coalesce(n.reason, 'no reason') as reason, true as is_any from deliveries n "
+    "left join lateral (select coalesce(n.reason, 'no reason') as reason, n.not_before, true as is_any from deliveries n "
     "  where n.sink = s.name and n.state = 'pending' and n.not_before is not null order by n.not_before limit 1) r on true "
     # One that a person wants to be tried again at once has a reason, too.
     "left join lateral (select n.reason, true as is_any from deliveries n "
