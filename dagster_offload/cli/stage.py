@@ -314,13 +314,17 @@ def _print_totals(tried: "list[Tried]") -> None:
 
 
 def _write_page(stage: str, tried: "list[Tried]", file: Path) -> None:
-    from dagster_offload.records import export
+    from dagster_offload.records import as_html, export
     from dagster_offload.records.columns import Column
 
     names = dict.fromkeys(name for each in tried for name in (each.value or {}) if name != "quotes")
     # Below the stage's name, because a field may be called `document`, too.
     fields = (Column(f"{stage}.{name}", "json", stage, name) for name in names)
-    rows = ({"document": each.document, "state": each.fault or "done", stage: each.value} for each in tried)
-    every = (Column("document", "string"), Column("state", "string"), *fields)
-    export.write_file(rows, every, "html", file)
+    rows = (
+        {"document": each.document, "state": "failed" if each.fault else None, "reason": each.fault, stage: each.value}
+        for each in tried
+    )
+    every = (Column("document", "string"), Column("state", "string"), Column("reason", "string"), *fields)
+    with export.open_text(file) as out:
+        as_html.write(rows, every, out, heading=f"Answers of the stage {stage}", note="A sample: nothing is recorded.")
     click.echo(f"written to {file}", err=True)

@@ -10,29 +10,44 @@ from typing import Any, TextIO
 from dagster_offload.records.columns import Column, flat
 
 LEFT_OUT = ("path", "outcome", "key_points")
-LONGEST_CELL = 600  # characters; the rest is in the other formats
+LONGEST_TEXT = 600  # characters of a field; the rest is in the other formats
+LONG = 40  # characters from which on a field has a line of its own
+# What the top of a record shows; its other fields are below, each with its name.
+_ON_TOP = ("document", "state", "title", "summary")
 
 _HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Records</title>
+<html lang="en"><head><meta charset="utf-8"><title>{heading}</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5rem; color: #1b1f24; background: #fff }
-input { font: inherit; width: min(32rem, 100%); padding: .45rem .6rem; border: 1px solid #b8c0c8; border-radius: 6px }
-table { border-collapse: collapse; margin-top: 1rem; width: 100% }
-th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid #e3e7eb; overflow-wrap: anywhere }
-th { position: sticky; top: 0; background: #f4f6f8 }
-tr.failed td, tr.quarantined td { background: #fdecea } tr.deferred td, tr.pending td, tr.claimed td { background: #fff8e6 }
-@media (prefers-color-scheme: dark) { body { color: #e6e9ec; background: #15181b } th { background: #22272c }
-  th, td { border-color: #333a41 } input { background: #22272c; color: inherit }
-  tr.failed td, tr.quarantined td { background: #4a2320 } tr.deferred td, tr.pending td, tr.claimed td { background: #40361c } }
+:root {{ color-scheme: light dark; --text: #1b1f24; --faint: #5b6672; --page: #f4f6f8; --card: #fff; --line: #d9dfe5;
+  --failed: #b3261e; --waiting: #8a6100 }}
+@media (prefers-color-scheme: dark) {{ :root {{ --text: #e6e9ec; --faint: #9aa5b1; --page: #101316; --card: #1a1e22;
+  --line: #333a41; --failed: #ff8a80; --waiting: #ffca62 }} }}
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 70rem; color: var(--text);
+  background: var(--page) }}
+input {{ font: inherit; box-sizing: border-box; width: min(32rem, 100%); padding: .45rem .6rem; color: inherit;
+  background: var(--card); border: 1px solid var(--line); border-radius: 6px }}
+article {{ margin: 1rem 0; padding: .9rem 1.1rem; background: var(--card); border: 1px solid var(--line); border-radius: 8px }}
+article.failed, article.quarantined {{ border-left: 4px solid var(--failed) }}
+article.deferred, article.pending, article.claimed {{ border-left: 4px solid var(--waiting) }}
+h2 {{ font-size: 1.1rem; margin: 0 }}
+h2, p, dd {{ overflow-wrap: break-word }}
+p {{ margin: .3rem 0; max-width: 48rem }}
+.document, dt, #count {{ color: var(--faint); font-size: .87rem }}
+dl {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(13rem, 100%), 1fr)); gap: .5rem 1.2rem;
+  margin: .7rem 0 0 }}
+dl > div {{ min-width: 0 }}
+dl > .long {{ grid-column: 1 / -1; max-width: 48rem }}
+dd {{ margin: 0 }}
 </style></head><body>
-<h1>Records</h1>
-<label>Search: <input id="words" type="search" autofocus></label> <span id="count"></span>
-<table><thead><tr>"""
-_TAIL = """</tbody></table>
+<h1>{heading}</h1>
+{note}<label>Search: <input id="words" type="search" autofocus></label> <span id="count"></span>
+<main>
+"""
+_TAIL = """</main>
 <script>
-const rows = [...document.querySelectorAll("tbody tr")];
+const rows = [...document.querySelectorAll("article")];
 const words = document.getElementById("words"), count = document.getElementById("count");
 const texts = rows.map(row => row.textContent.toLowerCase());
 function search() {
@@ -50,26 +65,57 @@ search();
 """
 
 
-def write(records: Iterable[Mapping[str, Any]], columns: tuple[Column, ...], out: TextIO) -> int:
-    """Write the page. Returns the number of records."""
+def write(
+    records: Iterable[Mapping[str, Any]],
+    columns: tuple[Column, ...],
+    out: TextIO,
+    *,
+    heading: str = "Records",
+    note: str = "",
+) -> int:
+    """Write the page. Returns the number of records. `note` is a sentence below the heading."""
     shown = tuple(column for column in columns if column.name not in LEFT_OUT)
-    out.write(_HEAD + "".join(f"<th>{html.escape(column.name)}</th>" for column in shown) + "</tr></thead><tbody>\n")
+    written_note = f"<p>{html.escape(note)}</p>\n" if note else ""
+    out.write(_HEAD.format(heading=html.escape(heading), note=written_note))
     count = 0
     for record in records:
-        cells = "".join(f"<td>{html.escape(_cell(value))}</td>" for value in flat(record, shown).values())
-        out.write(f'<tr class="{html.escape(record["state"])}">{cells}</tr>\n')
+        out.write(_article(flat(record, shown)))
         count += 1
     out.write(_TAIL)
     return count
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
+def _article(fields: Mapping[str, Any]) -> str:
+    texts = {name: _text(value) for name, value in fields.items() if value not in (None, [], {})}
+    document, state = texts.get("document", ""), texts.get("state", "")
+    title, is_done = texts.get("title"), state in ("", "done")
+    below = " · ".join(part for part in (document if title else "", "" if is_done else state) if part)
+    parts = [
+        f"<h2>{html.escape(title or document)}</h2>",
+        f'<p class="document">{html.escape(below)}</p>' if below else "",
+        f"<p>{html.escape(texts['summary'])}</p>" if "summary" in texts else "",
+        "<dl>",
+        *(_field(name, text) for name, text in texts.items() if name not in _ON_TOP),
+        "</dl>",
+    ]
+    return f'<article class="{html.escape(state)}">\n' + "\n".join(filter(None, parts)) + "\n</article>\n"
+
+
+def _field(name: str, text: str) -> str:
+    long = ' class="long"' if len(text) > LONG else ""
+    return f"<div{long}><dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd></div>"
+
+
+def _text(value: Any) -> str:
     if isinstance(value, datetime):
         here = value
         with suppress(OverflowError):  # a far date, such as 9999-12-31 for "without an end", stays in its own zone
             here = value if value.tzinfo is None else value.astimezone()  # as `status` and `explain` show it
         return here.strftime("%Y-%m-%d %H:%M")
-    text = str(value) if isinstance(value, (str, int, float, date)) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…"
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        text = "; ".join(value)
+    elif isinstance(value, (str, date)):
+        text = str(value)
+    else:
+        text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"

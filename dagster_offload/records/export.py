@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.library.handles import open_folder, open_in, open_root, read_in, split
@@ -49,12 +49,25 @@ def write_text(records: Records, columns: tuple[Column, ...], form: str, out: Te
 
 def write_file(records: Records, columns: tuple[Column, ...], form: str, file: Path) -> Exported:
     """Write records to one file. Raises `SettingsError` if it cannot be written; an older file then stays as it is."""
+    if form != "parquet":
+        with open_text(file) as out:
+            return Exported(write_text(records, columns, form, out))
+    with _draft_for(file) as draft:
+        return Exported(as_parquet.write(records, columns, draft))
+
+
+@contextlib.contextmanager
+def open_text(file: Path) -> Iterator[TextIO]:
+    """A text file that replaces the one at this place at the end of the block. Raises `SettingsError` as `write_file` does."""
+    with _draft_for(file) as draft, open(draft.fileno(), "w", encoding="utf-8", newline="", closefd=False) as out:
+        yield out
+
+
+@contextlib.contextmanager
+def _draft_for(file: Path) -> Iterator[BinaryIO]:
     remove_leftovers(file.parent, is_named(file.name))
     with _problems_of(file), open_root(file.parent) as folder, draft_of(folder, file.name) as draft:
-        if form == "parquet":
-            return Exported(as_parquet.write(records, columns, draft))
-        with open(draft.fileno(), "w", encoding="utf-8", newline="", closefd=False) as out:
-            return Exported(write_text(records, columns, form, out))
+        yield draft
 
 
 def write_notes(

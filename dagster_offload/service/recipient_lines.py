@@ -15,8 +15,8 @@ from dagster_offload.text.times import shown_moment
 def recipient_lines(before: News, now: News) -> Iterator[str]:
     """The lines of what changed between two looks."""
     for name, sink in now.sinks.items():
-        earlier = before.sinks.get(name)
-        for line in _as_it_is(sink) if earlier is None else _about_sink(earlier, sink):
+        known = before.sinks.get(name)
+        for line in _as_it_is(sink) if known is None else _about_sink(known, sink):
             yield f"sink {name}: {line}"
     for name, fault in now.channel_faults.items():
         earlier = before.channel_faults.get(name)
