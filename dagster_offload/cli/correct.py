@@ -127,7 +127,7 @@ def _keep(settings: "Settings", ledger: "Ledger", key: str) -> None:
     kept = ledger.run(corrections.keep, key, recipes(settings))
     if not kept:
         raise Refusal(f"{key} has no correction that waits for a review: see dagster-offload correct --list")
-    names = ", ".join(column_name(settings, stage, field) for stage, field in kept)
+    names = ", ".join(column_name(stage, field) for stage, field in kept)
     say(f"{key}: kept for the present file: {names}", err=True)
 
 
@@ -152,7 +152,7 @@ def corrections_table(settings: "Settings", found: "list[Correction]") -> "Table
 
     rows = table("document", "field", "corrected to", "the model's answer", "note", "")
     for each in found:
-        name = column_name(settings, each.stage, each.field)
+        name = column_name(each.stage, each.field)
         review = f"does not count: the file has changed. dagster-offload correct DOCUMENT --keep, or --clear {name}"
         values = (json.dumps(value, ensure_ascii=False) for value in (each.value, each.answered))
         rows.add_row(each.document, name, *values, each.note or "", review if each.is_for_review else "")

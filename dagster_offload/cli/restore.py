@@ -40,10 +40,11 @@ def command(*, file: Path, replace: bool, as_json: bool) -> None:
     from dagster_offload.ledger.core.opening import reach_ledger
     from dagster_offload.postgres import DAGSTER_SCHEMA
     from dagster_offload.service.home import hold_up_lock
-    from dagster_offload.settings import load_settings
+    from dagster_offload.settings import read_settings
     from dagster_offload.stages.catalog import stage_graph
 
-    settings = load_settings()
+    loaded = read_settings()
+    settings = loaded.settings
     file = Path(file.expanduser()).absolute()
     with open_archive(file) as archive:
         manifest = archive.manifest
@@ -72,6 +73,11 @@ def command(*, file: Path, replace: bool, as_json: bool) -> None:
     else:
         say(f"restored {describe(manifest)} (as of {manifest.created_at:%Y-%m-%d %H:%M} UTC)")
         say("`dagster-offload up` continues from there. From now on, do not run the ledger that the backup came from.")
+        if loaded.file is None:
+            say(
+                f"The backup has no pipeline file: copy your offload.yaml to {settings.home} before you start `up`. Without it, "
+                "the library, the slots and stages of your own are not known."
+            )
 
 
 def _end_runs(settings: "Settings") -> None:

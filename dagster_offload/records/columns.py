@@ -10,7 +10,7 @@ from dagster_offload.ledger.reports.records import OF_DOCUMENT, DocumentRecord
 from dagster_offload.settings import Settings
 from dagster_offload.stages.answers.answer_model import INTEGERS
 from dagster_offload.stages.catalog import stage_graph
-from dagster_offload.stages.graph import CLASSIFY, EXTRACT, SUMMARIZE
+from dagster_offload.stages.graph import BUILT_IN, CLASSIFY, EXTRACT, SUMMARIZE
 from dagster_offload.stages.own import in_declared_order, record_columns
 from dagster_offload.text.plain_text import escaped
 from dagster_offload.text.suggestions import suggestion
@@ -94,9 +94,10 @@ def selectable_columns(settings: Settings) -> dict[str, Column]:
     }
 
 
-def column_name(settings: Settings, stage: str, field: str) -> str:
-    """The name of the column that shows a field of a stage: `category`, `payment.amount`."""
-    return f"{stage}.{field}" if stage in settings.own_stages else field
+def column_name(stage: str, field: str) -> str:
+    """The name of the column that shows a field of a stage: `category`, `payment.amount`. It does not depend on the pipeline
+    file: a restored home may not have it yet."""
+    return field if stage in BUILT_IN.names else f"{stage}.{field}"
 
 
 def as_record(found: DocumentRecord, settings: Settings, *, with_text: bool = False) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def in_order_of_stage(settings: Settings, stage: str, value: Mapping[str, Any]) 
 def _corrected(found: DocumentRecord, settings: Settings) -> list[str]:
     """The names of the columns that a person corrected."""
     return [
-        column_name(settings, stage, field)
+        column_name(stage, field)
         for stage in stage_graph(settings).names
         if stage in found.stages
         for field in found.stages[stage].corrected

@@ -77,6 +77,9 @@ def test_a_ledger_with_dagsters_storages_is_restored_into_another_database(
     result = call("restore", str(file))
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("restored 2 documents, 2 results, with Dagster's storages (as of ")
+    assert f"copy your offload.yaml to {os.environ['OFFLOAD_HOME']} before you start `up`" in " ".join(
+        result.stdout.split()
+    )
     with open_instance(load_settings()) as instance:
         assert instance.get_dynamic_partitions("documents") == ["letter.txt"]
         run = instance.get_run_by_id(started.run_id)

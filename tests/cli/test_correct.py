@@ -81,3 +81,16 @@ def test_a_mistake_is_refused_and_changes_nothing(
     assert refused.exit_code == 2
     assert message in " ".join(refused.output.split())
     assert call("correct", "--list").output == "no corrections\n"
+
+
+def test_corrections_are_named_as_in_records_also_without_the_pipeline_file(call: Call, answered: Path) -> None:
+    Path("offload.yaml").write_text(
+        "stages: {price: {prompt: What does it cost?, answer: {item: string, amount: number}}}\n"
+    )
+    assert call("drain").exit_code == 0
+    call("correct", "letter.txt", "--set", "price.amount=7", "--set", "category=contract")
+    Path("offload.yaml").unlink()
+    shown = call("correct", "--list").output
+    assert "price.amount" in shown
+    assert "category" in shown
+    assert "classify.category" not in shown
