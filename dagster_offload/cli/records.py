@@ -206,7 +206,7 @@ def _write(
     elif form == "md":
         notes = done.records - len(done.left_alone) + done.kept
         kept = f", {done.kept} kept that this export does not select" if done.kept else ""
-        click.echo(f"{counted(notes, 'note')} in {out}: {done.written} written, {done.removed} removed{kept}")
+        click.echo(f"{counted(notes, 'note')} in {out}: {done.written} written, {done.removed} removed{kept}", err=True)
         _say_left_alone(done.left_alone)
     else:
         click.echo(f"{counted(done.records, 'record')} written to {out}", err=True)

@@ -61,7 +61,8 @@ def test_a_file_of_yours_among_the_notes_is_left_alone_and_named(call: Call, ans
     (notes / "letter.txt.md").write_text("mine")
     done = call("records", "--format", "md", "--out", str(notes))
     assert done.exit_code == 0
-    assert f"1 note in {notes}: 1 written, 0 removed" in done.output
+    assert f"1 note in {notes}: 1 written, 0 removed" in done.stderr
+    assert (done.stdout, call("records", "--out", str(tmp_path / "r.csv")).stdout) == ("", "")
     assert "not replaced, because it is not ours: letter.txt.md" in done.output
     assert (notes / "letter.txt.md").read_text() == "mine"
 
