@@ -20,7 +20,10 @@ def write(records: Iterable[Mapping[str, Any]], columns: tuple[Column, ...], fil
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise SettingsError("Parquet needs pyarrow: pip install 'dagster-offload[parquet]'") from None
+        raise SettingsError(
+            "Parquet needs pyarrow, beside dagster-offload: pip install 'dagster-offload[parquet]'; if pipx installed it, "
+            "pipx inject dagster-offload pyarrow; if uv did, uv tool install '.[parquet]' in the clone of its repository"
+        ) from None
     types = {
         "string": pyarrow.string(),
         "json": pyarrow.string(),
