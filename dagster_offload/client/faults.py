@@ -62,6 +62,7 @@ _CUT_ERRORS = (CutAnswer, *_CONNECTION_ENDED, httpx.DecodingError)
 # Reasons that are sentences, and their codes.
 _SLEPT = "this machine slept during the call"
 _UNSOLICITED = "the server sent an answer before it received a request"
+UNTRUSTED = "TLS certificate not trusted"
 _PROXY = "the proxy is unreachable or refused the connection"
 _CODES = {
     CONNECTION_CLOSED: "connection_closed",
@@ -175,7 +176,7 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
         return _PROXY
     if any(isinstance(cause, (ssl.SSLError, aiohttp.ClientSSLError)) for cause in causes):
         is_untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
-        return "TLS certificate not trusted" if is_untrusted else "TLS handshake failed"
+        return UNTRUSTED if is_untrusted else "TLS handshake failed"
     for cause in sorted(causes, key=lambda cause: not isinstance(cause, socket.gaierror)):
         if (message := os_error_text(cause)) is not None:
             return message

@@ -209,11 +209,16 @@ def call_timeout(slot: SlotConfig, read_seconds: float) -> httpx.Timeout:
 
 
 @lru_cache(maxsize=4)
-def tls_context(ca_file: str | None = None, setting: str = "ca_file") -> ssl.SSLContext:
+def tls_context(ca_file: str | None, setting: str) -> ssl.SSLContext:
+    """A TLS context of `read_certificates`, which is read once."""
+    return read_certificates(ca_file, setting)
+
+
+def read_certificates(ca_file: str | None = None, setting: str = "ca_file") -> ssl.SSLContext:
     """A TLS context that trusts `ca_file`, or what httpx trusts by default (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
 
-    Loaded once. Certificates are always verified; a router's self-signed certificate is trusted if `ca_file` names it.
-    Raises a `SettingsError` that names `setting`, or the variable of the default.
+    Certificates are always verified; a router's self-signed certificate is trusted if `ca_file` names it. Raises a
+    `SettingsError` that names `setting`, or the variable of the default.
     """
     try:
         return httpx.create_ssl_context() if ca_file is None else ssl.create_default_context(cafile=ca_file)

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import httpx
 
-from dagster_offload.client.faults import fault_reason, retry_after_seconds
+from dagster_offload.client.faults import UNTRUSTED, fault_reason, retry_after_seconds
 from dagster_offload.errors import SettingsError
 
 # It logs the whole address of each request, and that of a webhook may be a secret.
@@ -61,6 +61,9 @@ _OF_SETTINGS = {
     407: "check the proxy",
     410: "check its address",
 }
+_TO_TRUST_IT = (
+    "renew it, or start this with SSL_CERT_FILE set to a file (PEM) that has the certificate of its authority"
+)
 # The request had no token that could be wrong.
 _WITHOUT_TOKEN = {401: "set `token`", 403: "it may need a token: set `token`"}
 
@@ -113,4 +116,6 @@ def http_faults() -> Iterator[None]:
     except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
         raise SinkFault(Blame.MISCONFIGURED, f"{type(error).__name__}: check its address") from None
     except httpx.HTTPError as error:
-        raise SinkFault(Blame.UNAVAILABLE, fault_reason(error)) from None
+        if (reason := fault_reason(error)) == UNTRUSTED:
+            raise SinkFault(Blame.MISCONFIGURED, f"{reason}: {_TO_TRUST_IT}") from None
+        raise SinkFault(Blame.UNAVAILABLE, reason) from None

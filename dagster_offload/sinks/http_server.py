@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from dagster_offload.client.transport import tls_context
+from dagster_offload.client.transport import read_certificates
 from dagster_offload.host.threads import start_in_daemon_thread
 from dagster_offload.sinks.faults import Blame, SinkFault, http_faults
 from dagster_offload.slot.addresses import USER_AGENT
@@ -43,17 +43,22 @@ class HttpServer:
         self._headers = {"user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
         self._timeout = timeout
         self._cuts_answers = cuts_answers
+        self._tls: ssl.SSLContext | None = None  # kept, because reading the certificates takes longer than a request
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         """Send a request, and return the answer with its body. Raises `SinkFault`. `options` are those of httpx."""
         with http_faults(), asyncio.Runner(loop_factory=_Loop) as runner:
-            return runner.run(self._request(method, url, options))
+            # An address without TLS needs no certificates: those of the environment may be gone.
+            needed = url.startswith("https:")
+            tls = (self._tls or read_certificates()) if needed else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self._tls = None  # after a fault they are read again: the file may have been replaced
+            answer = runner.run(self._request(method, url, options, tls))
+            self._tls = tls if needed else None
+        return answer
 
-    async def _request(self, method: str, url: str, options: Mapping[str, Any]) -> httpx.Response:
+    async def _request(self, method: str, url: str, options: Mapping[str, Any], tls: ssl.SSLContext) -> httpx.Response:
         answer: httpx.Response | None = None
         body = bytearray()
-        # An address without TLS needs no certificates: those of the environment may be gone.
-        tls = tls_context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             async with (
                 asyncio.timeout(self._timeout) as limit,

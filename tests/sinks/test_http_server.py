@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import trustme
 
-from dagster_offload.client.transport import tls_context
 from dagster_offload.notify.channel_message import sample as channel_sample
 from dagster_offload.notify.ntfy import Ntfy
 from dagster_offload.sinks.faults import Blame, SinkFault, check_answer
@@ -184,7 +183,35 @@ def test_a_certificate_that_is_not_trusted_is_the_reason() -> None:
         with pytest.raises(SinkFault, match="TLS certificate not trusted") as caught:
             HttpServer({}, 30.0).request("GET", f"https://127.0.0.1:{listener.getsockname()[1]}")
         thread.join()
-    assert caught.value.blame is Blame.UNAVAILABLE
+    assert caught.value.blame is Blame.MISCONFIGURED
+    assert "SSL_CERT_FILE" in caught.value.reason
+
+
+def test_a_certificate_file_that_is_mended_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, file = trustme.CA(), tmp_path / "ca.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def answer_twice(listener: socket.socket) -> None:
+        for _ in range(2):
+            with contextlib.suppress(OSError), context.wrap_socket(listener.accept()[0], server_side=True) as line:
+                line.recv(10_000)
+                line.sendall(answer(b"{}"))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_twice, args=(listener,))
+        thread.start()
+        server, address = HttpServer({}, 30.0), f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(SinkFault, match=f"SSL_CERT_FILE: {file} cannot be used: No such file") as caught:
+            server.request("GET", address)
+        assert caught.value.blame is Blame.MISCONFIGURED
+        trustme.CA().cert_pem.write_to_path(str(file))
+        with pytest.raises(SinkFault, match="TLS certificate not trusted"):
+            server.request("GET", address)
+        authority.cert_pem.write_to_path(str(file))
+        assert server.request("GET", address).json() == {}
+        thread.join()
 
 
 def test_a_refusal_of_brackets_in_brackets_is_still_a_refusal() -> None:
@@ -227,7 +254,6 @@ def test_certificates_of_the_environment_that_are_gone_are_a_wrong_setting_and_o
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Programs such as conda leave SSL_CERT_FILE behind."""
-    tls_context.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
     server = HttpServer({}, PATIENCE_SECONDS)
     with pytest.raises(SinkFault, match=r"^SSL_CERT_FILE: .*gone\.pem cannot be used: No such file") as caught:

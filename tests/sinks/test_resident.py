@@ -146,6 +146,21 @@ def test_a_start_of_up_tries_a_sink_at_once_that_waits_for_a_setting(
     sinks.engine.wait_until("select 1 from deliveries where state = 'sent'")
 
 
+def test_a_record_of_a_document_that_vanished_meanwhile_is_still_sent(
+    sinks: Sinks, running: RunningSenders, door: Door, address: str
+) -> None:
+    sinks.use(hook={"webhook": address})
+    door.statuses = [503]
+    sinks.answered("a.txt")
+    assert sinks.send("hook").waits == "HTTP 503"
+    (sinks.engine.library / "a.txt").unlink(missing_ok=True)
+    sinks.engine.sql("update documents set is_present = false")
+    sinks.end_waits()
+    running.check(sinks.engine.settings())
+    sinks.engine.wait_until("select 1 from deliveries where state = 'sent'")
+    assert door.documents == ["a.txt", "a.txt"]
+
+
 def test_a_slow_sink_holds_up_no_other_and_an_edit_replaces_the_senders(
     sinks: Sinks, running: RunningSenders, door: Door, address: str
 ) -> None:
