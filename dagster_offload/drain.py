@@ -86,7 +86,8 @@ def check_drain(settings: Settings, stage: str) -> tuple[tuple[SlotConfig, ...],
     slots = settings.slots.of_drains
     if not slots:
         raise DrainRefused(NO_DEEP_SLOT)
-    settings.slots.require_keys()
+    for slot in slots:
+        slot.require_key()
     return slots, names if stage == ALL else (stage,)
 
 

@@ -64,6 +64,8 @@ def show(*, as_json: bool) -> None:
 def check(*, as_json: bool) -> None:
     """Check the pipeline file and the variables. Exits with code 2 and names every fault with its line and column.
 
+    The key of a slot that is not set in this terminal is a warning, because only commands that use the slot need it.
+
     \b
     dagster-offload config check
     dagster-offload config check --config drafts/offload.yaml

@@ -20,6 +20,8 @@ LONGEST_BODY_BYTES = 2**20
 
 def quick_probe(slot: SlotConfig) -> ProbeResult:
     """Probe the slot, with the same result as `probe`. Takes at most 5 s and never raises for a fault of the slot."""
+    if slot.key_problem is not None:
+        return ProbeResult(False, slot.key_problem, is_setting=True)
     try:
         is_direct = slot.url.startswith("http:") and proxy_for(slot.url) is None
     except SettingsError as error:

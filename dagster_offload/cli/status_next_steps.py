@@ -199,7 +199,7 @@ def _failed_scan(failed: "FailedScan", report: Report) -> str:
     last = f"The last scan failed at {describe_time(failed.failed_at)}; see the log of run {failed.run_id[:8]} in Dagster's UI."
     if report.up is None or "library_sensor" in report.stopped_sensors:
         return last
-    return f"{last} The next one is at {describe_time(failed.next_by)}, or earlier if more files change"
+    return f"{last} If files still differ, the next one is at {describe_time(failed.next_by)} at the latest"
 
 
 def _what_deep_waits_for(report: Report) -> str:

@@ -319,7 +319,7 @@ def _state(config: "SlotConfig", slot: "SlotRow | None", probe: "ProbeResult", o
     is_busy = not is_unavailable and not probe.answered and open_calls > 0
     reason = f"busy, {open_calls} of our calls open: {probe.reason}" if is_busy else probe.reason
     healthy: bool | None = probe.healthy or is_busy
-    if config.key_problem is not None:
+    if config.key_problem is not None and not is_busy:
         healthy, reason = None, f"not checked from here: {config.key_problem}"
     return {
         "configured": True,

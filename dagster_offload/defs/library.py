@@ -27,7 +27,7 @@ from dagster_offload.errors import LedgerUnavailable, NoRoom, OffloadError, Othe
 from dagster_offload.ledger.core import workers
 from dagster_offload.ledger.core.database import Ledger, notify
 from dagster_offload.ledger.reports import status
-from dagster_offload.ledger.reports.activity import SAME_FAILURE_SECONDS
+from dagster_offload.ledger.reports.activity import FAILED_SCAN_MESSAGE, SAME_FAILURE_SECONDS
 from dagster_offload.ledger.slots import slots
 from dagster_offload.ledger.work import claims, documents
 from dagster_offload.library.left_out import Kind, describe_count
@@ -38,8 +38,8 @@ from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.counts import agreeing, counted
 from dagster_offload.text.plain_text import escaped
 
-# The wait after a failed scan if no step failed: the run never began, or its process was killed. The files are not the reason.
-NO_STEP_FAILED_SECONDS = 30.0
+# The wait after a scan that never began, for example because the code server was away: the files are not the reason.
+NEVER_BEGAN_SECONDS = 30.0
 WAITING_NAMED = 100  # how many of the documents that wait for their text the summary names
 # How long a scan and a tick may remove old history. What is left is removed by the next one.
 SCAN_UPKEEP_SECONDS = 30.0
@@ -271,7 +271,7 @@ def _check(
     if (starting := starting_run(context, names.scan_job)) is not None:
         return dg.SkipReason(f"{starting}; {why}")
     if (failed := _same_failure(context, names.scan_job, why)) is not None:
-        ledger.run(notify, "a scan failed")  # nothing else wakes the lines of `up` if the scan never began
+        ledger.run(notify, FAILED_SCAN_MESSAGE)  # nothing else wakes the lines of `up` if the scan never began
         return dg.SkipReason(failed)
     return dg.RunRequest(tags=request_tags(why, names.launched_by))
 
@@ -282,12 +282,12 @@ def _same_failure(context: dg.SensorEvaluationContext, job_name: str, why: str) 
     if not last or last[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
         return None
     run = last[0].dagster_run
-    limit = SAME_FAILURE_SECONDS if _has_failed_step(context.instance, run.run_id) else NO_STEP_FAILED_SECONDS
+    limit = SAME_FAILURE_SECONDS if _has_begun(context.instance, run.run_id) else NEVER_BEGAN_SECONDS
     left = limit - seconds_since(last[0].update_timestamp)
     if run.tags.get(WHY_TAG) != why or left <= 0:
         return None
     return f"the last scan (run {run.run_id[:8]}) failed: see its log; the files are the same ({why}); next try in {left:.0f} s"
 
 
-def _has_failed_step(instance: dg.DagsterInstance, run_id: str) -> bool:
-    return bool(instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records)
+def _has_begun(instance: dg.DagsterInstance, run_id: str) -> bool:
+    return bool(instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_START, limit=1).records)

@@ -74,7 +74,8 @@ def run_documents(
         if settings.slots.for_prompt() is None:
             raise SettingsError(NO_SLOT)
     for slot in settings.slots:
-        ledger.run(slots.register, slot, recipes(settings))
+        if llm or slot.key_problem is None:  # a run of `extract` sends nothing to it
+            ledger.run(slots.register, slot, recipes(settings))
     with Worker(ledger, "run", (EXTRACT, *llm), run_id) as worker, ledger_executor(ledger) as pool:
         extract_due(settings, ledger, worker, keys, on_progress)  # on a full disk, neither of the two starts any work
         ledger.run(core_stages.fill_documents, keys, recipes(settings))

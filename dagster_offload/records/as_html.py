@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Any, TextIO
 
 from dagster_offload.records.columns import Column, flat
+from dagster_offload.text.plain_text import escaped
 
 LEFT_OUT = ("path", "outcome", "key_points")
 LONGEST_TEXT = 600  # characters of a field; the rest is in the other formats
@@ -79,15 +80,16 @@ def write(
     out.write(_HEAD.format(heading=html.escape(heading), note=written_note))
     count = 0
     for record in records:
-        out.write(_article(flat(record, shown)))
+        out.write(_article(record, flat(record, shown)))
         count += 1
     out.write(_TAIL)
     return count
 
 
-def _article(fields: Mapping[str, Any]) -> str:
+def _article(record: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
     texts = {name: _text(value) for name, value in fields.items() if value not in (None, [], {})}
-    document, state = texts.get("document", ""), texts.get("state", "")
+    # Shown also if they are no columns of the page: what a record is of, and whether it is one yet.
+    document, state = escaped(record.get("document") or ""), record.get("state") or ""
     title, is_done = texts.get("title"), state in ("", "done")
     below = " · ".join(part for part in (document if title else "", "" if is_done else state) if part)
     parts = [

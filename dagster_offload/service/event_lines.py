@@ -82,8 +82,8 @@ def _scan(scan: ScanEnd) -> str | None:
 
 def _failed_scan(now: News) -> Iterator[str]:
     if (failed := now.failed_scan) is not None:
-        next_at = f"{failed.next_by.astimezone():%H:%M}"
-        yield f"scan: run {failed.run_id[:8]} failed (see its log in the UI); the next one is at {next_at}"
+        at_latest = f"{failed.next_by.astimezone():%H:%M}"
+        yield f"scan: run {failed.run_id[:8]} failed (see its log in the UI); tried again by {at_latest} if files still differ"
 
 
 def _freed(worker: WorkerNews) -> str:

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -49,7 +50,7 @@ class HttpServer:
         """Send a request, and return the answer with its body. Raises `SinkFault`. `options` are those of httpx."""
         with http_faults(), asyncio.Runner(loop_factory=_Loop) as runner:
             # An address without TLS needs no certificates: those of the environment may be gone.
-            needed = url.startswith("https:")
+            needed = urlsplit(url).scheme == "https"
             tls = (self._tls or read_certificates()) if needed else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             self._tls = None  # after a fault they are read again: the file may have been replaced
             answer = runner.run(self._request(method, url, options, tls))

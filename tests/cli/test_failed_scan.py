@@ -34,7 +34,7 @@ def test_status_says_that_the_last_scan_failed_and_when_up_scans_again(
         dagster.execute(RUN, ["0123456789", "FAILURE", 4])
         said = " ".join(call("status").stdout.split())
         assert "The last scan failed at " in said
-        assert "see the log of run 01234567 in Dagster's UI. The next one is at " in said
+        assert "see the log of run 01234567 in Dagster's UI. If files still differ, the next one is at " in said
         assert json.loads(call("status", "--json").stdout)["failed_scan"]["run_id"] == "0123456789"
         dagster.execute(RUN, ["another", "QUEUED", 0])
         assert "scan failed" not in call("status").stdout

@@ -98,7 +98,7 @@ def test_a_lane_that_a_429_cost_is_opened_again_when_the_server_has_time_again(
 def test_no_lane_that_waits_for_a_permit_sends_at_once_in_place_of_one_that_was_refused(
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
-    change_timing(busy_pause=1.0)  # long enough for the test to let the server answer again
+    change_timing(busy_pause=10.0)  # long enough for the test to let the server answer again
     keys = [f"{n:02}.txt" for n in range(12)]
     engine.router.set(hold=True)
     engine.texts(*keys)
@@ -123,7 +123,7 @@ def test_the_lanes_of_several_workers_that_are_too_many_together_do_not_stop_the
     engine: Engine, change_timing: ChangeTiming
 ) -> None:
     """Each permit that a lane returns is taken by a lane of another worker, which is refused, too."""
-    change_timing(busy_pause=1.0)  # long enough for the test to let the others go on
+    change_timing(busy_pause=10.0)  # long enough for the test to let the others go on
     keys = [f"{n:02}.txt" for n in range(24)]
     engine.router.set(hold=True, refuses_above=3)
     engine.texts(*keys)

@@ -48,6 +48,12 @@ def test_a_record_that_is_not_done_says_so_and_is_named_by_its_document() -> Non
     assert '<article class="failed">\n<h2>a.pdf</h2>\n<p class="document">failed</p>' in page.getvalue()
 
 
+def test_a_record_is_named_and_marked_also_if_the_page_has_other_columns() -> None:
+    page = io.StringIO()
+    write([{"document": "a.pdf", "state": "failed", "reason": "no_json"}], (Column("reason", "string"),), page)
+    assert '<article class="failed">\n<h2>a.pdf</h2>\n<p class="document">failed</p>' in page.getvalue()
+
+
 @pytest.mark.slow
 @pytest.mark.chromium
 @pytest.mark.parametrize("width", [400, 1300])

@@ -250,14 +250,15 @@ def test_a_name_lookup_that_hangs_ends_at_the_time_limit_of_the_request(monkeypa
     assert ended.wait(PATIENCE_SECONDS)
 
 
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
 def test_certificates_of_the_environment_that_are_gone_are_a_wrong_setting_and_only_for_an_address_with_tls(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Programs such as conda leave SSL_CERT_FILE behind."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
     server = HttpServer({}, PATIENCE_SECONDS)
     with pytest.raises(SinkFault, match=r"^SSL_CERT_FILE: .*gone\.pem cannot be used: No such file") as caught:
-        server.request("GET", "https://127.0.0.1:9")
+        server.request("GET", f"{scheme}://127.0.0.1:9")
     assert caught.value.blame is Blame.MISCONFIGURED
     with acting(lambda line, _: line.sendall(answer(b"yes"))) as address:
         assert server.request("GET", address).text == "yes"

@@ -77,14 +77,16 @@ class Lane:
             shared.notified.clear()
             self._handled = shared.changes
             reply = await shared.permit_requests.submit((self._slot.name, self._alone))
+            if reply is PermitReply.GRANTED and self._must_leave():
+                await shared.permit_releases.submit(self._slot.name)
+                return False
             if reply is PermitReply.GRANTED:
                 return True
             if reply is PermitReply.NO_WORK:
                 break
             shared.has_waited = True
-            shared.waiting += 1
-            await shared.wait_for_notification()
-            shared.waiting -= 1
+            with shared.one_more_waiting():
+                await shared.wait_for_notification()
         await self._runner.ledger.run(permits.stop_waiting, self._slot.name, self._runner.worker.id)
         return False
 

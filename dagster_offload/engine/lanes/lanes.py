@@ -22,6 +22,7 @@ from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core.pipelines import PIPELINE_MESSAGE, pipeline_message
 from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.core.workers import FREED_MESSAGE, STARTED_MESSAGE
+from dagster_offload.ledger.reports.activity import FAILED_SCAN_MESSAGE
 from dagster_offload.ledger.sinks.notifications import CHANNEL_MESSAGE
 from dagster_offload.ledger.sinks.sinks import SINK_MESSAGE
 from dagster_offload.ledger.slots import availability, concurrency, holds, rests, slots
@@ -33,7 +34,7 @@ from dagster_offload.slot.reserve import Preferred, all_preferred, stages_left, 
 from dagster_offload.slot.rest import Rest
 
 # Notifications about what no lane depends on. A sink may send one for each record.
-_OF_NO_LANE = (STARTED_MESSAGE, SINK_MESSAGE, CHANNEL_MESSAGE, AVAILABILITY_MESSAGE)
+_OF_NO_LANE = (STARTED_MESSAGE, SINK_MESSAGE, CHANNEL_MESSAGE, AVAILABILITY_MESSAGE, FAILED_SCAN_MESSAGE)
 
 
 class Lanes:

@@ -108,6 +108,15 @@ class Shared:
             self.is_forgotten = True
             self.notified.set()  # for lanes that wait
 
+    @contextlib.contextmanager
+    def one_more_waiting(self) -> Iterator[None]:
+        """Count a lane as one that waits for a permit while the block runs."""
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
     def count(self, claim: Claim, end: DocumentEnd) -> None:
         """Count one document, and report the progress."""
         self.ended += 1

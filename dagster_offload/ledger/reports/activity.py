@@ -9,6 +9,7 @@ from dagster_offload.postgres import DAGSTER_SCHEMA
 SENSORS = ("drain_sensor", "library_sensor")
 # After a failed scan, for example one that refused to forget documents, the wait before another for the same reason.
 SAME_FAILURE_SECONDS = 600.0
+FAILED_SCAN_MESSAGE = "a scan failed"  # a notification
 
 # A call is slow if it takes longer than this, and twice as long as any of the last calls.
 SHORTEST_SLOW_SECONDS = 60.0
@@ -95,7 +96,7 @@ def has_scanned(cur: Cursor) -> bool:
 
 @dataclass(frozen=True)
 class FailedScan:
-    """A run of the job `scan` that failed. `up` launches another one until `next_by`, earlier if more files change."""
+    """A run of the job `scan` that failed. If files still differ, `up` launches another one by `next_by` at the latest."""
 
     run_id: str
     failed_at: datetime

@@ -186,7 +186,7 @@ def _read_workers(cur: Cursor, since: Marks, *, with_progress: bool) -> _Workers
         if has_ended or is_new or with_progress:
             worker = _with_counts(cur, worker, mark, since.worker)
         if row["was_reclaimed"]:
-            worker = _with_death(cur, worker)
+            worker = _with_death(cur, worker, mark)
         (ended if has_ended else alive).append(worker)
         if is_new:
             started.append(worker)
@@ -228,13 +228,13 @@ def _with_counts(cur: Cursor, worker: WorkerNews, mark: int, newest: int) -> Wor
     )
 
 
-def _with_death(cur: Cursor, worker: WorkerNews) -> WorkerNews:
+def _with_death(cur: Cursor, worker: WorkerNews, mark: int) -> WorkerNews:
     row = fetch_one(
         cur,
         "select count(distinct document_id) as freed, coalesce(min(reason), '') as death from transitions "
-        "where worker_id = %(worker)s and from_state = 'claimed' and to_state = 'pending' "
+        "where transition_id > %(mark)s and worker_id = %(worker)s and from_state = 'claimed' and to_state = 'pending' "
         "and reason like 'worker ' || %(worker)s || ' %%'",
-        {"worker": worker.number},
+        {"mark": mark, "worker": worker.number},
     )
     return replace(worker, **row)
 
