@@ -27,6 +27,8 @@ DOCUMENTS_TO_HOLD_AN_ANSWERED_STAGE = 20
 DOCUMENTS_TO_HOLD_FOR_DIFFERENT_FAULTS = 20
 DIFFERENT_FAULTS = "different_faults"  # the code of such a hold
 COUNTED_FAULTS = 100  # of a row: at the end of a backlog of unsuitable documents it may be long
+# When a held stage is tried again with the same recipe, others go first for this long: the documents that failed wait.
+OTHERS_FIRST_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,14 @@ def held_everywhere(settings: Settings, found: Iterable[Hold]) -> set[str]:
 def end_all(cur: Cursor, slot: str) -> None:
     """End the slot's holds, because a person wants another try or the slot's settings changed.
 
-    The documents that failed may fail again, so they go behind the others, as a long text does.
+    The documents that failed may fail again, so others of the stage go first, if there are any.
     """
     cur.execute(
-        "update work_items w set priority = least(w.priority, -1) from stage_faults f "
-        "where f.slot = %s and f.held_since is not null and w.item_id = any(f.items) and w.state = 'pending'",
-        [slot],
+        "update work_items w set not_before = clock_timestamp() + make_interval(secs => %(pause)s) from stage_faults f "
+        "where f.slot = %(slot)s and f.held_since is not null and w.item_id = any(f.items) and w.state = 'pending' "
+        "and exists (select from work_items o where o.stage = f.stage and o.state in ('pending', 'deferred') "
+        "  and o.item_id <> all(f.items))",
+        {"slot": slot, "pause": OTHERS_FIRST_SECONDS},
     )
     cur.execute("delete from stage_faults where slot = %s", [slot])
 
