@@ -15,7 +15,7 @@ from dagster_offload.host.python_process import importing, python_command, pytho
 
 PACKAGE = Path(dagster_offload.__file__).parent
 # Their processes run with `-I -S`, or are what `multiprocessing` asked for, with `-P`.
-OTHERS = {"python_process.py", "prefork.py", "prefork_client.py", "watchdog.py"}
+OTHERS = {"python_process.py", "prefork.py", "prefork_client.py", "watchdog.py", "accounts.py"}
 
 
 @pytest.mark.parametrize("inherited", [None, "", ":", ".:", "planted", "planted:/nowhere"])
