@@ -313,19 +313,17 @@ class DocumentRunner:
     async def _after_busy(
         self, claim: Claim, item: ClaimedItem, slot: SlotConfig, call: CallRecord, error: Exception
     ) -> DocumentEnd | None:
-        """After a 429, wait as long as the slot asks, and return None: the call is sent again. Otherwise return how the work on
-        the document ends here.
+        """After a 429, wait as long as the slot asks, and return None: the call is sent again; else how the document's work ends.
 
-        A lane that ends because of it makes room: its 429 is not counted, or several workers whose lanes are too many would
-        open the breaker.
+        The 429 of a lane that ends is not counted, or several workers whose lanes are too many would open the breaker.
         """
         sent_at, reason, wait = time.monotonic() - call.seconds, busy_reason(error), retry_after_of(error)
-        if (wait or 0) <= breaker.LONGEST_BUSY_SECONDS and self.drop_lane[slot.name]():
-            await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
-            return DocumentEnd.LEFT
-        if await self.ledger.run(breaker.count_busy, call.slot, call.epoch, reason, wait, sent_at):
+        must_end = (wait or 0) <= breaker.LONGEST_BUSY_SECONDS and self.drop_lane[slot.name]()
+        if not must_end and await self.ledger.run(breaker.count_busy, call.slot, call.epoch, reason, wait, sent_at):
             return await self.fault_assigner.assign(claim, item, slot, call, error)
         await self.ledger.run(finish.record_call, self.worker.id, claim, item, call)
+        if must_end:
+            return DocumentEnd.LEFT
         self.steer[slot.name]()
         await asyncio.sleep(timing.current().busy_pause if wait is None else wait)
         return None

@@ -77,11 +77,11 @@ class Lane:
             shared.notified.clear()
             self._handled = shared.changes
             reply = await shared.permit_requests.submit((self._slot.name, self._alone))
-            if reply is PermitReply.GRANTED and self._must_leave():
+            if reply is PermitReply.GRANTED:
+                if not self._must_leave():
+                    return True
                 await shared.permit_releases.submit(self._slot.name)
                 return False
-            if reply is PermitReply.GRANTED:
-                return True
             if reply is PermitReply.NO_WORK:
                 break
             shared.has_waited = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 class Turn:
     """How long a lane may work on a document."""
 
-    epochs: AsyncIterator[int]  # the slot's epoch for each call; ends when no new call may be started
-    must_make_way: Callable[
-        [int], Awaitable[bool]
-    ]  # asked between two parts: whether a document before this priority is due
+    # The slot's epoch for each call; ends when no new call may be started.
+    epochs: AsyncIterator[int]
+    # Asked between two parts: whether a document before this priority is due.
+    must_make_way: Callable[[int], Awaitable[bool]]
