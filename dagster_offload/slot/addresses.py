@@ -86,7 +86,7 @@ def proxy_for(url: str) -> str | None:
             f"the proxy for {host} is a {kind}:// proxy, and only HTTP proxies can be used: add {host} to NO_PROXY, or set "
             f"{variable} to an HTTP proxy"
         )
-    if not _has_address(proxy):
+    if not has_address(proxy):
         raise SettingsError(f"the proxy for {host} is no address such as http://proxy:3128: correct {variable}")
     return proxy
 
@@ -105,12 +105,12 @@ def _is_in_network(host: str, no_proxy: str) -> bool:
     return False
 
 
-def _has_address(url: str) -> bool:
+def has_address(url: str) -> bool:
     """Whether `url` has a host, and a port if any that is a number."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         return bool(parts.hostname) and parts.port != 0
-    except ValueError:
+    except ValueError:  # its message may quote a password
         return False
 
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 
 from dagster_offload.settings.sections.section import Section, Variable
+from dagster_offload.slot.addresses import has_address
 
 REDIS = ("redis://", "rediss://")
 
@@ -31,8 +32,4 @@ class CelerySection(Section):
 
 def _is_address(text: str) -> bool:
     """Whether this is a URL of Redis that no unencoded `@`, `:` or `/` of the password splits."""
-    try:
-        parts = urlsplit(text)
-        return text.startswith(REDIS) and bool(parts.hostname) and parts.netloc.count("@") < 2 and parts.port != 0
-    except ValueError:  # the port is no number
-        return False
+    return text.startswith(REDIS) and has_address(text) and urlsplit(text).netloc.count("@") < 2

@@ -13,7 +13,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.settings.sections.secrets import secret_from
 from dagster_offload.settings.sections.section import AbsolutePath, Section
 from dagster_offload.settings.sections.unset import Unset, needed
-from dagster_offload.slot.addresses import is_allowed_in_header
+from dagster_offload.slot.addresses import has_address, is_allowed_in_header
 from dagster_offload.text.suggestions import suggestion, use_one_of
 
 SECRET_KEYS = ("secret", "token", "password")
@@ -23,12 +23,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
 def _address(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # its message may quote a password
-        is_address = False
-    if not is_address:
+    if not has_address(value) or urlsplit(value).scheme not in ("http", "https"):
         raise ValueError("must start with http:// or https://, followed by a host")
     return value
 

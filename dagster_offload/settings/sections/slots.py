@@ -5,7 +5,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -22,6 +21,7 @@ from dagster_offload.errors import SettingsError
 from dagster_offload.settings.sections.secrets import refuse_both, secret_from
 from dagster_offload.settings.sections.section import AbsolutePath, Arguments, Section
 from dagster_offload.settings.sections.unset import Unset, needed
+from dagster_offload.slot.addresses import has_address
 from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, MAX_CONCURRENCY, PRIMARY, SlotConfig, variable
 from dagster_offload.slot.hours import parse_hours
 from dagster_offload.slot.waking import BROADCAST, PORT, WakeConfig
@@ -141,12 +141,7 @@ class SlotSettings(Section):
             return None
         if not re.match(r"^https?://[^/\s]+", value):
             raise ValueError("must start with http:// or https://, followed by a host")
-        try:
-            parts = urlsplit(value)
-            is_address = bool(parts.hostname) and parts.port != 0
-        except ValueError:  # its message may quote a password
-            is_address = False
-        if not is_address:
+        if not has_address(value):
             raise ValueError("must name a host, and if it names a port, one from 1 to 65535: http://macbook.local:8890")
         if "?" in value or "#" in value:
             # Each request has its own path below the URL, so a query would be lost. It may hold a key, and URLs are shown.
