@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
-from dagster_offload.extraction.formats.office.docx_lists import OFF, list_numbers
+from dagster_offload.extraction.formats.office.docx_lists import OFF, is_on, list_numbers
 from dagster_offload.extraction.formats.office.docx_margins import shown_margins
 from dagster_offload.extraction.formats.office.inserted import inserted_text
 from dagster_offload.extraction.formats.parts.chart import chart_text
@@ -282,11 +282,7 @@ def _run_properties(holder: Element) -> Iterator[tuple[str, str | None]]:
 def _has_shown_end(paragraph: Element) -> bool:
     """Whether a paragraph without text is shown. It is not if its end is hidden, or was deleted with its text."""
     ends = [properties for one in paragraph if local(one) == "pPr" for properties in one if local(properties) == "rPr"]
-    return not any(
-        local(one) in _GONE or (local(one) == "vanish" and attribute(one, "val") not in OFF)
-        for end in ends
-        for one in end
-    )
+    return not any(is_on(end, "vanish") or any(local(one) in _GONE for one in end) for end in ends)
 
 
 def _span(holder: Element, name: str) -> int:

@@ -50,10 +50,15 @@ def _levels(holder: Element) -> Iterator[tuple[int, ListLevel]]:
             style,
             _value(level, "lvlText"),
             int_or(_value(level, "start"), 1),
-            is_legal=any(attribute(one, "val") not in OFF for one in _children(level, "isLgl")),
+            is_legal=is_on(level, "isLgl"),
             restarts_below=int(restart) if restart.isdecimal() else None,
         )
         yield int_or(attribute(level, "ilvl"), 0), look
+
+
+def is_on(holder: Element, name: str) -> bool:
+    """Whether a property is there and not switched off."""
+    return any(attribute(one, "val") not in OFF for one in _children(holder, name))
 
 
 def _children(parent: Element, name: str) -> Iterator[Element]:

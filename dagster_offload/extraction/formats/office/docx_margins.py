@@ -6,7 +6,7 @@ Format specification: ECMA-376 part 1, 17.10.
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.office.docx_lists import OFF
+from dagster_offload.extraction.formats.office.docx_lists import is_on
 from dagster_offload.extraction.formats.parts.zip_xml import attribute, local
 
 
@@ -29,8 +29,3 @@ def _shown(sections: list[Element], name: str, has_even_pages: bool) -> Iterator
                 named[attribute(reference, "type") or "default"] = attribute(reference, "id") or ""
         kinds = {"first": is_on(section, "titlePg"), "default": True, "even": has_even_pages}
         yield from (named[kind] for kind, is_shown in kinds.items() if is_shown and kind in named)
-
-
-def is_on(holder: Element, name: str) -> bool:
-    """Whether a property is there and not switched off."""
-    return any(local(one) == name and attribute(one, "val") not in OFF for one in holder)
