@@ -42,7 +42,8 @@ class InWork:
 def in_work(cur: Cursor, limit: int) -> list[InWork]:
     """The documents that workers hold, the longest first."""
     cur.execute(
-        "select held.*, case when held.stages <> array[first_stage()] then extract(epoch from clock_timestamp() - greatest("
+        "select held.document, held.stages, held.worker, held.since, "
+        "  case when held.stages <> array[first_stage()] then extract(epoch from clock_timestamp() - greatest("
         "  held.since, (select max(c.ended_at) from calls c where c.document_id = held.document_id)))::float8 end "
         "  as unanswered_seconds, "
         "  (select max(seconds) from (select seconds from calls where outcome = 'ok' and item_id is not null "
@@ -53,7 +54,7 @@ def in_work(cur: Cursor, limit: int) -> list[InWork]:
         "  group by d.document_id, d.key order by since, d.key limit %(limit)s) held order by held.since, held.document",
         {"limit": limit, "calls": LAST_CALLS},
     )
-    return [InWork(**{name: value for name, value in row.items() if name != "document_id"}) for row in cur.fetchall()]
+    return [InWork(**row) for row in cur.fetchall()]
 
 
 @dataclass(frozen=True)
@@ -108,19 +109,17 @@ def failed_scan(cur: Cursor) -> FailedScan | None:
 
     Only commands and processes that do not import Dagster use this.
     """
-    table = f"{DAGSTER_SCHEMA}.runs"
-    if fetch_one(cur, "select to_regclass(%s) as found", [table])["found"] is None:
+    if (table := _table_of_dagster(cur, "runs")) is None:
         return None
     cur.execute(
-        f"select run_id, status, update_timestamp at time zone 'UTC' as failed_at from {table} "
-        "where pipeline_name = 'scan' order by id desc limit 1"
+        "select run_id, failed_at, failed_at + %(wait)s as next_by from ("
+        f"  select run_id, status, update_timestamp at time zone 'UTC' as failed_at from {table} "
+        "  where pipeline_name = 'scan' order by id desc limit 1) newest "
+        "where status = 'FAILURE' and clock_timestamp() < failed_at + %(wait)s",
+        {"wait": timedelta(seconds=SAME_FAILURE_SECONDS)},
     )
-    row, wait = cur.fetchone(), timedelta(seconds=SAME_FAILURE_SECONDS)
-    if row is None or row["status"] != "FAILURE":
-        return None
-    now = fetch_one(cur, "select clock_timestamp() as now")["now"]
-    next_by = row["failed_at"] + wait
-    return FailedScan(row["run_id"], row["failed_at"], next_by) if now < next_by else None
+    row = cur.fetchone()
+    return None if row is None else FailedScan(**row)
 
 
 def stopped_sensors(cur: Cursor) -> list[str]:
@@ -128,9 +127,14 @@ def stopped_sensors(cur: Cursor) -> list[str]:
 
     Only commands that do not import Dagster use this.
     """
-    table = f"{DAGSTER_SCHEMA}.instigators"
-    if fetch_one(cur, "select to_regclass(%s) as found", [table])["found"] is None:
-        return []  # Dagster has not run here yet
+    if (table := _table_of_dagster(cur, "instigators")) is None:
+        return []
     cur.execute(f"select instigator_body from {table} where status = 'STOPPED'")
     bodies = [row["instigator_body"] for row in cur.fetchall()]
     return [name for name in SENSORS if any(f'"{name}"' in body for body in bodies)]
+
+
+def _table_of_dagster(cur: Cursor, name: str) -> str | None:
+    """A table of Dagster; None if Dagster has not run here yet."""
+    table = f"{DAGSTER_SCHEMA}.{name}"
+    return None if fetch_one(cur, "select to_regclass(%s) as found", [table])["found"] is None else table
