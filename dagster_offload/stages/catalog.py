@@ -103,6 +103,8 @@ class Splitting:
     part_tokens: int
 
 
+PARTS_PER_MERGE = 3.0  # about so many answers about parts are merged by one call
+
 IN_ONE_PART = Splitting((), text_tokens(DEFAULT_CONTEXT_TOKENS))
 
 

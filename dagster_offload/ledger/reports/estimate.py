@@ -11,7 +11,7 @@ from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import IS_ANSWERED
 from dagster_offload.ledger.reports import long_documents
-from dagster_offload.stages.catalog import IN_ONE_PART, Splitting
+from dagster_offload.stages.catalog import IN_ONE_PART, PARTS_PER_MERGE, Splitting
 from dagster_offload.stages.graph import StageNode
 from dagster_offload.text.counts import counted
 
@@ -144,10 +144,10 @@ def _backlog(cur: Cursor) -> dict[str, int]:
 def _calls_left(cur: Cursor) -> dict[str, float]:
     """By stage, the calls for the remaining parts of the long documents that were begun, and for the merges after them."""
     cur.execute(
-        "select stage, sum(parts_total - parts_done + parts_total * %s)::double precision as n from work_items "
+        "select stage, sum(parts_total - parts_done + parts_total / %s)::double precision as n from work_items "
         "where parts_total is not null and state in ('pending', 'claimed', 'deferred') "
         "and stage <> (select first_stage()) group by stage",
-        [long_documents.MERGES_PER_PART],
+        [PARTS_PER_MERGE],
     )
     return {row["stage"]: row["n"] for row in cur.fetchall()}
 

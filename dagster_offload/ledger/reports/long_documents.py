@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dagster_offload.ledger.core.database import Cursor
-from dagster_offload.stages.catalog import Splitting
+from dagster_offload.stages.catalog import PARTS_PER_MERGE, Splitting
 from dagster_offload.text.tokens import estimated_tokens
 
-MERGES_PER_PART = 1 / 3  # about one merge per three parts
 SAMPLE_CHARACTERS = 100_000  # the tokens of a text are estimated from its beginning
 MOST_READ = 20  # texts; of the others the size is known to a factor of two, by their priority
 BYTES_PER_TOKEN = 3  # prose of any script, as `estimated_tokens` counts it
@@ -117,7 +116,7 @@ def _parts(tokens: float, splitting: Splitting) -> int:
 
 def _calls(parts: int) -> float:
     """The calls for a document of so many parts: one a part, and the merges."""
-    return parts * (1 + MERGES_PER_PART)
+    return parts + parts / PARTS_PER_MERGE
 
 
 def _usual_bytes(steps: int) -> float:

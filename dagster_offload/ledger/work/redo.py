@@ -9,6 +9,7 @@ from dagster_offload.ledger.core import identity
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.core.transitions import record_transition
+from dagster_offload.stages.catalog import PARTS_PER_MERGE
 
 # Conditions on a work item `i`. Work that needed no call, because there is no text or the stage does not apply, does not match:
 # a redo would make no call either.
@@ -143,10 +144,10 @@ _IS_ANSWERED = (
 )
 
 
-# Of a result `r`: one call, or for a long document one a part and about one merge per three parts. The result knows its parts
-# also if a copy of the document was read.
+# Of a result `r`: one call, or for a long document one a part and one a merge. The result knows its parts also if a copy of the
+# document was read.
 _PARTS = "nullif((r.value ->> 'parts_read')::integer, 1)"
-_CALLS = f"coalesce({_PARTS} + ceil({_PARTS} / 3.0)::integer, 1)"
+_CALLS = f"coalesce({_PARTS} + ceil({_PARTS} / {PARTS_PER_MERGE})::integer, 1)"
 
 
 @dataclass(frozen=True)
