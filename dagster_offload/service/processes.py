@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from dagster_offload.defs.location import LOCATION
 from dagster_offload.errors import LedgerUnavailable, SlotLost
-from dagster_offload.extraction.private_folder import PrivateFolder, remove_leftovers
+from dagster_offload.host.private_folders import PrivateFolder, remove_leftovers
 from dagster_offload.host.python_process import python_command
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.core.opening import open_ledger
