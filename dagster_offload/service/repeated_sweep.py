@@ -1,6 +1,6 @@
 """Looks for dead runs (`sweep.py`) every hour while `up` runs, and after the clock was set back.
 
-A run of a command in a terminal is no child of `up`. If its process is killed, nobody else ends the run, and it would keep
+A run of a command in a terminal is no child of `up`. If its process is killed, no other process ends the run, and it would keep
 its place in Dagster's queue.
 """
 

@@ -68,7 +68,7 @@ class Hold:
         """What a person can do. To try the stage as it is needs no change, such as after the model's server was repaired."""
         again = next_steps.try_again(self.schema, self.slot)
         correct = "correct the stage"
-        if self.stage in BUILT_IN.names:  # nobody wrote it here, and it suits documents of all kinds
+        if self.stage in BUILT_IN.names:  # it comes with the product, and suits documents of all kinds
             correct = f"check which model and which chat template the server of {self.slot} has loaded"
         return f"{correct}, or use another model; to try it again as it is, {again}"
 
