@@ -158,14 +158,19 @@ class AbruptServer(uvicorn.Server):
         if not self.force_exit:
             await super().shutdown(sockets)
             return
+        # asyncio loses a connection that it has accepted, and does not close it, if its server is closed before the
+        # connection has a transport. That takes three turns of the loop: a task, the transport, the call to the protocol.
+        for listening in sockets or []:
+            asyncio.get_running_loop().remove_reader(listening)
+        for _ in range(3):
+            await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         for listening in sockets or []:
             listening.close()
-        await asyncio.sleep(0)  # the requests of aborted connections hear of it
+        self._abort_connections()
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=TICK_SECONDS)
-        self._abort_connections()  # of a client that was accepted just before
 
     def _abort_connections(self) -> None:
         for connection in list(self.server_state.connections):

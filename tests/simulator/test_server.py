@@ -1,8 +1,12 @@
 """The stand-in router follows its configured behaviour, logs its requests, and keeps no document's text."""
 
+import asyncio
+import contextlib
+import gc
 import json
 import socket
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from dagster_offload.simulator.connections import ConnectionHolder
 from dagster_offload.simulator.prompt_cache import PromptCaches
 from dagster_offload.simulator.request_log import COMPLETIONS, RequestLog, fingerprint
 from dagster_offload.simulator.script import Behaviour, Script, read_script
-from dagster_offload.simulator.server import Router
+from dagster_offload.simulator.server import Router, listen, make_server
 from tests.support.patience import PATIENCE_SECONDS
 
 KOREAN = "회의록\n\n참석자: 김민수, 이영희. 안건은 다음 분기 예산입니다.\n예산을 10% 늘리기로 결정했습니다."
@@ -257,3 +261,35 @@ def test_an_answer_on_a_reused_connection_does_not_wait_for_an_acknowledgement()
         sockets = [transport.get_extra_info("socket") for transport in ConnectionHolder.transports.values()]
         assert any(served.getsockname()[1] == router.port for served in sockets)
         assert all(served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for served in sockets)
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_connection_that_is_accepted_while_the_server_ends_is_closed(turns: int) -> None:
+    """The server is told to end, and some turns of its loop later a client connects."""
+    listening = listen("127.0.0.1", 0)
+    server = make_server(app.RouterApp(Behaviour()))
+    clients: list[socket.socket] = []
+
+    def connect_after(turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(connect_after, turns - 1)
+        else:
+            with contextlib.suppress(ConnectionRefusedError):  # the port is closed by now
+                clients.append(socket.create_connection(listening_address))
+
+    def wait_for_the_loop() -> None:
+        asyncio.get_running_loop().call_later(0.01, end_and_connect)
+
+    def end_and_connect() -> None:
+        server.end()
+        connect_after(turns)
+
+    listening_address = listening.getsockname()
+    server.on_started = wait_for_the_loop
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        server.run([listening])
+        for client in clients:
+            client.close()
+        gc.collect()
+    assert not [str(warning.message) for warning in caught]
