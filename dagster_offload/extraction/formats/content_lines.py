@@ -4,9 +4,11 @@ Each event, task, journal entry or contact becomes a block of lines `Field: valu
 technical fields are left out.
 """
 
+import contextlib
 import quopri
 import re
 from collections.abc import Iterator
+from datetime import date, timedelta
 
 from dagster_offload.extraction.encodings.decoding import decode
 
@@ -24,6 +26,9 @@ _FIELDS = {
     "DUE": "Due",
     "DURATION": "Duration",
     "RRULE": "Repeats",
+    "RDATE": "Also on",
+    "EXDATE": "Except on",
+    "RECURRENCE-ID": "In place of the one on",
     "LOCATION": "Location",
     "ORGANIZER": "Organizer",
     "ATTENDEE": "Attendee",
@@ -47,7 +52,7 @@ _ENTRIES = {
     "VFREEBUSY": "Busy times",
     "VCARD": "Contact",
 }
-_TIMES = {"DTSTART", "DTEND", "DUE", "COMPLETED", "BDAY"}
+_TIMES = {"DTSTART", "DTEND", "DUE", "COMPLETED", "BDAY", "RDATE", "EXDATE", "RECURRENCE-ID"}
 _KINDS = {"HOME", "WORK", "CELL", "FAX", "MOBILE"}  # of a phone number, a mail address or an address
 
 # Some programs save one entry without the calendar around it.
@@ -59,6 +64,8 @@ _FOLD = re.compile(rb"\r?\n[ \t]")
 _SOFT_BREAK = re.compile(rb"(?im)^([^:\n]{0,500}?ENCODING=QUOTED-PRINTABLE[^:\n]{0,500}:(?:.*=\r?\n)+.*)$")
 _LINE = re.compile(r'((?:[\w-]+\.)?[\w-]+)((?:;(?:"[^"]*"|[^":;])*)*):(.*)')
 _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:T(\d\d):?(\d\d)(?::?\d\d)?(Z?))?$")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_REPLY = re.compile(r"(?i)PARTSTAT=\"?(ACCEPTED|DECLINED|TENTATIVE)\b")
 _ESCAPE = re.compile(r"\\([nN,;\\:])")
 _SEPARATOR = re.compile(r"(?<!\\);")
 
@@ -108,8 +115,18 @@ def _blocks(text: str) -> Iterator[str]:
 def _block(entry: str, found: dict[str, list[str]]) -> str:
     if "FN" in found:
         found.pop("N", None)
+    if "DTSTART" in found and "DTEND" in found:
+        found["DTEND"] = [_last(found["DTSTART"][0], found["DTEND"][0])]
     lines = [f"{_FIELDS[name]}: {value}" for name in _FIELDS for value in found.get(name, ())]
     return "\n".join([entry, *lines])
+
+
+def _last(start: str, end: str) -> str:
+    """Return when an event ends. Of one that takes whole days, the field has the day after the last (RFC 5545, 3.6.1)."""
+    if _DAY.fullmatch(start) and _DAY.fullmatch(end) and start < end:
+        with contextlib.suppress(ValueError, OverflowError):  # no such day
+            return str(date.fromisoformat(end) - timedelta(days=1))
+    return end
 
 
 def _shown(name: str, parameters: str, value: str) -> str:
@@ -118,11 +135,8 @@ def _shown(name: str, parameters: str, value: str) -> str:
         charset = re.search(r"CHARSET=([\w-]+)", parameters, re.IGNORECASE)
         decoded = decode(quopri.decodestring(value.encode()), charset[1] if charset else None)
         value = decoded.text if decoded is not None else ""
-    if name in _TIMES and (time := _TIME.match(value)) is not None:
-        clock = f" {time[4]}:{time[5]}" if time[4] else ""
-        zone = re.search(r'TZID="?([^";:]+)', parameters)
-        where = " UTC" if time[6] else f" ({zone[1]})" if zone and clock else ""
-        return f"{time[1]}-{time[2]}-{time[3]}{clock}{where}"
+    if name in _TIMES and all(times := [_time(one, parameters) for one in value.split(",")]):
+        return ", ".join(times)
     if name in ("N", "ORG", "ADR"):
         value = ", ".join(part for part in _SEPARATOR.split(value) if part)
     value = _ESCAPE.sub(lambda found: "\n" if found[1] in "nN" else found[1], value).strip()
@@ -130,5 +144,18 @@ def _shown(name: str, parameters: str, value: str) -> str:
         person = re.search(r'CN="?([^";:]+)', parameters, re.IGNORECASE)
         address = re.sub(r"(?i)^mailto:", "", value)
         value = f"{person[1]} <{address}>" if person else address
+        if (reply := _REPLY.search(parameters)) is not None:
+            value += f" ({reply[1].lower()})"
     kinds = sorted(kind.lower() for kind in _KINDS & set(re.split(r"[;=,]", names)))
     return f"{value} ({', '.join(kinds)})" if value and kinds else value
+
+
+def _time(value: str, parameters: str) -> str:
+    """Return a day, or a time with its zone; "" for other values."""
+    time = _TIME.match(value)
+    if time is None:
+        return ""
+    clock = f" {time[4]}:{time[5]}" if time[4] else ""
+    zone = re.search(r'TZID="?([^";:]+)', parameters)
+    where = " UTC" if time[6] else f" ({zone[1]})" if zone and clock else ""
+    return f"{time[1]}-{time[2]}-{time[3]}{clock}{where}"

@@ -88,6 +88,44 @@ def test_an_entry_without_its_calendar_is_read(content: str, text: str | None) -
     assert entries_text(content.encode()) == text
 
 
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        ("DTSTART;VALUE=DATE:20250304\nDTEND;VALUE=DATE:20250305", "Start: 2025-03-04\nEnd: 2025-03-04"),
+        ("DTSTART;VALUE=DATE:20250227\nDTEND;VALUE=DATE:20250301", "Start: 2025-02-27\nEnd: 2025-02-28"),
+        ("DTSTART;VALUE=DATE:20250304\nDTEND;VALUE=DATE:20250304", "Start: 2025-03-04\nEnd: 2025-03-04"),
+        ("DTSTART;VALUE=DATE:20250304\nDTEND;VALUE=DATE:20251340", "Start: 2025-03-04\nEnd: 2025-13-40"),
+        ("DTSTART:20250304T093000\nDTEND:20250305T093000", "Start: 2025-03-04 09:30\nEnd: 2025-03-05 09:30"),
+    ],
+)
+def test_an_event_of_whole_days_ends_on_its_last_day(lines: str, shown: str) -> None:
+    assert entries_text(f"BEGIN:VEVENT\n{lines}\nEND:VEVENT\n".encode()) == f"Event\n{shown}"
+
+
+def test_the_exceptions_of_a_repeated_event_are_read() -> None:
+    event = (
+        "BEGIN:VEVENT\nSUMMARY:Yoga\nRECURRENCE-ID;TZID=Asia/Seoul:20250304T093000\nRRULE:FREQ=WEEKLY\n"
+        "EXDATE;TZID=Asia/Seoul:20250311T093000,20250318T093000\nEXDATE;VALUE=DATE:20250325\nRDATE:20250401T003000Z\n"
+    )
+    assert entries_text(event.encode()) == (
+        "Event\nSummary: Yoga\nRepeats: FREQ=WEEKLY\nAlso on: 2025-04-01 00:30 UTC\n"
+        "Except on: 2025-03-11 09:30 (Asia/Seoul), 2025-03-18 09:30 (Asia/Seoul)\nExcept on: 2025-03-25\n"
+        "In place of the one on: 2025-03-04 09:30 (Asia/Seoul)"
+    )
+
+
+def test_the_reply_of_an_attendee_is_read() -> None:
+    lines = [
+        "ATTENDEE;PARTSTAT=DECLINED;CN=Yuna:mailto:yuna@example.com",
+        'ATTENDEE;PARTSTAT="ACCEPTED":mailto:ada@example.com',
+        "ATTENDEE;PARTSTAT=NEEDS-ACTION:mailto:bo@example.com",
+    ]
+    assert entries_text("\n".join(["BEGIN:VEVENT", *lines]).encode()) == (
+        "Event\nAttendee: Yuna <yuna@example.com> (declined)\nAttendee: ada@example.com (accepted)\n"
+        "Attendee: bo@example.com"
+    )
+
+
 def test_contacts_are_read_without_their_pictures(reading: Extractor, tmp_path: Path) -> None:
     card = (
         "BEGIN:VCARD\nVERSION:3.0\nN:Castellan;Yuna;;;\nFN:Yuna Castellan\nORG:Larkfield;Water\n"
