@@ -104,6 +104,15 @@ def text(reference: str, content: str) -> str:
         (3, '"General "0', "General 3"),
         (7, '"No. "@', "No. 7"),
         (float("inf"), "$#,##0", "inf"),
+        (-5, '0" CR";0" DR"', "5 DR"),
+        (5, '0" CR";0" DR"', "5 CR"),
+        (-5, '"Gewinn "0;"Verlust "0', "Verlust 5"),
+        (-5, '"▲"0.0;"▼"0.0', "▼5"),
+        (-5, '"+"0;"-"0', "-5"),
+        (5, '"+"0;"-"0', "+5"),
+        (-3, '"+"0" °C";"−"0" °C"', "-3 °C"),
+        (-5, '#,##0;"▲"#,##0', "-5"),
+        (-5, '"$"#,##0_);\\("$"#,##0\\)', "-$5"),
     ],
 )
 def test_a_number_is_formatted_as_the_sheet_displays_it(value: float, code: str, shown: str) -> None:

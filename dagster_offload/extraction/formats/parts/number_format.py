@@ -33,6 +33,7 @@ _SECTION = re.compile(r'((?:"[^"]*"|\\.|[_*].|\[[^\]]*\]|[^;])*)(?:;|$)', re.DOT
 _CONDITION = re.compile(r"\[(<=|>=|<>|<|>|=)(-?\d+(?:\.\d+)?)\]")
 _ELAPSED = re.compile(r"h+|m+|s+", re.IGNORECASE)
 _HALVES = re.compile("am/pm|a/p", re.IGNORECASE)
+_SIGNS = str.maketrans("", "", "+-−() ")
 _CURRENCIES = frozenset("$€£¥₩₹₽₺฿元円원")
 _DIGITS, _MASK_DIGITS, _MASK_SIGNS = frozenset("0#?"), frozenset("0#"), frozenset("-() +")
 _SCALE = re.compile(r"[0#?](,+)[^0#?]*$")
@@ -69,6 +70,11 @@ class _Format:
         is_words = not (self.has_digits or self.has_date or self.has_time) and any(map(str.isalpha, text))
         return text if is_words else ""
 
+    @property
+    def label(self) -> str:
+        """What a section shows beside the number, without signs and blanks."""
+        return (self.prefix + self.suffix).translate(_SIGNS)
+
 
 def builtin_code(number: int) -> str:
     """Return the format code for a built-in format number (below 164); "" for those that show numbers unchanged."""
@@ -88,9 +94,10 @@ def display(value: float, code: str, *, is_1904: bool = False) -> str:
     if shape.is_percent:
         return f"{plain(value * 100)}%"
     number = plain(abs(value) / 1000**shape.scale)
-    sign = "-" if value < 0 else ""
+    sign = "-" if value < 0 and not _has_own_label_below_zero(code) else ""
+    prefix = shape.prefix.removeprefix("+") if sign else shape.prefix
     if "e" in number:
-        return f"{sign}{shape.prefix}{number}{shape.suffix}"
+        return f"{sign}{prefix}{number}{shape.suffix}"
     whole, _, fraction = number.partition(".")
     if shape.mask and not fraction and not sign:
         return _masked(whole, shape.mask)
@@ -98,21 +105,33 @@ def display(value: float, code: str, *, is_1904: bool = False) -> str:
         whole = f"{int(whole):,}" if shape.has_thousands else whole
         fraction = f"{fraction:0<{shape.decimals}}"
     whole = whole.zfill(shape.whole_digits)
-    return f"{sign}{shape.prefix}{whole}{f'.{fraction}' if fraction else ''}{shape.suffix}"
+    return f"{sign}{prefix}{whole}{f'.{fraction}' if fraction else ''}{shape.suffix}"
 
 
 def _section(code: str, value: float) -> str:
     """Return the section of a code that applies to a value.
 
-    Negative numbers and zero have sections of their own. They count only if they have words instead of the number.
+    Negative numbers and zero have sections of their own. They count only if they have words instead of the number, or
+    another label for negative numbers.
     """
     sections, conditions = _sections(code)
     if any(conditions):
         for section, condition in zip(sections, conditions, strict=True):
             if condition is None or _COMPARISONS[condition[1]](value, float(condition[2])):
                 return section
+    if value < 0 and _has_own_label_below_zero(code):
+        return sections[1]
     index = 1 if value < 0 else 2 if value == 0 else 0
     return sections[index] if index < len(sections) and _parse(sections[index]).words else sections[0]
+
+
+def _has_own_label_below_zero(code: str) -> bool:
+    """Whether a label says that a number is negative, such as the DR of `0" CR";0" DR"`. The section then shows no sign."""
+    sections, conditions = _sections(code)
+    if len(sections) == 1 or any(conditions):
+        return False
+    positive, negative = (_parse(section).label for section in sections[:2])
+    return "" not in (positive, negative) and positive != negative
 
 
 @lru_cache(maxsize=1000)
