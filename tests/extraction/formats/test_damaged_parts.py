@@ -1,16 +1,20 @@
 """A damaged part costs an office document that part, not its text."""
 
 import io
+import re
 import zipfile
 
 import pytest
 
+from dagster_offload.extraction.formats.hangul.hwpx import hwpx_text
 from dagster_offload.extraction.formats.office import docx
 from dagster_offload.extraction.formats.office.docx import docx_text
+from dagster_offload.extraction.formats.office.odf import open_document_text
 from dagster_offload.extraction.formats.office.office_xml import excel_2003_text, flat_word_text, word_2003_text
 from dagster_offload.extraction.formats.parts.zip_xml import BrokenArchive
-from tests.extraction.formats.test_office import paragraph, run
+from tests.extraction.formats.test_office import ODF, archive, open_document, paragraph, run, word
 from tests.extraction.formats.test_office_variants import document, related
+from tests.extraction.formats.test_xlsx import MAIN, workbook
 
 ENCRYPTED = (
     b"MIME-Version: 1.0\r\nSubject: x\r\nContent-Type: multipart/encrypted; boundary=e\r\n\r\n--e\r\n\r\nx\r\n--e--\r\n"
@@ -75,3 +79,62 @@ def test_a_damaged_column_number_of_excel_2003_costs_no_cell(damage: str) -> Non
     cells = f"<Cell><Data>a</Data></Cell><Cell {damage}><Data>b</Data></Cell><Cell><Data>c</Data></Cell>"
     book = f'<Workbook><Worksheet Name="Plan"><Table><Row>{cells}</Row></Table></Worksheet></Workbook>'
     assert excel_2003_text(book.encode()).split("\n")[2] == "| a | b | c |"
+
+
+ODF_BODY = (
+    '<text:h text:outline-level="{0}">Rent</text:h><text:p>of<text:s text:c="{0}"/>May</text:p><table:table>'
+    '<table:table-row><table:table-cell table:number-columns-repeated="{0}"><text:p>a</text:p></table:table-cell>'
+    "<table:table-cell><text:p>b</text:p></table:table-cell></table:table-row></table:table>"
+)
+DAMAGED_NUMBERS = pytest.mark.parametrize("damage", ["x", "", "-1", "1.5", "9" * 5000])
+
+
+@DAMAGED_NUMBERS
+def test_a_damaged_number_of_an_open_document_costs_no_text(damage: str) -> None:
+    assert open_document(ODF_BODY.format(damage)) == "# Rent\n\nof May\n\n| a | b |\n| --- | --- |"
+
+
+@DAMAGED_NUMBERS
+def test_a_damaged_number_of_an_open_sheet_costs_no_cell(damage: str) -> None:
+    row = (
+        f'<table:table-row table:number-rows-repeated="{damage}"><table:table-cell table:number-columns-repeated="{damage}">'
+        "<text:p>a</text:p></table:table-cell><table:table-cell><text:p>b</text:p></table:table-cell></table:table-row>"
+    )
+    content = (
+        f'<office:document-content {ODF}><office:body><office:spreadsheet><table:table table:name="S">{row}</table:table>'
+        "</office:spreadsheet></office:body></office:document-content>"
+    )
+    assert open_document_text(archive({"content.xml": content})) == "## S\n\n| a | b |\n| --- | --- |"
+
+
+@DAMAGED_NUMBERS
+def test_a_damaged_number_of_a_workbook_costs_no_cell(damage: str) -> None:
+    styles = f'<styleSheet {MAIN}><cellXfs><xf numFmtId="{damage}"/></cellXfs></styleSheet>'
+    cells = f'<row><c s="0"><v>7</v></c><c s="{damage}"><v>8</v></c></row>'
+    assert workbook(cells, members={"xl/styles.xml": styles}) == "## Plan\n\n| 7 | 8 |\n| --- | --- |"
+
+
+@DAMAGED_NUMBERS
+def test_a_damaged_number_of_a_list_costs_no_text(damage: str) -> None:
+    level = f'<w:lvl w:ilvl="{damage}"><w:start w:val="{damage}"/><w:lvlRestart w:val="{damage}"/></w:lvl>'
+    use = '<w:num w:numId="1"><w:abstractNumId w:val="7"/></w:num>'
+    numbering = f'<w:abstractNum w:abstractNumId="7">{level}</w:abstractNum>{use}'
+    item = f'<w:outlineLvl w:val="{damage}"/><w:numPr><w:ilvl w:val="{damage}"/><w:numId w:val="1"/></w:numPr>'
+    assert "Notice" in word(paragraph(run("Notice"), item), numbering=numbering)
+
+
+@DAMAGED_NUMBERS
+def test_a_damaged_number_of_hangul_costs_no_text(damage: str) -> None:
+    header = (
+        f'<head><paraPr id="0"><heading type="NUMBER" idRef="{damage}" level="{damage}"/></paraPr><numbering id="{damage}">'
+        f'<paraHead level="{damage}" start="{damage}">^1.</paraHead></numbering></head>'
+    )
+    section = f'<sec><x outlineShapeIDRef="{damage}"/><p paraPrIDRef="0"><run><t>Notice</t></run></p></sec>'
+    assert "Notice" in hwpx_text(archive({"Contents/header.xml": header, "Contents/section0.xml": section}))
+
+
+@pytest.mark.parametrize("lost", ["Id", "Type", "Target"])
+def test_a_damaged_relationship_of_a_drawing_costs_no_cell(lost: str) -> None:
+    link = re.sub(f' {lost}="[^"]*"', "", related(d=("drawing", "../drawings/a.xml")))
+    cells = '<row><c t="str"><v>Rent</v></c></row>'
+    assert workbook(cells, members={"xl/worksheets/_rels/a.xml.rels": link}) == "## Plan\n\nRent"

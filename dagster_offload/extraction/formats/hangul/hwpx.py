@@ -57,7 +57,7 @@ class _Document:
         for _, name in found:
             section = parsed(self.archive, name)
             outline = next((value for one in section.iter() if (value := attribute(one, "outlineShapeIDRef"))), "")
-            self.numbers.outline = int(outline) if outline.isdecimal() else 0
+            self.numbers.outline = int_or(outline, 0)
             yield from self._elements(section)
 
     def _elements(self, parent: Element) -> Iterator[str]:
@@ -164,20 +164,20 @@ def _headings(header: Element) -> Iterator[tuple[str, Heading]]:
         if local(shape) != "paraPr":
             continue
         for heading in (child for child in shape if local(child) == "heading"):
-            kind, level = attribute(heading, "type"), attribute(heading, "level") or "0"
+            kind, level = attribute(heading, "type"), int_or(attribute(heading, "level"), 0)
             if kind in _HEADING_KINDS:
-                numbering = None if kind == "OUTLINE" else int(attribute(heading, "idRef") or "0")
-                yield attribute(shape, "id") or "", Heading(numbering, int(level))
+                numbering = None if kind == "OUTLINE" else int_or(attribute(heading, "idRef"), 0)
+                yield attribute(shape, "id") or "", Heading(numbering, level)
 
 
 def _numberings(header: Element) -> Iterator[tuple[int, list[Level]]]:
     for numbering in header.iter():
         if local(numbering) == "numbering" and attribute(numbering, "id"):
             heads = [child for child in numbering if local(child) == "paraHead"]
-            heads.sort(key=lambda head: int(attribute(head, "level") or "0"))
-            yield int(attribute(numbering, "id") or "0"), [_level(head) for head in heads]
+            heads.sort(key=lambda head: int_or(attribute(head, "level"), 0))
+            yield int_or(attribute(numbering, "id"), 0), [_level(head) for head in heads]
 
 
 def _level(head: Element) -> Level:
     style = NAMED_STYLES.get(attribute(head, "numFormat") or "", "decimal")
-    return Level("".join(head.itertext()), style, int(attribute(head, "start") or "1"))
+    return Level("".join(head.itertext()), style, int_or(attribute(head, "start"), 1))

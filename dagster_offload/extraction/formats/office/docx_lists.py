@@ -51,7 +51,7 @@ def _levels(holder: Element) -> Iterator[tuple[int, ListLevel]]:
             _value(level, "lvlText"),
             int_or(_value(level, "start"), 1),
             is_legal=is_on(level, "isLgl"),
-            restarts_below=int(restart) if restart.isdecimal() else None,
+            restarts_below=int_or(restart, None),
         )
         yield int_or(attribute(level, "ilvl"), 0), look
 

@@ -162,7 +162,7 @@ def _sheet_rows(element: Element) -> Iterator[dict[int, str]]:
     for cell in element:
         if local(cell) not in ("table-cell", "covered-table-cell"):
             continue
-        repeated = int(attribute(cell, "number-columns-repeated") or "1")
+        repeated = int_or(attribute(cell, "number-columns-repeated"), 1)
         text = "\n".join(_blocks(cell))
         if not text.strip():
             text = _value(cell)
@@ -170,7 +170,7 @@ def _sheet_rows(element: Element) -> Iterator[dict[int, str]]:
             row.update(dict.fromkeys(range(column, column + min(repeated, _MAX_REPEATS)), text))
         column += repeated
     if row:
-        for _ in range(min(int(attribute(element, "number-rows-repeated") or "1"), _MAX_REPEATS)):
+        for _ in range(min(int_or(attribute(element, "number-rows-repeated"), 1), _MAX_REPEATS)):
             yield row
 
 
@@ -213,9 +213,9 @@ def _blocks(parent: Iterable[Element]) -> Iterator[str]:
             case "p":
                 yield from _paragraph(element, "")
             case "h":
-                level = attribute(element, "outline-level") or "1"
+                level = int_or(attribute(element, "outline-level"), 1)
                 label = element.get(LABEL)
-                yield from _paragraph(element, "#" * min(int(level), 6) + " " + (f"{label} " if label else ""))
+                yield from _paragraph(element, "#" * min(max(1, level), 6) + " " + (f"{label} " if label else ""))
             case "list":
                 yield "\n".join(_items(element))
             case "table":
@@ -284,7 +284,7 @@ def _line(element: Element, anchored: Element) -> str:
         if name in _ANCHORED:
             anchored.append(child)
         elif name == "s":
-            parts.append(" " * min(int(attribute(child, "c") or "1"), _MAX_BLANKS))
+            parts.append(" " * min(int_or(attribute(child, "c"), 1), _MAX_BLANKS))
         elif name in ("tab", "line-break"):
             parts.append("\t" if name == "tab" else "\n")
         elif name not in _NOT_TEXT:

@@ -18,6 +18,7 @@ from dagster_offload.extraction.formats.parts.sheet import Sheet, shared_string,
 from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
     attribute,
+    int_or,
     local,
     main_part,
     parsed,
@@ -89,7 +90,8 @@ class _Workbook:
         value = value or ""
         match kind:
             case "s":
-                return shared_string(self.strings, int(value)) if value.strip().isdecimal() else ""
+                index = int_or(value.strip(), None)
+                return "" if index is None else shared_string(self.strings, index)
             case "inlineStr":
                 return inline
             case "b":
@@ -108,7 +110,8 @@ class _Workbook:
             return value
         if not isfinite(number):
             return value
-        code = self.codes[int(style)] if style is not None and int(style) < len(self.codes) else ""
+        index = int_or(style, len(self.codes))
+        code = self.codes[index] if index < len(self.codes) else ""
         return display(number, code, is_1904=self.is_1904)
 
 
@@ -151,7 +154,7 @@ def _format_codes(styles: Element) -> Sequence[str]:
     }
     formats = next((element for element in styles if local(element) == "cellXfs"), Element("nothing"))
     numbers = [attribute(element, "numFmtId") or "0" for element in formats]
-    return [own[number] if number in own else builtin_code(int(number)) for number in numbers]
+    return [own[number] if number in own else builtin_code(int_or(number, 0)) for number in numbers]
 
 
 def _member_of_type(members: Mapping[str, str], end: str) -> str:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.formats.parts.markdown import table_text
 from dagster_offload.extraction.formats.parts.number_format import plain
-from dagster_offload.extraction.formats.parts.zip_xml import attribute, local
+from dagster_offload.extraction.formats.parts.zip_xml import attribute, int_or, local
 
 _EXACT = re.compile(r"-?\d{1,15}\.\d{10,20}")
 _MAX_POINTS = 1000  # of one series; a scatter plot has no useful text
@@ -46,9 +46,9 @@ def _points(series: Element, names: tuple[str, ...]) -> dict[int, str]:
         if local(part) not in names:
             continue
         for point in part.iter():
-            index = attribute(point, "idx") if local(point) == "pt" else None
-            if index is not None and index.isdecimal():
-                found[int(index)] = " ".join(_value(child.text or "") for child in point if local(child) == "v")
+            index = int_or(attribute(point, "idx"), None) if local(point) == "pt" else None
+            if index is not None:
+                found[index] = " ".join(_value(child.text or "") for child in point if local(child) == "v")
     return found
 
 

@@ -5,6 +5,7 @@ import html
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -19,6 +20,10 @@ _DECLARATIONS = b"<!ENTITY"  # Office files have none, attacks do
 _XML_DECLARATION = re.compile(r"^\s*<\?xml\b[^>]*\?>")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
+_MAX_DIGITS = 18  # of a number
+_COMPLETE = frozenset({"Id", "Type", "Target"})
+
+T = TypeVar("T")
 Relations = dict[str, tuple[str, str]]  # id -> relationship type, target member
 
 
@@ -94,9 +99,9 @@ def attribute(element: Element, name: str) -> str | None:
     return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), None)
 
 
-def int_or(text: str | None, otherwise: int) -> int:
+def int_or(text: str | None, otherwise: T) -> int | T:
     """Return the whole number in an attribute. `otherwise` stands for one that is missing or damaged."""
-    return int(text) if text is not None and text.isdecimal() else otherwise
+    return int(text) if text is not None and text.isdecimal() and len(text) <= _MAX_DIGITS else otherwise
 
 
 def main_part(archive: OfficeArchive, usual: str) -> str:
@@ -111,13 +116,13 @@ def main_part(archive: OfficeArchive, usual: str) -> str:
 def relations(archive: OfficeArchive, member: str) -> Relations:
     """Return the internal relationships of a member of an Office Open XML file, "" for the file itself, by id.
 
-    Specification: ECMA-376 part 2.
+    Leaves out damaged ones. Specification: ECMA-376 part 2.
     """
     folder, name = posixpath.split(member)
     return {
         one.attrib["Id"]: (one.attrib["Type"], _member(folder, one.attrib["Target"]))
         for one in parsed_if_there(archive, posixpath.join(folder, "_rels", f"{name}.rels"))
-        if one.get("TargetMode") != "External"
+        if one.get("TargetMode") != "External" and _COMPLETE.issubset(one.keys())
     }
 
 
