@@ -13,6 +13,7 @@ from cryptography.x509.oid import NameOID
 from dagster_offload.extraction.formats.mail import msg
 from dagster_offload.extraction.formats.mail.eml import mail_box_text, mail_text, secured_text
 from dagster_offload.extraction.formats.mail.msg import OutlookReaders, outlook_text
+from dagster_offload.extraction.formats.mail.msg_storage import Storage
 from dagster_offload.extraction.formats.mail.secured import EncryptedMail, signed_content
 from tests.extraction.made_compound import compound
 
@@ -104,7 +105,7 @@ def outlook(content: bytes) -> str:
 
 
 def test_an_encrypted_message_in_a_message_of_outlook_keeps_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    def body(message: msg._Storage, _: OutlookReaders) -> str:
+    def body(message: Storage, _: OutlookReaders) -> str:
         if message.path:
             raise EncryptedMail
         return "see the attached mail"

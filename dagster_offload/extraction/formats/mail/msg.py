@@ -7,13 +7,13 @@ import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import olefile
 
-from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS
 from dagster_offload.extraction.formats.mail.forms import chosen_form
+from dagster_offload.extraction.formats.mail.msg_entries import entry_lines
+from dagster_offload.extraction.formats.mail.msg_storage import Storage, moment
 from dagster_offload.extraction.formats.mail.secured import EncryptedMail
 
 _SUBJECT, _SENDER, _SENDER_ADDRESS, _SENDER_SMTP = 0x0037, 0x0C1A, 0x0C1F, 0x5D01
@@ -23,12 +23,9 @@ _NAME, _ADDRESS, _SMTP, _RECIPIENT_KIND = 0x3001, 0x3003, 0x39FE, 0x0C15
 _LONG_FILE_NAME, _FILE_NAME = 0x3707, 0x3704
 _CLASS, _ATTACHED_BYTES = 0x001A, 0x3701
 _SECURED = "IPM.NOTE.SMIME"  # the class of a message whose body is in its only attachment begins so
-_CODE_PAGES = (0x3FFD, 0x3FDE)  # message code page, internet code page
 _EMBEDDED = "__substg1.0_3701000D"
 
-_UNICODE, _BYTES, _BINARY = 0x001F, 0x001E, 0x0102
 _RECIPIENT_KINDS = {1: "To", 2: "Cc"}
-_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 
 # The initial content of the decompression window ([MS-OXRTFCP] 2.1.2).
 _RTF_BEGINNING = (
@@ -56,7 +53,7 @@ def outlook_text(data: bytes, readers: OutlookReaders) -> tuple[str, str]:
     """Return the message as text, and its subject. Raises `NotOutlook` and `EncryptedMail`."""
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
-            message = _Storage(file, [], header_bytes=32)
+            message = Storage(file, [], header_bytes=32)
             return _message(message, readers), message.text(_SUBJECT)
     except EncryptedMail:
         raise
@@ -64,59 +61,13 @@ def outlook_text(data: bytes, readers: OutlookReaders) -> tuple[str, str]:
         raise NotOutlook(type(error).__name__) from None
 
 
-class _Storage:
-    """A storage of properties: a message, a recipient or an attachment."""
-
-    def __init__(self, file: olefile.OleFileIO, path: list[str], header_bytes: int) -> None:
-        self.file = file
-        self.path = path
-        self.header_bytes = header_bytes  # before the properties of fixed length
-
-    def stream(self, name: str) -> bytes | None:
-        path = [*self.path, name]
-        return self.file.openstream(path).read() if self.file.exists("/".join(path)) else None
-
-    def binary(self, number: int) -> bytes | None:
-        return self.stream(f"__substg1.0_{number:04X}{_BINARY:04X}")
-
-    def text(self, number: int) -> str:
-        as_unicode = self.stream(f"__substg1.0_{number:04X}{_UNICODE:04X}")
-        if as_unicode is not None:
-            return as_unicode.decode("utf-16-le", "replace").rstrip("\0")
-        as_bytes = (self.stream(f"__substg1.0_{number:04X}{_BYTES:04X}") or b"").rstrip(b"\0")
-        decoded = decode(as_bytes, self._code_page())
-        return "" if decoded is None else decoded.text
-
-    def fixed(self, number: int) -> int | None:
-        """Return a property of fixed length, or None. Each takes 16 bytes: type, number, flags and value."""
-        properties = self.stream("__properties_version1.0") or b""
-        for offset in range(self.header_bytes, len(properties) - 15, 16):
-            if struct.unpack_from("<H", properties, offset + 2)[0] == number:
-                return int(struct.unpack_from("<Q", properties, offset + 8)[0])
-        return None
-
-    def inner(self, prefix: str) -> list["_Storage"]:
-        depth = len(self.path)
-        names = {
-            path[depth]
-            for path in self.file.listdir(streams=True, storages=True)
-            if len(path) > depth and path[:depth] == self.path and path[depth].startswith(prefix)
-        }
-        return [_Storage(self.file, [*self.path, name], header_bytes=8) for name in sorted(names)]
-
-    def _code_page(self) -> str | None:
-        pages = (self.fixed(number) for number in _CODE_PAGES)
-        page = next((page & 0xFFFF for page in pages if page), None)
-        return None if page is None else "utf-8" if page == 65001 else f"cp{page}"
-
-
-def _message(message: _Storage, readers: OutlookReaders) -> str:
+def _message(message: Storage, readers: OutlookReaders) -> str:
     attached: list[str] = []
     inner: list[str] = []
     for attachment in message.inner("__attach_version1.0_"):
         if message.file.exists("/".join([*attachment.path, _EMBEDDED])):
             path = [*attachment.path, _EMBEDDED]
-            inner.append(_attached_message(_Storage(message.file, path, header_bytes=24), readers))
+            inner.append(_attached_message(Storage(message.file, path, header_bytes=24), readers))
         else:
             names = (attachment.text(_LONG_FILE_NAME), attachment.text(_FILE_NAME), attachment.text(_NAME))
             attached.append(next(filter(None, names), "(no name)"))
@@ -126,14 +77,14 @@ def _message(message: _Storage, readers: OutlookReaders) -> str:
     return "\n\n".join(part for part in parts if part.strip())
 
 
-def _attached_message(message: _Storage, readers: OutlookReaders) -> str:
+def _attached_message(message: Storage, readers: OutlookReaders) -> str:
     try:
         return _message(message, readers)
     except EncryptedMail:
         return f"{_head(message)}\n\n(encrypted)".strip()
 
 
-def _head(message: _Storage) -> str:
+def _head(message: Storage) -> str:
     shown = {"Subject": message.text(_SUBJECT)}
     address = message.text(_SENDER_SMTP) or message.text(_SENDER_ADDRESS)
     shown["From"] = _person(message.text(_SENDER), address)
@@ -144,7 +95,8 @@ def _head(message: _Storage) -> str:
             shown[kind] = f"{shown[kind]}, {person}" if kind in shown else person
     ticks = message.fixed(_SUBMITTED) or message.fixed(_DELIVERED)  # of 0.1 µs
     if ticks:
-        shown["Date"] = f"{_EPOCH + timedelta(microseconds=ticks // 10):%Y-%m-%d %H:%M UTC}"
+        shown["Date"] = f"{moment(ticks):%Y-%m-%d %H:%M UTC}"
+    shown.update(entry_lines(message.text(_CLASS), message))
     return "\n".join(f"{name}: {' '.join(value.split())}" for name, value in shown.items() if value.strip())
 
 
@@ -152,7 +104,7 @@ def _person(name: str, address: str) -> str:
     return f"{name} <{address}>" if name and "@" in address and name != address else name or address
 
 
-def _body(message: _Storage, readers: OutlookReaders) -> str:
+def _body(message: Storage, readers: OutlookReaders) -> str:
     page = message.binary(_HTML_BODY) or message.text(_HTML_BODY).encode()
     forms = [message.text(_BODY), readers.html(page) if page.strip(b"\0 \r\n") else ""]
     if body := chosen_form([form for form in forms if form.strip()]):
