@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
+from dagster_offload.extraction.formats.html_lists import NumberedList, numbered_list, whole_number
 from dagster_offload.extraction.formats.html_math import Formulas
 from dagster_offload.extraction.formats.parts.markdown import table_text
-from dagster_offload.extraction.formats.parts.numerals import numeral
 from dagster_offload.extraction.formats.parts.raised import RAISED_BEGINS, RAISED_ENDS, with_raised_digits
 from dagster_offload.extraction.symbol_fonts import is_symbol_font, symbol_of_western
 
@@ -38,20 +38,11 @@ _SELF_CLOSED = re.compile(
     re.IGNORECASE,
 )
 _MAX_INDENT = 20  # levels
-_MAX_START_DIGITS = 9  # of the number of an item, or of columns
 _MAX_SPAN = 100
 _HEADING = re.compile("h[1-6]")
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 _INVISIBLE = re.compile(r"visibility\s*:\s*hidden", re.IGNORECASE)
 _FONT = re.compile(r"(?:^|;)\s*font(?:-family\s*:|\s*:[^;,]{0,100}?\d(?:pt|px|em|%))\s*([^;]+)", re.IGNORECASE)
-_LIST_STYLE = re.compile(r"list-style(?:-type)?\s*:\s*([a-z-]+)", re.IGNORECASE)
-_NUMERALS = {
-    **dict.fromkeys(("a", "lower-alpha", "lower-latin"), "lower letter"),
-    **dict.fromkeys(("A", "upper-alpha", "upper-latin"), "upper letter"),
-    **dict.fromkeys(("i", "lower-roman"), "lower roman"),
-    **dict.fromkeys(("I", "upper-roman"), "upper roman"),
-    "decimal-leading-zero": "two digits",
-}
 _BLANKS = re.compile(r"[ \t\n\r\f\v]+")
 _CHECKED_INPUTS = frozenset({"checkbox", "radio"})
 _INPUTS_WITHOUT_TEXT = frozenset({"hidden", "password", "image", "file", "submit", "reset", "button", "color", "range"})
@@ -133,21 +124,6 @@ class _Table:
         return [[cell for column, cell in enumerate(row) if column in self.begun] for row in self.rows]
 
 
-@dataclass
-class _List:
-    """A list with numbers."""
-
-    number: int  # of the next item
-    step: int
-    style: str
-
-    def next(self, own: int | None) -> str:
-        """Return the mark of the next item. `own`: the number that the item itself has."""
-        number = self.number if own is None else own
-        self.number = number + self.step
-        return f"{numeral(number, self.style)}. "
-
-
 class _Page:
     """Walks through a page and writes its text."""
 
@@ -155,7 +131,7 @@ class _Page:
         self.out = _Out()
         self.outer: list[_Out] = []  # the text around each open cell
         self.tables: list[_Table] = []
-        self.lists: list[_List | None] = []  # the open lists, None for one without numbers
+        self.lists: list[NumberedList | None] = []  # the open lists, None for one without numbers
         self.fonts = [""]  # of symbols, of the open elements that name a font
         self.preformatted = 0
         self.formulas = Formulas()
@@ -175,7 +151,8 @@ class _Page:
                 if (end := self.formulas.begin(step, self.out.line)) is not None:
                     to_do.append(end)
                 to_do.append(self._begin(step))
-                to_do.extend(reversed(list(step.iter(include_text=True))) if step.tag not in _WITHOUT_CONTENT else [])
+                inner = list(step.iter(include_text=True)) if step.tag not in _WITHOUT_CONTENT else []
+                to_do.extend(inner if step.tag == "mroot" else reversed(inner))
         return self.out.text()
 
     def _text(self, text: str) -> None:
@@ -237,7 +214,7 @@ class _Page:
         self.out.end_line(2)
 
     def _begin_list(self, node: LexborNode) -> Callable[[], None]:
-        self.lists.append(_numbered(node) if node.tag == "ol" else None)
+        self.lists.append(numbered_list(node) if node.tag == "ol" else None)
 
         def end() -> None:
             self.lists.pop()
@@ -249,7 +226,7 @@ class _Page:
         around = self.lists[-1] if self.lists else None
         before = self.out.indent
         self.out.indent = "  " * min(max(0, len(self.lists) - 1), _MAX_INDENT)
-        self.out.mark = "- " if around is None else around.next(_whole_number(node, "value"))
+        self.out.mark = "- " if around is None else around.next(whole_number(node, "value"))
 
         def end() -> None:
             self.out.end_line(1)
@@ -303,21 +280,6 @@ def _is_invisible(tag: str, style: str) -> bool:
     return tag != "body" and _INVISIBLE.search(style) is not None and "animation" not in style.lower()
 
 
-def _numbered(node: LexborNode) -> _List:
-    attributes = node.attributes
-    named = _LIST_STYLE.search(attributes.get("style") or "")
-    style = _NUMERALS.get(named[1].lower() if named else attributes.get("type") or "", "")
-    is_reversed = "reversed" in attributes
-    first = sum(child.tag == "li" for child in node.iter()) if is_reversed else 1
-    start = _whole_number(node, "start")
-    return _List(first if start is None else start, -1 if is_reversed else 1, style)
-
-
-def _whole_number(node: LexborNode, name: str) -> int | None:
-    value = (node.attributes.get(name) or "").strip()
-    return int(value) if value.removeprefix("-").isdecimal() and len(value) <= _MAX_START_DIGITS else None
-
-
 def _font(node: LexborNode) -> str | None:
     """Return the font of symbols that the element names, "" if it names another one, None if it names none."""
     attributes = node.attributes
@@ -331,7 +293,7 @@ def _font(node: LexborNode) -> str | None:
 
 def _span(node: LexborNode, name: str) -> int:
     """Return over how many columns or rows a cell extends, at most 100."""
-    return min(max(1, _whole_number(node, name) or 1), _MAX_SPAN)
+    return min(max(1, whole_number(node, name) or 1), _MAX_SPAN)
 
 
 def _value(node: LexborNode) -> str:
@@ -341,7 +303,10 @@ def _value(node: LexborNode) -> str:
         return attributes.get("alt") or ""
     if node.tag == "select":
         options = node.css("option")
-        chosen = [option for option in options if "selected" in option.attributes] or options[:1]
+        is_list = (
+            "multiple" in attributes or (whole_number(node, "size") or 0) > 1
+        )  # which shows that nothing is chosen
+        chosen = [option for option in options if "selected" in option.attributes] or options[: not is_list]
         return ", ".join(option.text(strip=True) for option in chosen)
     kind = (attributes.get("type") or "text").lower()
     if kind in _CHECKED_INPUTS:

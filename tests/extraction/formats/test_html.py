@@ -75,6 +75,14 @@ def test_form_values_are_read() -> None:
     assert html_text(page) == "Name Yuna[x] paid [ ] later bluetwo\nlines\n\nSend"
 
 
+@pytest.mark.parametrize(
+    ("how", "shown"), [("", "red"), ("size=1", "red"), ("multiple", ""), ("size=4", ""), ("multiple=x size=1", "")]
+)
+def test_a_list_in_which_nothing_is_chosen_has_no_value(how: str, shown: str) -> None:
+    assert html_text(f"<select {how}><option>red<option>blue</select>") == shown
+    assert html_text(f"<select {how}><option>red<option selected>blue</select>") == "blue"
+
+
 @pytest.mark.parametrize("opening", ["<title>", "<svg>", "<a ", "<p>", "<td>", "<!--", "<script>", "</p>"])
 def test_many_unclosed_tags_end_without_text(opening: str) -> None:
     assert html_text(opening * 50_000) == ""

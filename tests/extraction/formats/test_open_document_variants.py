@@ -104,7 +104,8 @@ CHART = (
     "</table:table></chart:chart>"
 )
 FORMULA = (
-    "<math><semantics><mrow><mi>E</mi><mo>=</mo><mi>m</mi></mrow><annotation>E = m</annotation></semantics></math>"
+    '<math xmlns="http://www.w3.org/1998/Math/MathML"><semantics><mrow><mi>E</mi><mo>=</mo><mfrac><mn>1</mn><mn>2</mn></mfrac>'
+    "</mrow><annotation>E = {1} over {2}</annotation></semantics></math>"
 )
 
 
@@ -123,7 +124,7 @@ FRAME = "<draw:frame><draw:object xlink:href='./Object 1'/><draw:image xlink:hre
     ("embedded", "expected"),
     [
         (CHART, "before\n\nRents\n\n|  | Pier |\n| --- | --- |\n| May | 850 |"),
-        (FORMULA, "before\n\nE = m"),
+        (FORMULA, "before\n\nE=1/2"),
         ("", "before"),  # damaged
     ],
 )

@@ -7,9 +7,11 @@ read. Format specification: OpenDocument 1.3, part 3.
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
+from dagster_offload.extraction.formats.html import html_text
 from dagster_offload.extraction.formats.office.odf_lists import LABEL, label_lists
 from dagster_offload.extraction.formats.parts.markdown import note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.number_format import display, plain
@@ -236,17 +238,18 @@ def _blocks(parent: Iterable[Element]) -> Iterator[str]:
 
 
 def _embedded(frame: Element) -> Iterator[str]:
-    """Yield the title and the values of a chart, or the letters of a formula."""
+    """Yield the title and the values of a chart, or a formula."""
     for element in frame:
         if local(element) == "object":
             yield from _blocks(element)
-            yield from (" ".join(_letters(formula)) for formula in element.iter() if local(formula) == "math")
+            yield from (_formula_text(formula) for formula in element.iter() if local(formula) == "math")
 
 
-def _letters(formula: Element) -> Iterator[str]:
-    for element in formula:
-        if local(element) not in _NOT_TEXT:
-            yield from filter(None, [(element.text or "").strip(), *_letters(element)])
+def _formula_text(formula: Element) -> str:
+    """Return a formula as one of an HTML page is written: both have the same elements."""
+    for element in formula.iter():
+        element.tag = local(element)
+    return html_text(ElementTree.tostring(formula, "unicode"))
 
 
 def _items(element: Element) -> Iterator[str]:
