@@ -13,8 +13,14 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
 from dagster_offload.extraction.formats.html_lists import NumberedList, numbered_list, whole_number
 from dagster_offload.extraction.formats.html_math import Formulas
+from dagster_offload.extraction.formats.parts.line_marks import (
+    RAISED_BEGINS,
+    RAISED_ENDS,
+    STRUCK_ENDS,
+    shown_line,
+    struck,
+)
 from dagster_offload.extraction.formats.parts.markdown import table_text
-from dagster_offload.extraction.formats.parts.raised import RAISED_BEGINS, RAISED_ENDS, with_raised_digits
 from dagster_offload.extraction.symbol_fonts import is_symbol_font, symbol_of_western
 
 _SKIPPED = frozenset(
@@ -41,8 +47,11 @@ _MAX_INDENT = 20  # levels
 _MAX_SPAN = 100
 _HEADING = re.compile("h[1-6]")
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
+_STRUCK_TAGS = frozenset({"del", "s", "strike"})
+_STRUCK = re.compile(r"text-decoration(?:-line)?\s*:[^;]*line-through", re.IGNORECASE)
 _INVISIBLE = re.compile(r"visibility\s*:\s*hidden", re.IGNORECASE)
 _FONT = re.compile(r"(?:^|;)\s*font(?:-family\s*:|\s*:[^;,]{0,100}?\d(?:pt|px|em|%))\s*([^;]+)", re.IGNORECASE)
+_BLANK_ENDS = (" ", "\n", f" {STRUCK_ENDS}")
 _BLANKS = re.compile(r"[ \t\n\r\f\v]+")
 _CHECKED_INPUTS = frozenset({"checkbox", "radio"})
 _INPUTS_WITHOUT_TEXT = frozenset({"hidden", "password", "image", "file", "submit", "reset", "button", "color", "range"})
@@ -82,7 +91,7 @@ class _Out:
     indent: str = ""
 
     def end_line(self, gap: int) -> None:
-        text = with_raised_digits("".join(self.line)).strip(" \n")
+        text = shown_line("".join(self.line)).strip(" \n")
         self.line = []
         if text:
             self.add(text)
@@ -134,6 +143,7 @@ class _Page:
         self.lists: list[NumberedList | None] = []  # the open lists, None for one without numbers
         self.fonts = [""]  # of symbols, of the open elements that name a font
         self.preformatted = 0
+        self.struck = 0
         self.formulas = Formulas()
 
     def read(self, root: LexborNode) -> str:
@@ -148,6 +158,9 @@ class _Page:
                 if (font := _font(step)) is not None:
                     self.fonts.append(font)
                     to_do.append(self._end_font)
+                if _is_struck(step):
+                    self.struck += 1
+                    to_do.append(self._end_struck)
                 if (end := self.formulas.begin(step, self.out.line)) is not None:
                     to_do.append(end)
                 to_do.append(self._begin(step))
@@ -161,10 +174,11 @@ class _Page:
         if self.formulas.are_open:
             self.out.line.append(text.strip())
         elif self.preformatted:
-            self.out.line.append(text)
+            self.out.line.append(struck(text) if self.struck else text)
         elif text := _BLANKS.sub(" ", text):
-            is_after_blank = not self.out.line or self.out.line[-1].endswith((" ", "\n"))
-            self.out.line.append(text[1:] if is_after_blank and text[0] == " " else text)
+            is_after_blank = not self.out.line or self.out.line[-1].endswith(_BLANK_ENDS)
+            text = text[1:] if is_after_blank and text[0] == " " else text
+            self.out.line.append(struck(text) if self.struck else text)
 
     def _begin(self, node: LexborNode) -> Callable[[], None]:
         """Write what comes before an element's content. Returns what to do after its content."""
@@ -205,6 +219,9 @@ class _Page:
 
     def _end_font(self) -> None:
         self.fonts.pop()
+
+    def _end_struck(self) -> None:
+        self.struck -= 1
 
     def _end_raised(self) -> None:
         self.out.line.append(RAISED_ENDS)
@@ -273,6 +290,11 @@ def _is_shown(node: LexborNode) -> bool:
         return False
     style = attributes.get("style") or ""
     return "hidden" not in attributes and not _HIDDEN.search(style) and not _is_invisible(tag, style)
+
+
+def _is_struck(node: LexborNode) -> bool:
+    """Whether an element is struck out: what it says no longer holds."""
+    return node.tag in _STRUCK_TAGS or _STRUCK.search(node.attributes.get("style") or "") is not None
 
 
 def _is_invisible(tag: str, style: str) -> bool:

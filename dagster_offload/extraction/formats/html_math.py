@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from selectolax.lexbor import LexborNode
 
+from dagster_offload.extraction.formats.parts.line_marks import APART
 from dagster_offload.extraction.formats.parts.office_math import one_term
-from dagster_offload.extraction.formats.parts.raised import APART
 
 # The sign before each part of an element. None: the part is the base of the others, and has neither a sign nor brackets.
 _SIGNS: dict[str, tuple[str | None, ...]] = {

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dagster_offload.extraction.formats.parts.raised import raised, with_raised_digits
+from dagster_offload.extraction.formats.parts.line_marks import raised, shown_line
 
 _NUMBER = re.compile(r"[0-9][0-9.,]*[%)]?[-+−–]?[0-9]+(?:[.,][0-9]+)*")
 _HIGHER, _SMALLER = 0.15, 0.9  # than the digit before, as shares of its height
@@ -32,7 +32,7 @@ def with_raised_numbers(text: str, base_of: Callable[[int], float], stand_of: Ca
         is_level = base_of(number.end() - 1) - base_of(number.start()) < _LEAST
         return number[0] if is_level else _apart(number, stand_of)
 
-    return with_raised_digits(_NUMBER.sub(apart, text))
+    return shown_line(_NUMBER.sub(apart, text))
 
 
 def _apart(number: re.Match[str], stand_of: Callable[[int], Stand | None]) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.formats.parts.charsets import SYMBOL, codec_of_charset
 from dagster_offload.extraction.formats.parts.fields import shown_by_field
+from dagster_offload.extraction.formats.parts.line_marks import raised, shown_line, struck
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
-from dagster_offload.extraction.formats.parts.raised import raised, with_raised_digits
 from dagster_offload.extraction.symbol_fonts import symbol
 
 _TOKEN = re.compile(
@@ -54,6 +54,7 @@ class _Group:
     is_skipped: bool = False
     is_hidden: bool = False
     is_raised: bool = False
+    is_struck: bool = False
     is_instruction: bool = False  # of a field, which no font shows
     ends: Callable[[], None] | None = None
 
@@ -70,7 +71,7 @@ class _Out:
     in_table: bool = False
 
     def end_paragraph(self) -> None:
-        text = with_raised_digits("".join(self.line)).strip(" ")
+        text = shown_line("".join(self.line)).strip(" ")
         self.line.clear()
         if self.in_table:
             self.cell.append(text)
@@ -80,7 +81,7 @@ class _Out:
             self.blocks.append(text)
 
     def end_cell(self) -> None:
-        self.cell.append(with_raised_digits("".join(self.line)).strip())
+        self.cell.append(shown_line("".join(self.line)).strip())
         self.line.clear()
         self.row.append("\n".join(filter(None, self.cell)))
         self.cell.clear()
@@ -193,7 +194,8 @@ class _Reader:
             self._add(text)
 
     def _add(self, text: str) -> None:
-        self.out.line.append(raised(text) if self.group.is_raised else text)
+        text = raised(text) if self.group.is_raised else text
+        self.out.line.append(struck(text) if self.group.is_struck and not self.group.is_instruction else text)
 
     def _flush(self) -> None:
         """Decode the pending bytes with the encoding of their font."""
@@ -243,11 +245,13 @@ class _Reader:
             case b"f" if number is not None:
                 group.font = number
             case b"plain":
-                group.font, group.is_hidden, group.is_raised = -1, False, False
+                group.font, group.is_hidden, group.is_raised, group.is_struck = -1, False, False, False
             case b"super":
                 group.is_raised = number != 0
             case b"sub" | b"nosupersub":
                 group.is_raised = False
+            case b"strike" | b"striked":
+                group.is_struck = number != 0
             case b"deff" if number is not None:
                 self.default_font = number
             case b"ansicpg" if number is not None:

@@ -4,7 +4,7 @@ import pytest
 
 from dagster_offload.extraction.formats.html import html_text
 from dagster_offload.extraction.formats.office.odf import open_document_text
-from dagster_offload.extraction.formats.parts.raised import raised, with_raised_digits
+from dagster_offload.extraction.formats.parts.line_marks import raised, shown_line
 from dagster_offload.extraction.formats.rtf import rtf_text
 from tests.extraction.formats.test_office import ODF, archive, deck, paragraph, run, word
 from tests.extraction.formats.test_xlsx import row, workbook
@@ -21,11 +21,11 @@ MATH = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
     ],
 )  # fmt: skip
 def test_raised_digits_stay_apart_from_a_number_before_them(before: str, above: str, shown: str) -> None:
-    assert with_raised_digits(f"{before}{raised(above)} m") == f"{shown} m"
+    assert shown_line(f"{before}{raised(above)} m") == f"{shown} m"
 
 
 def test_digits_that_are_raised_one_by_one_are_one_exponent() -> None:
-    assert with_raised_digits(f"2{raised('1')}{raised('0')}") == "2¹⁰"
+    assert shown_line(f"2{raised('1')}{raised('0')}") == "2¹⁰"
 
 
 def test_every_format_keeps_raised_digits_apart() -> None:

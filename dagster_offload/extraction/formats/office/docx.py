@@ -14,10 +14,10 @@ from dagster_offload.extraction.formats.office.inserted import inserted_text
 from dagster_offload.extraction.formats.parts.chart import chart_text
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
 from dagster_offload.extraction.formats.parts.fields import OpenFields, shown_by_field
+from dagster_offload.extraction.formats.parts.line_marks import raised, shown_line, struck
 from dagster_offload.extraction.formats.parts.markdown import Row, note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.office_math import formula_text, is_formula
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
-from dagster_offload.extraction.formats.parts.raised import raised, with_raised_digits
 from dagster_offload.extraction.formats.parts.zip_xml import (
     BrokenArchive,
     archive_text,
@@ -41,6 +41,7 @@ _SHOWN = frozenset({"t", "sym", *_INLINE})
 _NOT_TEXT = frozenset({"del", "moveFrom", "delText", "Fallback", "pPr", "rPr"})
 _PICTURES = frozenset({"blip", "imagedata"})  # of Word 2007 and later, and of older versions
 _DRAWN = _PICTURES | {"chart", "relIds"}
+_STRUCK = ("strike", "dstrike")
 _GONE = frozenset({"del", "moveFrom"})
 _NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
 _MAX_SPAN = 100  # columns; Word has at most 63
@@ -157,7 +158,7 @@ class _Document:
     def _paragraph(self, paragraph: Element) -> Iterator[str]:
         """Yield the paragraph's line, then its notes in brackets, its text boxes and charts."""
         aside = _Aside(self._hides(_paragraph_style(paragraph)))
-        line = with_raised_digits("".join(self._line(paragraph, aside)))
+        line = shown_line("".join(self._line(paragraph, aside)))
         if line.strip():
             yield self._mark(paragraph) + line
         elif not aside.is_hidden and _has_shown_end(paragraph) and (mark := self._mark(paragraph)).strip("#- "):
@@ -195,8 +196,8 @@ class _Document:
             name = local(element)
             if name == "r" and self._is_hidden(element, aside.is_hidden):
                 continue
-            if name == "r" and ("vertAlign", "superscript") in _run_properties(element):
-                yield raised("".join(self._line(element, aside)))
+            if name == "r":
+                yield _marked(element, "".join(self._line(element, aside)))
             elif name in _SHOWN:
                 yield "" if aside.fields.are_shown else _shown(name, element)
             elif is_formula(element):
@@ -235,6 +236,13 @@ class _Document:
                 return
             yield style
             name = style.base
+
+
+def _marked(run: Element, text: str) -> str:
+    """Return the text of a run with marks if it is raised or struck out."""
+    properties = dict(_run_properties(run))
+    text = raised(text) if properties.get("vertAlign") == "superscript" else text
+    return struck(text) if any(name in properties and properties[name] not in OFF for name in _STRUCK) else text
 
 
 def _shown(name: str, element: Element) -> str:

@@ -13,10 +13,16 @@ from xml.etree.ElementTree import Element
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
 from dagster_offload.extraction.formats.html import html_text
 from dagster_offload.extraction.formats.office.odf_lists import LABEL, label_lists
+from dagster_offload.extraction.formats.parts.line_marks import (
+    RAISED_BEGINS,
+    RAISED_ENDS,
+    STRUCK_BEGINS,
+    STRUCK_ENDS,
+    shown_line,
+)
 from dagster_offload.extraction.formats.parts.markdown import note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.number_format import display, plain
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
-from dagster_offload.extraction.formats.parts.raised import RAISED_BEGINS, RAISED_ENDS, with_raised_digits
 from dagster_offload.extraction.formats.parts.zip_xml import (
     BrokenArchive,
     archive_text,
@@ -77,14 +83,25 @@ def _styles(content: Element, holds: Callable[[Element], bool]) -> set[str | Non
     return {attribute(style, "name") for style in styles if any(map(holds, style))}
 
 
-def _mark_raised(content: Element) -> None:
-    styles = _styles(
-        content, lambda properties: _RAISED.match(attribute(properties, "text-position") or "") is not None
-    )
+def _mark(content: Element, names: set[str], holds: Callable[[Element], bool], begins: str, ends: str) -> None:
+    """Mark the text of the elements whose style has such properties."""
+    styles = _styles(content, holds)
     for element in content.iter() if styles else ():
-        if local(element) == "span" and attribute(element, "style-name") in styles:
-            element.text = RAISED_BEGINS + (element.text or "")
-            element.tail = RAISED_ENDS + (element.tail or "")
+        if local(element) in names and attribute(element, "style-name") in styles:
+            element.text = begins + (element.text or "")
+            if len(element):
+                element[-1].tail = (element[-1].tail or "") + ends
+            else:
+                element.text += ends
+
+
+def _is_raised(properties: Element) -> bool:
+    return _RAISED.match(attribute(properties, "text-position") or "") is not None
+
+
+def _is_struck(properties: Element) -> bool:
+    values = (attribute(properties, f"text-line-through-{name}") for name in ("style", "type"))
+    return any(value not in (None, "none") for value in values)
 
 
 def _remove_hidden(content: Element) -> None:
@@ -106,7 +123,8 @@ def _texts(content: Element, styles: Element) -> Iterator[str]:
         yield from _sheets(sheets)
         return
     _remove_hidden(content)
-    _mark_raised(content)
+    _mark(content, {"span"}, _is_raised, RAISED_BEGINS, RAISED_ENDS)
+    _mark(content, {"span", "p", "h"}, _is_struck, STRUCK_BEGINS, STRUCK_ENDS)
     label_lists(content, styles)
     yield from _margins(styles, "header")
     yield from _blocks(body)
@@ -274,7 +292,7 @@ def _marked(text: str, label: str | None) -> str:
 def _paragraph(element: Element, mark: str) -> Iterator[str]:
     """Yield the paragraph's line, then the objects anchored in it."""
     anchored = Element("anchored")
-    line = with_raised_digits(_line(element, anchored))
+    line = shown_line(_line(element, anchored))
     if line.strip():
         yield mark + line
     yield from _blocks(anchored)

@@ -4,16 +4,16 @@ Values are written as the sheet shows them. Format specification: ECMA-376 part 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import isfinite
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import OfficeArchive
+from dagster_offload.extraction.formats.parts.line_marks import raised, shown_line, struck
 from dagster_offload.extraction.formats.parts.markdown import Row
 from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
-from dagster_offload.extraction.formats.parts.raised import raised, with_raised_digits
 from dagster_offload.extraction.formats.parts.sheet import Sheet, shared_string, texts_of_sheets
 from dagster_offload.extraction.formats.parts.zip_xml import (
     archive_text,
@@ -46,7 +46,8 @@ class _Workbook:
         root, related = parsed(archive, workbook), relations(archive, workbook)
         members = dict(related.values())
         self.strings = _strings(archive, _member_of_type(members, _STRINGS))
-        self.codes = _format_codes(parsed_if_there(archive, _member_of_type(members, _STYLES)))
+        styles = parsed_if_there(archive, _member_of_type(members, _STYLES))
+        self.codes, self.struck = _format_codes(styles), _struck_styles(styles)
         self.is_1904 = any(
             local(element) == "workbookPr" and attribute(element, "date1904") in ("1", "true") for element in root
         )
@@ -71,7 +72,7 @@ class _Workbook:
                 for cell in element:
                     column = _column(cell.get("r")) or column + 1
                     if (text := self._cell(cell)).strip():
-                        row[column] = text
+                        row[column] = shown_line(struck(text)) if cell.get("s") in self.struck else text
                 element.clear()
                 if row:
                     yield row
@@ -127,13 +128,19 @@ def _string(holder: Element) -> str:
             parts.append(child.text or "")
         elif local(child) == "r":
             text = "".join(run.text or "" for run in child if local(run) == "t")
-            parts.append(raised(text) if _is_raised(child) else text)
-    return _unescaped(with_raised_digits("".join(parts)))
+            text = raised(text) if _is_raised(child) else text
+            parts.append(struck(text) if any(local(one) == "rPr" and _is_struck(one) for one in child) else text)
+    return _unescaped(shown_line("".join(parts)))
 
 
 def _is_raised(run: Element) -> bool:
     properties = (one for holder in run if local(holder) == "rPr" for one in holder)
     return any(local(one) == "vertAlign" and attribute(one, "val") == "superscript" for one in properties)
+
+
+def _is_struck(font: Iterable[Element]) -> bool:
+    """Whether the properties of a font strike it out."""
+    return any(local(one) == "strike" and attribute(one, "val") not in ("0", "false") for one in font)
 
 
 def _unescaped(text: str) -> str:
@@ -155,6 +162,13 @@ def _format_codes(styles: Element) -> Sequence[str]:
     formats = next((element for element in styles if local(element) == "cellXfs"), Element("nothing"))
     numbers = [attribute(element, "numFmtId") or "0" for element in formats]
     return [own[number] if number in own else builtin_code(int_or(number, 0)) for number in numbers]
+
+
+def _struck_styles(styles: Element) -> set[str]:
+    """Return the numbers of the cell styles whose font is struck out."""
+    parts = {local(part): part for part in styles}
+    fonts = {str(number) for number, font in enumerate(parts.get("fonts", ())) if _is_struck(font)}
+    return {str(number) for number, one in enumerate(parts.get("cellXfs", ())) if attribute(one, "fontId") in fonts}
 
 
 def _member_of_type(members: Mapping[str, str], end: str) -> str:

@@ -21,8 +21,8 @@ from dagster_offload.extraction.formats.office97.word_hidden import without_hidd
 from dagster_offload.extraction.formats.office97.word_lists import with_list_numbers
 from dagster_offload.extraction.formats.office97.word_shown import with_shown_characters
 from dagster_offload.extraction.formats.parts.charsets import codec_of_charset
+from dagster_offload.extraction.formats.parts.line_marks import RAISED_BEGINS, RAISED_ENDS, shown_line
 from dagster_offload.extraction.formats.parts.markdown import plain_markdown
-from dagster_offload.extraction.formats.parts.raised import RAISED_BEGINS, RAISED_ENDS, with_raised_digits
 from dagster_offload.extraction.refusals import broken, protected
 
 _WORD_95 = b"\xdc\xa5"  # how the header of Word 6 and 95 begins
@@ -58,7 +58,7 @@ def doc_text(data: bytes) -> str:
         text = _corrected(text, file)  # damage costs what we add; the text itself has been read
     for written, mark in _RAISED.items():
         text = text.replace(written, mark)
-    return with_raised_digits(text)
+    return shown_line(text)
 
 
 def _corrected(text: str, file: olefile.OleFileIO) -> str:

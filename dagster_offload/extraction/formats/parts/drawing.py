@@ -6,15 +6,16 @@ Format specification: ECMA-376 part 1, DrawingML.
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
+from dagster_offload.extraction.formats.parts.line_marks import raised, shown_line, struck
 from dagster_offload.extraction.formats.parts.numerals import numeral
 from dagster_offload.extraction.formats.parts.office_math import formula_text, is_formula
-from dagster_offload.extraction.formats.parts.raised import raised, with_raised_digits
 from dagster_offload.extraction.formats.parts.zip_xml import attribute, int_or, local
 
 _NUMERALS = {
     "alphaLc": "lower letter", "alphaUc": "upper letter", "romanLc": "lower roman", "romanUc": "upper roman",
     "circleNum": "circled",
 }  # fmt: skip
+_NOT_STRUCK = "noStrike"
 _FALLBACK = "Fallback"  # a copy for older programs, such as the advice to get a newer one
 
 
@@ -23,7 +24,7 @@ def paragraphs(drawing: Element) -> Iterator[str]:
     numbers = _Numbers()
     for element in drawing:
         if local(element) == "p":
-            text = with_raised_digits("".join(_line(element)))
+            text = shown_line("".join(_line(element)))
             if text.strip():
                 yield numbers.label(element) + text
         elif local(element) != _FALLBACK:
@@ -68,13 +69,17 @@ def _line(parent: Element) -> Iterator[str]:
                 yield element.text or ""
             case "br":
                 yield "\n"
-            case "r" if _is_raised(element):
-                yield raised("".join(_line(element)))
+            case "r":
+                yield _marked(element, "".join(_line(element)))
             case _ if is_formula(element):
                 yield formula_text(element)
             case name if name != _FALLBACK:
                 yield from _line(element)
 
 
-def _is_raised(run: Element) -> bool:
-    return any(int_or(attribute(one, "baseline"), 0) > 0 for one in run if local(one) == "rPr")
+def _marked(run: Element, text: str) -> str:
+    """Return the text of a run with marks if it is raised or struck out."""
+    for properties in (one for one in run if local(one) == "rPr"):
+        text = raised(text) if int_or(attribute(properties, "baseline"), 0) > 0 else text
+        text = struck(text) if (attribute(properties, "strike") or _NOT_STRUCK) != _NOT_STRUCK else text
+    return text

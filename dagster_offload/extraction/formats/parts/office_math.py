@@ -6,7 +6,7 @@ Format specification: ECMA-376 part 1, 22.1 (Office Math).
 import re
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.parts.raised import APART
+from dagster_offload.extraction.formats.parts.line_marks import APART
 from dagster_offload.extraction.formats.parts.zip_xml import attribute, local
 
 _ONE_TERM = re.compile(r"[\w.,]*|.")

@@ -1,0 +1,43 @@
+"""Marks in a line of text for what its letters do not say: that they are raised, struck out or a part of a fraction.
+
+A reader marks such places, because it seldom reads a number and what is beside it in one step. `shown_line` replaces the
+marks. Raised digits are written as Unicode has them: 10 with a raised 6 is not 106, and the mark of a footnote is no digit
+of a number. Fractions stay apart from what is beside them: 2 and a half is not 21/2. Text that is struck out no longer
+holds: it is written as in Markdown, ~~500~~. No I/O.
+"""
+
+import re
+
+# Noncharacters, which no text has.
+RAISED_BEGINS, RAISED_ENDS, APART, STRUCK_BEGINS, STRUCK_ENDS = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3", "\ufdd4"
+_AFTER_NUMBER = re.compile(f"(?<=[0-9%)]){RAISED_BEGINS}([-+−–]?[0-9]+(?:[.,][0-9]+)*){RAISED_ENDS}")
+_BETWEEN = re.compile(rf"(?<=\w){APART}+(?=\w)")
+_GONE_ON = re.compile(f"{STRUCK_ENDS}([ \t]*){STRUCK_BEGINS}")  # struck out in several steps
+_STRUCK = re.compile(f"{STRUCK_BEGINS}([^{STRUCK_BEGINS}{STRUCK_ENDS}]*){STRUCK_ENDS}")
+_MARKS = re.compile(f"[{RAISED_BEGINS}{RAISED_ENDS}{APART}{STRUCK_BEGINS}{STRUCK_ENDS}]")
+_RAISED = str.maketrans("0123456789+-−–", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻")
+
+
+def raised(text: str) -> str:
+    """Return a text that is raised, with marks."""
+    return f"{RAISED_BEGINS}{text}{RAISED_ENDS}" if text else ""
+
+
+def struck(text: str) -> str:
+    """Return a text that is struck out, with marks."""
+    return f"{STRUCK_BEGINS}{text}{STRUCK_ENDS}" if text else ""
+
+
+def shown_line(line: str) -> str:
+    """Return a line without marks. Digits that are raised beside a number stay apart from it; other text is not changed."""
+    if _MARKS.search(line) is None:
+        return line
+    line = _STRUCK.sub(_in_markdown, _GONE_ON.sub(r"\1", line))
+    joined = _BETWEEN.sub(" ", line.replace(RAISED_ENDS + RAISED_BEGINS, ""))
+    return _MARKS.sub("", _AFTER_NUMBER.sub(lambda found: found[1].translate(_RAISED), joined))
+
+
+def _in_markdown(found: re.Match[str]) -> str:
+    """Strike out the words, without the blanks around them. A line end in them ends a line of Markdown."""
+    lines = found[1].split("\n")
+    return "\n".join(line.replace(words, f"~~{words}~~") if (words := line.strip()) else line for line in lines)
