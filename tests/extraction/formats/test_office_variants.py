@@ -158,6 +158,25 @@ def test_values_of_old_form_fields_are_read() -> None:
     assert docx_text(archive({"word/document.xml": document(body)})) == "[x] dog [ ] cat, blue"
 
 
+FUNNEL = (
+    '<x:chartSpace xmlns:x="chartex" xmlns:a="drawing"><x:chartData><x:data id="0"><x:strDim type="cat">'
+    '<x:lvl ptCount="3"><x:pt idx="0">calls</x:pt><x:pt idx="1">visits</x:pt><x:pt idx="z">lost</x:pt></x:lvl>'
+    '<x:lvl ptCount="3"><x:pt idx="0">spring</x:pt></x:lvl></x:strDim><x:numDim type="val"><x:lvl ptCount="2">'
+    '<x:pt idx="0">4.4000000000000004</x:pt><x:pt idx="1">-12</x:pt></x:lvl></x:numDim></x:data></x:chartData>'
+    "<x:chart><x:title><x:tx><x:txData><x:v>Sales</x:v></x:txData></x:tx></x:title><x:plotArea><x:plotAreaRegion>"
+    '<x:series layoutId="funnel"><x:tx><x:txData><x:f>Plan!$B$1</x:f><x:v>2025</x:v></x:txData></x:tx><x:dataId val="0"/>'
+    '</x:series><x:series layoutId="paretoLine"/></x:plotAreaRegion></x:plotArea></x:chart></x:chartSpace>'
+)
+
+
+def test_a_chart_of_office_2016_gives_its_title_and_values() -> None:
+    chart = f'<w:r><x:chart xmlns:x="chartex" xmlns:r="{OFFICE}" r:id="c"/></w:r>'
+    members = {"word/_rels/document.xml.rels": related(c=("chartEx", "charts/c.xml")), "word/charts/c.xml": FUNNEL}
+    assert docx_text(archive({"word/document.xml": document(paragraph(run("Rent") + chart)), **members})) == (
+        "Rent\n\nSales\n|  | 2025 |\n| --- | --- |\n| spring, calls | 4.4 |\n| visits | -12 |"
+    )
+
+
 def test_a_chart_that_is_missing_costs_no_document() -> None:
     chart = f'<w:r><c:chart xmlns:c="chart" xmlns:r="{OFFICE}" r:id="c"/></w:r>'
     members = {"word/_rels/document.xml.rels": related(c=("chart", "gone.xml"))}

@@ -11,7 +11,7 @@ from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, Offi
 from dagster_offload.extraction.formats.office.docx_lists import OFF, is_on, list_numbers
 from dagster_offload.extraction.formats.office.docx_margins import shown_margins
 from dagster_offload.extraction.formats.office.inserted import inserted_text
-from dagster_offload.extraction.formats.parts.chart import chart_text
+from dagster_offload.extraction.formats.parts.chart import CHARTS, chart_text
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
 from dagster_offload.extraction.formats.parts.fields import OpenFields, shown_by_field
 from dagster_offload.extraction.formats.parts.line_marks import raised, shown_line, struck
@@ -33,7 +33,7 @@ from dagster_offload.extraction.symbol_fonts import symbol
 
 _DOCUMENT = "word/document.xml"
 # The ends of relationship types.
-_HEADER, _FOOTER, _CHART, _IMAGE = "/header", "/footer", "/chart", "/image"
+_HEADER, _FOOTER, _IMAGE = "/header", "/footer", "/image"
 _DRAWING, _INSERTED = "/diagramData", "/aFChunk"
 _INLINE = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 # Tracked deletions, field codes, and copies for older programs.
@@ -108,7 +108,7 @@ class _Document:
         """Return the members of a type of relationship."""
         return sorted({member for kind, member in self.related.values() if kind.endswith(end)})
 
-    def _linked(self, identity: str | None, end: str) -> str:
+    def _linked(self, identity: str | None, end: str | tuple[str, ...]) -> str:
         """Return the member with this id of a relationship, "" if it is of another type."""
         kind, member = self.related.get(identity or "", ("", ""))
         return member if kind.endswith(end) else ""
@@ -174,7 +174,7 @@ class _Document:
     def _drawn(self, element: Element) -> str:
         """Return the text of a chart or a drawing (SmartArt), the mark of a picture, "" if it is none of these."""
         match local(element):
-            case "chart" if member := self._linked(attribute(element, "id"), _CHART):
+            case "chart" if member := self._linked(attribute(element, "id"), CHARTS):
                 return chart_text(parsed_if_there(self.archive, member))
             case "relIds" if member := self._linked(attribute(element, "dm"), _DRAWING):
                 return "\n".join(paragraphs(parsed_if_there(self.archive, member)))

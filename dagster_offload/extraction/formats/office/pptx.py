@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import OfficeArchive
-from dagster_offload.extraction.formats.parts.chart import chart_text
+from dagster_offload.extraction.formats.parts.chart import CHARTS, chart_text
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
 from dagster_offload.extraction.formats.parts.markdown import table_text
 from dagster_offload.extraction.formats.parts.picture_marks import picture_mark
@@ -23,7 +23,7 @@ from dagster_offload.extraction.formats.parts.zip_xml import (
 
 _PRESENTATION = "ppt/presentation.xml"
 # The ends of relationship types.
-_NOTES, _DRAWING, _CHART, _IMAGE = "/notesSlide", "/diagramData", "/chart", "/image"
+_NOTES, _DRAWING, _IMAGE = "/notesSlide", "/diagramData", "/image"
 _LAYOUT, _MASTER = "/slideLayout", "/slideMaster"
 _UNREAD_PLACEHOLDERS = frozenset({"sldNum", "dt", "ftr", "hdr", "sldImg"})  # page numbers, dates and the like
 _FOOTER = frozenset({"ftr"})
@@ -77,7 +77,7 @@ def _slide(archive: OfficeArchive, member: str) -> Iterator[str]:
         if kind.endswith(_DRAWING):
             yield "\n".join(paragraphs(parsed_if_there(archive, target)))
     for kind, target in related.values():
-        if kind.endswith(_CHART):
+        if kind.endswith(CHARTS):
             yield chart_text(parsed_if_there(archive, target))
     for kind, target in related.values():
         notes = list(_shapes(parsed_if_there(archive, target))) if kind.endswith(_NOTES) else []

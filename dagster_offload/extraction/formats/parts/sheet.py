@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dagster_offload.extraction.file_types.containers import OfficeArchive
+from dagster_offload.extraction.formats.parts.chart import CHARTS
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
 from dagster_offload.extraction.formats.parts.markdown import Row, placed_table_text
 from dagster_offload.extraction.formats.parts.zip_xml import local, parsed_if_there, relations
 
-_DRAWING, _CHART, _SMART_ART = "/drawing", "/chart", "/diagramData"  # the ends of relationship types
+_DRAWING, _SMART_ART = "/drawing", "/diagramData"  # the ends of relationship types
 
 
 def shared_string(strings: Sequence[str], index: int) -> str:
@@ -55,7 +56,7 @@ def _drawn_texts(archive: OfficeArchive, sheet: str) -> Iterator[str]:
         for inner_kind, member in relations(archive, drawing).values():
             if inner_kind.endswith(_SMART_ART):
                 yield from paragraphs(parsed_if_there(archive, member))
-            elif inner_kind.endswith(_CHART):
+            elif inner_kind.endswith(CHARTS):
                 titles = (one for one in parsed_if_there(archive, member).iter() if local(one) == "title")
                 for title in titles:
                     yield from paragraphs(title)
