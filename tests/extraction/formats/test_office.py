@@ -307,13 +307,19 @@ def test_hidden_text_of_an_open_document_is_left_out() -> None:
     body = (
         '<text:p>shown <text:span text:style-name="T2">hidden</text:span>also</text:p>'
         '<text:section text:display="none"><text:p>hidden</text:p></text:section>'
+        '<text:section text:display="condition" text:is-hidden="true"><text:p>hidden</text:p></text:section>'
+        '<text:section text:display="condition" text:is-hidden="false"><text:p>open</text:p></text:section>'
+        '<text:p>hidden<text:hidden-paragraph text:is-hidden="true"/></text:p>'
+        '<text:p>and<text:hidden-paragraph text:is-hidden="false"/> free</text:p>'
         '<text:p text:style-name="T2">hidden</text:p><text:h text:style-name="T2">hidden</text:h>'
     )
     content = (
         f'<office:document-content {ODF} xmlns:style="urn:oasis:style"><office:automatic-styles>{style}'
         f"</office:automatic-styles><office:body><office:text>{body}</office:text></office:body>"
     )
-    assert open_document_text(archive({"content.xml": content + "</office:document-content>"})) == "shown also"
+    assert open_document_text(archive({"content.xml": content + "</office:document-content>"})) == (
+        "shown also\n\nopen\n\nand free"
+    )
 
 
 def test_a_list_in_a_list_of_an_open_document_has_one_sign() -> None:

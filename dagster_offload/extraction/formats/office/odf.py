@@ -108,11 +108,21 @@ def _remove_hidden(content: Element) -> None:
     """Remove the text that a person who reads or prints the document does not see."""
     styles = _styles(content, lambda properties: attribute(properties, "display") == "none")
     for element in content.iter():
-        is_hidden_section = local(element) == "section" and attribute(element, "display") == "none"
-        if is_hidden_section or (local(element) in ("span", "p", "h") and attribute(element, "style-name") in styles):
+        name = local(element)
+        is_styled = name in ("span", "p", "h") and attribute(element, "style-name") in styles
+        if is_styled or (name == "section" and _is_off(element)) or (name in ("p", "h") and any(map(_hides, element))):
             tail = element.tail
             element.clear()
             element.tail = tail
+
+
+def _is_off(section: Element) -> bool:
+    return attribute(section, "display") == "none" or attribute(section, "is-hidden") == "true"
+
+
+def _hides(field: Element) -> bool:
+    """Whether a field hides the paragraph that it is in."""
+    return local(field) == "hidden-paragraph" and attribute(field, "is-hidden") == "true"
 
 
 def _texts(content: Element, styles: Element) -> Iterator[str]:
