@@ -92,6 +92,7 @@ def _blocks(text: str) -> Iterator[str]:
     entry: str | None = None
     found: dict[str, list[str]] = {}
     depth = 0  # of parts inside an entry, such as an alarm
+    is_cancelled = False
     for line in _LINE_END.split(text):
         match = _LINE.match(line)
         if match is None:
@@ -101,9 +102,13 @@ def _blocks(text: str) -> Iterator[str]:
             depth += entry is not None
             if entry is None and value.strip().upper() in _ENTRIES:
                 entry, found = _ENTRIES[value.strip().upper()], {}
+        elif name == "METHOD" and entry is None:
+            is_cancelled = value.strip().upper() == "CANCEL"
         elif name == "END" and depth:
             depth -= 1
         elif name == "END" and entry is not None:
+            if is_cancelled:  # not all programs say so in the entry too
+                found.setdefault("STATUS", ["CANCELLED"])
             yield _block(entry, found)
             entry = None
         elif entry is not None and not depth and name in _FIELDS and (shown := _shown(name, parameters, value)):

@@ -89,11 +89,12 @@ def test_the_html_form_is_read_if_the_plain_form_is_blank() -> None:
     assert as_text(mail) == "Subject: s\n\nonly here"
 
 
-def test_a_forwarded_mail_is_read_with_its_own_headers() -> None:
+@pytest.mark.parametrize("kind", [b"message/rfc822", b"message/global"])
+def test_a_forwarded_mail_is_read_with_its_own_headers(kind: bytes) -> None:
     mail = (
         b"Subject: Fwd\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=m\n\n"
         b"--m\nContent-Type: text/plain\n\nsee below\n"
-        b"--m\nContent-Type: message/rfc822\n\nSubject: inner\nFrom: b@mail.example\n\ninner body\n--m--\n"
+        b"--m\nContent-Type: " + kind + b"\n\nSubject: inner\nFrom: b@mail.example\n\ninner body\n--m--\n"
     )
     text = as_text(mail)
     assert text is not None

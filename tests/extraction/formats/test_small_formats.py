@@ -114,6 +114,13 @@ def test_the_exceptions_of_a_repeated_event_are_read() -> None:
     )
 
 
+@pytest.mark.parametrize("own", ["", "STATUS:CANCELLED\n"])
+def test_an_entry_that_is_called_off_says_so(own: str) -> None:
+    calendar = f"BEGIN:VCALENDAR\nMETHOD:CANCEL\nBEGIN:VEVENT\nSUMMARY:Boiler\n{own}END:VEVENT\nEND:VCALENDAR\n"
+    assert entries_text(calendar.encode()) == "Event\nSummary: Boiler\nStatus: CANCELLED"
+    assert entries_text(calendar.replace("CANCEL\n", "PUBLISH\n").replace(own, "").encode()) == "Event\nSummary: Boiler"
+
+
 def test_the_reply_of_an_attendee_is_read() -> None:
     lines = [
         "ATTENDEE;PARTSTAT=DECLINED;CN=Yuna:mailto:yuna@example.com",

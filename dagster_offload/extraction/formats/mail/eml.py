@@ -38,6 +38,7 @@ _BLANKS_AFTER_SOFT_BREAK = re.compile(rb"=[ \t]++(?=\r?\n)")
 _ENCODING, _ENCODING_NAME = "Content-Transfer-Encoding", re.compile(r"[\w-]+")
 _HTML_PAGE = re.compile(r"\s*+<(?:!doctype html|html)\b", re.IGNORECASE)
 _SHOWN_TYPES = frozenset({"text/plain", "text/html"})
+_MAILS = frozenset({"message/rfc822", "message/global"})  # the latter with headers in UTF-8 (RFC 6532)
 _PAGES = frozenset({"text/html", "text/x-amp-html", "text/watch-html", "application/xhtml+xml"})
 _READ_WITHIN_PAGES = _PAGES | {"text/plain", "text/calendar"}  # of a mail or saved page with all that it refers to
 
@@ -120,7 +121,7 @@ def _message(message: Message, html_to_text: Callable[[str], str]) -> str:
 
 
 def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
-    if part.get_content_type() == "message/rfc822":
+    if part.get_content_type() in _MAILS:
         return "\n\n".join(_message(inner, html_to_text) for inner in _inner(part))
     if part.get_content_type() == "message/delivery-status":
         return "\n\n".join(_all_headers(inner) for inner in _inner(part))
