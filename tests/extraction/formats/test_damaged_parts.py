@@ -138,3 +138,11 @@ def test_a_damaged_relationship_of_a_drawing_costs_no_cell(lost: str) -> None:
     link = re.sub(f' {lost}="[^"]*"', "", related(d=("drawing", "../drawings/a.xml")))
     cells = '<row><c t="str"><v>Rent</v></c></row>'
     assert workbook(cells, members={"xl/worksheets/_rels/a.xml.rels": link}) == "## Plan\n\nRent"
+
+
+def test_a_workbook_whose_sheet_cannot_be_found_is_broken() -> None:
+    link = related(s=("worksheet", "worksheets/a.xml"))
+    cells = '<row><c t="str"><v>Rent</v></c></row>'
+    assert workbook(cells, members={"xl/_rels/workbook.xml.rels": link}) == "## Plan\n\nRent"
+    with pytest.raises(BrokenArchive):
+        workbook(cells, members={"xl/_rels/workbook.xml.rels": link.replace('Type="', 'Kind="')})

@@ -54,7 +54,7 @@ class _Workbook:
         self.sheets = [
             Sheet(attribute(element, "name") or "", related[relation][1])
             for element in root.iter()
-            if local(element) == "sheet" and (relation := _relation(element)) in related
+            if local(element) == "sheet" and (relation := _relation(element))
         ]
 
     def texts(self) -> Iterator[str]:

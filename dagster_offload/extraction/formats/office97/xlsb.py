@@ -57,7 +57,7 @@ class _Workbook:
             elif kind == _SHEET:
                 relation = _string(record, 8)
                 name = _string(record, 12 + len(relation.encode("utf-16-le")))
-                if relation in related:
+                if relation:
                     self.sheets.append(Sheet(name, related[relation][1]))
 
     def texts(self) -> Iterator[str]:
