@@ -15,25 +15,38 @@ from dagster_offload.text.lenient_json import read_json, short_texts
 
 LEAST_CONTEXT_TOKENS = 512
 
-# The messages of llama.cpp, OpenAI, vLLM, SGLang, LM Studio (0.4 with a 200), Ollama, LiteLLM, TGI, omlx, mlx-serve,
-# vmlx, Anthropic behind a router.
+# The messages of llama.cpp, OpenAI, vLLM, SGLang, LM Studio (0.4 with a 200), Ollama, LiteLLM, TGI, TabbyAPI, omlx, mlx-serve,
+# vmlx; and of providers behind a router: Anthropic, Gemini, xAI, Mistral, Moonshot, z.AI, DashScope, Copilot.
 _TOO_LONG = re.compile(
     r"exceed_context_size|context_length_exceeded|ContextWindowExceeded"
-    r"|(?:maximum|model'?s?|available|loaded with|max)\s+(?:context|model)\s+(?:length|size|window)"
+    r"|(?:maximum|model'?s?|available|configured|loaded with|max)\s+(?:context|model)\s+(?:length|size|window)"
     r"|exceed\w*\b.{0,40}\bcontext|\bcontext (?:length|size|window)\b.{0,40}(?:exceed|overflow)"
     r"|longer than the (?:maximum |model'?s? )?(?:context|model)"
     r"|(?:prompt|input|request)(?: \(\d+ tokens\))?[ _](?:is )?too[ _](?:long|large)|too many (?:input |prompt )?tokens"
+    r"|(?:prompt|input|request|context) (?:length|tokens?)(?: count)?(?: of)?[\W\d]{0,16}(?:tokens\W{1,2})?"
+    r"(?:exceeds? (?:the|model)|is greater than max_)"
     r"|max_\w*tokens\W{0,3}\d*\W{0,2}cannot be greater than|max_model_len"
-    r"|reached context length|tokens to keep from the initial prompt|`?inputs`? tokens \+ `?max_new_tokens`? must be",
+    r"|reached context length|tokens to keep from the initial prompt|n_keep\b|`?inputs`? tokens \+ `?max_new_tokens`? must be"
+    r"|`?inputs`? must have less than|maximum prompt length|prompt exceeds max|range of input length"
+    r"|exceeded model token limit|reduce the length of the (?:messages|prompt|input)|too big compared to KV size",
     re.IGNORECASE,
 )
+_MAX_SEQ_LEN = re.compile(r"max_seq_len (\d[\d,]{2,})")
+# Between the name of the context and its size stands nothing that begins another number: by how much it is exceeded
+# (Ollama), the tokens to keep (LM Studio), or an error's code (MiniMax).
 _CONTEXT_NUMBER = re.compile(
-    r"(?:(?:context|model) (?:length|size|window)|max_model_len|max_total_tokens|must be <=|>)\D{0,24}?(\d[\d,]{2,})",
+    r"(?:(?:context|model) (?:length|size|window|tokens)|max_model_len|max_total_tokens|must be <=|must have less than|>"
+    r"|token limit|limit of|prompt length is|input length of|allowed length|tokens allowed|should be \[\d,)"
+    r"(?:(?!\bby\b|exceed|n_keep)\D){0,24}?(\d[\d,]{2,})"
+    r"|(\d[\d,]{2,}) maximum context",
     re.IGNORECASE,
 )
-_INPUT_NUMBER = re.compile(r"(\d[\d,]*) in the messages|(\d[\d,]*) (?:input|prompt) tokens", re.IGNORECASE)
+_INPUT_NUMBER = re.compile(
+    r"(\d[\d,]*) in the messages|(\d[\d,]*) (?:input|prompt) tokens|(?:has|contains) (\d[\d,]*) tokens", re.IGNORECASE
+)
 _PROMPT_NUMBER = re.compile(
-    r"(?:requested|resulted in|request|input|prompt|first|Given:|too long:)\W{0,12}(?:length )?\(?(?:length )?(\d[\d,]*)",
+    r"(?:requested|resulted in|request|input|prompt|first|Given:|too long:|n_keep|count of|count)"
+    r"\W{0,12}(?:length )?\(?(?:length )?\(?(\d[\d,]*)",
     re.IGNORECASE,
 )
 # Servers send 400 or 422, and 500 if they raise an internal error. Proxies send 413: by default nginx above 1 MB, and Express
@@ -65,7 +78,7 @@ def too_long_in(body: object) -> ContextOverflow | None:
         return None
     numbers = dict(_numbers(body))
     return ContextOverflow(
-        context_tokens=numbers.get("n_ctx") or _number(messages, _CONTEXT_NUMBER),
+        context_tokens=numbers.get("n_ctx") or _number(messages, _MAX_SEQ_LEN, _CONTEXT_NUMBER),
         prompt_tokens=numbers.get("n_prompt_tokens") or _number(messages, _INPUT_NUMBER, _PROMPT_NUMBER),
     )
 
