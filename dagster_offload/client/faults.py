@@ -27,6 +27,7 @@ from dagster_offload.errors import (
     SlotFrozen,
     StageDeferred,
     WrongModel,
+    is_deferrable_error,
 )
 from dagster_offload.slot.addresses import secrets_in
 from dagster_offload.slot.chat import texts_in
@@ -231,7 +232,7 @@ def is_cut(exc: BaseException) -> bool:
     """
     if isinstance(exc, httpx.HTTPStatusError):
         is_gateway = exc.response.status_code in CUT_STATUS_CODES and router_reason(exc) is None
-        return is_gateway or is_ended_by_the_server(words_of(exc))
+        return is_gateway or (not is_deferrable_error(exc) and is_ended_by_the_server(words_of(exc)))
     if isinstance(exc, ErrorAsAnswer):
         return is_ended_by_the_server(exc.words)
     if isinstance(exc, httpx.TransportError):

@@ -61,8 +61,20 @@ _ABOUT_THE_KEY = re.compile(
     r"|authentication error|\bunauthori[sz]ed\b",
     re.IGNORECASE,
 )
-# LM Studio ends the open calls of a model that is unloaded or whose load was cancelled.
-_ENDED_BY_THE_SERVER = re.compile(r"\bmodel (?:was |has been )?unloaded\b|\boperation cancell?ed\b", re.IGNORECASE)
+# The call was open, and the server or a proxy before it lost the model. All other open calls may end with it.
+_ENDED_BY_THE_SERVER = re.compile(
+    # LM Studio, whose model is unloaded or whose load was cancelled.
+    r"\bmodel (?:is |was |has been |has )?unloaded\b|\boperation cancell?ed\b"
+    # The model's process crashed: LM Studio, Ollama, vLLM.
+    r"|\bmodel (?:has )?crashed\b|\brunner (?:process )?(?:has |is )?(?:unexpectedly stopped|terminated|crashed|exited|no longer)"
+    r"|\bEngineCore encountered\b"
+    # The proxy's connection to it failed: Ollama and LocalAI before their own processes, llama-server as a router, LiteLLM, and
+    # what proxies in Go, Python and Node quote.
+    r"|\bEOF$|\bfailed to read connection\b|\bcould not establish connection\b|\bconnection error\b|\bserver disconnected\b"
+    r"|\bconnection (?:was )?(?:forcibly )?(?:reset|refused|closed|aborted)\b|\bsocket hang up\b|\bECONN(?:RESET|REFUSED)\b"
+    r"|\bfetch failed\b|\bconnection attempts failed\b|\bactively refused\b",
+    re.IGNORECASE,
+)
 _ABOUT_A_PARAMETER = re.compile(
     r"\b(?:unsupported|unknown|unrecognized|unexpected|invalid) (?:parameter|argument|field)"
     r"|\bextra (?:inputs|fields)\b",

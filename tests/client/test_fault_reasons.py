@@ -36,6 +36,7 @@ def test_a_long_body_is_never_searched_for_reason_codes() -> None:
         *((status_error(status_code), True) for status_code in (520, 524)),  # Cloudflare
         *((status_error(status_code), False) for status_code in (521, 522, 523, 530)),  # it did not reach the server
         (status_error(503), False),
+        (status_error(503, {"error": "dial tcp: connection refused"}), False),
         (status_error(529), False),  # Anthropic and OpenRouter: overloaded
         (status_error(429), False),
         (status_error(500), False),
@@ -51,6 +52,37 @@ def test_a_long_body_is_never_searched_for_reason_codes() -> None:
 )
 def test_only_a_request_that_may_have_reached_the_slot_is_a_cut(error: Exception, cut: bool) -> None:
     assert is_cut(error) is cut
+
+
+@pytest.mark.rule("suspect-1")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Model unloaded.",
+        "The model has crashed without additional information. (Exit code: 18446744072635812000)",
+        "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error",
+        "llama runner process has terminated: exit status 2",
+        "llama runner process no longer running: -1",
+        "an error was encountered while running the model: unexpected EOF",
+        'do predict: Post "http://127.0.0.1:63330/completion": EOF',
+        "proxy error: Failed to read connection",
+        "rpc error: code = Unavailable desc = error reading from server: EOF",
+        "litellm.InternalServerError: InternalServerError: OpenAIException - Connection error.",
+        "litellm.APIConnectionError: OllamaException - All connection attempts failed",
+        "dial tcp [::1]:11434: connectex: No connection could be made because the target machine actively refused it.",
+        "read tcp 127.0.0.1:5000: wsarecv: An existing connection was forcibly closed by the remote host.",
+        "EngineCore encountered an issue. See stack trace (above) for the root cause.",
+    ],
+)
+def test_a_refusal_that_says_that_the_server_lost_its_model_is_a_cut(words: str) -> None:
+    assert is_cut(status_error(500, {"error": {"message": words}}))
+
+
+@pytest.mark.parametrize(
+    "words", ["Failed to load model", "CUDA out of memory", "No models loaded", "model requires more system memory"]
+)
+def test_a_refusal_of_a_call_that_was_not_begun_is_no_cut(words: str) -> None:
+    assert not is_cut(status_error(500, {"error": {"message": words}}))
 
 
 @pytest.mark.parametrize("status_code", [301, 302, 400, 401, 403, 404, 405, 422, 501])

@@ -68,7 +68,6 @@ SERVERS: list[Row] = [
     *_ends_at_server(404, "mlx_lm", "generation thread died"),
     *_ends_at_server(404, "Ollama", "model 'qwen-macbook' not found, try pulling it first"),
     *_ends_at_server(400, "LM Studio", "No models loaded. Please load a model in the developer page"),
-    *_ends_at_server(400, "LM Studio", "The model has crashed without additional information"),
     *_ends_at_server(400, "LM Studio", "Failed to load model"),
     *_ends_at_server(401, "vLLM, restarted without a key", "Unauthorized"),
     *and_after(

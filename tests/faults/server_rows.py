@@ -32,6 +32,11 @@ def explained(name: str, act: Act, for_all: Promise, for_one: str, health: Act |
     return twice(name, act, for_all, fails(for_one), health=health, is_mended_at_server=True)
 
 
+def ended(name: str, act: Act, for_all: Promise, for_one: str, health: Act | None = None) -> list[Row]:
+    """`explained` for a call that the server ended: other documents may have ended it, so the one becomes a suspect."""
+    return twice(name, act, for_all, quarantined(for_one), health=health, is_mended_at_server=True)
+
+
 UNLOADED = says(400, {"error": "Model unloaded."})
 LITELLM = health_acts.LiteLLM(*(f"alias-{n}" for n in range(27)), ALIAS)
 
@@ -57,7 +62,7 @@ FAMILIES: list[Row] = [
         "LiteLLM: an unknown alias", openai(400, "/chat/completions: Invalid model name passed in model=qwen"),
         wrong(f"HTTP 400 {MODEL}: \"/chat/completions: Invalid model name"), "Invalid model name", health_acts.LiteLLM(*NAMES),
     ),
-    *explained(
+    *ended(
         "LiteLLM: an upstream that is refused",
         openai(500, "litellm.InternalServerError: OpenAIException - Connection error"),
         trial_failed('HTTP 500: "litellm.InternalServerError'), "OpenAIException - Connection error", LITELLM,
@@ -70,6 +75,10 @@ FAMILIES: list[Row] = [
         "Ollama: memory", openai(500, "model requires more system memory (9.1 GiB) than is available (7.4 GiB)"),
         trial_failed('HTTP 500: "model requires more system memory (9.1 GiB)'), "system memory", health_acts.models(*NAMES),
     ),
+    *ended(
+        "Ollama: its runner crashed", openai(500, "model runner has unexpectedly stopped, this may be due to resource limits"),
+        trial_failed('HTTP 500: "model runner has unexpectedly stopped'), "model runner has", health_acts.models(*NAMES),
+    ),
     Row(
         "Ollama: its queue is full", openai(503, "server busy, please try again. maximum pending requests exceeded"),
         Hits.ALL, deferred('HTTP 503: "server busy, please try again.'), health=health_acts.models(*NAMES),
@@ -79,7 +88,7 @@ FAMILIES: list[Row] = [
         "LM Studio: no model loaded", openai(400, "No models loaded. Please load a model in the developer page."),
         wrong(f'HTTP 400 {LISTED}: "No models loaded.'), "No models loaded", health_acts.lm_studio(ALIAS),
     ),
-    *explained(
+    *ended(
         "LM Studio: the model crashed", says(400, {"error": "The model has crashed without additional information."}),
         wrong(f'HTTP 400 {LISTED}: "The model has crashed'), "The model has crashed", health_acts.lm_studio(ALIAS),
     ),
@@ -96,7 +105,7 @@ FAMILIES: list[Row] = [
         health_acts.plain_health(b"", *NAMES),
     ),
     *explained("vLLM: no key", says(401, {"error": "Unauthorized"}), wrong(f'HTTP 401 {KEY}: "Unauthorized"'), "HTTP 401"),
-    *explained(
+    *ended(
         "vLLM: its engine died", openai(500, "EngineCore encountered an issue. See stack trace (above)"),
         trial_failed('HTTP 500: "EngineCore encountered an issue.'), "EngineCore", health_acts.plain_health(b"", ALIAS),
     ),
@@ -110,6 +119,10 @@ FAMILIES: list[Row] = [
         "llama.cpp: loading", openai(503, "Loading model", type="unavailable_error"), Hits.ALL,
         deferred('HTTP 503: "Loading model"'),
         health=openai(503, "Loading model"), sensor='/health returned HTTP 503: "Loading model"',
+    ),
+    *ended(
+        "llama.cpp as a router: its model's process crashed", openai(500, "proxy error: Failed to read connection"),
+        trial_failed('HTTP 500: "proxy error: Failed to read connection"'), "proxy error", health_acts.plain_health(b"{}", ALIAS),
     ),
     *explained(
         "llama.cpp: a wrong key", openai(401, "Invalid API Key", type="authentication_error"),

@@ -3,6 +3,7 @@
 SQL moves the ledger's times; the drain sensor and the drains run as often as in real time.
 """
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,43 @@ def test_a_poison_document_is_quarantined_after_at_most_three_calls_alone_and_al
     assert play.sum_of("attempts") == 0
     assert server.calls() <= 2 * len(play.others) + len(tries) + 2 * 3, "calls open during the poison's are retried"
     assert not play.tick(CHECK_EVERY_SECONDS), "its other stage is quarantined too"
+
+
+class LosesItsRunner:
+    """Ollama: the marked document crashes the process of the model. Every open call gets a 500, and a new process starts."""
+
+    def __init__(self) -> None:
+        self._is_crashed = threading.Event()
+
+    def __call__(self, connection: Connection, request: CompletionRequest) -> bool | None:
+        is_crashed = self._is_crashed  # of the present process
+        if request.is_marked:
+            connection.pause(0.05)
+            self._is_crashed = threading.Event()
+            is_crashed.set()
+        elif not is_crashed.wait(0.1):
+            return well(connection, request)
+        return RUNNER_STOPPED(connection, request)
+
+
+RUNNER_STOPPED = says(500, {"error": {"message": "model runner has unexpectedly stopped", "type": "api_error"}})
+
+
+@pytest.mark.rule("suspect-1")
+def test_a_document_that_crashes_the_model_costs_the_documents_beside_it_no_attempt(
+    empty_ledger: Ledger, server: RawServer, tmp_path: Path
+) -> None:
+    play = Play(server, empty_ledger, tmp_path, others=8, deep_concurrency=4)
+    server.act, server.hits = LosesItsRunner(), Hits.DOCUMENTS
+    for _ in range(200):
+        play.tick(CHECK_EVERY_SECONDS)
+        if play.states()[FIRST] in {State.QUARANTINED, State.FAILED}:
+            break
+    assert play.states()[FIRST] == State.QUARANTINED
+    assert play.all_done(*play.others)
+    ended = play.bench.sql("select count(distinct item_id) as documents from calls where outcome = 'http_500'")
+    assert ended[0]["documents"] > 1, "the crash ended the calls of other documents, too"
+    assert play.sum_of("attempts") == 0
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
