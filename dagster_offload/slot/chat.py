@@ -44,6 +44,9 @@ CHARACTERS_PER_TOKEN = 3  # of thinking that the server did not count
 STOP, LENGTH = "stop", "length"  # why an answer ended: it was complete, or it reached the token limit
 # Why an answer ended if the server or its provider failed: OpenRouter; SGLang and vLLM; DeepSeek; z.AI.
 FAILURES = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
+# Other words for `length`: Anthropic's and Mistral's behind a router, Gemini's.
+_LIMITS = frozenset({"max_tokens", "model_length", "MAX_TOKENS"})
+_CODES_OF_SUCCESS = frozenset({"none", "0", "200", "ok", "success"})
 
 
 class ChoiceWithoutMessage(MalformedAnswer):
@@ -151,6 +154,7 @@ def read_answer(
     finish_reason = choice.get("finish_reason")
     if finish_reason != STOP and finish_reason != LENGTH:
         _refuse_failed(choice, finish_reason, body)
+        finish_reason = LENGTH if isinstance(finish_reason, str) and finish_reason in _LIMITS else finish_reason
     served_model, evidence = _who_answered(slot, body.get("model"))
     _check_model(slot, served_model, evidence, headers)
     message = choice.get("message")
@@ -187,9 +191,17 @@ def _refuse_error(body: Mapping[str, Any], sent: str) -> None:
     status_code = status_named_in(body.get("error"), body)
     if status_code is not None:
         raise NamedStatus(status_code, body)
-    words = server_words(json.dumps(body), sent)
-    if body.get("error") or words is not None:
+    if _is_error(body):
+        words = server_words(json.dumps(body), sent)
         raise ErrorAsAnswer("the answer is an error, although its status is HTTP 200", body, words)
+
+
+def _is_error(body: Mapping[str, Any]) -> bool:
+    """Whether a body says that it is an error. A message alone may be the model's answer in the form of another API, which no
+    log may show."""
+    if body.get("error") or body.get("detail") or body.get("object") == "error" or body.get("success") is False:
+        return True
+    return str(body.get("code", "ok")).lower() not in _CODES_OF_SUCCESS
 
 
 def _refuse_failed(choice: Mapping[str, Any], finish_reason: object, body: Mapping[str, Any]) -> None:

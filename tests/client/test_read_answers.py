@@ -53,6 +53,24 @@ def test_json_without_choices_is_malformed(content: bytes) -> None:
     assert not isinstance(raised.value, ChoiceWithoutMessage)
 
 
+@pytest.mark.rule("slot-14")
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": "The tenant owes three rents."},
+        {"message": {"role": "assistant", "content": "The tenant owes three rents."}, "done": True},  # Ollama's own API
+        {"code": 200, "msg": "success"},
+        {"code": 0, "message": "ok", "data": None},
+        {"code": None, "message": "The tenant owes three rents."},
+    ],
+)
+def test_a_message_that_may_be_an_answer_is_neither_an_error_nor_quoted(body: object) -> None:
+    with pytest.raises(MalformedAnswer) as raised:
+        read(content=json.dumps(body).encode())
+    assert not isinstance(raised.value, ErrorAsAnswer)
+    assert reason_with_words(raised.value).endswith("is this a chat completions server?")
+
+
 def test_an_error_with_200_is_quoted_unless_it_repeats_the_document() -> None:
     sent = {"messages": [{"role": "user", "content": "your account 4471-22 was charged"}]}
     with pytest.raises(ErrorAsAnswer) as quoted:
@@ -93,7 +111,14 @@ def test_an_error_sent_with_200_that_names_no_status_is_malformed(error: object,
 
 
 @pytest.mark.parametrize(
-    "body", [{"code": "rate_limit_daily", "message": "come back"}, {"detail": [{"msg": "come back"}]}]
+    "body",
+    [
+        {"code": "rate_limit_daily", "message": "come back"},
+        {"detail": [{"msg": "come back"}]},
+        {"object": "error", "message": "come back", "code": None},
+        {"success": False, "msg": "come back"},
+        {"error": True, "message": "come back"},
+    ],
 )
 def test_a_message_in_place_of_an_answer_is_an_error_with_these_words(body: object) -> None:
     with pytest.raises(ErrorAsAnswer) as raised:
@@ -151,6 +176,12 @@ def test_a_choice_with_an_error_is_a_cut_answer_unless_it_ended_as_usual(finish_
         read(content=json.dumps({"choices": [choice]}).encode())
     choice["finish_reason"] = "stop"
     assert read(content=json.dumps({"choices": [choice]}).encode()) == "half"
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "model_length", "MAX_TOKENS", "length"])
+def test_every_word_for_the_token_limit_means_length(reason: str) -> None:
+    choice = {"message": {"role": "assistant", "content": '{"category": "other"}'}, "finish_reason": reason}
+    assert read(content=json.dumps({"choices": [choice]}).encode()).finish_reason == "length"
 
 
 def test_null_content_is_empty_text_and_parts_are_joined() -> None:
