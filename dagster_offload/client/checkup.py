@@ -25,7 +25,7 @@ from dagster_offload.client.json_check import RULES, check_json, unusable_varian
 from dagster_offload.client.probe import lacks_a_key, listed_models, probe
 from dagster_offload.client.prompt_cache import find_reuse
 from dagster_offload.errors import OffloadError, SettingsError, is_deferrable_error
-from dagster_offload.slot.addresses import sends_key_unencrypted
+from dagster_offload.slot.addresses import origin, proxy_for, proxy_setting, sends_key_unencrypted
 from dagster_offload.slot.chat import MOST_TOKENS_TO_THINK
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import SlotConfig
@@ -95,6 +95,21 @@ def check_connection(slot: SlotConfig) -> Check:
         advice = f"wake {host}, or correct the host in {slot.setting('url')} (a firewall has the same effect)"
         return Check("connects", False, f"port {port}: {reason}", advice)
     return Check("connects", True, f"port {port} in {(time.monotonic() - started) * 1000:.0f} ms")
+
+
+def check_proxy(slot: SlotConfig) -> Check | None:
+    """The proxy that requests go through; None without one. It resolves the name and connects, not this machine."""
+    try:
+        proxy = proxy_for(slot.url)
+    except SettingsError:  # the check of the health shows it
+        return None
+    if proxy is None:
+        return None
+    host, _ = address_of(slot)
+    shown = (
+        f"requests go through {origin(proxy)} ({proxy_setting(slot)}); to reach {host} without it, add it to NO_PROXY"
+    )
+    return Check("proxy", True, shown)
 
 
 async def check_health(slot: SlotConfig) -> Check:

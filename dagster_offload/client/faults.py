@@ -16,6 +16,7 @@ import aiohttp
 import httpx
 
 from dagster_offload import timing
+from dagster_offload.client.certificates import UNTRUSTED, refused_certificate, setting_behind_certificate
 from dagster_offload.client.connections import UnsolicitedAnswer
 from dagster_offload.client.transport import HttpAnswer, corrected_error
 from dagster_offload.errors import (
@@ -29,7 +30,7 @@ from dagster_offload.errors import (
     WrongModel,
     is_deferrable_error,
 )
-from dagster_offload.slot.addresses import secrets_in
+from dagster_offload.slot.addresses import proxy_setting, secrets_in
 from dagster_offload.slot.chat import texts_in
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.health import shown_names
@@ -63,7 +64,6 @@ _CUT_ERRORS = (CutAnswer, *_CONNECTION_ENDED, httpx.DecodingError)
 # Reasons that are sentences, and their codes.
 _SLEPT = "this machine slept during the call"
 _UNSOLICITED = "the server sent an answer before it received a request"
-UNTRUSTED = "TLS certificate not trusted"
 _PROXY = "the proxy is unreachable or refused the connection"
 _CODES = {
     CONNECTION_CLOSED: "connection_closed",
@@ -175,9 +175,10 @@ def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
     causes = list(_causes(exc))
     if isinstance(error, httpx.ProxyError):
         return _PROXY
+    if (certificate := refused_certificate(causes)) is not None:
+        return f"{UNTRUSTED}: {certificate.verify_message}"
     if any(isinstance(cause, (ssl.SSLError, aiohttp.ClientSSLError)) for cause in causes):
-        is_untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
-        return UNTRUSTED if is_untrusted else "TLS handshake failed"
+        return "TLS handshake failed"
     for cause in sorted(causes, key=lambda cause: not isinstance(cause, socket.gaierror)):
         if (message := os_error_text(cause)) is not None:
             return message
@@ -302,8 +303,10 @@ def setting_to_check(slot: SlotConfig, fault: BaseException) -> str | None:
         return None
     if isinstance(fault, httpx.HTTPStatusError):
         return setting_behind_status(slot, fault.response.status_code, words_of(fault))
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(fault)):
-        return slot.setting("ca_file")
+    if (certificate := refused_certificate(_causes(fault))) is not None:
+        return setting_behind_certificate(slot, certificate)
+    if isinstance(fault, httpx.TransportError) and isinstance(corrected_error(fault), httpx.ProxyError):
+        return proxy_setting(slot)
     if isinstance(fault, WrongModel):
         return f"{slot.setting('model')} or {slot.setting('expected_model')}"
     return slot.setting("url")

@@ -10,7 +10,8 @@ from enum import StrEnum
 
 import httpx
 
-from dagster_offload.client.faults import UNTRUSTED, fault_reason, retry_after_seconds
+from dagster_offload.client.certificates import UNTRUSTED
+from dagster_offload.client.faults import fault_reason, retry_after_seconds
 from dagster_offload.errors import SettingsError
 
 # It logs the whole address of each request, and that of a webhook may be a secret.
@@ -116,6 +117,6 @@ def http_faults() -> Iterator[None]:
     except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
         raise SinkFault(Blame.MISCONFIGURED, f"{type(error).__name__}: check its address") from None
     except httpx.HTTPError as error:
-        if (reason := fault_reason(error)) == UNTRUSTED:
+        if (reason := fault_reason(error)).startswith(UNTRUSTED):
             raise SinkFault(Blame.MISCONFIGURED, f"{reason}: {_TO_TRUST_IT}") from None
         raise SinkFault(Blame.UNAVAILABLE, reason) from None

@@ -77,7 +77,7 @@ def proxy_for(url: str) -> str | None:
         return None
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or _is_in_network(host, proxies.get("no", "")):
+    if not proxy or _is_excepted(host, proxies.get("no", "")):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     variable = f"{parts.scheme.upper()}_PROXY"
@@ -91,16 +91,24 @@ def proxy_for(url: str) -> str | None:
     return proxy
 
 
-def _is_in_network(host: str, no_proxy: str) -> bool:
-    """Whether `host` is an IP address that `no_proxy` names, alone or in a network such as `10.0.0.0/8`. curl and Go accept
-    both; Python's `proxy_bypass` knows neither a network nor IPv6 without brackets."""
+def proxy_setting(slot: SlotConfig) -> str:
+    """The variables that decide which proxy, if any, the slot's requests go through."""
+    return f"{urlsplit(slot.url).scheme.upper()}_PROXY or NO_PROXY"
+
+
+def _is_excepted(host: str, no_proxy: str) -> bool:
+    """Whether `no_proxy` names `host` in a form that Python's `proxy_bypass` does not know, and Go does: `*.corp.example`, a
+    network such as `10.0.0.0/8`, or IPv6 without brackets."""
+    entries = [entry.strip().lower() for entry in no_proxy.split(",")]
+    if any(entry.startswith("*.") and host.lower().endswith(entry[1:]) for entry in entries):
+        return True
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    for entry in no_proxy.split(","):
+    for entry in entries:
         with contextlib.suppress(ValueError):  # a name
-            if address in ipaddress.ip_network(entry.strip(), strict=False):
+            if address in ipaddress.ip_network(entry, strict=False):
                 return True
     return False
 

@@ -7,6 +7,7 @@ import errno
 import re
 import socket
 
+from dagster_offload.slot.addresses import proxy_setting
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.text.lenient_json import read_json, short_texts
 from dagster_offload.text.plain_text import cleaned, shortened
@@ -169,6 +170,10 @@ def setting_behind_status(slot: SlotConfig, status_code: int, words: str | None 
         if words is not None and _ABOUT_A_PARAMETER.search(words):
             return slot.setting("extra_body") if slot.extra_body else None
         return slot.setting("model")
+    if status_code == 407:
+        return proxy_setting(slot)
+    if status_code in {405, 421}:  # another server answers there (Open WebUI), or one that does not expect this host
+        return slot.setting("url")
     if status_code == 404 and words is not None and "model" in words.lower():
         return slot.setting("model")
     if status_code == 404 or 300 <= status_code < 400:

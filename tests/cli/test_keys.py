@@ -159,7 +159,7 @@ async def test_a_router_with_its_own_certificate_is_trusted_by_its_ca_file(
     authority.cert_pem.write_to_path(ca_file)
     async with tls_server(authority, handle) as url:
         untrusting = SlotConfig(name="deep", url=url, model="m")
-        assert (await probe(untrusting)).reason == "TLS certificate not trusted"
+        assert (await probe(untrusting)).reason == "TLS certificate not trusted: unable to get local issuer certificate"
         assert (await probe(SlotConfig(name="deep", url=url, model="m", ca_file=str(ca_file)))).healthy
 
 

@@ -113,6 +113,10 @@ def test_a_fault_names_the_setting_to_check(fault: Exception, setting: str) -> N
     assert f"OFFLOAD_DEEP_{setting}" in str(setting_to_check(DEEP_SLOT, fault))
 
 
+def test_a_fault_of_the_proxy_names_the_variables_of_the_proxy() -> None:
+    assert setting_to_check(DEEP_SLOT, httpx.ProxyError("refused")) == "HTTP_PROXY or NO_PROXY"
+
+
 def test_a_wrong_setting_is_a_reason_that_needs_no_other_setting() -> None:
     error = SettingsError("OFFLOAD_DEEP_CA_FILE: it contains no certificate")
     assert reason_with_setting(DEEP_SLOT, error) == "OFFLOAD_DEEP_CA_FILE: it contains no certificate"

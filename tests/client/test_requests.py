@@ -91,16 +91,19 @@ def test_a_slot_on_this_host_is_never_reached_through_a_proxy(monkeypatch: pytes
         ("192.168.1.7/24", "http://192.168.1.20:8890"),
         ("fd00::/8", "http://[fd00::1]:8890"),
         ("fd00::1", "http://[fd00::1]:8890"),
+        ("*.corp, localhost", "http://macbook.Corp:8890"),
+        (".corp", "http://macbook.corp:8890"),
     ],
 )
-def test_a_network_or_a_bare_ipv6_address_in_no_proxy_is_not_reached_through_a_proxy(
+def test_a_host_that_no_proxy_names_in_a_usual_form_is_not_reached_through_a_proxy(
     monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", no_proxy)
     assert proxy_for(url) is None
     assert proxy_for("http://172.16.0.1:8890") == "http://proxy.example:3128"
-    assert proxy_for("http://router.example:8890") == "http://proxy.example:3128"
+    for other in ("http://router.example:8890", "http://notcorp:8890", "http://macbook.corp.test"):
+        assert proxy_for(other) == "http://proxy.example:3128"
 
 
 @pytest.mark.parametrize("proxy", ["http://us:pass@proxy:port", "http://", "proxy:99999"])

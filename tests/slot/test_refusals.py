@@ -79,6 +79,9 @@ def test_litellm_and_others_say_in_odd_ways_that_the_key_is_wrong(words: str) ->
         (500, None, "OFFLOAD_DEEP_URL"),
         (500, "model requires more system memory", None),
         (400, "the model is not loaded", "OFFLOAD_DEEP_MODEL"),
+        (405, "Method Not Allowed", "OFFLOAD_DEEP_URL"),  # Open WebUI, whose API is elsewhere
+        (421, "Misdirected Request", "OFFLOAD_DEEP_URL"),
+        (407, None, "HTTP_PROXY or NO_PROXY"),
         (400, "Unsupported parameter: 'logit_bias' is not supported.", None),
         (422, "Extra inputs are not permitted", None),
     ],

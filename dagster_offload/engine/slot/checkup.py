@@ -106,7 +106,10 @@ def _server(
     may_call: bool,
 ) -> Iterator[Check]:
     """The checks of the slot's server: those that cost nothing, then completions if they may be made."""
-    for step in (checks.check_name, checks.check_connection):
+    through_proxy = checks.check_proxy(slot)
+    if through_proxy is not None:
+        yield through_proxy
+    for step in () if through_proxy is not None else (checks.check_name, checks.check_connection):
         found = step(slot)
         yield found
         if not found.ok:
