@@ -152,6 +152,9 @@ def read_answer(
         raise MalformedAnswer("the answer is JSON without choices: is this a chat completions server?")
     choice = choices[0] if isinstance(choices[0], dict) else {}
     finish_reason = choice.get("finish_reason")
+    native = choice.get("native_finish_reason")  # of OpenRouter's provider, which failed although the reason is `stop`
+    if isinstance(native, str) and native in FAILURES:
+        finish_reason = native
     if finish_reason != STOP and finish_reason != LENGTH:
         _refuse_failed(choice, finish_reason, body)
         finish_reason = LENGTH if isinstance(finish_reason, str) and finish_reason in _LIMITS else finish_reason

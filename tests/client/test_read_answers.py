@@ -169,6 +169,15 @@ def test_a_choice_that_ended_with_a_failure_is_a_cut_answer_and_its_text_is_not_
 
 
 @pytest.mark.rule("slot-20")
+@pytest.mark.parametrize("content", ["", '{"category": "other"}'])
+def test_a_failure_that_only_the_provider_names_is_a_cut_answer(content: str) -> None:
+    choice = {"message": {"content": content}, "finish_reason": "stop", "native_finish_reason": "network_error"}
+    with pytest.raises(CutAnswer, match="network_error"):
+        read(content=json.dumps({"choices": [choice]}).encode())
+    assert read(content=json.dumps({"choices": [choice | {"native_finish_reason": ["STOP"]}]}).encode()) == content
+
+
+@pytest.mark.rule("slot-20")
 @pytest.mark.parametrize("finish_reason", [None, "something", ["abort"]])
 def test_a_choice_with_an_error_is_a_cut_answer_unless_it_ended_as_usual(finish_reason: object) -> None:
     choice = {"message": {"content": "half"}, "finish_reason": finish_reason, "error": {"message": "lost the provider"}}
