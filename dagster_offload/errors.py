@@ -208,7 +208,8 @@ class NoRoom(OffloadError):
 # Anthropic and OpenRouter answer 529 if they are overloaded. Cloudflare answers 520 to 524 and 530 if the slot behind it
 # cannot be reached or does not answer; its 525 and 526 are about the slot's certificate, which a person must correct.
 # 499: a server or a proxy on the way took the call for one that its client has left (Ollama that is stopped; nginx).
-DEFERRABLE_STATUS_CODES = frozenset({408, 429, 499, 502, 503, 504, *range(520, 525), 529, 530})
+# 423 (locked) and 425 (too early) ask for a later retry, too (RFC 4918, RFC 8470).
+DEFERRABLE_STATUS_CODES = frozenset({408, 423, 425, 429, 499, 502, 503, 504, *range(520, 525), 529, 530})
 
 
 def is_deferrable_error(exc: BaseException) -> bool:

@@ -77,7 +77,7 @@ def test_base_classes_of_httpx_are_not_deferrable() -> None:
 
 
 @pytest.mark.rule("slot-1")
-@pytest.mark.parametrize("status_code", [502, 503, 504, 408, 429, 499, *range(520, 525), 529, 530])
+@pytest.mark.parametrize("status_code", [502, 503, 504, 408, 423, 425, 429, 499, *range(520, 525), 529, 530])
 def test_a_status_of_an_unavailable_slot_is_deferrable(status_code: int) -> None:
     assert is_deferrable_error(status_error(status_code))
 

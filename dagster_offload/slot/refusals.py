@@ -155,7 +155,8 @@ def is_misconfigured_status(status_code: int) -> bool:
     return (
         300 <= status_code < 400
         or status_code == 501
-        or (400 <= status_code < 500 and status_code not in {408, 429, 499})
+        # 424: the generation failed (TGI).
+        or (400 <= status_code < 500 and status_code not in {408, 423, 424, 425, 429, 499})
     )
 
 
@@ -164,6 +165,9 @@ def setting_behind_status(slot: SlotConfig, status_code: int, words: str | None 
 
     `words` is the server's own message. None if the server explains itself: then its URL is right, and no setting is known.
     """
+    if status_code == 403 and slot.api_key is None and not is_about_the_key(words):
+        # Ollama and Jan refuse every name but their own, and so a proxy that forwards the name in the URL.
+        return f"{slot.setting('api_key')}, or whether the server accepts the host name in {slot.setting('url')}"
     if status_code in {401, 403} or is_about_the_key(words):
         return slot.setting("api_key")
     if status_code in {400, 422}:

@@ -90,7 +90,7 @@ def test_a_trial_refused_with_this_status_is_misconfigured(status_code: int) -> 
     assert is_misconfigured(status_error(status_code))
 
 
-@pytest.mark.parametrize("status_code", [408, 429, 500, 502, 503, 504, 520, 524, 529, 530])
+@pytest.mark.parametrize("status_code", [408, 423, 424, 425, 429, 500, 502, 503, 504, 520, 524, 529, 530])
 def test_a_trial_refused_with_this_status_is_retried(status_code: int) -> None:
     assert not is_misconfigured(status_error(status_code))
 

@@ -52,7 +52,7 @@ async def test_the_content_of_the_answer_is_ignored(router: Router, deep_slot: S
     ("status", "named"),
     [
         (401, "(check OFFLOAD_DEEP_API_KEY)"),
-        (403, "(check OFFLOAD_DEEP_API_KEY)"),
+        (403, "(check OFFLOAD_DEEP_API_KEY, or whether the server accepts the host name in OFFLOAD_DEEP_URL)"),
         (404, "(the server lists qwen-macbook)"),
         (400, "(the server lists qwen-macbook)"),
         (422, "(the server lists qwen-macbook)"),

@@ -14,9 +14,9 @@ def _statuses() -> list[Row]:
     rows: list[Row] = []
     for status in (408, 499, 502, 504, 520, 524):
         rows += twice(f"HTTP {status}", says(status), deferred(f"HTTP {status}", 2), quarantined(f"HTTP {status}"))
-    for status in (503, 522, 529, 530):
+    for status in (423, 425, 503, 522, 529, 530):
         rows += twice(f"HTTP {status}", says(status), deferred(f"HTTP {status}", 1), waits(f"HTTP {status}"))
-    for status in (500, 526, 599, 999):
+    for status in (424, 500, 526, 599, 999):
         rows += twice(f"HTTP {status}", says(status), trial_failed(f"HTTP {status}"), fails(f"HTTP {status}"))
         rows.append(Row(f"HTTP {status}", says(status), Hits.DOCUMENTS, wrong(HELD, 10)))
     rows += twice("HTTP 402", says(402), wrong("HTTP 402 (add credit", 1), waits("HTTP 402"))
@@ -27,12 +27,12 @@ def _statuses() -> list[Row]:
     for status, setting in (
         (400, "MODEL"),
         (401, "API_KEY"),
-        (403, "API_KEY"),
         (404, "URL or OFFLOAD_DEEP_MODEL"),
         (409, "URL"),
         (413, "URL"),
         (422, "MODEL"),
         (501, "URL"),
+        (403, "API_KEY, or whether the server accepts the host name in OFFLOAD_DEEP_URL"),
     ):
         reason = f"HTTP {status} (check OFFLOAD_DEEP_{setting})"
         rows += twice(f"HTTP {status}", says(status), wrong(reason), fails(f"HTTP {status}"))

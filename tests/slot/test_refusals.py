@@ -91,6 +91,15 @@ def test_a_setting_that_is_right_is_not_named(status_code: int, words: str | Non
 
 
 @pytest.mark.rule("slot-15")
+def test_a_403_without_a_key_may_be_about_the_host_name() -> None:
+    shown = "OFFLOAD_DEEP_API_KEY, or whether the server accepts the host name in OFFLOAD_DEEP_URL"
+    assert setting_behind_status(SLOT, 403) == shown  # Ollama behind a proxy
+    assert setting_behind_status(SLOT, 403, "Invalid host header") == shown  # Jan
+    assert setting_behind_status(SLOT, 403, "Invalid API key") == "OFFLOAD_DEEP_API_KEY"
+    assert setting_behind_status(replace(SLOT, api_key="k"), 403) == "OFFLOAD_DEEP_API_KEY"
+
+
+@pytest.mark.rule("slot-15")
 def test_for_a_parameter_that_the_server_refuses_the_reason_names_the_setting_that_adds_parameters() -> None:
     adding = replace(SLOT, extra_body={"logit_bias": {}})
     assert setting_behind_status(adding, 400, "Unsupported parameter: 'logit_bias'") == "OFFLOAD_DEEP_EXTRA_BODY"
