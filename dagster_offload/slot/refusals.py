@@ -62,10 +62,15 @@ _ABOUT_THE_KEY = re.compile(
     r"|authentication error|\bunauthori[sz]ed\b",
     re.IGNORECASE,
 )
-# The call was open, and the server or a proxy before it lost the model. All other open calls may end with it.
+# The server, or a proxy before it, could not load the model or lost it during the call. All other open calls may end with it.
 _ENDED_BY_THE_SERVER = re.compile(
     # LM Studio, whose model is unloaded or whose load was cancelled.
     r"\bmodel (?:is |was |has been |has )?unloaded\b|\boperation cancell?ed\b"
+    # A model that cannot be loaded, for memory or time: LM Studio, Ollama, LocalAI, oMLX, TabbyAPI, llama-server as a router.
+    r"|\b(?:failed to|unable to|could not|cannot) load\b|\bmore system memory\b|\btimed out waiting for (?:llama|server)"
+    r"|\bno models? (?:is |are )?(?:currently )?loaded\b|\bmodel is not loaded\b"
+    # oMLX ends all calls if memory is short.
+    r"|\brequest aborted\b"
     # The model's process crashed: LM Studio, Ollama, vLLM.
     r"|\bmodel (?:has )?crashed\b|\brunner (?:process )?(?:has |is )?(?:unexpectedly stopped|terminated|crashed|exited|no longer)"
     r"|\bEngineCore encountered\b"
@@ -134,7 +139,7 @@ def _repeats(words: str, sent: str) -> bool:
 
 
 def is_ended_by_the_server(words: str | None) -> bool:
-    """Whether the server's words mean that it ended an open call for a reason of its own, not because of the request."""
+    """Whether the server's words mean that it ended the call for a reason of its own, not because of the request."""
     return words is not None and _ENDED_BY_THE_SERVER.search(words) is not None
 
 

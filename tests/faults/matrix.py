@@ -57,18 +57,17 @@ def _cools_down(status: int, name: str, for_all: Promise, retry_after: str | Non
     ]
 
 
-def _ends_at_server(status: int, name: str, message: str) -> list[Row]:
+def _ends_at_server(status: int, name: str, message: str, for_one: Promise | None = None) -> list[Row]:
     """Errors that look like wrong settings, and that end at the server without a changed setting."""
     error = says(status, {"error": {"message": message, "code": status}})
-    for_all, for_one = wrong(f"HTTP {status} (check"), fails(f"HTTP {status}")
-    return twice(f"{name}: {message}", error, for_all, for_one, is_mended_at_server=True)
+    for_all = wrong(f"HTTP {status} (check")
+    return twice(f"{name}: {message}", error, for_all, for_one or fails(f"HTTP {status}"), is_mended_at_server=True)
 
 
 SERVERS: list[Row] = [
     *_ends_at_server(404, "mlx_lm", "generation thread died"),
     *_ends_at_server(404, "Ollama", "model 'qwen-macbook' not found, try pulling it first"),
-    *_ends_at_server(400, "LM Studio", "No models loaded. Please load a model in the developer page"),
-    *_ends_at_server(400, "LM Studio", "Failed to load model"),
+    *_ends_at_server(400, "LM Studio", "Failed to load model", quarantined("HTTP 400")),
     *_ends_at_server(401, "vLLM, restarted without a key", "Unauthorized"),
     *and_after(
         "the server crashes and is restarted",

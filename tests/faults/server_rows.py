@@ -71,7 +71,7 @@ FAMILIES: list[Row] = [
         "Ollama: a model that is not pulled", openai(404, f"model '{ALIAS}' not found"),
         wrong(f"HTTP 404 {MODEL}: \"model '{ALIAS}' not found\""), "not found", health_acts.models(*NAMES),
     ),
-    *explained(
+    *ended(
         "Ollama: memory", openai(500, "model requires more system memory (9.1 GiB) than is available (7.4 GiB)"),
         trial_failed('HTTP 500: "model requires more system memory (9.1 GiB)'), "system memory", health_acts.models(*NAMES),
     ),
@@ -84,7 +84,7 @@ FAMILIES: list[Row] = [
         Hits.ALL, deferred('HTTP 503: "server busy, please try again.'), health=health_acts.models(*NAMES),
     ),
     Row("LM Studio: no health path, calls work", well, Hits.ALL, done(), health=health_acts.lm_studio(ALIAS), sensor=""),
-    *explained(
+    *ended(
         "LM Studio: no model loaded", openai(400, "No models loaded. Please load a model in the developer page."),
         wrong(f'HTTP 400 {LISTED}: "No models loaded.'), "No models loaded", health_acts.lm_studio(ALIAS),
     ),

@@ -253,7 +253,9 @@ def _quarantine(cur: Cursor, worker_id: int, claim: Claim, item: ClaimedItem) ->
 def _failure_history(cur: Cursor, claim: Claim) -> str:
     """All failures since the document was last answered, such as `3 times HTTP 404 (trial: HTTP 429)`, and the next step."""
     cur.execute(
-        "select split_part(c.reason, ' (check ', 1) as reason, split_part(c.trial, ' (check ', 1) as trial, count(*) as n "
+        # Without the setting to check, and with the server's words behind it.
+        r"select regexp_replace(c.reason, ' \(check [^)]*\)', '') as reason, "
+        r"  regexp_replace(c.trial, ' \(check [^)]*\)', '') as trial, count(*) as n "
         "from cuts c join work_items w using (item_id) where w.document_id = %(document)s and c.reason is not null "
         f"  and c.at > {_last_answered('%(document)s')} group by 1, 2 order by min(c.at)",
         {"document": claim.document_id},
