@@ -282,8 +282,9 @@ def _reason_in(response: httpx.Response) -> str | None:
 
 
 def text_of(response: HttpAnswer) -> str:
-    """The body decoded as UTF-8, like all JSON. `response.text` uses the header, and some codecs (`undefined`) raise."""
-    return response.content.decode(errors="replace")
+    """The body decoded as UTF-8, like all JSON, without the mark that .NET and IIS put before it. `response.text` uses the
+    header, and some codecs (`undefined`) raise."""
+    return response.content.decode("utf-8-sig", errors="replace")
 
 
 def is_misconfigured(fault: BaseException) -> bool:

@@ -161,7 +161,7 @@ def result_from_health(slot: SlotConfig, path: str, reply: Reply) -> ProbeResult
     note = f" ({_LITELLM_NOTE})" if path == LITELLM_READY_PATH and health_path(slot) != path else ""
     if reply.is_success:
         return ProbeResult(True, f"{path} returned HTTP {status_code}{note}", answered=True, path=path)
-    text = reply.body.decode(errors="replace")
+    text = reply.body.decode("utf-8-sig", errors="replace")
     reason_code, words = router_reason_in(text), server_words(text, secrets_in(auth_headers(slot)))
     reason = reason_code or f"{path} returned HTTP {status_code}"
     if reason_code is None or is_misconfigured_status(status_code):

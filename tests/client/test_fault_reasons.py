@@ -15,6 +15,7 @@ from dagster_offload.client.faults import (
 )
 from dagster_offload.errors import CutAnswer, SettingsError, WrongModel
 from dagster_offload.slot.addresses import basic
+from dagster_offload.slot.health import Reply, result_from_health
 from tests.support.client import DEEP_SLOT, status_error
 
 
@@ -136,6 +137,15 @@ def test_a_password_that_the_server_echoes_is_not_quoted(echoed: str) -> None:
     response = httpx.Response(401, json={"error": f"wrong: {echoed}"}, request=request)
     error = httpx.HTTPStatusError("refused", request=request, response=response)
     assert reason_with_words(error) == "HTTP 401"
+
+
+@pytest.mark.rule("slot-14")
+def test_the_words_behind_a_byte_order_mark_are_read() -> None:
+    body = b'\xef\xbb\xbf{"error": {"message": "Loading model"}}'
+    request = httpx.Request("POST", "http://router")
+    error = httpx.HTTPStatusError("", request=request, response=httpx.Response(503, content=body, request=request))
+    assert reason_with_words(error) == 'HTTP 503: "Loading model"'
+    assert result_from_health(DEEP_SLOT, "/health", Reply(503, body)).reason.endswith(': "Loading model"')
 
 
 def test_a_retry_after_of_a_refusal_is_read() -> None:
