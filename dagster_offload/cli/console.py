@@ -2,8 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from contextlib import contextmanager, suppress
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -19,9 +19,27 @@ def to_terminal(what: RenderableType) -> None:
     Console(markup=False, emoji=False, highlight=False, width=_width(sys.stdout)).print(what)
 
 
+class _Progress:
+    """Standard error, for progress. A line that cannot be written is lost, and the work goes on: the disk of a log may be full,
+    a terminal closed, or the reader of a pipe gone."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
 def progress_console() -> Console:
     """A console on standard error, so that standard output stays free for `--json` and pipes."""
     return Console(
+        file=cast(IO[str], _Progress()),
         stderr=True,
         markup=False,
         emoji=False,
