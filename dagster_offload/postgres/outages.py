@@ -24,8 +24,9 @@ _ADVICE = (
         "make Postgres writable again: its disk may be nearly full, or this address may lead to a standby",
     ),
     (
-        r"connection refused|no such file or directory|failed to resolve|could not translate|timeout",
-        "start Postgres; if it has a new address, change OFFLOAD_POSTGRES_URL",
+        # Of a socket: a Postgres that answers names a file of its own.
+        r"connection refused|on socket .*no such file or directory|failed to resolve|could not translate|timeout",
+        "start it if it is your own; if it has a new address, change OFFLOAD_POSTGRES_URL",  # the embedded one is restarted
     ),
 )
 # Of a refused connection: only another setting helps.

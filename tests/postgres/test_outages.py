@@ -131,7 +131,9 @@ def test_another_postgres_at_the_new_address_gets_none_of_the_work(
 def test_without_an_answer_in_hand_the_ledger_gives_up_and_names_the_cause(engine: Engine, home: Path) -> None:
     with Ledger(engine.ledger.conninfo) as ledger:
         stop_postgres(home)
-        with pytest.raises(LedgerUnavailable, match=r"Postgres stays unavailable: .*No such file.*: start Postgres"):
+        with pytest.raises(
+            LedgerUnavailable, match=r"Postgres stays unavailable: .*No such file.*: start it if it is your own"
+        ):
             ledger.run(slots.get, "deep")
 
 
@@ -232,6 +234,11 @@ def test_a_statement_beyond_a_limit_of_postgres_is_raised_at_once_even_with_an_a
 
 def test_an_unknown_error_is_shown_in_its_own_words() -> None:
     assert describe_outage(psycopg.OperationalError("something else\nmore")) == "something else"
+
+
+def test_a_file_that_postgres_itself_misses_is_no_reason_to_change_its_address() -> None:
+    lost = 'could not open file "base/16384/16559": No such file or directory'
+    assert describe_outage(psycopg.errors.UndefinedFile(lost)) == lost
 
 
 def test_a_closed_ledger_neither_waits_nor_restarts_postgres(engine: Engine) -> None:
