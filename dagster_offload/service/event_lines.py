@@ -59,7 +59,9 @@ def what_is_left(now: News) -> str:
     """The last line of `up`: how many documents wait, for what, and how many need a person."""
     needs = f"{_documents(now.need_you)} {agreeing('need', now.need_you)} you: dagster-offload status"
     if not now.left:
-        return f"Left: nothing, {_documents(now.documents)} in all" + (f"; {needs}" if now.need_you else "")
+        # No scan may have ended yet.
+        known = f", {_documents(now.documents)} in all" if now.documents else "; no document is known"
+        return f"Left: nothing{known}" + (f"; {needs}" if now.need_you else "")
     rests = {name: _paused(pause) for name, pause in now.pauses.items() if name in now.slots}
     absences = {slot.name: why for slot in now.slots.values() if (why := _why_away(slot, now)) is not None}
     away = [

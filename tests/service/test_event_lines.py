@@ -180,6 +180,10 @@ def test_what_is_left_names_the_slot_and_those_that_need_a_person() -> None:
     assert left.endswith("; 2 documents need you: dagster-offload status")
 
 
+def test_an_end_before_the_first_scan_does_not_count_documents() -> None:
+    assert what_is_left(News()) == "Left: nothing; no document is known"
+
+
 @pytest.fixture
 def ledger(ledger_url: str) -> Iterator[Ledger]:
     with Ledger(ledger_url) as ledger:
