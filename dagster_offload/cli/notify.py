@@ -153,7 +153,7 @@ def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") ->
             if not is_only_sender:
                 click.echo(f"{name}: the running `up` notifies", err=True)
                 continue
-            look(ledger, name, settings.channels[name])
+            look(ledger, name, settings)
             ledger.run(notifications.end_wait_for_setting, name)
             send_due(ledger, name, channel)
     return faults

@@ -120,9 +120,7 @@ def _needs_you(facts: Facts, channel: ChannelSettings) -> Iterator[Notification]
 def _misconfigured(facts: Facts) -> Iterator[Notification]:
     for slot in facts.slots:
         if slot.breaker is BreakerState.MISCONFIGURED:
-            others = [other for other in facts.slots if other.name not in {PRIMARY, *facts.absences}]
-            goes_on = any(other.breaker is BreakerState.CLOSED for other in others)
-            waits = f"{counted(facts.left, 'document')} left" if goes_on else _verb(facts.left, "wait")
+            waits = f"{counted(facts.left, 'document')} left" if _goes_on(facts) else _verb(facts.left, "wait")
             code = (slot.reason or "").partition(":")[0].partition(" ")[0]
             yield Notification(
                 "misconfigured",
@@ -149,13 +147,20 @@ def _away(facts: Facts, days: float) -> Iterator[Notification]:
         absence, due = facts.absences.get(slot.name), facts.due.get(slot.name, 0)
         if absence is None or absence.days < days or not due or slot.breaker is BreakerState.MISCONFIGURED:
             continue
+        waits = f"{counted(due, 'document')} left" if _goes_on(facts) else f"{_verb(due, 'wait')} for it"
         yield Notification(
             "away",
             f"away/{slot.name}/{absence.number}",
             f"the slot {slot.name} is unavailable for {days:g} {plural('day', days)}",
-            f"Since {absence.since.astimezone():%Y-%m-%d %H:%M}. {_verb(due, 'wait')} for it, and none is lost.\n"
-            "Wake the machine, or look: dagster-offload doctor",
+            f"Since {absence.since.astimezone():%Y-%m-%d %H:%M}. {waits}, and none is lost.\n"
+            f"Wake the machine, or look: dagster-offload doctor {slot.name}",
         )
+
+
+def _goes_on(facts: Facts) -> bool:
+    """Whether a slot of drains is available, so that not all that is left waits."""
+    others = [slot for slot in facts.slots if slot.name not in {PRIMARY, *facts.absences}]
+    return any(slot.breaker is BreakerState.CLOSED for slot in others)
 
 
 def _verb(count: int, verb: str) -> str:

@@ -1,5 +1,7 @@
 """Reads what happened since a channel was last notified, and stores its messages. One transaction, at a bounded cost."""
 
+from collections.abc import Collection
+
 from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.status import problem_groups_of
@@ -8,26 +10,26 @@ from dagster_offload.ledger.sinks.notifications import Marks
 from dagster_offload.ledger.slots import availability, holds, slots
 from dagster_offload.ledger.work import counts
 from dagster_offload.notify.events import Decision, Facts, decide, seconds_for_others
-from dagster_offload.settings.sections.notify import ChannelSettings
-from dagster_offload.slot.config import DEEP
+from dagster_offload.settings import Settings
+from dagster_offload.stages.catalog import llm_stages, stages_by_slot
 
 
-def look(ledger: Ledger, name: str, channel: ChannelSettings) -> float | None:
+def look(ledger: Ledger, name: str, settings: Settings) -> float | None:
     """Store the messages that are due for this channel. Returns seconds after which to look again; None: at a change."""
-    return ledger.run(_look, name, channel)
+    return ledger.run(_look, name, settings)
 
 
-def _look(cur: Cursor, name: str, channel: ChannelSettings) -> float | None:
+def _look(cur: Cursor, name: str, settings: Settings) -> float | None:
     marks = notifications.marks(cur, name)
-    facts = _read(cur, marks)
-    decision = decide(facts, channel)
+    facts = _read(cur, marks, settings)
+    decision = decide(facts, settings.channels[name])
     for notification in decision.messages:
         notifications.add(cur, name, notification.event, notification.key, notification.title, notification.message)
     _mark(cur, name, marks, facts, decision)
     return decision.seconds
 
 
-def _read(cur: Cursor, marks: Marks) -> Facts:
+def _read(cur: Cursor, marks: Marks, settings: Settings) -> Facts:
     known = slots.list_slots(cur)
     left = news.count_left(cur)
     is_working = bool(
@@ -61,7 +63,7 @@ def _read(cur: Cursor, marks: Marks) -> Facts:
         holds=holds.list_holds(cur),
         opened_at=_opened_at(cur),
         absences=absences,
-        due={DEEP: _due_at_deep(cur)} if DEEP in absences else {},
+        due=_due_by_slot(cur, absences, settings),
     )
 
 
@@ -75,13 +77,18 @@ def _opened_at(cur: Cursor) -> dict[str, str]:
     return {row["name"]: row["opened_at"].isoformat() for row in cur.fetchall()}
 
 
-def _due_at_deep(cur: Cursor) -> int:
-    """The documents that wait for a call: the text of one needs no slot."""
+def _due_by_slot(cur: Cursor, slots: Collection[str], settings: Settings) -> dict[str, int]:
+    """The documents that are due in a stage which the slot may answer, for those of these slots that drains use."""
+    stages = stages_by_slot(settings, llm_stages(settings))
+    return {slot.name: _due(cur, stages[slot.name]) for slot in settings.slots.of_drains if slot.name in slots}
+
+
+def _due(cur: Cursor, stages: list[str]) -> int:
     row = fetch_one(
         cur,
         "select count(distinct document_id) as n from (select document_id from work_items "
-        "where state in ('pending', 'deferred') and stage <> 'extract' limit %s) w",
-        [news.MOST_COUNTED * 3],
+        "where state in ('pending', 'deferred') and stage = any(%s) limit %s) w",
+        [stages, news.MOST_COUNTED * 3],
     )
     return min(int(row["n"]), news.MOST_COUNTED)
 

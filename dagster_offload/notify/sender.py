@@ -53,7 +53,7 @@ class NotifyJob:
 
     def run(self, is_stopped: Callable[[], bool]) -> float | None:
         """Look at the ledger once and send what is due. Returns seconds until something is due again."""
-        again = look(self.ledger, self.name, self.settings.channels[self.name])
+        again = look(self.ledger, self.name, self.settings)
         send_due(self.ledger, self.name, self.channel, is_stopped)
         due = self.ledger.run(notifications.seconds_to_next, self.name)
         return min((seconds for seconds in (again, due) if seconds is not None), default=None)

@@ -99,6 +99,18 @@ def test_a_slot_is_away_after_so_many_days_with_work_due(
     assert events(facts, away_days=1.0) == (["away"] if due else [])
 
 
+def test_documents_do_not_wait_for_a_slot_while_another_is_available(engine: Engine) -> None:
+    facts = replace(
+        QUIET,
+        slots=[replace(engine.slot(), breaker=BreakerState.OPEN)],
+        absences={"deep": Absence(4, datetime(2026, 1, 1, tzinfo=UTC), 9.0)},
+        due={"deep": 5},
+    )
+    assert "5 documents wait for it, and" in decide(facts, channel()).messages[0].message
+    spare = replace(engine.slot(), name="spare")
+    assert "5 documents left, and" in decide(replace(facts, slots=[*facts.slots, spare]), channel()).messages[0].message
+
+
 def test_a_misconfigured_slot_is_not_also_away(engine: Engine) -> None:
     slot = replace(engine.slot(), breaker=BreakerState.MISCONFIGURED, reason="HTTP 401: check the key")
     absence = Absence(4, datetime(2026, 1, 1, tzinfo=UTC), 9.0)
