@@ -1,4 +1,4 @@
-"""A scan that failed in Dagster, as `status` shows it."""
+"""A scan that failed in Dagster, as `status` and `doctor` show it."""
 
 import json
 import os
@@ -44,3 +44,15 @@ def test_a_scan_that_failed_long_ago_is_not_shown(call: Call, dagster: "psycopg.
     with dagster:
         dagster.execute(RUN, ["0123456789", "FAILURE", 20])
         assert json.loads(call("status", "--json").stdout)["failed_scan"] is None
+
+
+@pytest.mark.usefixtures("router")
+def test_doctor_names_a_scan_that_failed_and_its_exit_code_stays_that_of_the_slot(
+    call: Call, dagster: "psycopg.Connection[object]"
+) -> None:
+    with dagster:
+        dagster.execute(RUN, ["0123456789", "FAILURE", 4])
+        doctor = call("doctor")
+    assert doctor.exit_code == 0
+    assert "run 01234567 failed at " in doctor.stdout
+    assert doctor.stdout.splitlines()[-1] == "see why the last scan failed: the log of run 01234567 in Dagster's UI"

@@ -23,7 +23,7 @@ from dagster_offload.ledger.core.migrate import refuse_other_sql
 from dagster_offload.ledger.core.opening import open_ledger_as_it_is
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
-from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.reports import activity, status
 from dagster_offload.ledger.slots import dialects, holds, permits
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.ledger.slots.holds import Hold
@@ -86,6 +86,8 @@ def _unused(error: LedgerUnavailable | SettingsError) -> Check:
 
 def _around_the_slot(settings: Settings, ledger: Ledger | None) -> Iterator[Check]:
     """What the exit code does not depend on."""
+    if ledger is not None:
+        yield from _scan(ledger)  # before the library: if that is missing, it is why the scan failed
     yield from _library(settings, ledger)
     if ledger is not None:
         yield from _backups(ledger)
@@ -166,6 +168,16 @@ def _ocr(settings: Settings) -> Check:
     reader = find_reader(settings.ocr, settings.ocr_languages)
     found = f"Tesseract {reader.version} reads {reader.languages}" if reader.can_read else "scans are not read"
     return Check("ocr", not reader.advice, found, reader.advice or None, is_about_slot=False)
+
+
+def _scan(ledger: Ledger) -> Iterator[Check]:
+    """Whether the newest scan has failed, and so may have read no new file. The exit code is about the slot only."""
+    if (failed := ledger.run(activity.failed_scan)) is not None:
+        run = f"run {failed.run_id[:8]}"
+        found = f"{run} failed at {failed.failed_at.astimezone():%H:%M}"
+        yield Check(
+            "scan", False, found, f"see why the last scan failed: the log of {run} in Dagster's UI", is_about_slot=False
+        )
 
 
 def _library(settings: Settings, ledger: Ledger | None) -> Iterator[Check]:
