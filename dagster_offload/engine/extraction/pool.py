@@ -151,6 +151,12 @@ class TextLanes:
         self.held -= len(unstarted)
         return unstarted
 
+    def end_pages(self) -> list[Claim]:
+        """Begin no further page. Returns the documents of which no lane reads a page; the others end with `Waits`."""
+        ended = self._tasks.end_pages(Waits("this worker is lost", pause_seconds=0.0))
+        self.held -= len(ended)
+        return [document.claim for document in ended]
+
     def fetch(self, timeout: float | None) -> Ended | None:
         """Wait up to `timeout` seconds for the next document to end; None if none did. `timeout` None = no limit."""
         try:

@@ -155,7 +155,8 @@ class _ResultWriter:
                 self.watch.at_once()  # the library may be what is missing, so postpone no document for it
             taken = self._commit(ended, self._wanted(lanes, ahead, alone=alone), lanes, alone=alone)
             if self.worker.is_lost:
-                self._release([*lanes.take_unstarted(), *taken])
+                # Another worker may have its documents by now, and the pages of a book take hours.
+                self._release([*lanes.take_unstarted(), *lanes.end_pages(), *taken])
             else:
                 self._give(lanes, taken)
                 if any(not claim.items for claim in taken):  # done without extraction: a lane still waits for work

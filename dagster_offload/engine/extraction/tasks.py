@@ -102,6 +102,20 @@ class Tasks(Generic[Fault]):
                 self._changed.notify()
             return pages.fault
 
+    def end_pages(self, fault: Fault) -> list[Document]:
+        """End every document with pages by this fault: no further page begins.
+
+        Returns those of which no lane reads a page. For the others, `page_ended` returns the fault.
+        """
+        with self._changed:
+            for _, pages in self._in_pages.values():
+                pages.fault = pages.fault or fault
+                pages.to_read.clear()
+            ended = [document for document, pages in self._in_pages.values() if not pages.being_read]
+            for document in ended:
+                del self._in_pages[document.claim.token]
+            return ended
+
     def take_unstarted(self) -> list[Claim]:
         """Take back the documents that no lane has begun. Those with pages are not among them."""
         with self._changed:

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from dagster_offload.engine.extraction import pool, run
 from dagster_offload.engine.extraction.run import extract_due, run_extraction
 from dagster_offload.engine.progress import ProgressCounts
+from dagster_offload.errors import OcrWanted
+from dagster_offload.extraction.protocol import Extracted
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.testing import ChangeTiming
@@ -114,6 +118,38 @@ def test_a_lost_worker_starts_no_document(engine: Engine, blocking: BlockingExtr
         counts = extract_due(engine.settings(), engine.ledger, worker, on_progress=lose)
         assert 0 < counts.done < COUNT
         assert claimed(engine) == []
+
+
+def test_a_lost_worker_begins_no_page(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, change_timing: ChangeTiming
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    change_timing(extraction_idle=0.05)
+    written(engine, "book.txt")
+    is_noticed, read, release = threading.Event(), list[int](), run._ResultWriter._release
+    with Worker(engine.ledger, "scan", [EXTRACT]) as worker:
+
+        class Book(BlockingExtractor):
+            """A scanned book. When its first page is begun, the worker is lost."""
+
+            def extract(self, path: Path, *_given: Any, pages: Sequence[int] = (), **_options: Any) -> Extracted:
+                read.extend(pages)
+                if pages:
+                    worker.is_lost = True
+                    assert is_noticed.wait(PATIENCE_SECONDS)
+                raise OcrWanted((1, 2, 3), of=3)
+
+        def note(writer: Any, claims: Any) -> None:
+            release(writer, claims)
+            if worker.is_lost:
+                is_noticed.set()
+
+        monkeypatch.setattr(pool, "Extractor", lambda **_options: Book())
+        monkeypatch.setattr(run._ResultWriter, "_release", note)
+        assert extract_due(engine.settings(), engine.ledger, worker).done == 0
+    assert read == [1]
+    assert states(engine) == {"pending": 1}
+    assert engine.item("book.txt", EXTRACT)["attempts"] == 0
 
 
 def test_only_the_requested_documents_are_read(engine: Engine, blocking: BlockingExtractor) -> None:

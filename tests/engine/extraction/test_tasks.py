@@ -48,6 +48,17 @@ def test_a_fault_ends_the_document_when_the_pages_that_were_begun_have_ended() -
     assert tasks.in_pages == 0
 
 
+def test_no_page_begins_when_all_are_ended_and_those_that_were_begun_end_with_the_fault() -> None:
+    tasks, book = Tasks[str](), document(1)
+    tasks.add_pages(book, [1, 2, 3])
+    tasks.add_pages(document(2), [1])
+    taken(tasks, 1)
+    assert [ended.claim.document for ended in tasks.end_pages("lost")] == ["2.pdf"]
+    assert (tasks.in_pages, tasks.pages) == (1, 0)
+    assert tasks.page_ended(book, None, 2.0) == "lost"
+    assert tasks.in_pages == 0
+
+
 def test_only_documents_that_no_lane_has_begun_are_taken_back() -> None:
     tasks, book = Tasks[str](), document(1)
     tasks.add_pages(book, [1])
