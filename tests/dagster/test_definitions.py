@@ -7,10 +7,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.utils import DISALLOWED_NAMES
 
 from dagster_offload.definitions import build_definitions, defs
 from dagster_offload.defs.resources import describe
 from dagster_offload.settings import load_settings
+from dagster_offload.stage_spec.stage import name_problem
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +56,10 @@ def test_the_asset_graph_is_unchanged() -> None:
             "backfill_policy": dg.BackfillPolicy.single_run(),
         },
     }
+
+
+def test_a_word_that_dagster_refuses_is_no_name_of_a_stage() -> None:
+    assert [word for word in DISALLOWED_NAMES if name_problem(word) is None] == []
 
 
 def test_the_assets_with_plots_and_records_cannot_be_materialized_by_a_person() -> None:
