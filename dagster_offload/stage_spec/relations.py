@@ -1,7 +1,9 @@
 """Mistakes between stages: a name that is taken, a stage or a field that does not exist, stages that need each other."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from dagster_offload.stage_spec.fields import Field
 from dagster_offload.stage_spec.stage import StageSpec, name_problem
 from dagster_offload.text.lists import listed
 from dagster_offload.text.suggestions import suggestion
@@ -13,6 +15,16 @@ TEXT = "extract"  # the stage that reads the file: `reads: extract` is the docum
 BUILT_IN_FIELDS = {
     "classify": ("category", "confidence", "language"),
     "summarize": ("summary", "title", "key_points", "language"),
+}
+
+# The values of a field as a condition writes them, by the field's type.
+_VALUES: dict[str, tuple[tuple[type, ...], str]] = {
+    "string": ((str,), "is text: put quotes around it"),
+    "date": ((str,), "is a date such as 2025-03-04"),
+    "datetime": ((str,), "is a date and time such as 2025-03-04T14:30:00"),
+    "number": ((int, float), "is a number, which has no quotes"),
+    "integer": ((int, float), "is a whole number, which has no quotes"),
+    "boolean": ((bool,), "is true or false"),
 }
 
 Mistake = tuple[tuple[str, ...], str]  # the path below `stages`, and what is wrong
@@ -53,12 +65,11 @@ def _mistakes_of(name: str, spec: StageSpec, own: Mapping[str, StageSpec], class
                 message = f"the answer of {stage} has no field {field!r}{suggestion(field, known)}"
                 yield (name, "when", stage, field), f"{message}: use one of {', '.join(known)}"
                 continue
-            possible = _possible_values(stage, field, own, classes)
+            compared = _compared(stage, field, own, classes)
             for value in fields[field]:
-                if possible and value not in possible:
-                    message = f"{field} is never {value!r}{suggestion(str(value), possible)}"
-                    where = "" if stage in own else " (stages.classify.classes, OFFLOAD_CLASSES)"
-                    yield (name, "when", stage, field), f"{message}: its values are {', '.join(possible)}{where}"
+                if (reason := _never(compared, value)) is not None:
+                    where = "" if stage in own or not compared.values else " (stages.classify.classes, OFFLOAD_CLASSES)"
+                    yield (name, "when", stage, field), f"{field} is never {value!r}{reason}{where}"
 
 
 def class_names(configured: Sequence[str]) -> tuple[str, ...]:
@@ -66,12 +77,25 @@ def class_names(configured: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*configured, OTHER)))
 
 
-def _possible_values(stage: str, field: str, own: Mapping[str, StageSpec], classes: Sequence[str]) -> tuple[str, ...]:
-    """The values that a field can have; empty if there is no list of them."""
+def _compared(stage: str, field: str, own: Mapping[str, StageSpec], classes: Sequence[str]) -> Field:
+    """What a condition compares with its values: the field, or an entry of a list."""
     if stage in own:
-        return next(each.values for each in own[stage].answer if each.name == field)
-    is_class = (stage, field) == ("classify", "category")
-    return class_names(classes) if classes and is_class else ()
+        found = next(each for each in own[stage].answer if each.name == field)
+        return found.entry or found
+    if (stage, field) == ("classify", "category") and classes:
+        return Field(field, "enum", values=class_names(classes))
+    return Field(field, "number" if field == "confidence" else "string")
+
+
+def _never(field: Field, value: Any) -> str | None:
+    """Why an answer never has this value, to append to the value; None if it may have it."""
+    if field.type == "enum":
+        hint = f"{suggestion(str(value), field.values)}: its values are {', '.join(field.values)}"
+        return None if value in field.values else hint
+    kind, words = _VALUES.get(field.type, ((), "is no single value, so no condition can name it"))
+    if isinstance(value, kind) and isinstance(value, bool) == (field.type == "boolean"):
+        return None
+    return f": it {words}"
 
 
 def needing_each_other(own: Mapping[str, StageSpec]) -> list[str]:

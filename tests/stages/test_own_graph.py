@@ -14,6 +14,16 @@ from dagster_offload.stages.classify import Classification
 from dagster_offload.stages.graph import StageGraph
 from dagster_offload.stages.summarize import Summary
 
+BILL = {
+    "payee": "string",
+    "amount": "number",
+    "count": "integer",
+    "paid": "boolean",
+    "due": "date",
+    "sender": {"name": "string"},
+    "kinds": [{"enum": ["a", "b"]}],
+}
+
 
 def settings_of(**stages: Any) -> Settings:
     """The settings of a pipeline file with these stages, which have a prompt and an answer unless they give their own."""
@@ -72,6 +82,36 @@ def test_a_condition_on_a_class_or_a_value_that_cannot_be_is_refused() -> None:
     message = refused({"classify": {"category": ["invoices"]}})
     assert "category is never 'invoices' (did you mean invoice?): its values are invoice, letter" in message
     assert "stages.classify.classes, OFFLOAD_CLASSES" in message, "the next step: where the classes are set"
+
+
+@pytest.mark.parametrize(
+    ("stage", "field", "value", "message"),
+    [
+        ("classify", "confidence", "1", "confidence is never '1': it is a number, which has no quotes"),
+        ("bill", "amount", ">100", "amount is never '>100': it is a number"),
+        ("bill", "paid", "yes", "paid is never 'yes': it is true or false"),
+        ("bill", "paid", 1, "paid is never 1: it is true or false"),
+        ("bill", "count", True, "count is never True: it is a whole number"),
+        ("bill", "payee", 12, "payee is never 12: it is text: put quotes around it"),
+        ("bill", "sender", "Kim", "sender is never 'Kim': it is no single value"),
+        ("bill", "kinds", "c", "kinds is never 'c': its values are a, b"),
+    ],
+)
+def test_a_condition_that_no_answer_meets_because_of_its_type_is_refused(
+    stage: str, field: str, value: Any, message: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings_of(bill={"answer": BILL}, after={"when": {stage: {field: value}}})
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("amount", 12), ("paid", False), ("count", 3), ("payee", "Kim"), ("kinds", "a"), ("due", "2025-03-04")],
+)
+def test_a_condition_names_a_value_of_the_fields_type_or_an_entry_of_a_list(field: str, value: Any) -> None:
+    settings = settings_of(bill={"answer": BILL}, after={"when": {"bill": {field: value}}})
+    assert stage_graph(settings).node("after").needs == ("extract", "bill")
 
 
 @pytest.mark.parametrize(
