@@ -92,7 +92,7 @@ def _kind(field: Spec) -> Any:
             assert field.entry is not None  # noqa: S101 - for the type checker: `fields._list` sets it
             kind: Any = tuple.__class_getitem__((_kind(field.entry), ...))
             entries = Annotated[kind, Field(max_length=most_entries(field))]
-            return Annotated[entries, BeforeValidator(lambda value: () if value is None else value)]
+            return Annotated[entries, BeforeValidator(_stated(field.entry))]
     return create_model("Object", __base__=_Object, **_definitions(field.fields, is_part=False))
 
 
@@ -127,6 +127,20 @@ def _null_words(field: Spec) -> Callable[[Any], Any]:
     def convert(value: Any) -> Any:
         is_null = isinstance(value, str) and value.strip().casefold() in words and _folded(value) not in values
         return None if is_null else value
+
+    return convert
+
+
+def _stated(entry: Spec) -> Callable[[Any], Any]:
+    """Replace null by an empty list, and leave out the entries that are null: the question allows null for them."""
+    without_null_words = _null_words(entry)
+
+    def convert(value: Any) -> Any:
+        if value is None:
+            return ()
+        if not isinstance(value, (list, tuple)) or not may_be_null(entry):
+            return value
+        return [each for each in value if without_null_words(each) is not None]
 
     return convert
 

@@ -133,6 +133,8 @@ def ground(value: Mapping[str, Any], quotes: Any, fields: Sequence[Field], docum
         if entry.type == "list":
             written = given.get(entry.name)
             each = written if isinstance(written, Sequence) and not isinstance(written, str) else [written]
+            if len(each) > len(stated):  # entries that are null were left out
+                each = [quote for quote in each if quote is not None]
             padded = [*each, *[None] * len(stated)][: len(stated)]
             assert entry.entry is not None  # noqa: S101 - for the type checker: a list has one
             places = [_support(part, entry.entry, quote, text) for part, quote in zip(stated, padded, strict=True)]

@@ -218,6 +218,31 @@ def test_a_wrong_value_in_the_answer_to_a_part_is_not_dropped(answer: str) -> No
         parse_record(answer, answer_model(FIELDS, is_part=True))
 
 
+@pytest.mark.parametrize("is_part", [False, True])
+@pytest.mark.parametrize(
+    ("entry", "written", "kept"),
+    [
+        ("date", ["2025-03-04", None, "unknown"], ["2025-03-04"]),
+        ("string?", [None, "Kim"], ["Kim"]),
+        ({"type": "number", "optional": True}, ["n/a", 3], [3.0]),
+        ({"enum": ["-", "A"], "optional": True}, ["-", None], ["-"]),
+    ],
+)
+def test_an_entry_of_a_list_for_which_the_question_allows_null_is_left_out_if_it_is_null(
+    entry: Any, written: list[Any], kept: list[Any], is_part: bool
+) -> None:
+    fields = read_answer({"all": [entry]})
+    assert "or null" in in_words(fields)
+    assert answer_model(fields, is_part=is_part).model_validate({"all": written}).model_dump(mode="json") == {
+        "all": kept
+    }
+
+
+def test_a_null_for_which_the_question_asks_a_value_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        answer_model(read_answer({"all": ["number"]})).model_validate({"all": [3, None]})
+
+
 def test_a_text_of_thousands_of_blanks_is_no_number_and_is_refused_at_once() -> None:
     # Without a limit, the pattern takes time that grows with the square of the length: hours for a whole answer.
     assert written_number("1" + " " * 500_000 + "x1") is None

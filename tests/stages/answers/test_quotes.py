@@ -88,6 +88,13 @@ def test_a_quote_of_thousands_of_digits_supports_no_date() -> None:
     assert ground({"due": "2025-03-04"}, {"due": digits}, fields, f"No. {digits}").unsupported == ("due",)
 
 
+def test_the_quotes_of_a_list_belong_to_the_entries_that_are_left_without_those_that_were_null() -> None:
+    fields = read_answer({"days": ["date"]})
+    document = "Due on 2025-03-04 and on 2025-04-05."
+    grounding = ground({"days": ["2025-04-05"]}, {"days": [None, "on 2025-04-05"]}, fields, document)
+    assert grounding.unsupported == ()
+
+
 def test_a_missing_value_needs_no_quote() -> None:
     values: dict[str, Any] = {"payee": None, "amount": None, "currency": None, "due": None, "items": []}
     assert unsupported(values, quotes={}) == ()
