@@ -111,6 +111,6 @@ def _column_and_path(settings: Settings, written: str) -> tuple[Column, list[str
     """Split at the end of the field's name, which may hold `.` itself."""
     names = [column.name for column in columns(settings) if column.stage is not None]
     for name in sorted(names, key=len, reverse=True):
-        if written.startswith(f"{name}."):
+        if f"{written}.".startswith(f"{name}."):
             return field_named(settings, name), written.removeprefix(name).split(".")[1:]
     return field_named(settings, written), []

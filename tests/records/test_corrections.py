@@ -190,6 +190,16 @@ def test_the_name_of_a_field_may_hold_the_dot_that_separates_it_from_its_parts(f
     assert (read.stage, read.field, read.value) == ("payment", "a.b", "with = signs")
 
 
+def test_a_field_whose_name_is_also_that_of_a_part_of_another_one_is_the_field(filled: Engine) -> None:
+    with_both = {**PAYMENT["answer"], "a": {"b": "number", "c": "string?"}}
+    filled.use_stages(payment={**PAYMENT, "answer": with_both})
+    settings = filled.settings()
+    [field], _ = new_values(settings, filled.ledger, "c.txt", ["payment.a.b=text"])
+    [part], _ = new_values(settings, filled.ledger, "c.txt", ['payment.a={"b": 1}', "payment.a.c=x"])
+    assert (field.field, field.value) == ("a.b", "text")
+    assert (part.field, part.value) == ("a", {"b": 1.0, "c": "x"})
+
+
 def test_parts_of_an_object_are_changed_one_by_one(filled: Engine) -> None:
     correct(filled, "c.txt", 'payment.items=[{"what": "oil", "price": 1}]')
     correct(filled, "c.txt", "payment.items.0.price=3", 'payment.items.1={"what": "gas", "price": 4}')

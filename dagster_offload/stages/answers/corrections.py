@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings import Settings
+from dagster_offload.stage_spec.fields import Field
 from dagster_offload.stage_spec.relations import class_names
 from dagster_offload.stages.answers.answer_model import answer_model
 from dagster_offload.stages.answers.parsing import StageAnswer
@@ -36,6 +37,7 @@ def corrected_value(
     name = f"{stage}.{field}" if stage in settings.own_stages else field
     shown = ".".join((name, *path))
     value = _read(written, shown)
+    _refuse_unknown_parts(_part_at(_field(settings, stage, field), path, shown), value, shown)
     if path:
         value = with_part(record.get(field), path, value, shown)
     return _validated(settings, stage, field, value, shown)
@@ -46,7 +48,43 @@ def expected_value(settings: Settings, stage: str, field: str, value: Any) -> An
 
     Raises `SettingsError` with the reason for a value that no answer can have.
     """
+    _refuse_unknown_parts(_field(settings, stage, field), value, field)
     return None if value is None else _validated(settings, stage, field, value, field)
+
+
+def _field(settings: Settings, stage: str, name: str) -> Field | None:
+    """The field of a stage of one's own; None for a field of a built-in stage, which has no parts with names."""
+    own = settings.own_stages.get(stage)
+    return None if own is None else next((field for field in own.answer if field.name == name), None)
+
+
+def _part_at(field: Field | None, path: Sequence[str], shown: str) -> Field | None:
+    """The part of a field at `path`; None if the field has no parts there. Raises `SettingsError` for a name that no part has."""
+    for key in path:
+        if field is not None and field.type == "object":
+            field = _part_named(field, key, shown)
+        else:
+            field = None if field is None else field.entry
+    return field
+
+
+def _refuse_unknown_parts(field: Field | None, value: Any, shown: str) -> None:
+    """Raise `SettingsError` for a name in a value that no part of the field has: the model of an answer would leave it out."""
+    if field is not None and field.entry is not None and isinstance(value, list):
+        for entry in value:
+            _refuse_unknown_parts(field.entry, entry, shown)
+    if field is not None and field.type == "object" and isinstance(value, dict):
+        for key, part in value.items():
+            _refuse_unknown_parts(_part_named(field, key, shown), part, shown)
+
+
+def _part_named(field: Field, name: str, shown: str) -> Field:
+    parts = {part.name: part for part in field.fields}
+    if name not in parts:
+        raise SettingsError(
+            f"{shown}: there is no part {name!r}{suggestion(name, parts)}: use one of {', '.join(parts)}"
+        )
+    return parts[name]
 
 
 def part_of(value: Any, path: Sequence[str]) -> Any:
