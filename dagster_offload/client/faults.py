@@ -47,8 +47,8 @@ from dagster_offload.slot.refusals import (
 )
 from dagster_offload.text.lenient_json import read_json
 
-# The request may have reached the slot, but its complete answer did not reach us.
-_CONNECTION_ENDED = (
+# The request may have reached the server, but its complete answer did not reach us.
+CONNECTION_ENDED = (
     httpx.ReadError,
     httpx.ReadTimeout,
     httpx.WriteError,
@@ -60,7 +60,7 @@ _CONNECTION_ENDED = (
 # did not receive the whole request in time: a document that is always too long for that must not be sent for ever either.
 # Cloudflare answers 520 and 524; with its 521 to 523 and 530, it has not reached the server at all.
 CUT_STATUS_CODES = frozenset({408, 499, 502, 504, 520, 524})
-_CUT_ERRORS = (CutAnswer, *_CONNECTION_ENDED, httpx.DecodingError)
+_CUT_ERRORS = (CutAnswer, *CONNECTION_ENDED, httpx.DecodingError)
 # Reasons that are sentences, and their codes.
 _SLEPT = "this machine slept during the call"
 _UNSOLICITED = "the server sent an answer before it received a request"
@@ -208,7 +208,7 @@ def _ended_during_the_call(exc: BaseException) -> bool:
     be that of another server."""
     if not isinstance(exc, httpx.TransportError) or _is_not_http(_causes(exc)):
         return False
-    return isinstance(corrected_error(exc), _CONNECTION_ENDED)
+    return isinstance(corrected_error(exc), CONNECTION_ENDED)
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

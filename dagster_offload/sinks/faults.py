@@ -11,7 +11,7 @@ from enum import StrEnum
 import httpx
 
 from dagster_offload.client.certificates import UNTRUSTED
-from dagster_offload.client.faults import fault_reason, retry_after_seconds
+from dagster_offload.client.faults import CONNECTION_ENDED, CUT_STATUS_CODES, fault_reason, retry_after_seconds
 from dagster_offload.errors import SettingsError
 
 # It logs the whole address of each request, and that of a webhook may be a secret.
@@ -50,7 +50,9 @@ class SinkFault(Exception):  # noqa: N818 - it is a finding, as StageDeferred is
         self.may_be_of_record = may_be_of_record
 
 
-_ERROR_OF_PROGRAM = 500  # of a handler that did not expect this record, or of a broken server
+# Of a handler that did not expect this record, or of a proxy behind which that handler died or took too long; or of a broken
+# server.
+_PERHAPS_OF_RECORD = frozenset({500}) | CUT_STATUS_CODES
 _TEMPORARY = frozenset({408, 423, 425, 429})
 # The address or the key is wrong, whatever the record is.
 _OF_SETTINGS = {
@@ -83,8 +85,8 @@ def check_answer(response: httpx.Response, about: str = "") -> None:
             Blame.MISCONFIGURED, f"{said}: it redirects, and redirects are not followed: set the final address"
         )
     if status >= 500 or status in _TEMPORARY:
-        is_error = status == _ERROR_OF_PROGRAM
-        raise SinkFault(Blame.UNAVAILABLE, said, retry_after_seconds(response), may_be_of_record=is_error)
+        may_be_of_record = status in _PERHAPS_OF_RECORD
+        raise SinkFault(Blame.UNAVAILABLE, said, retry_after_seconds(response), may_be_of_record=may_be_of_record)
     if status in _OF_SETTINGS:
         raise SinkFault(Blame.MISCONFIGURED, f"{said}: {_advice(response)}")
     raise SinkFault(Blame.REFUSED, f"{said}{_named_fields(response)}")
@@ -119,4 +121,4 @@ def http_faults() -> Iterator[None]:
     except httpx.HTTPError as error:
         if (reason := fault_reason(error)).startswith(UNTRUSTED):
             raise SinkFault(Blame.MISCONFIGURED, f"{reason}: {_TO_TRUST_IT}") from None
-        raise SinkFault(Blame.UNAVAILABLE, reason) from None
+        raise SinkFault(Blame.UNAVAILABLE, reason, may_be_of_record=isinstance(error, CONNECTION_ENDED)) from None

@@ -73,7 +73,8 @@ class HttpServer:
             # With the status, the server has decided. A fault would send it the same record for ever.
             if answer is None or not self._cuts_answers:
                 if isinstance(error, TimeoutError):
-                    raise SinkFault(Blame.UNAVAILABLE, f"no complete answer within {self._timeout:g} s") from None
+                    reason = f"no complete answer within {self._timeout:g} s"
+                    raise SinkFault(Blame.UNAVAILABLE, reason, may_be_of_record=True) from None
                 raise
         kept = [(name, value) for name, value in answer.headers.multi_items() if name not in _OF_THE_TRANSFER]
         return httpx.Response(answer.status_code, headers=kept, content=bytes(body), request=answer.request)

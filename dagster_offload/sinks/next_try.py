@@ -10,7 +10,7 @@ REFUSAL_PAUSES = (60.0, 600.0, 3600.0)
 # are surely about one record do not count: a Paperless that has few documents of the library works.
 REFUSALS_OF_A_BROKEN_SINK = 5
 # After so many waits in a row for a server that fails, the records behind the present one go first: its failure may be about
-# this record alone.
+# this record alone. If it fails again while the sink does not wait, because it took others since, nothing waits for it again.
 WAITS_BEFORE_OTHERS_GO = 3
 FIRST_WAIT = 5.0
 LONGEST_WAIT = 600.0
@@ -40,12 +40,14 @@ class NextTry:
     counts: bool = False
 
 
-def after_failure(fault: SinkFault, sink: SinkState, attempts: int) -> NextTry:
-    """Decide after a failure. `attempts` are earlier refusals of this record."""
+def after_failure(fault: SinkFault, sink: SinkState, attempts: int, *, is_behind_others: bool = False) -> NextTry:
+    """Decide after a failure. `attempts` are earlier refusals of this record. `is_behind_others`: it has let others go first."""
     if fault.blame is not Blame.REFUSED:
+        if is_behind_others and fault.may_be_of_record and not sink.waits and fault.retry_after is None:
+            return NextTry(sink, fault.reason, is_refusal=True, record_wait=LONGEST_WAIT)
         wait = _wait(fault, SinkState(sink.waits + 1, sink.refusals), fault.reason)
-        is_behind_others = fault.may_be_of_record and sink.waits >= WAITS_BEFORE_OTHERS_GO
-        return replace(wait, is_refusal=True, record_wait=REFUSAL_PAUSES[0]) if is_behind_others else wait
+        lets_others_go = fault.may_be_of_record and sink.waits >= WAITS_BEFORE_OTHERS_GO
+        return replace(wait, is_refusal=True, record_wait=REFUSAL_PAUSES[0]) if lets_others_go else wait
     refusals = sink.refusals if fault.is_of_record else sink.refusals + 1
     if not fault.is_of_record and refusals > REFUSALS_OF_A_BROKEN_SINK:
         # Records that were not tried go first, so a good one ends this.

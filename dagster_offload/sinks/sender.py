@@ -165,7 +165,8 @@ def _store_success(cur: Cursor, delivery: Delivery, written: Mapping[str, Any] |
 
 def _store_failure(cur: Cursor, delivery: Delivery, fault: SinkFault) -> NextTry:
     waits, refusals = sinks.in_a_row(cur, delivery.sink)
-    decided = after_failure(fault, SinkState(waits, refusals), delivery.attempts)
+    state = SinkState(waits, refusals)
+    decided = after_failure(fault, state, delivery.attempts, is_behind_others=delivery.is_behind_others)
     if decided.is_refusal:
         deliveries.refuse(cur, delivery.delivery_id, decided.reason, decided.record_wait, counts=decided.counts)
     waiting = decided.reason if decided.sink_wait is not None else None

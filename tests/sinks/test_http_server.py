@@ -155,6 +155,7 @@ def test_an_answer_that_trickles_ends_at_the_time_limit_of_the_request(start: st
 
     fault = fault_of(act, timeout=0.5)
     assert (fault.blame, fault.reason) == (Blame.UNAVAILABLE, "no complete answer within 0.5 s")
+    assert fault.may_be_of_record, "the server may take so long over this record alone"
 
 
 def test_a_connection_that_ends_within_the_answer_is_the_reason() -> None:
@@ -167,6 +168,7 @@ def test_a_connection_that_ends_within_the_answer_is_the_reason() -> None:
         Blame.UNAVAILABLE,
         "the server closed the connection before its answer was complete",
     )
+    assert fault.may_be_of_record
 
 
 def test_a_certificate_that_is_not_trusted_is_the_reason() -> None:

@@ -28,6 +28,19 @@ def test_a_record_over_which_a_server_fails_again_and_again_lets_others_go_first
     assert decided[-1].record_wait == REFUSAL_PAUSES[0], "it is never dead"
 
 
+@pytest.mark.rule("sink-3")
+def test_a_record_that_has_let_others_go_first_holds_them_up_no_more() -> None:
+    fails = SinkFault(Blame.UNAVAILABLE, "HTTP 500", may_be_of_record=True)
+    alone = after_failure(fails, SinkState(), attempts=0, is_behind_others=True)
+    assert (alone.sink_wait, alone.is_refusal, alone.record_wait, alone.counts) == (None, True, LONGEST_WAIT, False)
+    still_down = after_failure(fails, SinkState(waits=4), attempts=0, is_behind_others=True)
+    assert still_down.sink_wait is not None, "the sink took no other record since"
+    asks = SinkFault(Blame.UNAVAILABLE, "HTTP 500", 120.0, may_be_of_record=True)
+    assert after_failure(asks, SinkState(), attempts=0, is_behind_others=True).sink_wait == 120.0
+    down = SinkFault(Blame.UNAVAILABLE, "connection refused")
+    assert after_failure(down, SinkState(), attempts=0, is_behind_others=True).sink_wait is not None
+
+
 def test_a_sink_waits_as_long_as_it_asks() -> None:
     assert after_failure(SinkFault(Blame.UNAVAILABLE, "busy", 120.0), SinkState(), attempts=0).sink_wait == 120.0
 

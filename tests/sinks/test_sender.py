@@ -169,22 +169,6 @@ def test_a_refused_record_is_tried_again_then_dead_and_others_go_on(
     assert sinks.send("hook").sent == 1
 
 
-@pytest.mark.rule("sink-2", "sink-3")
-def test_a_record_over_which_a_server_fails_holds_up_no_other(sinks: Sinks, webhook: str, receiver: Receiver) -> None:
-    sinks.use(hook={"webhook": webhook})
-    receiver.refuses = lambda request: 500 if request.json["document"] == "bad.txt" else None
-    sinks.answered("bad.txt", "good.txt")
-    for _ in range(4):
-        assert sinks.send("hook").waits == "HTTP 500"
-        sinks.end_waits()
-    assert sinks.send("hook").sent == 1
-    assert got(receiver) == ["good.txt"]
-    receiver.refuses = lambda _request: None
-    sinks.end_waits()
-    assert sinks.send("hook").sent == 1
-    assert got(receiver) == ["good.txt", "bad.txt"], "it has lost no attempt"
-
-
 @pytest.mark.rule("sink-2")
 def test_versions_of_a_document_arrive_in_order_and_a_dead_one_never_comes_after_its_successor(
     sinks: Sinks, webhook: str, receiver: Receiver

@@ -77,7 +77,8 @@ class Receiver:
 
     def answer(self, request: Request) -> Answer:
         self.seen.append(request)
-        status = self.refuses(request) or self.status
+        refused = self.refuses(request)
+        status = self.status if refused is None else refused
         if 200 <= status < 300:
             self.got.append(request)
         return status, {"detail": ["a message that quotes the record"]}

@@ -20,7 +20,8 @@ class Delivery:
     """A delivery that is due. `written` is what this sink wrote for the document's last record that arrived.
 
     `maybe_written` is what an attempt that failed since then was about to write. `key` is the same at each attempt. `digest` is
-    the SHA-256 of the document's file. `attempts` counts refusals.
+    the SHA-256 of the document's file. `attempts` counts refusals. `is_behind_others`: others have gone first while it waited for
+    this try.
     """
 
     delivery_id: int
@@ -31,6 +32,7 @@ class Delivery:
     version: str
     record: dict[str, Any]
     attempts: int
+    is_behind_others: bool
     written: dict[str, Any] | None
     maybe_written: dict[str, Any] | None
 
@@ -134,7 +136,7 @@ def next_due(cur: Cursor, sink: str) -> Delivery | None:
         f"  (select n.* from deliveries n where n.not_before is null and {_MAY_GO} order by n.delivery_id limit 1) union all "
         f"  (select n.* from deliveries n where n.not_before <= clock_timestamp() and {_MAY_GO} order by n.not_before limit 1)"
         ") select due.delivery_id, delivery_key(due.delivery_id, due.version) as key, due.sink, d.key as document, d.digest, "
-        "  due.version, due.record, due.attempts, "
+        "  due.version, due.record, due.attempts, due.not_before is not null as is_behind_others, "
         "  (select l.written from deliveries l where l.document_id = due.document_id and l.sink = due.sink "
         "   and l.state = 'sent' order by l.delivery_id desc limit 1) as written, "
         # A dead version before this one may have got so far, too.

@@ -1,0 +1,42 @@
+"""A server that fails over one record: which other records it holds up."""
+
+import pytest
+
+from tests.sinks.conftest import Sinks
+from tests.support.sink_servers import Receiver
+
+
+def documents(receiver: Receiver) -> list[str]:
+    return [request.json["document"] for request in receiver.got]
+
+
+@pytest.mark.rule("sink-2", "sink-3")
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        (500, "HTTP 500"),
+        (502, "HTTP 502"),  # a proxy, behind which the handler died over the record
+        (504, "HTTP 504"),  # ... or took too long
+        (0, "the server closed the connection before its answer was complete"),
+    ],
+)
+def test_a_record_over_which_a_server_fails_holds_up_no_other(
+    sinks: Sinks, webhook: str, receiver: Receiver, answers: int, reason: str
+) -> None:
+    sinks.use(hook={"webhook": webhook})
+    receiver.refuses = lambda request: answers if request.json["document"] == "bad.txt" else None
+    sinks.answered("bad.txt", "good.txt")
+    for _ in range(4):
+        assert sinks.send("hook").waits == reason
+        sinks.end_waits()
+    assert sinks.send("hook").sent == 1
+    assert documents(receiver) == ["good.txt"]
+    sinks.answered("new.txt")
+    sinks.end_waits()
+    assert (sent := sinks.send("hook")).waits is None, "the sink does not wait for the bad one again"
+    assert (sent.sent, sent.refused) == (1, 1)
+    assert documents(receiver) == ["good.txt", "new.txt"]
+    receiver.refuses = lambda _request: None
+    sinks.end_waits()
+    assert sinks.send("hook").sent == 1
+    assert documents(receiver) == ["good.txt", "new.txt", "bad.txt"], "it has lost no attempt"
