@@ -1,6 +1,7 @@
 """What the commands of `stage` work on: the stage, the documents and their texts, and expected answers."""
 
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,7 +161,7 @@ def read_expected(file: Path, settings: "Settings", stage: str) -> dict[str, dic
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
+            fields = {unicodedata.normalize("NFC", name): value for name, value in json.loads(line).items()}
             document = fields.pop("document")
         except (ValueError, KeyError, AttributeError, TypeError):
             raise Refusal(

@@ -46,17 +46,20 @@ def default_home() -> Path:
 
 
 def _classes(value: Any) -> Any:
-    """A list, or one text with commas, whose blank entries do not count. Raises `ValueError` for an empty or a double one."""
+    """A list, or one text with commas, whose blank entries do not count; in Unicode NFC, as answers are compared with it.
+
+    Raises `ValueError` for an empty or a double one.
+    """
     if isinstance(value, str):
         value = [name for name in value.split(",") if name.strip()]
     if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
         return value
-    names = tuple(name.strip() for name in value)
+    names = tuple(unicodedata.normalize("NFC", name.strip()) for name in value)
     if "" in names:
         raise ValueError("has an empty entry: remove it, or write the name of the class")
     first: dict[str, str] = {}
     for name in names:
-        key = unicodedata.normalize("NFC", name).casefold()
+        key = name.casefold()
         if key in first:
             raise ValueError(f"names one class twice, {first[key]!r} and {name!r} (case does not matter): remove one")
         if key == OTHER and name != OTHER:

@@ -5,6 +5,7 @@
 
 import re
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,7 +109,8 @@ def _fields(written: Any, path: tuple[str, ...], depth: int) -> tuple[Field, ...
     found, wrong = list[Field](), list[FieldError]()
     for name, form in written.items():
         try:
-            found.append(_field(_name(name, path), form, (*path, str(name)), depth))
+            named = _name(name, path, [field.name for field in found])
+            found.append(_field(named, form, (*path, str(name)), depth))
         except FieldError as error:
             wrong += error.all
     if wrong:
@@ -116,7 +118,11 @@ def _fields(written: Any, path: tuple[str, ...], depth: int) -> tuple[Field, ...
     return tuple(found)
 
 
-def _name(name: Any, path: tuple[str, ...]) -> str:
+def _name(name: Any, path: tuple[str, ...], earlier: Sequence[str]) -> str:
+    """The name in Unicode NFC, the form in which models and people write it. A Mac gives the names of its files in another.
+
+    `earlier`: the names of the fields before it.
+    """
     if not isinstance(name, str) or not name.strip() or name != name.strip():
         raise FieldError((*path, str(name)), "a field's name must be text without blanks around it")
     if not name.isprintable():
@@ -125,11 +131,14 @@ def _name(name: Any, path: tuple[str, ...]) -> str:
         raise FieldError(
             (*path, name), f"a field's name must not contain {min(found)!r}: `--where` reads it as an operator"
         )
-    if len(name.encode()) > MOST_BYTES:
+    normal = unicodedata.normalize("NFC", name)
+    if normal in earlier:
+        raise FieldError((*path, name), "is here twice, in two forms of Unicode: remove one of them")
+    if len(normal.encode()) > MOST_BYTES:
         raise FieldError(
-            (*path, name), f"a field's name has at most {MOST_BYTES} bytes; this one has {len(name.encode())}"
+            (*path, name), f"a field's name has at most {MOST_BYTES} bytes; this one has {len(normal.encode())}"
         )
-    return name
+    return normal
 
 
 def _field(name: str, form: Any, path: tuple[str, ...], depth: int) -> Field:
@@ -237,11 +246,12 @@ def _check_limits(field: Field, path: tuple[str, ...]) -> None:
 def _values(written: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     if not isinstance(written, list) or not written or not all(isinstance(value, str) and value for value in written):
         raise FieldError(path, "must be a list of texts, such as [EUR, KRW]; put quotes around `yes`, `no` and numbers")
-    if len(set(written)) < len(written):
+    values = tuple(unicodedata.normalize("NFC", value) for value in written)
+    if len(set(values)) < len(values):
         raise FieldError(path, "lists a value twice")
-    if any(storable_text(value) != value for value in written):
+    if any(storable_text(value) != value for value in values):
         raise FieldError(path, "has a value with a character that no answer can have")
-    return tuple(written)
+    return values
 
 
 def _limit(written: Any, key: str, path: tuple[str, ...]) -> Any:

@@ -2,6 +2,7 @@
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -108,6 +109,15 @@ def _values(written: Any) -> Any:
     return written if isinstance(written, (list, tuple)) else [written]
 
 
+def _normal(written: Any) -> Any:
+    """A condition with all its texts in Unicode NFC, as the names and values of fields are."""
+    if isinstance(written, str):
+        return unicodedata.normalize("NFC", written)
+    if isinstance(written, Mapping):
+        return {_normal(key): _normal(value) for key, value in written.items()}
+    return [_normal(value) for value in written] if isinstance(written, (list, tuple)) else written
+
+
 def _python_model(written: Any) -> Any:
     return import_model(written) if isinstance(written, str) else written
 
@@ -161,7 +171,7 @@ class StageSpec(BaseModel):
     )
     description: str = Field(default="", description="one sentence for the asset's page")
     reads: str = Field(default="extract", description="what it reads: `extract` (the text), or a stage (its record)")
-    when: Mapping[str, Mapping[str, Values]] = Field(
+    when: Annotated[Mapping[str, Mapping[str, Values]], BeforeValidator(_normal)] = Field(
         default_factory=dict,
         description="ask only if these answers are so: {classify: {category: [invoice, contract]}}",
     )

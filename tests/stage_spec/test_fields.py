@@ -78,6 +78,8 @@ ENDLESS_LIST.append(ENDLESS_LIST)
         ({"items": [{"net>tax": "number"}]}, ("items", "net>tax"), "must not contain '>'"),
         ({"a\nb": "string"}, ("a\nb",), "control characters"),
         ({"가" * 22: "string"}, ("가" * 22,), "at most 63 bytes; this one has 66"),
+        ({"\u00e9": "string", "e\u0301": "number"}, ("e\u0301",), "is here twice, in two forms of Unicode"),
+        ({"a": {"enum": ["\u00e9", "e\u0301"]}}, ("a", "enum"), "twice"),
         ({str(n): "string" for n in range(101)}, (), "the limit is 100"),
         ({"a": {"a": {"a": {"a": {"a": {"a": "string"}}}}}}, ("a",) * 5, "nested more than 5 levels"),
     ],

@@ -1,9 +1,11 @@
 """The section `on_record` of the pipeline file: where each finished record is sent."""
 
+import unicodedata
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from dagster_offload.settings.sections.recipients import (
     Address,
@@ -15,6 +17,9 @@ from dagster_offload.settings.sections.section import AbsolutePath, Arguments, S
 from dagster_offload.settings.sections.unset import Unset
 
 SECTION = "on_record"
+
+# In the form of Unicode that the names of fields have.
+ColumnName = Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC"))]
 
 
 class SinkSettings(Section):
@@ -48,14 +53,14 @@ class PaperlessSettings(SinkSettings):
     match: Literal["checksum", "path"] = Field(
         default="checksum", description="find the document by the checksum of its file, or by its file name and path"
     )
-    title: str | None = Field(default="title", description="column for the title")
-    created: str | None = Field(default=None, description="column for the date")
-    correspondent: str | None = Field(default=None, description="column for the correspondent")
-    document_type: str | None = Field(default="category", description="column for the document type")
-    tags: tuple[str, ...] = Field(default=(), description="columns whose values become tags")
+    title: ColumnName | None = Field(default="title", description="column for the title")
+    created: ColumnName | None = Field(default=None, description="column for the date")
+    correspondent: ColumnName | None = Field(default=None, description="column for the correspondent")
+    document_type: ColumnName | None = Field(default="category", description="column for the document type")
+    tags: tuple[ColumnName, ...] = Field(default=(), description="columns whose values become tags")
     always_tags: tuple[str, ...] = Field(default=(), description="tags that every document gets")
-    custom_fields: Mapping[str, str] = Field(default={}, description="custom fields by name, and their columns")
-    note: str | None = Field(default=None, description="column for a note")
+    custom_fields: Mapping[str, ColumnName] = Field(default={}, description="custom fields by name, and their columns")
+    note: ColumnName | None = Field(default=None, description="column for a note")
     create: bool = Field(default=True, description="create missing correspondents, types, tags and custom fields")
     overwrite: bool = Field(default=False, description="also replace what a person has set in Paperless")
 

@@ -1,0 +1,46 @@
+"""Names that were copied from those of files on a Mac, in Unicode NFD: they look like those that people and models write."""
+
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagster_offload.records import Query
+from dagster_offload.records.conditions import unknown_values
+from dagster_offload.settings import Settings, load_settings
+from dagster_offload.sinks.build import build
+from dagster_offload.stages.own import own_stage
+
+STAGES: dict[str, Any] = {
+    "classify": {"classes": ["Verträge"]},
+    "room": {"prompt": "Which?", "answer": {"금액": "number", "größe": {"enum": ["groß", "schön"]}}},
+    "next": {
+        "prompt": "Why?",
+        "answer": {"why": "string"},
+        "when": {"classify": {"category": "Verträge"}, "room": {"größe": ["schön"]}},
+    },
+}
+SINKS = {"paperless": {"paperless": "http://127.0.0.1:1", "token": "t", "document_type": "room.größe"}}
+
+
+@pytest.fixture(params=["NFC", "NFD"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    file = tmp_path / "offload.yaml"
+    written = json.dumps({"stages": STAGES, "on_record": SINKS}, ensure_ascii=False)
+    file.write_text(unicodedata.normalize(request.param, written))
+    file.chmod(0o600)
+    return load_settings(config=file, home=tmp_path / "home")
+
+
+def test_names_and_values_are_found_whichever_form_the_pipeline_file_has(settings: Settings) -> None:
+    conditions = ("category=Verträge", "room.größe=schön", "room.금액>3")
+    assert list(unknown_values(conditions, settings)) == []
+    assert Query(where=conditions).selection(settings).conditions[2].field == "금액"
+    build(settings, "paperless")
+
+
+def test_the_names_in_an_answer_are_those_of_the_stage_whichever_form_the_pipeline_file_has(settings: Settings) -> None:
+    answer = own_stage("room", settings.own_stages["room"]).parse('{"금액": 45000, "größe": "Schön"}')
+    assert answer.model_dump(mode="json") == {"금액": 45000.0, "größe": "schön"}
