@@ -3,10 +3,12 @@
 A reason never contains text of a document, a key, or the path of a webhook's address.
 """
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import Any
 
 import httpx
 
@@ -53,6 +55,7 @@ class SinkFault(Exception):  # noqa: N818 - it is a finding, as StageDeferred is
 # Of a handler that did not expect this record, or of a proxy behind which that handler died or took too long; or of a broken
 # server.
 _PERHAPS_OF_RECORD = frozenset({500}) | CUT_STATUS_CODES
+_NAMES_OF_ERRORS = frozenset({"detail", "non_field_errors"})  # of Django REST framework, which Paperless uses
 _TEMPORARY = frozenset({408, 423, 425, 429})
 # The address or the key is wrong, whatever the record is.
 _OF_SETTINGS = {
@@ -100,13 +103,25 @@ def _advice(response: httpx.Response) -> str:
 
 
 def _named_fields(response: httpx.Response) -> str:
-    """The names of the fields that a JSON error is about. Its messages may quote the record."""
-    try:
-        content = response.json()
-    except (ValueError, RecursionError):
-        return ""
-    names = [str(name) for name in content if str(name).isidentifier()] if isinstance(content, dict) else []
+    """The names of the fields that a JSON error is about, of those that were sent. All else may quote the record or a key."""
+    content = _json_or_none(response.content)
+    known = _NAMES_OF_ERRORS | set(_names_in(_json_or_none(response.request.content)))
+    names = [name for name in content if name in known] if isinstance(content, dict) else []
     return f" about {', '.join(names[:10])}" if names else ""
+
+
+def _json_or_none(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _names_in(sent: Any) -> Iterator[str]:
+    if isinstance(sent, dict):
+        yield from sent
+    for part in sent.values() if isinstance(sent, dict) else sent if isinstance(sent, list) else ():
+        yield from _names_in(part)
 
 
 @contextmanager

@@ -69,6 +69,20 @@ def test_an_answer_says_whose_fault_it_is_and_no_reason_quotes_a_secret(
         assert secret not in caplog.text
 
 
+@pytest.mark.rule("sink-5")
+def test_a_reason_names_only_fields_that_were_sent(hook: Webhook, receiver: Receiver) -> None:
+    receiver.status = 422
+    receiver.error = {
+        "idempotency_key": ["?"],
+        "bearer_1": ["?"],
+        "words_of_the_document_" * 1000: ["?"],
+        "detail": "?",
+    }
+    with pytest.raises(SinkFault) as caught:
+        hook.send(MESSAGE)
+    assert caught.value.reason == "HTTP 422 about idempotency_key, detail"
+
+
 @pytest.mark.parametrize(
     ("status", "token", "advice"),
     [

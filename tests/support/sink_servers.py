@@ -68,12 +68,13 @@ def serving(answer: Callable[[Request], Answer], port: int = 0) -> Iterator[str]
 
 @dataclass
 class Receiver:
-    """A webhook. `status` is what it answers; `got` are the requests that it answered with success."""
+    """A webhook. `status` is what it answers, with `error`; `got` are the requests that it answered with success."""
 
     status: int = 200
     got: list[Request] = field(default_factory=list)
     seen: list[Request] = field(default_factory=list)
     refuses: Callable[[Request], int | None] = lambda _request: None
+    error: Any = field(default_factory=lambda: {"detail": ["a message that quotes the record"]})
 
     def answer(self, request: Request) -> Answer:
         self.seen.append(request)
@@ -81,7 +82,7 @@ class Receiver:
         status = self.status if refused is None else refused
         if 200 <= status < 300:
             self.got.append(request)
-        return status, {"detail": ["a message that quotes the record"]}
+        return status, self.error
 
 
 @dataclass
