@@ -299,7 +299,7 @@ def describe(row: "SinkRow") -> str:
         parts[0] += f" ({since}{row.reason}{next_try})"
     if row.refused:
         next_try = f", next try {describe_time(row.refused_next)}" if row.refused_next else ""
-        parts.append(f"{row.refused} of them refused ({row.refused_reason}{next_try})")
+        parts.append(f"{row.refused} of them not taken ({row.refused_reason}{next_try})")
     if not row.is_configured:
         parts.append("no longer in the pipeline file")
     if row.paused_at is not None:

@@ -40,7 +40,7 @@ def _as_it_is(sink: SinkState) -> Iterator[str]:
     if sink.reason is not None:
         yield f"its records wait: {escaped(sink.reason)}{next_try}"
     elif sink.refused is not None:
-        yield f"a record that it refused waits: {escaped(sink.refused)}{next_try}"
+        yield f"a record that it did not take waits: {escaped(sink.refused)}{next_try}"
     if sink.dead:
         records = counted(sink.dead, "record", MOST_DEAD_COUNTED)
         yield f"{records} refused for good; correct the cause, then dagster-offload retry --sink {sink.name}"
@@ -54,7 +54,7 @@ def _about_sink(before: SinkState, now: SinkState) -> Iterator[str]:
     if now.reason is not None and before.reason is None:
         yield f"{escaped(now.reason)}; its records wait, and none is lost"
     elif now.refused is not None and not _has_problem(before):
-        yield f"refused a record: {escaped(now.refused)}; it is tried again"
+        yield f"did not take a record: {escaped(now.refused)}; it is tried again"
     if now.dead and not before.dead:
         records = counted(now.dead, "record", MOST_DEAD_COUNTED)
         yield f"refused {records} for good; correct the cause, then dagster-offload retry --sink {now.name}"

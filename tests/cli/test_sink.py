@@ -198,7 +198,7 @@ def test_a_send_prints_what_the_other_sinks_got_beside_the_error_of_one(
 def test_a_refused_record_is_listed_with_its_reason_and_its_next_try(call: Call, hook: str, receiver: Receiver) -> None:
     receiver.refuses = lambda request: 422 if request.json["document"] == "letter.txt" else None
     call("sink", "send")
-    assert "1 waiting; 1 of them refused (HTTP 422 about detail, next try" in call("sink", "list").output
+    assert "1 waiting; 1 of them not taken (HTTP 422 about detail, next try" in call("sink", "list").output
     [state] = json.loads(call("sink", "list", "--json").output)["sinks"]
     assert (state["refused"], state["refused_reason"]) == (1, "HTTP 422 about detail")
     assert state["refused_next"] is not None

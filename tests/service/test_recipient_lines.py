@@ -36,7 +36,7 @@ def test_a_sink_that_waits_is_reported_once_and_so_is_its_end() -> None:
 
 def test_a_refused_record_is_reported_again_only_when_it_was_refused_for_good() -> None:
     refused, dead = SinkState("hook", refused="HTTP 422"), SinkState("hook", dead=2)
-    assert said(FINE, refused) == ["refused a record: HTTP 422; it is tried again"]
+    assert said(FINE, refused) == ["did not take a record: HTTP 422; it is tried again"]
     assert said(refused, SinkState("hook", refused="HTTP 400")) == []
     assert said(refused, dead) == [
         "refused 2 records for good; correct the cause, then dagster-offload retry --sink hook"
@@ -72,7 +72,7 @@ def test_at_a_start_of_up_an_old_failure_is_what_is_so_and_not_what_happens() ->
         ),
     )
     assert found == [
-        f"sink a: a record that it refused waits: HTTP 422; next try at {shown_moment(at)}",
+        f"sink a: a record that it did not take waits: HTTP 422; next try at {shown_moment(at)}",
         f"sink b: its records wait: HTTP 503; next try at {shown_moment(at)}",
         "sink c: is paused; its records are kept: dagster-offload sink resume c",
         "sink d: 2 records refused for good; correct the cause, then dagster-offload retry --sink d",
@@ -88,7 +88,7 @@ def test_a_record_that_waits_at_a_start_has_the_time_of_its_next_try(sinks: Sink
         sinks.send("hook")
         now, _ = sinks.engine.ledger.run(news.read, sinks.engine.ledger.run(news.begin, None))
     [line] = [line for line in lines(News(), now) if line.startswith("sink hook: ")]
-    assert line.startswith("sink hook: a record that it refused waits: HTTP 422")
+    assert line.startswith("sink hook: a record that it did not take waits: HTTP 422")
     assert "; next try at " in line
 
 
