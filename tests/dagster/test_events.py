@@ -14,8 +14,10 @@ from dagster_offload.defs.shown import documents
 from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.events import outbox
 from dagster_offload.settings import load_settings
+from dagster_offload.stage_spec.stage import StageSpec
 from dagster_offload.stages.catalog import code_versions
 from dagster_offload.stages.graph import BUILT_IN, StageGraph
+from dagster_offload.stages.own_graph import with_own_stages
 from tests.support.connections import recording_statements
 from tests.support.edge import Edge
 from tests.support.stages import STAGE_NAMES
@@ -169,6 +171,49 @@ def test_without_previews_metadata_has_no_text_of_a_document_or_its_record() -> 
         assert not {"preview", "key_points", "title"} & shown.keys()
         for text in ("chairs", "Chairs", "landlord", "two"):
             assert text not in repr(shown)
+
+
+NAMED_AS_OURS = {
+    "category": "a rare illness",
+    "language": ["a", "b"],
+    "title": {"of": "nobility"},
+    "key_points": 3,
+    "summary": ["x"],
+    "confidence": "low",
+    "record": "LP",
+    "path": "left",
+    "seconds": 60,
+    "doubtful": ["value_dropped"],
+}
+
+
+def of_own_stage(*, previews: bool) -> dict[str, Any]:
+    graph = with_own_stages({"bill": StageSpec.model_validate({"prompt": "What?", "answer": {"a": "string"}})})
+    event = replace(PENDING, stage="bill", value=NAMED_AS_OURS)
+    shown = documents.materialization(
+        event,
+        names_of(graph).keys,
+        documents.StageFacts(graph, {}, {"bill": "v"}),
+        None,
+        previews=previews,
+        record=dg.MetadataValue.md("all"),
+    )
+    return {name: value.value for name, value in shown.metadata.items()}
+
+
+def test_the_fields_of_an_own_stage_may_have_the_names_of_all_others_that_are_shown() -> None:
+    shown = of_own_stage(previews=True)
+    ours = {"record": "all", "path": PENDING.document, "seconds": 12.346, "doubtful": "value_dropped"}
+    own = {
+        f"bill.{name}" if name in ours else name: value for name, value in NAMED_AS_OURS.items() if name != "doubtful"
+    }
+    assert {name: shown[name] for name in (*ours, *own)} == ours | own
+
+
+def test_without_previews_no_field_of_an_own_stage_is_shown_whatever_its_name() -> None:
+    shown = of_own_stage(previews=False)
+    assert not {"category", "language", "title", "key_points", "summary", "confidence", "preview"} & shown.keys()
+    assert not [name for name in shown if name.startswith("bill.")]
 
 
 def test_the_setting_turns_previews_off_for_every_reporter(edge: Edge) -> None:

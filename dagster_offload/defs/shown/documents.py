@@ -1,7 +1,7 @@
 """What Dagster shows of a document: the materialization of a result, and the observation of a change of state. No I/O."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from dagster_offload.defs.names import OBSERVATION_TAG, RECIPE_TAG, RESULT_TAG
 from dagster_offload.defs.shown.problems import next_step
 from dagster_offload.ledger.core.rows import PendingEvent, PendingObservation, State
 from dagster_offload.ledger.events.outbox import PREVIEW_CHARACTERS
+from dagster_offload.stage_spec.stage import RESERVED_FIELDS
 from dagster_offload.stages.graph import EXTRACT, StageGraph, asset_name
 from dagster_offload.text.plain_text import cleaned, escaped, escaped_json, shortened
 
@@ -79,12 +80,13 @@ def upstream_tags(needs: Iterable[str], asset_keys: Mapping[str, dg.AssetKey]) -
 
 def _metadata(event: PendingEvent, library: Path | None, *, previews: bool) -> dict[str, dg.MetadataValue]:
     value = event.value or {}
+    answer = value if _is_built_in(event.stage) else {}  # a field of an own stage may have any name and type
     shown: dict[str, str | int | float | None] = {
         "outcome": event.outcome,
-        "category": value.get("category"),
-        "confidence": value.get("confidence"),
-        "title": value.get("title") if previews else None,
-        "language": value.get("language"),
+        "category": answer.get("category"),
+        "confidence": answer.get("confidence"),
+        "title": answer.get("title") if previews else None,
+        "language": answer.get("language"),
         "parts": value.get("parts"),
         "parts_read": value.get("parts_read"),
         "characters": event.text_length if event.stage == EXTRACT else None,
@@ -101,11 +103,11 @@ def _metadata(event: PendingEvent, library: Path | None, *, previews: bool) -> d
         "reused_from": event.reused_from,
     }
     metadata: dict[str, dg.MetadataValue] = {}
-    preview = value.get("summary") or event.text_preview
+    preview = answer.get("summary") or event.text_preview
     if preview and previews:
         metadata["preview"] = dg.MetadataValue.text(cleaned(str(preview)))
-    if value.get("key_points") and previews:
-        metadata["key_points"] = dg.MetadataValue.json([escaped(str(point)) for point in value["key_points"]])
+    if answer.get("key_points") and previews:
+        metadata["key_points"] = dg.MetadataValue.json([escaped(str(point)) for point in answer["key_points"]])
     if value.get("doubtful"):
         metadata["doubtful"] = dg.MetadataValue.text(", ".join(escaped(str(mark)) for mark in value["doubtful"]))
     if event.corrected:
@@ -114,17 +116,24 @@ def _metadata(event: PendingEvent, library: Path | None, *, previews: bool) -> d
         escaped(event.document if library is None else str(library / event.document))
     )
     metadata |= {name: _as_metadata(entry) for name, entry in shown.items() if entry is not None}
-    return metadata | (_own_fields(event.stage, value, metadata) if previews else {})
+    if _is_built_in(event.stage) or not previews:
+        return metadata
+    return metadata | _own_fields(event.stage, value, {"record", *metadata})
 
 
-def _own_fields(
-    stage: str, value: Mapping[str, Any], shown: Mapping[str, dg.MetadataValue]
-) -> dict[str, dg.MetadataValue]:
-    """The fields of an own stage's record that are not `shown`. The built-in stages' records are shown above."""
-    if asset_name(stage) != stage:
-        return {}
+def _is_built_in(stage: str) -> bool:
+    return asset_name(stage) != stage
+
+
+def _own_fields(stage: str, value: Mapping[str, Any], taken: Collection[str]) -> dict[str, dg.MetadataValue]:
+    """The fields and marks of an own stage's record. A field whose name is `taken` is called `stage.field`, as in records."""
+    named = {
+        f"{stage}.{name}" if name in taken else name: entry
+        for name, entry in value.items()
+        if name not in RESERVED_FIELDS or name not in taken
+    }
     fields: dict[str, dg.MetadataValue] = {}
-    for name, entry in [each for each in value.items() if each[0] not in shown][:MOST_FIELDS_SHOWN]:
+    for name, entry in list(named.items())[:MOST_FIELDS_SHOWN]:
         if isinstance(entry, (dict, list)):
             fields[name] = dg.MetadataValue.json(json.loads(escaped_json(json.dumps(entry, ensure_ascii=False))))
         elif isinstance(entry, bool):
