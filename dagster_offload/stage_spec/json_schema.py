@@ -78,11 +78,13 @@ class _Reader:
                 choices = schema.pop(keyword)
                 if not isinstance(choices, list) or not all(isinstance(choice, Mapping) for choice in choices):
                     raise FieldError((*path, keyword), "must be a list of schemas: [{type: string}, {type: 'null'}]")
-                others = [choice for choice in choices if choice != {"type": "null"}]
+                others = self._without_decimals([choice for choice in choices if choice != {"type": "null"}])
                 if len(others) != 1:
                     raise FieldError((*path, keyword), "must have one type, or one type and null")
                 return self._resolved(
-                    {**others[0], **schema, **({_NULL: True} if len(choices) > 1 else {})}, path, (*seen, keyword)
+                    {**others[0], **schema, **({_NULL: True} if {"type": "null"} in choices else {})},
+                    path,
+                    (*seen, keyword),
                 )
         types = schema.get("type")
         if isinstance(types, list):
@@ -91,6 +93,12 @@ class _Reader:
                 raise FieldError((*path, "type"), "must be one type, or one type and null")
             schema |= {"type": others[0], _NULL: "null" in types or schema.get(_NULL, False)}
         return schema
+
+    def _without_decimals(self, choices: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The choices, of which a pydantic model has two for a `Decimal`, a number or the same as text: the first is enough."""
+        numbers = [choice for choice in choices if choice.get("type") == "number"]
+        is_decimal = len(choices) == 2 and len(numbers) == 1 and any(each.get("type") == "string" for each in choices)
+        return numbers if is_decimal and self._is_checked_elsewhere else choices
 
     def _definition(self, reference: Any, path: tuple[str, ...]) -> Mapping[str, Any]:
         found: Any = self._root

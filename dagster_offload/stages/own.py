@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from dagster_offload.errors import UnusableAnswer
 from dagster_offload.slot.completion import RequestOptions
@@ -67,7 +68,7 @@ def _validated(record: StageAnswer, spec: StageSpec) -> StageAnswer:
     values = record.model_dump(mode="json")
     names = {field.name for field in spec.answer}
     try:
-        read = spec.answer_model.model_validate({name: value for name, value in values.items() if name in names})
+        read = _read(spec.answer_model, {name: value for name, value in values.items() if name in names})
     except ValidationError as error:
         faults = faults_in_words(error.errors(include_url=False, include_input=False))
         raise UnusableAnswer("answer_does_not_fit", f"the answer's JSON does not fit the stage: {faults}") from None
@@ -75,6 +76,26 @@ def _validated(record: StageAnswer, spec: StageSpec) -> StageAnswer:
     validated = type(record).model_validate(values | {name: value for name, value in written.items() if name in names})
     validated.note_dropped(record.dropped, record.dropped_fields)
     return validated
+
+
+def _read(model: type[BaseModel], values: dict[str, Any]) -> BaseModel:
+    """The answer as a person's model reads it. Where a field with a default accepts no null, null gives it its default.
+
+    The question allows null there, because the document may not state the value. Raises `ValidationError`.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        nulls = [fault["loc"] for fault in error.errors(include_url=False) if fault["input"] is None]
+        if not nulls:
+            raise
+        for *place, name in nulls:
+            holder: Any = values
+            with suppress(LookupError, TypeError):  # the place may name a type of a union
+                for key in place:
+                    holder = holder[key]
+                del holder[name]
+        return model.model_validate(values)
 
 
 def _instruction(spec: StageSpec) -> str:

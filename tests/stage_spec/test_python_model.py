@@ -1,7 +1,10 @@
 """A pydantic model as the form of an answer: by import path, and in Python."""
 
+import json
 import sys
+from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import BaseModel, ValidationError, field_validator
@@ -117,6 +120,53 @@ def test_a_model_checks_and_reads_every_answer_itself() -> None:
     assert stage.parse('{"payee": "Dr. Kim", "amount": 3}').model_dump() == {"payee": "Kim", "amount": 3.0}
     with pytest.raises(UnusableAnswer, match="amount: must be above zero"):
         stage.parse('{"payee": "Kim", "amount": -3}')
+
+
+class Line(BaseModel):
+    what: str = "goods"
+    price: Decimal
+
+
+class Bill(BaseModel):
+    number: str
+    copies: int = 1
+    currency: Literal["EUR", "USD"] = "EUR"
+    paid: int | None = 0
+    total: Decimal | None = None
+    lines: list[Line] = []
+
+
+def test_a_value_that_the_document_does_not_state_gets_the_default_of_the_model() -> None:
+    stage = own_stage("bill", Stage(prompt="What?", answer=Bill))  # type: ignore[arg-type]
+    assert '"copies": a whole number, or null' in stage.instruction
+    answer = {"number": "7", "copies": None, "currency": None, "paid": None, "total": None}
+    record = stage.parse(json.dumps(answer | {"lines": [{"what": None, "price": 2}]})).model_dump()
+    assert (record["copies"], record["currency"], record["lines"]) == (1, "EUR", ({"what": "goods", "price": 2.0},))
+    assert record["paid"] is None, "the model accepts null there"
+
+
+def test_a_null_where_the_model_needs_a_value_is_still_refused() -> None:
+    class Strict(BaseModel):
+        number: str | None
+
+        @field_validator("number")
+        @classmethod
+        def _is_there(cls, value: str | None) -> str | None:
+            if value is None:
+                raise ValueError("must be stated")
+            return value
+
+    stage = own_stage("bill", Stage(prompt="What?", answer=Strict))  # type: ignore[arg-type]
+    with pytest.raises(UnusableAnswer, match="number: "):
+        stage.parse('{"number": null}')
+
+
+def test_a_decimal_is_a_number_which_may_be_null_where_the_model_says_so() -> None:
+    stage = own_stage("bill", Stage(prompt="What?", answer=Bill))  # type: ignore[arg-type]
+    assert '"total": a number, or null' in stage.instruction
+    assert '"price": a number}' in stage.instruction
+    answer = {"number": "7", "copies": 1, "currency": "USD", "paid": 0, "total": "1.234,56", "lines": []}
+    assert stage.parse(json.dumps(answer)).model_dump()["total"] == 1234.56
 
 
 def test_stages_of_python_join_those_of_the_pipeline_file() -> None:
