@@ -102,6 +102,8 @@ def _options_of_many(*given: Any) -> str:
 
 def _format(form: str | None, out: Path | None) -> str:
     """The format: as given, else by the file's name, else a table."""
+    if out == Path("-"):
+        raise click.BadParameter("`-` is no file: to print the records, leave out --out")
     if form is None and out is not None:
         form = out.suffix.removeprefix(".").lower()
         if form not in FORMATS:

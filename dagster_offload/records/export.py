@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,9 +66,22 @@ def open_text(file: Path) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _draft_for(file: Path) -> Iterator[BinaryIO]:
+    _refuse_special(file)
     remove_leftovers(file.parent, is_named(file.name))
     with _problems_of(file), open_root(file.parent) as folder, draft_of(folder, file.name) as draft:
         yield draft
+
+
+def _refuse_special(file: Path) -> None:
+    """Raise `SettingsError` for a device, a pipe or a socket, also behind a link: a file would take its place for all programs.
+
+    What is in /dev itself is one of these, such as /dev/stdout, which may be a link to a file.
+    """
+    folder, mode = file.parent.resolve(), stat.S_IFREG
+    with contextlib.suppress(OSError):  # it does not exist, or writing tells what is wrong with it
+        mode = stat.S_IFMT(file.stat().st_mode)
+    if mode not in (stat.S_IFREG, stat.S_IFDIR) or folder == Path("/dev") or folder.is_relative_to("/proc"):
+        raise SettingsError(f"{file} is a device, a pipe or a socket, which a file would replace: choose another place")
 
 
 def write_notes(

@@ -108,6 +108,15 @@ def test_notes_are_not_written_to_a_file(call: Call, answered: Path, tmp_path: P
     assert "is a file: notes need a folder" in refused.output
 
 
+def test_a_dash_is_no_file_to_write(
+    call: Call, with_ledger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = call("records", "--format", "csv", "--out", "-")
+    assert "to print the records, leave out --out" in refused.output
+    assert not Path("-").exists()
+
+
 def test_a_filter_beside_one_document_is_refused(call: Call) -> None:
     refused = call("records", "letter.txt", "--where", "category=letter", "--format", "csv")
     assert refused.exit_code == 2

@@ -136,6 +136,20 @@ def test_a_pipe_in_the_place_of_a_file_of_ours_blocks_nothing(name: str, tmp_pat
         assert (tmp_path / name).is_file()
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("place", ["pipe", "link to a device", "/dev/new.csv", "/dev/fd/1"])
+def test_no_file_takes_the_place_of_a_device_or_a_pipe(place: str, form: str, tmp_path: Path) -> None:
+    file = tmp_path / place  # one that begins with / stands alone
+    if place == "pipe":
+        os.mkfifo(file)
+    elif place == "link to a device":
+        file.symlink_to("/dev/null")
+    before = file.lstat().st_mode if os.path.lexists(file) else None
+    with pytest.raises(SettingsError, match="a device, a pipe or a socket, which a file would replace"):
+        export.write_file([record("b.txt")], DOCUMENT, form, file)
+    assert (file.lstat().st_mode if os.path.lexists(file) else None) == before
+
+
 def test_what_is_not_ours_is_left_alone_in_the_place_of_a_note(tmp_path: Path, outside: Path) -> None:
     folder = tmp_path / "notes"
     (folder / "folder.txt.md").mkdir(parents=True)
