@@ -92,6 +92,9 @@ class _Reader:
             if len(others) != 1:
                 raise FieldError((*path, "type"), "must be one type, or one type and null")
             schema |= {"type": others[0], _NULL: "null" in types or schema.get(_NULL, False)}
+        values = schema.get("enum")
+        if isinstance(values, list) and None in values:
+            schema |= {"enum": [value for value in values if value is not None], _NULL: True}
         return schema
 
     def _without_decimals(self, choices: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -54,6 +54,23 @@ def schema(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"enum": ["a", None]},
+        {"type": ["string", "null"], "enum": ["a", None]},
+        {"anyOf": [{"enum": ["a"]}, {"type": "null"}]},
+    ],
+)
+def test_null_among_the_values_of_an_enum_makes_it_optional(form: dict[str, Any]) -> None:
+    assert fields_of_schema(schema(kind=form)) == read_answer({"kind": {"enum": ["a"], "optional": True}})
+
+
+def test_an_enum_of_null_alone_is_refused() -> None:
+    with pytest.raises(FieldError, match="must be a list of texts"):
+        fields_of_schema(schema(kind={"enum": [None]}))
+
+
 LONG_CHAIN: dict[str, Any] = {"type": "string"}
 for _ in range(3_000):
     LONG_CHAIN = {"anyOf": [LONG_CHAIN]}
