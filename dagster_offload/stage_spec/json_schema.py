@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_offload.stage_spec.fields import DEEPEST, Field, FieldError, read_answer
+from dagster_offload.text.suggestions import use_one_of
 
 # Keywords that state nothing about an answer, or that hold for every answer anyway.
 _REMARKS = frozenset({"title", "default", "examples", "$schema", "$id", "$comment", "$defs", "definitions"})
@@ -19,6 +20,7 @@ _DETAILS = {
     "maxLength": "max_length",
     "maxItems": "max_items",
 }
+_TYPES = ("string", "number", "integer", "boolean", "array", "object")
 MOST_STEPS = 100  # references and choices from a schema to its type
 _NULL = "null"  # our mark of a schema that also accepts null
 _KNOWN = _REMARKS | _HELD | _DETAILS.keys() | {"format", _NULL}
@@ -124,8 +126,9 @@ class _Reader:
             return {"type": [self.form(schema.get("items"), (*path, "items"))]}
         if kind == "string" and (date := _DATES.get(str(schema.get("format")))) is not None:
             return {"type": date}
-        if kind not in ("string", "number", "integer", "boolean"):
-            raise FieldError((*path, "type"), f"{kind!r} is not a type that an answer can have")
+        if kind not in _TYPES:
+            hint = use_one_of(str(kind), _TYPES)
+            raise FieldError((*path, "type"), f"{kind!r} is not a type that an answer can have: {hint}")
         return {"type": kind}
 
     def _properties(self, schema: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:

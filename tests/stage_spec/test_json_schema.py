@@ -93,6 +93,12 @@ for _ in range(3_000):
         ({"$ref": "#"}, "$ref", "leads out of the schema"),
         (schema(a={"type": "object"}), "properties.a.properties", "must name the fields"),
         (schema(a={"type": "null"}), "properties.a.type", "is not a type that an answer can have"),
+        (schema(a={"type": "strin"}), "properties.a.type", "did you mean string?"),
+        (
+            schema(a={"description": "?"}),
+            "properties.a.type",
+            "use one of string, number, integer, boolean, array, object",
+        ),
         ({"type": "array", "items": {"type": "string"}}, "", "must describe an object"),
         (schema(a={"enum": [1, 2]}), "a.enum", "must be a list of texts"),
         (schema(a=True), "properties.a", "must be a schema"),
