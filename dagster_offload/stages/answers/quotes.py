@@ -16,7 +16,7 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, create_model
 
 from dagster_offload.stage_spec.fields import Field
-from dagster_offload.stages.answers.agreement import COUNTING, agrees
+from dagster_offload.stages.answers.stated_values import COUNTING, states_value
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -153,7 +153,7 @@ def ground(value: Mapping[str, Any], quotes: Any, fields: Sequence[Field], docum
 def _support(value: Any, field: Field, quote: Any, text: Text) -> Quote | None:
     """The quote that supports the value, or None. A text that stands in the document is its own quote."""
     place = text.find(quote) if isinstance(quote, str) else None
-    if place is not None and all(agrees(leaf, kind, place.text) for leaf, kind in _leaves(value, field)):
+    if place is not None and all(states_value(leaf, kind, place.text) for leaf, kind in _leaves(value, field)):
         return place
     return text.find(value) if field.type == "string" and len(value) > 2 else None
 

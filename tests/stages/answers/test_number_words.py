@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_offload.stages.answers.agreement import agrees
+from dagster_offload.stages.answers.stated_values import states_value
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ from dagster_offload.stages.answers.agreement import agrees
     ],
 )
 def test_a_number_in_words_may_be_stated(quote: str, number: float) -> None:
-    assert agrees(number, "number", quote)
+    assert states_value(number, "number", quote)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_number_in_words_may_be_stated(quote: str, number: float) -> None:
     ],
 )
 def test_other_words_state_no_number(quote: str, lie: float) -> None:
-    assert not agrees(lie, "number", quote)
+    assert not states_value(lie, "number", quote)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_other_words_state_no_number(quote: str, lie: float) -> None:
     ],
 )
 def test_a_small_number_in_words_is_read_beside_digits(quote: str, number: float) -> None:
-    assert agrees(number, "number", quote)
+    assert states_value(number, "number", quote)
 
 
 @pytest.mark.parametrize(
@@ -124,4 +124,4 @@ def test_a_small_number_in_words_is_read_beside_digits(quote: str, number: float
     ],
 )
 def test_a_small_number_in_words_is_no_other_one_beside_digits(quote: str, lie: float) -> None:
-    assert not agrees(lie, "number", quote)
+    assert not states_value(lie, "number", quote)

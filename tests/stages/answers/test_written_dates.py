@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dagster_offload.stages.answers.agreement import agrees
+from dagster_offload.stages.answers.stated_values import states_value
 from dagster_offload.stages.answers.written_dates import states_date
 
 DAY = date(2025, 3, 4)
@@ -222,13 +222,13 @@ def test_a_date_in_digits_states_its_day_alone(day: date, form: str) -> None:
     ["4 March 2025, 14:30", "04.03.2025 2:30 PM", "2025-03-04T14:30:00", "4 March 2025", "4 March 2025, 12:00–14:30"],
 )
 def test_a_time_that_the_quote_has_or_leaves_open_is_stated(quote: str) -> None:
-    assert agrees("2025-03-04T14:30:00", "datetime", quote)
+    assert states_value("2025-03-04T14:30:00", "datetime", quote)
 
 
 def test_a_time_of_another_zone_is_not_compared() -> None:
-    assert agrees("2025-03-04T13:30:00Z", "datetime", "4 March 2025, 14:30 CET")
+    assert states_value("2025-03-04T13:30:00Z", "datetime", "4 March 2025, 14:30 CET")
 
 
 @pytest.mark.parametrize("quote", ["4 March 2025, 10:00", "4 March 2025, 14:00", "2025-03-04T14:31:00"])
 def test_a_time_beside_another_one_is_not_stated(quote: str) -> None:
-    assert not agrees("2025-03-04T14:30:00", "datetime", quote)
+    assert not states_value("2025-03-04T14:30:00", "datetime", quote)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dagster_offload.stages.answers.agreement import agrees
+from dagster_offload.stages.answers.stated_values import states_value
 from dagster_offload.stages.answers.written_numbers import written_number
 
 SIGNS = "0123456789٣１½③Ⅳ.,'’ -−+/×^e%‰()€kmM제조第一二十万円年月日이만천원WIVXLthousand元半\n"
@@ -17,7 +17,7 @@ GROUPS = [",", ".", " ", "'", "’", "\u00a0", "\u2009", "\u202f"]
 
 
 def states(number: float, quote: str) -> bool:
-    return agrees(number, "number", quote)
+    return states_value(number, "number", quote)
 
 
 def grouped(number: int, separator: str) -> str:
@@ -127,9 +127,9 @@ def test_a_sign_beside_a_number_states_no_other_number(quote: str, lie: float) -
 
 @given(st.text(st.sampled_from(SIGNS), max_size=40) | st.text(), st.sampled_from(["number", "integer"]))
 def test_any_quote_of_a_number_or_a_date_can_be_checked(quote: str, kind: str) -> None:
-    agrees(77_777, kind, quote)
-    agrees("2025-03-04T10:00:00", "datetime", quote)
-    agrees("Unit 5", "string", quote)
+    states_value(77_777, kind, quote)
+    states_value("2025-03-04T10:00:00", "datetime", quote)
+    states_value("Unit 5", "string", quote)
     written_number(quote)
 
 
@@ -137,9 +137,9 @@ def test_any_quote_of_a_number_or_a_date_can_be_checked(quote: str, kind: str) -
 def test_a_quote_of_thousands_of_the_same_sign_can_be_checked_at_once(sign: str) -> None:
     for quote in (sign * 15_000, sign * 15_000 + "x"):
         start = process_time()
-        agrees(77_777, "number", quote)
-        agrees("2025-03-04T10:00:00", "datetime", quote)
-        agrees("Unit 77", "string", quote)
+        states_value(77_777, "number", quote)
+        states_value("2025-03-04T10:00:00", "datetime", quote)
+        states_value("Unit 77", "string", quote)
         assert process_time() - start < 3
 
 

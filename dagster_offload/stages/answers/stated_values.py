@@ -32,7 +32,7 @@ _TIME = re.compile(r"(?<![\d:.,])([012]?\d)[:：]([0-5]\d)(?!\d)")
 _WORD = re.compile(r"\w+")
 
 
-def agrees(value: Any, kind: str, quote: str) -> bool:
+def states_value(value: Any, kind: str, quote: str) -> bool:
     """Whether a quote can state this value. A class or a yes is a conclusion: any words may lead to it."""
     match kind:
         case "number" | "integer":
