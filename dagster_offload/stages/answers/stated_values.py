@@ -19,7 +19,7 @@ from dagster_offload.stages.answers.written_numbers import (
     readings,
 )
 
-COUNTING = re.compile(r"[^\s*_`#|\\]+")  # characters that count: neither white space nor marks of Markdown
+COUNTING = re.compile(r"[^\s*_`#|~\\]+")  # characters that count: neither white space nor marks of Markdown
 _NUMBER = re.compile(r"\d+(?:[.,\s']\d+)*")
 _APOSTROPHE = re.compile(r"'(?=\d{3}(?!\d))")  # between thousands it is never between two numbers
 _GROUP_OF_THREE = re.compile(r"\d{3}(?:[.,]\d+)?")

@@ -149,6 +149,7 @@ def test_a_missing_value_needs_no_quote() -> None:
         ("Boiler 2 1 250,00 2 500,00", "Boiler 2 1 250,00 2 500,00", 1_250),
         ("Boiler 2 1 250,00 2 500,00", "Boiler 2 1 250,00 2 500,00", 2_500),
         ("Kundennummer 4711 0815", "Kundennummer 4711 0815", 47110815),
+        ("The price is ~~500~~ 400 EUR.", "The price is 500 400 EUR", 400),
     ],
 )
 def test_a_number_may_be_written_in_any_way(document: str, quote: str, amount: float) -> None:
