@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.in_force import read_in_force
-from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.cli.options import TypedPath, home_option, json_option
 from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("backup")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=TypedPath())
 @click.option("--with-dagster", is_flag=True, help="Include Dagster's runs, events and schedules.")
 @home_option
 @json_option

@@ -32,6 +32,8 @@ def find_document(settings: "Settings", ledger: "Ledger", typed: str) -> str:
     """
     from dagster_offload.ledger.reports import names, status
 
+    if not typed.strip():
+        raise Refusal("the name of the document is empty; in a script, its variable may not be set")
     key = document_key(settings.library, typed)
     if ledger.run(names.is_document, key):
         return key

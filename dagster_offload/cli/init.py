@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from dagster_offload.cli.exits import Refusal
-from dagster_offload.cli.options import deep_options, home_option, json_option, library_option
+from dagster_offload.cli.options import TypedPath, deep_options, home_option, json_option, library_option
 
 
 @click.command("init")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=TypedPath())
 @library_option
 @deep_options
 @home_option

@@ -62,11 +62,30 @@ def json_option(command: F) -> F:
     )(command)
 
 
+class TypedPath(click.Path):
+    """A path that a person typed. An empty one is refused: `"$UNSET"` of a shell does not mean the current folder."""
+
+    def __init__(self, **checks: bool) -> None:
+        super().__init__(path_type=Path, **checks)
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        return super().convert(self._not_empty(value, param, ctx), param, ctx)
+
+    def _not_empty(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | os.PathLike[str]:
+        if not os.fspath(value):
+            self.fail("the path is empty; in a script, its variable may not be set", param, ctx)
+        return value
+
+
 def home_option(command: F) -> F:
     """`--home` and `--config`: set OFFLOAD_HOME and OFFLOAD_CONFIG."""
     home = click.option(
         "--home",
-        type=click.Path(path_type=Path),
+        type=TypedPath(),
         expose_value=False,
         callback=_path_to_environment,
         help="Folder of the ledger, Dagster's state and the logs (OFFLOAD_HOME).",
@@ -74,7 +93,7 @@ def home_option(command: F) -> F:
     config = click.option(
         "--config",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=TypedPath(),
         expose_value=False,
         callback=_path_to_environment,
         help="The pipeline file. Default: ./offload.yaml, or the one in the home (OFFLOAD_CONFIG).",
@@ -82,11 +101,11 @@ def home_option(command: F) -> F:
     return home(config(command))
 
 
-class _LibraryPath(click.Path):
+class _LibraryPath(TypedPath):
     """A path that is not looked at: click would wait for a drive that hangs."""
 
-    def convert(self, value: str | os.PathLike[str], *_: object) -> Path:
-        return Path(value)
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return Path(self._not_empty(value, param, ctx))
 
 
 def library_option(command: F) -> F:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.cli.options import TypedPath, home_option, json_option
 
 
 @click.command("password")
 @click.option(
     "--file",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=TypedPath(dir_okay=False),
     help="The file to write. Default: ui-password in OFFLOAD_HOME.",
 )
 @home_option

@@ -11,7 +11,7 @@ from dagster_offload.cli.completion import complete_document
 from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_document
 from dagster_offload.cli.in_force import read_in_force
-from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.cli.options import TypedPath, home_option, json_option
 from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ MOST_NAMES = 10  # of files on a line
 )
 @click.option("--search", metavar="WORDS", help="Only documents in which all these words occur, or parts of them.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Default: table, or what the name of --out says.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="File to write; for md a folder of notes.")
+@click.option("--out", type=TypedPath(), metavar="PATH", help="File to write; for md a folder of notes.")
 @click.option("--text", "with_text", is_flag=True, help="Also give the document's text (jsonl, or one DOCUMENT).")
 @home_option
 @json_option

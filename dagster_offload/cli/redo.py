@@ -32,7 +32,9 @@ OCR_SECONDS_A_PAGE = 4.0
     shell_complete=complete_stage,
     help="Redo only this stage. Repeatable.",
 )
-@click.option("--outdated", is_flag=True, help="Redo results made with another prompt, options or model than today's.")
+@click.option(
+    "--outdated", is_flag=True, help="Redo results made with another prompt, options, model or readers than today's."
+)
 @click.option(
     "--where",
     multiple=True,

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dagster_offload.cli.options import home_option, json_option
+from dagster_offload.cli.options import TypedPath, home_option, json_option
 
 if TYPE_CHECKING:
     from dagster_offload.settings import Settings
 
 
 @click.command("restore")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=TypedPath())
 @click.option("--replace", is_flag=True, help="Delete the ledger that is there, if it has data.")
 @home_option
 @json_option

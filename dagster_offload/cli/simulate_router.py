@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from dagster_offload.cli.options import TypedPath
+
 EXAMPLES = """\b
 Examples:
   dagster-offload simulate-router --asleep
@@ -35,7 +37,7 @@ Also "answers", how completions are answered: good, or a fault, such as empty, t
 @click.option(
     "--script",
     "script_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=TypedPath(exists=True, dir_okay=False),
     help="JSON file with a list of steps that change the behaviour over time.",
 )
 @click.option("--asleep", is_flag=True, help="Start asleep: completions get 503 upstream_cold.")

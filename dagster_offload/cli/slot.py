@@ -31,7 +31,7 @@ def _number_or_auto(ctx: click.Context, param: click.Parameter, value: str | Non
     try:
         return int(click.IntRange(1, MAX_CONCURRENCY)(value, param, ctx))
     except click.BadParameter:
-        message = f"{value} is neither a number from 1 to {MAX_CONCURRENCY} nor {AUTO}"
+        message = f"{value!r} is neither a number from 1 to {MAX_CONCURRENCY} nor {AUTO}"
         raise click.BadParameter(message, ctx, param) from None
 
 
@@ -110,7 +110,7 @@ def _hours_as_json(hours: "Mapping[datetime, SlotUse]") -> list[dict[str, object
 
 
 def _no_such_slot(name: str) -> click.UsageError:
-    return click.UsageError(f"this ledger has no slot named {name}; `dagster-offload slot show` lists its slots")
+    return click.UsageError(f"this ledger has no slot named {name!r}; `dagster-offload slot show` lists its slots")
 
 
 def _as_json(row: "SlotRow") -> dict[str, object]:

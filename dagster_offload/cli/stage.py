@@ -12,7 +12,7 @@ import click
 from dagster_offload.cli import HintingGroup
 from dagster_offload.cli.completion import complete_stage
 from dagster_offload.cli.exits import Refusal
-from dagster_offload.cli.options import deep_options, home_option, json_option
+from dagster_offload.cli.options import TypedPath, deep_options, home_option, json_option
 from dagster_offload.cli.stage_inputs import (
     inputs_of,
     inputs_of_files,
@@ -34,7 +34,7 @@ NOT_GOOD_ENOUGH = 1  # `check`: below --at-least; `try` and `sample`: no usable 
 
 prompt_option = click.option(
     "--prompt-file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=TypedPath(exists=True, dir_okay=False),
     help="Ask with the prompt in this file instead of the stage's. Not for built-in stages.",
 )
 
@@ -78,7 +78,7 @@ def list_stages(*, as_json: bool) -> None:
 
 @command.command("try")
 @click.argument("name", shell_complete=complete_stage)
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=TypedPath())
 @prompt_option
 @home_option
 @deep_options
@@ -140,7 +140,7 @@ def try_files(name: str, files: tuple[Path, ...], *, prompt_file: Path | None, a
 @click.argument("name", shell_complete=complete_stage)
 @click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="How many documents.")
 @click.option("--seed", type=int, help="The same seed gives the same documents. Default: a new one, which is printed.")
-@click.option("--html", "html", type=click.Path(path_type=Path), help="Also write the answers to this page.")
+@click.option("--html", "html", type=TypedPath(), help="Also write the answers to this page.")
 @prompt_option
 @home_option
 @deep_options
@@ -191,7 +191,7 @@ def sample(
 @click.option(
     "--expected",
     required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=TypedPath(exists=True, dir_okay=False),
     help='One line per document: {"document": "a.pdf", "category": "invoice"}.',
 )
 @click.option("--at-least", type=click.FloatRange(0, 1), help="Exit with 1 if the share of right values is below this.")

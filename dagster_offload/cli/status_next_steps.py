@@ -171,7 +171,7 @@ def _about_results(report: Report) -> "Iterator[str]":
 
     if outdated := sum(counts.outdated for counts in report.stages.values()):
         yield (
-            f"\n{outdated} results are outdated (made with another prompt, options or model): "
+            f"\n{outdated} results are outdated (made with another prompt, options, model or readers): "
             "dagster-offload redo --outdated"
         )
     if report.corrections_for_review:

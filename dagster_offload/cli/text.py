@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dagster_offload.cli.exits import ExitCode
-from dagster_offload.cli.options import json_option
+from dagster_offload.cli.options import TypedPath, json_option
 from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class FileText:
 
 
 @click.command("text")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=TypedPath())
 @json_option
 @click.pass_context
 def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> None:

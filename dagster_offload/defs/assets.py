@@ -51,7 +51,7 @@ HOW_TO_RUN = (
     "While the sensors are on, due documents are processed by themselves, in the job `{job}`. You can also materialize a "
     "selection: this starts one run for each contiguous range of it, and a run waits while the slot is unavailable. Documents "
     f"that are done are recorded again without a call; the run tag `{REDO_TAG}` redoes the selected ones first: `outdated` "
-    "those made with another prompt, options or model, `all` every one, `failed` those that failed or "
+    "those made with another prompt, options, model or readers, `all` every one, `failed` those that failed or "
     "wait for their next attempt."
 )
 

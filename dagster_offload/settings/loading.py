@@ -95,10 +95,14 @@ def _read(overrides: Mapping[str, Any], environment: Mapping[str, str]) -> Loade
     return loaded
 
 
-def read_edited(file: PipelineText | None, path: Path | None) -> Loaded:
-    """The settings that the pipeline file at `path` would give with this text. Raises `SettingsError`."""
+def read_edited(file: PipelineText | None, path: Path | None, without: Leaf | None = None) -> Loaded:
+    """The settings that the pipeline file at `path` would give with this text. The variable of the setting `without` does not
+    count. Raises `SettingsError`."""
     dotenv = read_dotenv()
-    return _load(file, read_variables({}, os.environ, dotenv), {**dotenv, **os.environ}, path)
+    given = read_variables({}, os.environ, dotenv)
+    if without is not None:
+        given.pop(without.variable, None)
+    return _load(file, given, {**dotenv, **os.environ}, path)
 
 
 def read_alone(file: PipelineText, path: Path) -> Loaded:

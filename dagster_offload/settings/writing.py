@@ -90,11 +90,14 @@ def set_in_file(path: Path, leaf: Leaf, value: str) -> tuple[Any, Any]:
     """Change one value of the pipeline file at `path`, which is created if it is missing.
 
     Returns the value in the file before (None: it had none) and after, as YAML has them. Raises `SettingsError` if the
-    result would be wrong; the file is then unchanged.
+    result would be wrong, also where a variable overrides it now; the file is then unchanged.
     """
     file = read_pipeline(path) if os.path.lexists(path) else PipelineText(path, new_file({}, find_home()), None)
-    text = with_value(file.text, leaf.key, one_line(_typed(value, leaf)))
-    read_edited(replace(file, text=text), path)
+    try:
+        text = with_value(file.text, leaf.key, one_line(_typed(value, leaf)))
+        read_edited(replace(file, text=text), path, without=leaf)
+    except SettingsError as error:
+        raise SettingsError(*error.args, "nothing was changed") from None
     write_private(path, text)
     return _in_text(file.text, leaf), _in_text(text, leaf)
 

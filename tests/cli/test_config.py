@@ -160,6 +160,15 @@ def test_set_refuses_a_wrong_key_or_value_and_leaves_the_file(
     assert [path.name for path in file.parent.iterdir()] == [file.name], "no temporary file is left"
 
 
+def test_set_refuses_a_wrong_value_that_a_variable_hides_now(file: Path, call: Call) -> None:
+    os.environ["OFFLOAD_DEEP_CONCURRENCY"] = "2"
+    refused = call("config", "set", "slots.deep.concurrency", "many")
+    assert refused.exit_code == 2
+    assert "slots.deep.concurrency: must be a whole number or 'auto' (it is 'many')" in refused.stderr
+    assert refused.stderr.endswith("dagster-offload: nothing was changed\n")
+    assert file.read_text() == FILE
+
+
 def test_set_shows_the_value_before_and_after(file: Path, call: Call) -> None:
     assert (
         "slots.deep.concurrency is now 4 (it was the default, 1)"

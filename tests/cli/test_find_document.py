@@ -59,6 +59,14 @@ def test_a_document_that_does_not_exist_gets_a_hint(call: Call, scanned: Path) -
     assert "Did you mean letter.txt?" in result.stderr
 
 
+@pytest.mark.parametrize("command", [["explain"], ["records"], ["retry"]])
+@pytest.mark.parametrize("typed", ["", " "])
+def test_an_empty_name_is_no_document(call: Call, scanned: Path, command: list[str], typed: str) -> None:
+    result = call(*command, typed)
+    assert result.exit_code == 2
+    assert "the name of the document is empty" in result.stderr
+
+
 def test_text_finds_a_document_of_the_library(call: Call, library: Path) -> None:
     result = call("text", "minutes")
     assert "buy a second printer" in result.stdout

@@ -80,7 +80,7 @@ def test_wrong_usage_without_json_shows_the_usage(call: Call) -> None:
 def test_a_wrong_number_for_a_slot_is_refused_with_the_valid_range(call: Call, option: str, typed: str) -> None:
     result = call("slot", "set", "deep", option, typed)
     assert result.exit_code == 2
-    assert f"{typed} is neither a number from 1 to 512 nor auto" in result.stderr
+    assert f"{typed!r} is neither a number from 1 to 512 nor auto" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -292,3 +292,27 @@ def test_an_error_of_a_variable_names_the_variable(call: Call) -> None:
     os.environ |= {"OFFLOAD_DEEP_URL": "nonsense", "OFFLOAD_DEEP_MODEL": "q"}
     assert "dagster-offload: OFFLOAD_DEEP_URL: must start with" in call("drain").stderr
     assert "dagster-offload: OFFLOAD_DEEP_URL: must start with" in call("drain", "--deep-model", "m").stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["scan", "--library", ""],
+        ["up", "--library", ""],
+        ["status", "--home", ""],
+        ["status", "--config", ""],
+        ["records", "--format", "md", "--out", ""],
+        ["backup", ""],
+        ["init", ""],
+        ["text", ""],
+        ["stage", "try", "classify", ""],
+    ],
+)
+def test_an_empty_path_is_refused_and_is_not_the_current_folder(
+    call: Call, tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert "the path is empty" in result.stderr
+    assert not list(tmp_path.iterdir())

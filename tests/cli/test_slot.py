@@ -85,7 +85,7 @@ def test_slot_show_with_a_name_shows_its_last_24_hours(call: Call, scanned: Path
     header, present, *_ = call("slot", "show", "deep").stdout.rpartition("\n\n")[2].splitlines()
     assert " ".join(header.split()) == "hour available calls without an answer tokens/s prompt from cache"
     assert "100%" in present
-    assert "no slot named studio" in call("slot", "show", "studio").output
+    assert "no slot named 'studio'" in call("slot", "show", "studio").output
 
 
 def test_slot_set_accepts_auto_and_a_prompt_cache_size(call: Call, scanned: Path, router: Router) -> None:
