@@ -10,10 +10,24 @@ from dagster_offload.text.suggestions import use_one_of
 LONGEST_VALUE = 60  # characters
 
 
-def together(messages: list[str]) -> str:
-    """The messages of a value of several types as one: `must be a whole number or 'auto'`."""
-    first, *others = dict.fromkeys(messages)
-    return " or ".join((first, *(other.removeprefix("must be ") for other in others)))
+_ALTERNATIVE = "must be "
+
+
+def together(messages: list[str]) -> list[str]:
+    """The messages about one place. Those of a value of several types become one: `must be a whole number or 'auto'`."""
+    found = list(dict.fromkeys(messages))
+    types = [message.removeprefix(_ALTERNATIVE) for message in found if message.startswith(_ALTERNATIVE)]
+    others = [message for message in found if not message.startswith(_ALTERNATIVE)]
+    return [*([_ALTERNATIVE + " or ".join(types)] if types else []), *others]
+
+
+def not_text(value: Any) -> str:
+    """The message for a value that must be text. A date, `no` and `on` are text."""
+    if value is None:
+        return "must be text: write it, or remove the entry (null and ~ are text only in quotes)"
+    if isinstance(value, (dict, list)):
+        return "must be one text: put it in quotes if it has ': ' in it or begins with [ or {"
+    return "must be text: put it in quotes"
 
 
 def shown_value(path: tuple[int | str, ...], value: Any) -> str | None:

@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import me, others_may_read, stranger
@@ -61,11 +62,19 @@ def copy_of_schema(copy: Path, schema: Path) -> Path:
 
 
 def read_dotenv() -> Mapping[str, str]:
-    """The variables of `.env` in the working folder, without empty ones. Raises `SettingsError`."""
+    """The variables of `.env` in the working folder, without empty ones. Raises `SettingsError`.
+
+    A line that cannot be read is refused only if it is about a setting: other programs may use the file, too.
+    """
     path = Path(".env")
     if not path.is_file():
         return {}
     text, _ = _read_own(path.absolute())
+    for line in parse_stream(StringIO(text)):
+        if line.error and "OFFLOAD_" in line.original.string.upper():
+            raise SettingsError(
+                f"{path.absolute()}:{line.original.line}: is not NAME=value: is the = missing, or is a quote not closed?"
+            )
     return {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value}
 
 
@@ -99,4 +108,4 @@ def _read_own(path: Path) -> tuple[str, os.stat_result]:
         return content.decode("utf-8-sig"), status
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise SettingsError(f"{path}:{line}: cannot be read: it is not UTF-8 text") from None
+        raise SettingsError(f"{path}:{line}: cannot be read: it is not UTF-8 text: save it as UTF-8") from None

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write
-from dagster_offload.settings.faults import shown_value, together, unknown_key
+from dagster_offload.settings.faults import not_text, shown_value, together, unknown_key
 from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
 from dagster_offload.settings.leaves import (
     BY_KEY,
@@ -232,13 +232,16 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
         elif fault["type"] == "missing" and path[:1] == ("stages",):
             where, message = tree.where(path), _missing_in_stage(str(path[1]), str(fault["loc"][-1]))
         else:
-            where, message = tree.where(path), fault_in_words(fault)
+            is_no_text = fault["type"] == "string_type"
+            where, message = tree.where(path), not_text(fault["input"]) if is_no_text else fault_in_words(fault)
             if (value := shown_value(path, fault["input"])) is not None:
                 values[where] = f" (it is {value})"
         messages.setdefault(where, []).append(message)
     for path, message in _names_in_stages(tree):
         messages.setdefault(tree.where(path), []).append(message)
-    return [f"{where}: {together(found)}{values.get(where, '')}" for where, found in messages.items()]
+    return [
+        f"{where}: {message}{values.get(where, '')}" for where, found in messages.items() for message in together(found)
+    ]
 
 
 def _names_in_stages(tree: Tree) -> Iterator[tuple[tuple[str, ...], str]]:

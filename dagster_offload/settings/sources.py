@@ -230,6 +230,11 @@ def _substituted(parsed: YamlText, variables: Mapping[str, str], file_name: str)
             return [of(each, (*path, index)) for index, each in enumerate(value)]
         if not isinstance(value, str):
             return value
+        if "${" in REFERENCE.sub(" ", value):
+            raise SettingsError(
+                f"{file_name}:{parsed.places[path]}: {dotted(path)}: '${{' is not followed by the name of a variable and '}}': "
+                "a name has letters, digits and _ only; write $${ for the text itself"
+            )
         unset = [match[2] for match in REFERENCE.finditer(value) if match[2] and not variables.get(match[2])]
         if unset:
             return missing(unset[0], path)

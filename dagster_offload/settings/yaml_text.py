@@ -1,22 +1,31 @@
 """YAML text -> plain values, and the place of each key and value. Only data: tags that would construct objects are refused."""
 
-from collections.abc import Mapping, Sequence
+import re
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from dagster_offload.errors import SettingsError
+from dagster_offload.settings.yaml_faults import syntax_error
 
 # A chain of aliases can expand a small file to any size, so the nodes are counted after expansion.
 MAX_NODES = 20_000
 MAX_DEPTH = 40
 
+# Allowed in YAML. The warning quotes the library's code.
+warnings.filterwarnings("ignore", category=ReusedAnchorWarning)
+
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = {f"{_TAG}str", f"{_TAG}timestamp"}  # a date stays text; the stage's answer model knows what it is
 _TAGS = {f"{_TAG}{name}" for name in ("map", "seq", "str", "timestamp", "null", "bool", "int", "float")}
+
+# YAML drops the spaces of the keyboard before a key, and no others.
+_ODD_SPACE = re.compile(r"\s")
 
 Path = tuple[str | int, ...]  # ("stages", "classify", "classes", 0)
 
@@ -54,7 +63,7 @@ def parse_yaml(text: str, name: str) -> YamlText:
     except RecursionError:
         raise SettingsError(f"{name}: the values are nested too deeply") from None
     except YAMLError as error:
-        raise SettingsError(_syntax_error(error, name, text.splitlines())) from None
+        raise SettingsError(syntax_error(error, name, text)) from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -76,7 +85,10 @@ class _Reader:
         if self.nodes > MAX_NODES or depth > MAX_DEPTH:
             raise self.error(node, "too many or too deeply nested values, perhaps through aliases (`*name`)")
         if str(node.tag) not in _TAGS:
-            raise self.error(node, f"the tag {str(node.tag).removeprefix(_TAG)!r} is not supported")
+            tag = str(node.tag).removeprefix(_TAG)
+            raise self.error(
+                node, f"the tag {tag!r} is not supported: remove it; a text that begins with ! needs quotes around it"
+            )
         self.places[path] = _place(node)
         if isinstance(node, MappingNode):
             return self._mapping(node, path, depth)
@@ -90,6 +102,12 @@ class _Reader:
             if not isinstance(key_node, ScalarNode):
                 raise self.error(key_node, "a key must be a word")
             key = str(key_node.value)
+            if key_node.style is None and (odd := _ODD_SPACE.match(key)) is not None:
+                raise self.error(
+                    key_node, f"this begins with the space U+{ord(odd[0]):04X} of copied text: type the spaces anew"
+                )
+            if key_node.tag == f"{_TAG}merge":
+                raise self.error(key_node, "`<<` does not belong to YAML 1.2: write the keys out")
             if key in values:
                 first = self.keys[(*path, key)].line
                 hint = "move these lines there" if isinstance(value_node, MappingNode) else "remove one of them"
@@ -108,8 +126,8 @@ class _Reader:
             return node.value
         try:
             return self.yaml.constructor.construct_object(node)
-        except ValueError:  # a number with thousands of digits, or text behind an explicit tag
-            raise self.error(node, f"is not a {tag.removeprefix(_TAG)}") from None
+        except (ValueError, KeyError):  # a number with thousands of digits, or text behind an explicit tag
+            raise self.error(node, f"this is no value of the type {tag.removeprefix(_TAG)}") from None
 
     def error(self, node: Node, message: str) -> SettingsError:
         return SettingsError(f"{self.name}:{_place(node)}: {message}")
@@ -117,31 +135,3 @@ class _Reader:
 
 def _place(node: Node) -> Place:
     return Place(node.start_mark.line + 1, node.start_mark.column + 1)
-
-
-def _syntax_error(error: YAMLError, name: str, lines: Sequence[str]) -> str:
-    if not isinstance(error, MarkedYAMLError):
-        return f"{name}: is not YAML: {' '.join(str(error).split())}"
-    mark = error.problem_mark or error.context_mark
-    problem = str(error.problem or error.context)
-    if mark is None:
-        return f"{name}: is not YAML: {problem}"
-    hint = _hint(problem, lines[mark.line] if mark.line < len(lines) else "", mark.column)
-    return f"{name}:{mark.line + 1}:{mark.column + 1}: is not YAML: {problem}{hint}"
-
-
-def _hint(problem: str, line: str, column: int) -> str:
-    """What a person probably did, to append to the parser's words; empty if there is no guess."""
-    before = line[:column]
-    if "mapping values are not allowed" in problem:
-        if ": " in before:
-            return ": a text with ': ' in it needs quotes around it"
-        return ": is this line indented further than the one above it, or does a text with ': ' need quotes?"
-    if "cannot start any token" in problem:
-        is_tab = line[column : column + 1] == "\t"
-        return ": indent with spaces" if is_tab else ": a text that begins with this character needs quotes around it"
-    if line[column:].startswith("?"):
-        return ": only the name of a type can end in `?`: write {type: [string], optional: true}"
-    if "<block end>" in problem and not before.strip():
-        return ": is this line indented as the lines beside it?"
-    return ""

@@ -85,6 +85,14 @@ def test_check_names_the_place_of_each_fault(file: Path, call: Call) -> None:
     assert f"{file}:12:10: prefork: " in error
 
 
+def test_check_prints_no_warning_of_a_library_about_an_anchor(file: Path) -> None:
+    file.write_text("language: &x ko\nocr: &x off\n")
+    checked = subprocess.run(
+        [sys.executable, "-m", "dagster_offload.cli", "config", "check"], capture_output=True, text=True, check=True
+    )
+    assert checked.stderr == ""
+
+
 def test_check_warns_of_a_library_that_does_not_exist(file: Path, call: Call) -> None:
     file.write_text(f"{FILE}library: {{path: /nowhere}}\n")
     checked = call("config", "check")

@@ -72,11 +72,14 @@ def test_a_file_with_a_json_schema_that_is_nested_too_deeply_is_refused_with_the
         ("a: Pay what: to whom?", "1:12: is not YAML: mapping values are not allowed here: a text with ': ' in it needs quotes"),
         ("a: x\n  b: c", "2:4: is not YAML: mapping values are not allowed here: is this line indented further than"),
         ("a:\n  b: x\n c: y", "is this line indented as the lines beside it?"),
-        ("a:\n\tb: c", "2:1: is not YAML: found character '\\t' that cannot start any token: indent with spaces"),
+        ("a:\n\tb: c", "2:1: is not YAML: found character '\\t' that cannot start any token: use spaces, not tabs"),
         ("a: `x`", "cannot start any token: a text that begins with this character needs quotes around it"),
         ("a: [string]?", "1:12: is not YAML: mapping keys are not allowed here: only the name of a type can end in `?`"),
         ("slots: 5", "1:8: slots: must be a section"),
-        ("stages: {classify: {classes: [invoice, 7]}}", "1:40: stages.classify.classes.1: must be text: put a number"),
+        (
+            "stages: {classify: {classes: [invoice, 7]}}",
+            "1:40: stages.classify.classes.1: must be text: put it in quotes (it is 7)",
+        ),
         ("slots: {deep: {url: macbook.local}}", "1:21: slots.deep.url: must start with http://"),
         ("language: a\nlanguage: b\n", "2:1: the key 'language' is here twice (first in line 1): remove one of them"),
         ("stages:\nstages:\n  a: {}\n", "2:1: the key 'stages' is here twice (first in line 1): move these lines there"),
@@ -89,8 +92,44 @@ def test_a_file_with_a_json_schema_that_is_nested_too_deeply_is_refused_with_the
         ("language: !!python/object/apply:os.system [id]", "1:11: the tag 'python/object/apply:os.system' is not supported"),
         ("language: !secret x", "1:11: the tag '!secret' is not supported"),
         ("? [a, b]\n: 1", "1:3: a key must be a word"),
-        ("<<: {language: ko}", "1:1: there is no key '<<'"),
-        ("retry_after_minutes: " + "9" * 5000, "1:22: is not a int"),
+        ("<<: {language: ko}", "1:1: `<<` does not belong to YAML 1.2: write the keys out"),
+        ("retry_after_minutes: " + "9" * 5000, "1:22: this is no value of the type int"),
+        ("library: {cross_mounts: !!bool maybe}", "1:25: this is no value of the type bool"),
+        (
+            "slots:\n  deep:\n    url:http://x:1\n    model: m\n",
+            "4:10: is not YAML: mapping values are not allowed here: is a space missing after",
+        ),
+        ("ocr: off\nlanguage:ko\n", "2:1: is not YAML: this is no `key: value`: is a space missing after its colon?"),
+        ("language:\tko", "1:10: is not YAML: found character '\\t' that cannot start any token: use spaces, not tabs"),
+        ('ocr: off\nlanguage: "ko\nprefork: off\n', "2:11: is not YAML: the quote that begins here is not closed"),
+        (
+            "ocr: off\nslots: {deep: {url: x\nlanguage: ko\n",
+            "is a comma missing before it, or is the bracket of line 2 not closed?",
+        ),
+        ("library: {ignore: [*.zip]}", "1:20: is not YAML: found undefined alias '.zip': a text that begins with * needs quotes"),
+        (
+            "library: {ignore: [!keep.zip ]}",
+            "the tag '!keep.zip' is not supported: remove it; a text that begins with ! needs quotes",
+        ),
+        (
+            'slots: {deep: {expected_model: "Qwen3\\.6"}}',
+            "found unknown escape character '.': between double quotes, \\ has a meaning of its own",
+        ),
+        ("language: ko\n---\nocr: off\n", "2:1: is not YAML: a second document begins here: remove this line"),
+        (
+            "language: ko\nocr: o\x07ff",
+            "2:7: is not YAML: the character U+0007 is not allowed: remove it, or save the file as UTF-8",
+        ),
+        ("slots:\n\u00a0 deep:\n", "2:1: this begins with the space U+00A0 of copied text: type the spaces anew"),
+        ("stages: {classify: {classes: [a, null]}}", "classes.1: must be text: write it, or remove the entry (null and ~"),
+        (
+            "stages:\n  classify:\n    classes:\n    - a: b\n",
+            "4:7: stages.classify.classes.0: must be one text: put it in quotes if it has ': '",
+        ),
+        ("slots: {deep: {api_key: '${MY-KEY}'}}", "1:25: slots.deep.api_key: '${' is not followed by the name of a variable"),
+        ("slots: {deep: {api_key: '${KEY:-none}'}}", "1:25: slots.deep.api_key: '${' is not followed by the name of a variable"),
+        ('library: {path: "/tmp\\0x"}', "1:17: library.path: must not contain the character U+0000"),
+        ("keep: {history_days: 9999999}", "1:22: keep.history_days: must be at most 100000 (it is 9999999)"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_refused_with_the_place_and_the_right_word(text: str, error: str) -> None:
@@ -102,6 +141,23 @@ def test_all_wrong_values_are_reported_together() -> None:
     assert "1:1: there is no key 'langage': did you mean language?" in message
     assert "2:6: ocr: must be 'auto' or 'off' (it is " in message
     assert "OFFLOAD_DEEP_CONCURRENCY: " in message
+
+
+def test_several_faults_of_one_place_are_separate_messages() -> None:
+    file = written("slots: {1e3: {url: 'http://x:1', model: m}}")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    first, second, third = map(str, caught.value.args)
+    assert first.endswith("use at most 40 lower-case letters, digits and _, and begin with a letter")
+    assert second.startswith(f"{file}:1:14: slots.1e3: there are further slots only beside deep")
+    assert third.startswith(f"{file}:1:14: slots.1e3: no stage names this slot")
+
+
+@pytest.mark.parametrize("line", ["OFFLOAD_LANGUAGE ko", 'OFFLOAD_LANGUAGE="ko', "export OFFLOAD_LANGUAGE: ko"])
+def test_a_setting_in_dotenv_that_cannot_be_read_is_refused_with_its_line(line: str) -> None:
+    Path(".env").write_text(f"# mine\nOTHER: of another program\n{line}\n")
+    with pytest.raises(SettingsError, match=r"\.env:3: is not NAME=value: is the = missing, or is a quote not closed"):
+        load_settings()
 
 
 def test_every_wrong_field_name_and_slot_of_the_stages_is_reported_together() -> None:
