@@ -63,7 +63,7 @@ def test_a_scan_and_a_drain_add_a_point_to_the_plots(edge: Edge) -> None:
     assert record.asset_materialization is not None
     table = record.asset_materialization.metadata["newest records"]
     assert isinstance(table, dg.TableMetadataValue)
-    assert {row.data["document"] for row in table.records} == {"a.txt", "b.txt"}
+    assert {row.data["document: title and summary"].split(" ")[0] for row in table.records} == {"a.txt", "b.txt"}
 
 
 def test_each_further_slot_has_plots_of_its_own(edge: Edge, tmp_path: Path) -> None:
@@ -147,16 +147,32 @@ def test_without_previews_no_record_is_shown(edge: Edge) -> None:
     shown = quiet.materializations("summarize", "a.txt")[0].asset_materialization
     assert shown is not None
     assert "record" not in shown.metadata
-    (row,) = record_table(
-        [DocumentRecord("a.txt", "done", {"summarize": stage({"title": "T"})}, None)], private
-    ).records
-    assert set(row.data) == {"document", "class", "state"}
+    answers = {"classify": stage({"category": "invoice"}), "summarize": stage({"title": "T"})}
+    (row,) = record_table([DocumentRecord("a.txt", "done", answers, None)], private).records
+    assert row.data == {"document": "a.txt (invoice)"}
 
 
-def test_the_table_of_records_has_title_and_summary_side_by_side() -> None:
-    answers = {"summarize": stage({"title": "Chairs", "summary": "Three chairs."})}
-    (row,) = record_table([DocumentRecord("a.txt", "done", answers, None)], load_settings()).records
-    assert row.data["title and summary"] == "Chairs: Three chairs."
+def record_row(document: str, state: str, title: str) -> str:
+    answers = {
+        "classify": stage({"category": "invoice"}),
+        "summarize": stage({"title": title, "summary": "Three chairs."}),
+    }
+    (row,) = record_table([DocumentRecord(document, state, answers, None)], load_settings()).records
+    [text] = row.data.values()
+    return str(text)
+
+
+def test_the_table_of_records_has_one_column_so_that_its_rows_are_low() -> None:
+    assert record_row("a.txt", "done", "Chairs") == "a.txt (invoice): Chairs: Three chairs."
+    assert record_row("a.txt", "failed", "Chairs") == "a.txt (invoice, failed): Chairs: Three chairs."
+
+
+def test_no_word_makes_the_table_of_records_wider_than_the_page() -> None:
+    row = record_row(f"letters/{'x' * 100}-the-end-of-a-long-name.txt", "done", f"https://example.org/{'y' * 100}/end")
+    assert row == (
+        f"letters/{'x' * 12}…{'x' * 12}-the-end-of-a-long-name.txt (invoice): "
+        f"https://example.org/{'y' * 12}…{'y' * 12}/end: Three chairs."
+    )
 
 
 def test_a_record_is_shown_as_text_whatever_the_model_wrote() -> None:

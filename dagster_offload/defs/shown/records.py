@@ -1,18 +1,23 @@
 """A record as people read it in Dagster's UI: as Markdown, and the newest ones as a table."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
 import dagster as dg
 
+from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.reports.records import DocumentRecord
 from dagster_offload.records.columns import BUILT_IN_COLUMNS, Column, answered, as_record, columns, flat
 from dagster_offload.settings import Settings
-from dagster_offload.text.plain_text import markdown_text, shortened
+from dagster_offload.text.plain_text import escaped, markdown_text, shortened
 
 LONGEST_VALUE = 500
 LONGEST_CELL = 160
+KEPT_OF_WORD = 12  # characters at each end of a word that is cut
+# Between places where a browser may begin a new line.
+_LONG_WORD = re.compile(r"[^\s/-]{30,}")
 _SHOWN_ABOVE = {column.name for column in BUILT_IN_COLUMNS}
 
 
@@ -55,14 +60,31 @@ def _plain(value: Any) -> str:
 
 
 def record_table(found: Sequence[DocumentRecord], settings: Settings) -> dg.TableMetadataValue:
-    """One row per document. With the setting `previews` off, the rows hold no text of a document."""
-    every, rows = columns(settings), []
-    for each in found:
-        values = flat(as_record(each, settings), every)
-        row = {"document": values["document"], "class": values["category"] or "", "state": values["state"] or ""}
-        if settings.previews == "on":
-            # In one column: Dagster makes each column of a table wide, and would show only the titles.
-            words = ": ".join(str(values[name]) for name in ("title", "summary") if values[name])
-            row["title and summary"] = shortened(words, LONGEST_CELL)
-        rows.append(dg.TableRecord(row))
-    return dg.MetadataValue.table(rows)
+    """One row per document. With the setting `previews` off, the rows hold no text of a document.
+
+    It has one column: Dagster leaves the table a quarter of the page, so columns side by side are a few words wide each.
+    """
+    every = columns(settings)
+    shown = [flat(as_record(each, settings), every) for each in found]
+    if settings.previews == "off":
+        return dg.MetadataValue.table([dg.TableRecord({"document": _heading(values)}) for values in shown])
+    return dg.MetadataValue.table(
+        [dg.TableRecord({"document: title and summary": f"{_heading(values)}: {_words(values)}"}) for values in shown]
+    )
+
+
+def _heading(values: Mapping[str, Any]) -> str:
+    """The document's name, its class if it has one, and its state if it is not done."""
+    state = values["state"] if values["state"] != State.DONE else None
+    facts = ", ".join(str(fact) for fact in (values["category"], state) if fact)
+    return _breakable(escaped(values["document"])) + (f" ({facts})" if facts else "")
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    words = ": ".join(_plain(values[name]) for name in ("title", "summary") if values[name])
+    return _breakable(shortened(words, LONGEST_CELL))
+
+
+def _breakable(text: str) -> str:
+    """`text` with its longest words cut. A browser breaks no word, and one long word makes the whole table too wide."""
+    return _LONG_WORD.sub(lambda word: f"{word[0][:KEPT_OF_WORD]}…{word[0][-KEPT_OF_WORD:]}", text)
