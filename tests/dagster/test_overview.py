@@ -63,7 +63,7 @@ def test_a_scan_and_a_drain_add_a_point_to_the_plots(edge: Edge) -> None:
     assert record.asset_materialization is not None
     table = record.asset_materialization.metadata["newest records"]
     assert isinstance(table, dg.TableMetadataValue)
-    assert {row.data["document: title and summary"].split(" ")[0] for row in table.records} == {"a.txt", "b.txt"}
+    assert {str(row.data["document: title and summary"]).split(" ")[0] for row in table.records} == {"a.txt", "b.txt"}
 
 
 def test_each_further_slot_has_plots_of_its_own(edge: Edge, tmp_path: Path) -> None:
