@@ -104,6 +104,8 @@ def run_drain(
     Raises `NoRoom` if the disk has, or gets, too little free space. What was done until then is stored.
     """
     configured, wanted = check_drain(settings, stage)
+    if limit is not None and limit < 1:  # the command checks its option, Dagster's launchpad does not
+        raise DrainRefused(f"the limit is {limit}: a drain takes at least one document")
     pipeline = pipeline_of(settings)
     agree_with_up(ledger, pipeline)
     for slot in configured:

@@ -175,3 +175,9 @@ def test_a_drain_in_this_process_appears_in_the_ui_and_returns_its_summary(two: 
 def test_a_refused_drain_in_this_process_raises_the_refusal(two: Edge) -> None:
     with pytest.raises(DrainRefused, match="'extract' is not a drain stage"):
         run_in_process(two.defs, two.instance, "drain", stage="extract")
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_drain_of_no_document_is_refused_and_not_reported_as_without_an_answer(two: Edge, limit: int) -> None:
+    with pytest.raises(DrainRefused, match=f"the limit is {limit}: a drain takes at least one document"):
+        run_in_process(two.defs, two.instance, "drain", limit=limit)
