@@ -43,7 +43,7 @@ from dagster_offload.text.plain_text import escaped
 GROUP = "documents"
 
 DESCRIPTIONS = {
-    EXTRACT: "The text of each document. The job `scan` extracts it when a file is new or has changed.",
+    EXTRACT: "The text of each document. The job `{job}` extracts it when a file is new or has changed.",
     CLASSIFY: "The class of each document, from the deep slot.",
     SUMMARIZE: "The summary of each document, from the deep slot.",
 }
@@ -67,7 +67,7 @@ def build_documents_asset(
     @dg.multi_asset(
         name=names.of(STAGES_STEP),
         specs=[
-            _spec(node, names, partitions, versions[node.name], _description(node.name, settings, names.drain_job))
+            _spec(node, names, partitions, versions[node.name], _description(node.name, settings, names))
             for node in graph
         ],
         check_specs=[*served_model_checks(keys, partitions, settings), *problem_checks(keys)],
@@ -100,7 +100,7 @@ def materialize(
     """
     tag_run(context)
     with deep_slot.ledger() as ledger:
-        rule = _rule_in_force(ledger)
+        rule = _rule_in_force(ledger, names)
         present, missing = ledger.run(_documents_of, rule, selected)
         if not present:
             raise NoSuchDocument(_no_such_document(missing, rule))
@@ -127,7 +127,7 @@ def materialize(
     raise_for(summary, requested, missing, rule)
 
 
-def _rule_in_force(ledger: Ledger) -> PartitionRule:
+def _rule_in_force(ledger: Ledger, names: Names) -> PartitionRule:
     """The rule that groups documents into partitions. Waits while a scan changes it.
 
     Raises `Failure` if that scan was interrupted: some partitions lack documents, and the run would end without them.
@@ -138,8 +138,8 @@ def _rule_in_force(ledger: Ledger) -> PartitionRule:
             now = ledger.run(assigning.in_force)
     if not now.is_complete:
         raise dg.Failure(
-            f"the change of the partitions to {now.rule} (OFFLOAD_PARTITION_BY) was interrupted: run the job `scan`, then "
-            "run this again",
+            f"the change of the partitions to {now.rule} (OFFLOAD_PARTITION_BY) was interrupted: run the job "
+            f"{names.scan_job}, then run this again",
             allow_retries=False,
         )
     return now.rule
@@ -273,9 +273,9 @@ def _spec(
     ).with_io_manager_key(names.of(LEDGER_IO))
 
 
-def _description(stage: str, settings: Settings, drain_job: str) -> str:
+def _description(stage: str, settings: Settings, names: Names) -> str:
     if stage == EXTRACT:
-        return DESCRIPTIONS[stage]
+        return DESCRIPTIONS[stage].format(job=names.scan_job)
     own = settings.own_stages.get(stage)
     first = DESCRIPTIONS[stage] if own is None else own.description or f"Answers of the stage {stage}: {own.prompt}"
-    return f"{first} {HOW_TO_RUN.format(job=drain_job)}"
+    return f"{first} {HOW_TO_RUN.format(job=names.drain_job)}"

@@ -142,12 +142,12 @@ def build_drain_sensor(deep_slot: DeepSlot, names: Names) -> dg.SensorDefinition
     free_work = FreeWork()
 
     @dg.sensor(
-        name=names.of("drain_sensor"),
+        name=names.drain_sensor,
         job_name=names.drain_job,
         # The daemon checks every 5 s. A value of 5 would mean a tick every 10 s.
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Launches `drain` when the deep slot answers, documents are due and no drain is running.",
+        description=f"Launches {names.drain_job} when the deep slot answers, documents are due and no drain is running.",
     )
     def drain_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:

@@ -47,7 +47,8 @@ def build_extract_job(
 
     @dg.job(
         name=names.extract_job,
-        description="Extracts the texts that are due with several steps, on the hosts of its executor. `scan` finds the files.",
+        description="Extracts the texts that are due with several steps, on the hosts of its executor. "
+        f"`{names.scan_job}` finds the files.",
         executor_def=executor,
         resource_defs={"deep_slot": resource},
     )

@@ -211,7 +211,8 @@ def build_library_sensor(deep_slot: DeepSlot, names: Names, interval_seconds: fl
         job_name=names.scan_job,
         minimum_interval_seconds=math.ceil(interval_seconds),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Launches `scan` when the library differs from the ledger. Checks every OFFLOAD_SCAN_INTERVAL seconds.",
+        description=f"Launches {names.scan_job} when the library differs from the ledger. Checks every OFFLOAD_SCAN_INTERVAL "
+        "seconds.",
     )
     def library_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         looked_at = time.time()

@@ -66,6 +66,11 @@ class Names:
         """The job that processes the backlog."""
         return self.of(DRAIN_JOB)
 
+    @property
+    def drain_sensor(self) -> str:
+        """The sensor that checks the slots and launches drains."""
+        return self.of("drain_sensor")
+
     def of(self, name: str) -> str:
         """The name of a job, sensor, step or resource, with the prefix."""
         return f"{self.prefix}_{name}" if self.prefix else name

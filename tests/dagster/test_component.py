@@ -1,5 +1,7 @@
 """The component `dagster_offload.OffloadPipeline`: libraries in a stranger's project, beside assets of its own."""
 
+import re
+
 import dagster as dg
 import pytest
 
@@ -198,6 +200,20 @@ def test_an_asset_with_plots_is_refused_as_an_input(project: Project) -> None:
 def test_a_stage_of_ones_own_becomes_an_asset_of_the_component(project: Project) -> None:
     project.add("papers", "lease", extra="  stages: {due: {prompt: 'When is it due?', answer: {month: string}}}\n")
     assert dg.AssetKey(["papers", "due"]) in project.defs.resolve_asset_graph().get_all_asset_keys()
+
+
+def test_descriptions_name_the_jobs_of_their_own_component(project: Project) -> None:
+    project.add("papers")
+    defs = project.defs
+    described = {
+        *(spec.description or "" for spec in defs.resolve_all_asset_specs()),
+        *(sensor.description or "" for sensor in defs.sensors or ()),
+        *(defs.resolve_job_def(f"papers_{job}").description or "" for job in ("scan", "drain", "extract")),
+    }
+    named = {
+        name for text in described for name in re.findall(r"(?:`|Launches )([a-z_]*(?:scan|drain|extract))\b", text)
+    }
+    assert named == {"papers_scan", "papers_drain"}
 
 
 def test_a_run_of_a_sensor_does_not_say_that_up_launched_it(project: Project) -> None:

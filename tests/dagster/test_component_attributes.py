@@ -34,7 +34,7 @@ def settings_of(project: Project) -> Settings:
         ("  stages: {due: {prompt: a, when: {clasify: {category: [a]}}, answer: {b: string}}}\n", "clasify"),
         ("  ocr: maybe\n", "must be 'auto' or 'off'"),
         ("  retry_after_minutes: soon\n", "must be a number"),
-        ("  name: My Papers\n", "must match"),
+        ("  name: My Papers\n", "use at most 40 lower-case letters, digits and _, and begin with a letter"),
         ("  partition_by: folders\n", "write document, folder, month, or shard:N with N from 1 to 2000"),
         (
             "  on_record: {file-it: {command: /bin/true}}\n",

@@ -58,6 +58,7 @@ class Runs:
         self.edge = edge
         self.run_id = ""
         self._waits = threading.Semaphore(0)
+        self.said = ""  # as the last wait began
 
     def run(self, beside: Act, job: Callable[[], dg.JobDefinition] = our_job) -> dg.DagsterRunStatus:
         """Execute a run over a.txt, and `beside` in another thread. Returns the final status."""
@@ -75,6 +76,7 @@ class Runs:
 
     def _on_event(self, entry: dg.EventLogEntry) -> None:
         if entry.user_message.startswith("Waiting:"):
+            self.said = entry.user_message
             self._waits.release()
 
     def await_wait(self) -> None:
@@ -144,6 +146,7 @@ def runs(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
 def test_a_waiting_run_continues_when_the_slot_answers_and_succeeds(runs: Runs) -> None:
     assert runs.run(runs.wake) is dg.DagsterRunStatus.SUCCESS
     assert runs.waits() == [1800.0]
+    assert "when drain_sensor finds that the slot answers (while it is on)" in runs.said
     assert "Continuing: the slot answers again." in runs.messages
     assert {record.run_id for record in runs.edge.materializations("summarize", "a.txt")} == {runs.run_id}
     assert runs.stack_traces() == []

@@ -24,6 +24,7 @@ from dagster_offload.settings.sources import REFERENCE
 from dagster_offload.text.validation import fault_in_words, path_of
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
+NAME_RULE = "use at most 40 lower-case letters, digits and _, and begin with a letter"
 TEMPLATE = "{{"
 # What only `dagster-offload up` does, and what a project has in its place.
 ONLY_UP = {
@@ -122,7 +123,8 @@ def _error_of(fault: Mapping[str, Any], value: Any) -> InitErrorDetails:
         return _error(path, unknown_key(path, [*known, "name"] if len(path) == 1 else known))
     place = path if fault["type"] == "missing" else _place_in(value, path)
     is_harmless = shown_value(place, fault["input"]) is not None
-    return _error(place, fault_in_words(fault), fault["input"] if is_harmless else "...")
+    message = NAME_RULE if path == ("name",) and fault["type"] == "string_pattern_mismatch" else fault_in_words(fault)
+    return _error(place, message, fault["input"] if is_harmless else "...")
 
 
 def _error(path: Path, message: str, shown: Any = "...") -> InitErrorDetails:

@@ -8,7 +8,7 @@ import dagster as dg
 from dagster.components.resolved.scopes import LoadContextScope
 from dagster.components.scaffold.scaffold import scaffold_with
 
-from dagster_offload.defs.component.attributes import NAME_PATTERN, Attributes, still_to_set
+from dagster_offload.defs.component.attributes import NAME_PATTERN, NAME_RULE, Attributes, still_to_set
 from dagster_offload.defs.component.scaffold import Scaffolder
 from dagster_offload.defs.definitions import library_definitions
 from dagster_offload.defs.names import SENSOR, names_of
@@ -80,7 +80,7 @@ class OffloadPipeline(dg.Component):
         values: dict[str, Any] = dict(resolver.resolve_value(dict(attributes.written if attributes else {})))
         name = values.pop("name", None) or _name_of(context.path)
         if not re.fullmatch(NAME_PATTERN, name):
-            raise SettingsError(f"component {name}: name must match {NAME_PATTERN}")
+            raise SettingsError(f"component {name}: this name cannot be used: {NAME_RULE}")
         if empty := still_to_set(values):
             raise SettingsError(f"component {name}: set {listed(empty, 'and')} in its defs.yaml")
         settings = settings_of(values, _folder_of(context.path), f"component {name}")

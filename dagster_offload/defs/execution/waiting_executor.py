@@ -89,8 +89,8 @@ class WaitingExecutor(dg.Executor):
         """
         run_id = plan_context.run_id
         plan_context.log.info(
-            "Waiting: the run continues when the slot answers or another worker has finished its documents, "
-            f"after at most {seconds:.0f} s."
+            f"Waiting: the run continues when {self.names.drain_sensor} finds that the slot answers (while it is on) or "
+            f"another worker has finished its documents, after at most {seconds:.0f} s."
         )
         end = wait_for_work(self.deep_slot.unmigrated_ledger, run_id, seconds, check_captured_interrupt)
         if end is not WaitEnd.STOPPED:
