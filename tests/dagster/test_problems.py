@@ -102,7 +102,12 @@ def test_the_check_lists_the_documents_that_need_a_person_until_none_does(edge: 
     assert edge.settings.library is not None
     (edge.settings.library / "broken.pdf").unlink()
     edge.scan()
-    assert [check.passed for check in checks(edge, "extract")] == [True, False]
+    ended, began = checks(edge, "extract")
+    assert (ended.passed, began.passed) == (True, False)
+    assert (ended.metadata, began.metadata["count"].value) == (
+        {"count": dg.MetadataValue.int(0)},
+        1,
+    )  # Dagster plots it
 
 
 def test_the_check_of_a_held_stage_names_the_slot_the_fault_and_the_next_step(edge: Edge) -> None:
