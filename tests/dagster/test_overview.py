@@ -167,6 +167,11 @@ def test_the_table_of_records_has_one_column_so_that_its_rows_are_low() -> None:
     assert record_row("a.txt", "failed", "Chairs") == "a.txt (invoice, failed): Chairs: Three chairs."
 
 
+def test_a_record_without_an_answer_is_its_name_and_state() -> None:
+    (row,) = record_table([DocumentRecord("a.txt", "failed", {}, None)], load_settings()).records
+    assert list(row.data.values()) == ["a.txt (failed)"]
+
+
 def test_no_word_makes_the_table_of_records_wider_than_the_page() -> None:
     row = record_row(f"letters/{'x' * 100}-the-end-of-a-long-name.txt", "done", f"https://example.org/{'y' * 100}/end")
     assert row == (

@@ -68,9 +68,8 @@ def record_table(found: Sequence[DocumentRecord], settings: Settings) -> dg.Tabl
     shown = [flat(as_record(each, settings), every) for each in found]
     if settings.previews == "off":
         return dg.MetadataValue.table([dg.TableRecord({"document": _heading(values)}) for values in shown])
-    return dg.MetadataValue.table(
-        [dg.TableRecord({"document: title and summary": f"{_heading(values)}: {_words(values)}"}) for values in shown]
-    )
+    lines = (": ".join(filter(None, (_heading(values), _words(values)))) for values in shown)
+    return dg.MetadataValue.table([dg.TableRecord({"document: title and summary": line}) for line in lines])
 
 
 def _heading(values: Mapping[str, Any]) -> str:
