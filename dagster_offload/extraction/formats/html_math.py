@@ -50,7 +50,8 @@ class Formulas:
         self._signs |= {part.mem_id: sign for part, sign in _signed(node, parts) if sign is not None}
         if separator := _separator(node):
             self._separators |= {part.mem_id: separator for part in parts[1:]}
-        line.append(self._separators.pop(node.mem_id, ""))
+        if node.mem_id in self._separators:
+            line.append(self._separators.pop(node.mem_id))
         own = self._signs.pop(node.mem_id, None)
         if node.tag == "msqrt":
             own = (own or "") + "√"

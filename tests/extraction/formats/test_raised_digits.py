@@ -95,6 +95,10 @@ def test_a_fraction_behind_a_number_is_no_part_of_it() -> None:
     [
         ("<mfrac><mn>1</mn><mn>2</mn></mfrac>", "2 1/2 m"),
         ("<mfrac>\n <mrow> <mi>a</mi> <mo> + </mo> <mi>b</mi> </mrow>\n <mn>2</mn>\n</mfrac>", "2(a+b)/2 m"),
+        (
+            "<mfrac><mrow><mrow><mi>a</mi><mi>b</mi></mrow></mrow><mstyle><mrow><mrow><mn>2</mn></mrow></mrow></mstyle></mfrac>",
+            "2 ab/2 m",
+        ),
         ("<mo>×</mo><msup><mn>10</mn><mn>6</mn></msup>", "2×10^6 m"),
         ("<msubsup><mi>x</mi><mi>i</mi><mrow><mi>n</mi><mo>+</mo><mn>1</mn></mrow></msubsup>", "2x_i^(n+1)m"),
         ("<msqrt><mi>x</mi><mo>+</mo><mn>1</mn></msqrt>", "2√(x+1)m"),
