@@ -100,8 +100,17 @@ def _is_raised(properties: Element) -> bool:
 
 
 def _is_struck(properties: Element) -> bool:
+    return not _lines_through(properties) <= {"none"}
+
+
+def _is_not_struck(properties: Element) -> bool:
+    """Whether the properties say so. Most say nothing, and leave it to the text around."""
+    return _lines_through(properties) == {"none"}
+
+
+def _lines_through(properties: Element) -> set[str]:
     values = (attribute(properties, f"text-line-through-{name}") for name in ("style", "type"))
-    return any(value not in (None, "none") for value in values)
+    return {value for value in values if value is not None}
 
 
 def _remove_hidden(content: Element) -> None:
@@ -135,6 +144,7 @@ def _texts(content: Element, styles: Element) -> Iterator[str]:
     _remove_hidden(content)
     _mark(content, {"span"}, _is_raised, RAISED_BEGINS, RAISED_ENDS)
     _mark(content, {"span", "p", "h"}, _is_struck, STRUCK_BEGINS, STRUCK_ENDS)
+    _mark(content, {"span"}, _is_not_struck, STRUCK_ENDS, STRUCK_BEGINS)
     label_lists(content, styles)
     yield from _margins(styles, "header")
     yield from _blocks(body)

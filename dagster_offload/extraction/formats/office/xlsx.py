@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import OfficeArchive
-from dagster_offload.extraction.formats.parts.line_marks import raised, shown_line, struck
+from dagster_offload.extraction.formats.parts.line_marks import not_struck, raised, shown_line, struck
 from dagster_offload.extraction.formats.parts.markdown import Row
 from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
 from dagster_offload.extraction.formats.parts.sheet import Sheet, shared_string, texts_of_sheets
@@ -71,8 +71,10 @@ class _Workbook:
                 row, column = {}, 0
                 for cell in element:
                     column = _column(cell.get("r")) or column + 1
-                    if (text := self._cell(cell)).strip():
-                        row[column] = shown_line(struck(text)) if cell.get("s") in self.struck else text
+                    text = self._cell(cell)
+                    text = shown_line(struck(text) if cell.get("s") in self.struck else text)
+                    if text.strip():
+                        row[column] = text
                 element.clear()
                 if row:
                     yield row
@@ -121,7 +123,7 @@ def _strings(archive: OfficeArchive, member: str) -> list[str]:
 
 
 def _string(holder: Element) -> str:
-    """Join a string's runs. Leaves out phonetic guides (Japanese)."""
+    """Join a string's runs, with marks. Leaves out phonetic guides (Japanese)."""
     parts = []
     for child in holder:
         if local(child) == "t":
@@ -129,8 +131,9 @@ def _string(holder: Element) -> str:
         elif local(child) == "r":
             text = "".join(run.text or "" for run in child if local(run) == "t")
             text = raised(text) if _is_raised(child) else text
-            parts.append(struck(text) if any(local(one) == "rPr" and _is_struck(one) for one in child) else text)
-    return _unescaped(shown_line("".join(parts)))
+            fonts = [one for one in child if local(one) == "rPr"]  # in place of the cell's font
+            parts.append(struck(text) if any(map(_is_struck, fonts)) else not_struck(text) if fonts else text)
+    return _unescaped("".join(parts))
 
 
 def _is_raised(run: Element) -> bool:

@@ -12,6 +12,7 @@ import re
 RAISED_BEGINS, RAISED_ENDS, APART, STRUCK_BEGINS, STRUCK_ENDS = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3", "\ufdd4"
 _AFTER_NUMBER = re.compile(f"(?<=[0-9%)]){RAISED_BEGINS}([-+−–]?[0-9]+(?:[.,][0-9]+)*){RAISED_ENDS}")
 _BETWEEN = re.compile(rf"(?<=\w){APART}+(?=\w)")
+_EDGE = re.compile(f"[{STRUCK_BEGINS}{STRUCK_ENDS}]")
 _GONE_ON = re.compile(f"{STRUCK_ENDS}([ \t]*){STRUCK_BEGINS}")  # struck out in several steps
 _STRUCK = re.compile(f"{STRUCK_BEGINS}([^{STRUCK_BEGINS}{STRUCK_ENDS}]*){STRUCK_ENDS}")
 _MARKS = re.compile(f"[{RAISED_BEGINS}{RAISED_ENDS}{APART}{STRUCK_BEGINS}{STRUCK_ENDS}]")
@@ -28,13 +29,32 @@ def struck(text: str) -> str:
     return f"{STRUCK_BEGINS}{text}{STRUCK_ENDS}" if text else ""
 
 
+def not_struck(text: str) -> str:
+    """Return a text with marks that take it out of the text around it, if that is struck out."""
+    return f"{STRUCK_ENDS}{text}{STRUCK_BEGINS}" if text else ""
+
+
 def shown_line(line: str) -> str:
     """Return a line without marks. Digits that are raised beside a number stay apart from it; other text is not changed."""
     if _MARKS.search(line) is None:
         return line
-    line = _STRUCK.sub(_in_markdown, _GONE_ON.sub(r"\1", line))
+    line = _STRUCK.sub(_in_markdown, _GONE_ON.sub(r"\1", _outermost(line)))
     joined = _BETWEEN.sub(" ", line.replace(RAISED_ENDS + RAISED_BEGINS, ""))
     return _MARKS.sub("", _AFTER_NUMBER.sub(lambda found: found[1].translate(_RAISED), joined))
+
+
+def _outermost(line: str) -> str:
+    """Leave only the marks where text begins or ends to be struck out, and put them around those of raised text."""
+    depth = 0
+
+    def edge(mark: re.Match[str]) -> str:
+        nonlocal depth
+        was_struck = depth > 0
+        depth += 1 if mark[0] == STRUCK_BEGINS else -1
+        return mark[0] if was_struck != (depth > 0) else ""
+
+    line = line.replace(RAISED_BEGINS + STRUCK_BEGINS, STRUCK_BEGINS + RAISED_BEGINS)
+    return _EDGE.sub(edge, line.replace(STRUCK_ENDS + RAISED_ENDS, RAISED_ENDS + STRUCK_ENDS))
 
 
 def _in_markdown(found: re.Match[str]) -> str:
