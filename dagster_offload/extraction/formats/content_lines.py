@@ -102,6 +102,8 @@ def _blocks(text: str) -> Iterator[str]:
             depth += entry is not None
             if entry is None and value.strip().upper() in _ENTRIES:
                 entry, found = _ENTRIES[value.strip().upper()], {}
+            elif value.strip().upper() == "VCALENDAR":
+                is_cancelled = False
         elif name == "METHOD" and entry is None:
             is_cancelled = value.strip().upper() == "CANCEL"
         elif name == "END" and depth:

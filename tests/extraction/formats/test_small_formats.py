@@ -121,6 +121,17 @@ def test_an_entry_that_is_called_off_says_so(own: str) -> None:
     assert entries_text(calendar.replace("CANCEL\n", "PUBLISH\n").replace(own, "").encode()) == "Event\nSummary: Boiler"
 
 
+def test_only_the_entries_of_a_calendar_that_cancels_are_called_off() -> None:
+    cancelled, other = (
+        f"BEGIN:VCALENDAR\n{method}BEGIN:VTIMEZONE\nEND:VTIMEZONE\nBEGIN:VEVENT\nSUMMARY:{summary}\nEND:VEVENT\nEND:VCALENDAR\n"
+        for method, summary in (("METHOD:CANCEL\n", "Boiler"), ("", "Rent"))
+    )
+    assert (
+        entries_text((cancelled + other).encode())
+        == "Event\nSummary: Boiler\nStatus: CANCELLED\n\nEvent\nSummary: Rent"
+    )
+
+
 def test_the_reply_of_an_attendee_is_read() -> None:
     lines = [
         "ATTENDEE;PARTSTAT=DECLINED;CN=Yuna:mailto:yuna@example.com",
