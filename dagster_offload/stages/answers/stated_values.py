@@ -19,7 +19,8 @@ from dagster_offload.stages.answers.written_numbers import (
     readings,
 )
 
-COUNTING = re.compile(r"[^\s*_`#|~\\]+")  # characters that count: neither white space nor marks of Markdown
+# Characters that count: neither white space nor marks of Markdown. A single tilde is no mark: it means "about", or a range.
+COUNTING = re.compile(r"(?:[^\s*_`#|\\~]++|(?<!~)~(?!~))+")
 _NUMBER = re.compile(r"\d+(?:[.,\s']\d+)*")
 _APOSTROPHE = re.compile(r"'(?=\d{3}(?!\d))")  # between thousands it is never between two numbers
 _GROUP_OF_THREE = re.compile(r"\d{3}(?:[.,]\d+)?")
