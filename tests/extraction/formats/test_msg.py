@@ -107,6 +107,7 @@ def test_an_appointment_has_its_times_and_its_place(kind: str) -> None:
         (300, ticks(2025, 3, 4, 4), ticks(2025, 3, 5, 4)),  # in summer
         (-780, ticks(2025, 3, 3, 11), ticks(2025, 3, 4, 11)),
         (None, ticks(2025, 3, 3, 23), ticks(2025, 3, 4, 23)),
+        (2**31 - 1, ticks(2025, 3, 3, 23), ticks(2025, 3, 4, 23)),  # damaged
     ],
 )
 def test_an_appointment_of_a_whole_day_is_on_the_day_of_its_author(bias: int | None, start: int, end: int) -> None:

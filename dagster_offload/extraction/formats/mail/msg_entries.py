@@ -25,6 +25,7 @@ _CONTACT_TEXTS = {
     0x3A24: "Fax",
 }
 _CONTACT_NAMED_TEXTS = {0x8083: "Mail", 0x801B: "Address (work)", 0x801A: "Address (home)"}
+_MINUTES_OF_A_DAY = 24 * 60
 _NEVER = 0x0CB34557_A3DD4000  # 4501-01-01, of a task without this day
 
 
@@ -56,12 +57,13 @@ def _times(message: Storage) -> Iterator[tuple[str, str]]:
 
 
 def _bias(message: Storage) -> int:
-    """Return how many minutes the clocks of the author's time zone are behind UTC, 0 if the message does not say."""
+    """Return how many minutes the clocks of the author's time zone are behind UTC, 0 if it is not known."""
     number = message.named(_APPOINTMENT, _ZONE)
     zone = (message.binary(number) if number is not None else None) or b""
     with contextlib.suppress(struct.error):
         (name_length,) = struct.unpack_from("<H", zone, 6)
-        return int(struct.unpack_from("<i", zone, 8 + 2 * name_length + 2 + 22)[0])
+        (minutes,) = struct.unpack_from("<i", zone, 8 + 2 * name_length + 2 + 22)
+        return int(minutes) if abs(minutes) < _MINUTES_OF_A_DAY else 0
     return 0
 
 
