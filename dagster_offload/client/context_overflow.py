@@ -24,9 +24,10 @@ _TOO_LONG = re.compile(
     r"|longer than the (?:maximum |model'?s? )?(?:context|model)"
     r"|(?:prompt|input|request)(?: \(\d+ tokens\))?[ _](?:is )?too[ _](?:long|large)|too many (?:input |prompt )?tokens"
     r"|(?:prompt|input|request|context) (?:length|tokens?)(?: count)?(?: of)?[\W\d]{0,16}(?:tokens\W{1,2})?"
-    r"(?:exceeds? (?:the|model)|is greater than max_)"
+    r"(?:exceeds? (?:the (?:max|limit|model|context)|model)|is greater than max_)"
     r"|max_\w*tokens\W{0,3}\d*\W{0,2}cannot be greater than|max_model_len"
-    r"|reached context length|tokens to keep from the initial prompt|n_keep\b|`?inputs`? tokens \+ `?max_new_tokens`? must be"
+    r"|reached context length|tokens to keep from the initial prompt|n_keep\b.{0,20}\bn_ctx\b"
+    r"|`?inputs`? tokens \+ `?max_new_tokens`? must be"
     r"|`?inputs`? must have less than|maximum prompt length|prompt exceeds max|range of input length"
     r"|exceeded model token limit|reduce the length of the (?:messages|prompt|input)|too big compared to KV size",
     re.IGNORECASE,

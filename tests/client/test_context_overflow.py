@@ -229,6 +229,8 @@ def test_a_context_overflow_is_recognised_for_every_server(status_code: int, bod
         (400, error_body("max_tokens must be at least 1")),
         (429, error_body("too many tokens per minute")),
         (400, error_body("request tokens per minute exceed the limit of 6000")),
+        (400, error_body("Input tokens exceed the daily quota of your plan")),
+        (400, error_body("Unrecognized key(s) in object: 'n_keep'")),
         (400, error_body("Your request exceeds the maximum usage size allowed during peak load.")),
         (500, error_body("request count exceeds the limit of 100")),
         (503, error_body("maximum context length is 4096 tokens")),
