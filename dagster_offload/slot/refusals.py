@@ -67,7 +67,9 @@ _ENDED_BY_THE_SERVER = re.compile(
     # LM Studio, whose model is unloaded or whose load was cancelled.
     r"\bmodel (?:is |was |has been |has )?unloaded\b|\boperation cancell?ed\b"
     # A model that cannot be loaded, for memory or time: LM Studio, Ollama, LocalAI, oMLX, TabbyAPI, llama-server as a router.
-    r"|\b(?:failed to|unable to|could not|cannot) load\b|\bmore system memory\b|\btimed out waiting for (?:llama|server)"
+    # Not a grammar or the like, which belongs to the request: then every document of a stage would run alone.
+    r"|\b(?:failed to|unable to|could not|cannot) load\b(?!(?: \w+){0,3} (?:grammar|schema|template|vocabulary|image)\b)"
+    r"|\bmore system memory\b|\btimed out waiting for (?:llama|server)"
     r"|\bno models? (?:is |are )?(?:currently )?loaded\b|\bmodel is not loaded\b"
     # oMLX ends all calls if memory is short.
     r"|\brequest aborted\b"

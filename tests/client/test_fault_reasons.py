@@ -87,7 +87,16 @@ def test_a_refusal_that_says_that_the_server_lost_its_model_is_a_cut(words: str)
     assert is_cut(status_error(500, {"error": {"message": words}}))
 
 
-@pytest.mark.parametrize("words", ["CUDA out of memory", "model 'x' not found", "Internal Server Error"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory",
+        "model 'x' not found",
+        "Internal Server Error",
+        "failed to load model vocabulary required for format",  # Ollama, for a schema that it cannot use
+        "Could not load the JSON schema",
+    ],
+)
 def test_a_refusal_that_may_be_about_the_request_is_no_cut(words: str) -> None:
     assert not is_cut(status_error(500, {"error": {"message": words}}))
 
