@@ -202,7 +202,9 @@ def _refuse_error(body: Mapping[str, Any], sent: str) -> None:
 def _is_error(body: Mapping[str, Any]) -> bool:
     """Whether a body says that it is an error. A message alone may be the model's answer in the form of another API, which no
     log may show."""
-    if body.get("error") or body.get("detail") or body.get("object") == "error" or body.get("success") is False:
+    if body.get("error") or body.get("detail") or body.get("success") is False:
+        return True
+    if any(body.get(name) == "error" for name in ("object", "status", "type")):
         return True
     return str(body.get("code", "ok")).lower() not in _CODES_OF_SUCCESS
 

@@ -117,6 +117,8 @@ def test_an_error_sent_with_200_that_names_no_status_is_malformed(error: object,
         {"detail": [{"msg": "come back"}]},
         {"object": "error", "message": "come back", "code": None},
         {"success": False, "msg": "come back"},
+        {"status": "error", "message": "come back"},
+        {"type": "error", "message": "come back"},
         {"error": True, "message": "come back"},
     ],
 )
