@@ -33,7 +33,8 @@ _SECTION = re.compile(r'((?:"[^"]*"|\\.|[_*].|\[[^\]]*\]|[^;])*)(?:;|$)', re.DOT
 _CONDITION = re.compile(r"\[(<=|>=|<>|<|>|=)(-?\d+(?:\.\d+)?)\]")
 _ELAPSED = re.compile(r"h+|m+|s+", re.IGNORECASE)
 _HALVES = re.compile("am/pm|a/p", re.IGNORECASE)
-_SIGNS = str.maketrans("", "", "+-−() ")
+_MINUSES = "-−–"
+_SIGNS = str.maketrans("", "", f"+() {_MINUSES}")
 _CURRENCIES = frozenset("$€£¥₩₹₽₺฿元円원")
 _DIGITS, _MASK_DIGITS, _MASK_SIGNS = frozenset("0#?"), frozenset("0#"), frozenset("-() +")
 _SCALE = re.compile(r"[0#?](,+)[^0#?]*$")
@@ -52,6 +53,7 @@ class _Format:
     whole_digits: int  # at least
     decimals: int
     scale: int  # the number is shown in thousands (1), millions (2) and so on
+    has_minus: bool
     has_digits: bool
     has_thousands: bool
     has_currency: bool
@@ -94,8 +96,8 @@ def display(value: float, code: str, *, is_1904: bool = False) -> str:
     if shape.is_percent:
         return f"{plain(value * 100)}%"
     number = plain(abs(value) / 1000**shape.scale)
-    sign = "-" if value < 0 and not _has_own_label_below_zero(code) else ""
-    prefix = shape.prefix.removeprefix("+") if sign else shape.prefix
+    sign = "-" if value < 0 and (shape.has_minus or not _has_own_label_below_zero(code)) else ""
+    prefix = shape.prefix.lstrip(f"+{_MINUSES}") if sign else shape.prefix
     if "e" in number:
         return f"{sign}{prefix}{number}{shape.suffix}"
     whole, _, fraction = number.partition(".")
@@ -126,7 +128,7 @@ def _section(code: str, value: float) -> str:
 
 
 def _has_own_label_below_zero(code: str) -> bool:
-    """Whether a label says that a number is negative, such as the DR of `0" CR";0" DR"`. The section then shows no sign."""
+    """Whether negative numbers have another label, such as the DR of `0" CR";0" DR"`. Few sections show a minus beside it."""
     sections, conditions = _sections(code)
     if len(sections) == 1 or any(conditions):
         return False
@@ -212,6 +214,7 @@ def _parse(code: str) -> _Format:
         whole_digits=len(whole) if set(whole) == {"0"} else 1,
         decimals=len(fraction[1]) if fraction else 0,
         scale=min(len(scale[1]), 4) if scale else 0,
+        has_minus=any(minus in letters or prefix.lstrip().startswith(minus) for minus in _MINUSES),
         has_digits=not _DIGITS.isdisjoint(letters),
         has_thousands=re.search(r"[0#?],+[0#?]", letters) is not None,
         has_currency=has_currency,
