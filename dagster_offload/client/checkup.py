@@ -25,7 +25,7 @@ from dagster_offload.client.json_check import RULES, check_json, unusable_varian
 from dagster_offload.client.probe import lacks_a_key, listed_models, probe
 from dagster_offload.client.prompt_cache import find_reuse
 from dagster_offload.errors import OffloadError, SettingsError, is_deferrable_error
-from dagster_offload.slot.addresses import origin, proxy_for, proxy_setting, sends_key_unencrypted
+from dagster_offload.slot.addresses import origin, proxy_for, sends_key_unencrypted
 from dagster_offload.slot.chat import MOST_TOKENS_TO_THINK
 from dagster_offload.slot.completion import Answer, ModelEvidence, RequestOptions
 from dagster_offload.slot.config import SlotConfig
@@ -106,10 +106,7 @@ def check_proxy(slot: SlotConfig) -> Check | None:
     if proxy is None:
         return None
     host, _ = address_of(slot)
-    shown = (
-        f"requests go through {origin(proxy)} ({proxy_setting(slot)}); to reach {host} without it, add it to NO_PROXY"
-    )
-    return Check("proxy", True, shown)
+    return Check("proxy", True, f"requests go through {origin(proxy)}; add {host} to NO_PROXY to reach it directly")
 
 
 async def check_health(slot: SlotConfig) -> Check:
