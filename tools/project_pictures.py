@@ -91,7 +91,11 @@ def dagster_of(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
         yield address
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        process.wait()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:  # a job in the background of a shell ignores SIGINT, and so do its children
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _answers(address: str) -> bool:
