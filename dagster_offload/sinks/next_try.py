@@ -7,10 +7,11 @@ from dagster_offload.sinks.faults import Blame, SinkFault
 # A record that the sink refuses is tried again after these pauses, then it is dead and waits for a person.
 REFUSAL_PAUSES = (60.0, 600.0, 3600.0)
 # So many refusals in a row, without a success between, are the sink's fault: a broken script refuses every record. Those that
-# are surely about one record do not count: a Paperless that has few documents of the library works.
+# are surely about one record do not count: a Paperless that has few documents of the library works. A server that fails over
+# so many records that waited is down, too: the rest is not sent to it without a pause.
 REFUSALS_OF_A_BROKEN_SINK = 5
 # After so many waits in a row for a server that fails, the records behind the present one go first: its failure may be about
-# this record alone. If it fails again while the sink does not wait, because it took others since, nothing waits for it again.
+# this record alone. If it fails again after the sink took others, the sink does not wait for it again.
 WAITS_BEFORE_OTHERS_GO = 3
 FIRST_WAIT = 5.0
 LONGEST_WAIT = 600.0
@@ -43,8 +44,10 @@ class NextTry:
 def after_failure(fault: SinkFault, sink: SinkState, attempts: int, *, is_behind_others: bool = False) -> NextTry:
     """Decide after a failure. `attempts` are earlier refusals of this record. `is_behind_others`: it has let others go first."""
     if fault.blame is not Blame.REFUSED:
-        if is_behind_others and fault.may_be_of_record and not sink.waits and fault.retry_after is None:
-            return NextTry(sink, fault.reason, is_refusal=True, record_wait=LONGEST_WAIT)
+        took_others = is_behind_others and not sink.waits and sink.refusals < REFUSALS_OF_A_BROKEN_SINK
+        if took_others and fault.may_be_of_record and fault.retry_after is None:
+            state = SinkState(sink.waits, sink.refusals + 1)
+            return NextTry(state, fault.reason, is_refusal=True, record_wait=LONGEST_WAIT)
         wait = _wait(fault, SinkState(sink.waits + 1, sink.refusals), fault.reason)
         lets_others_go = fault.may_be_of_record and sink.waits >= WAITS_BEFORE_OTHERS_GO
         return replace(wait, is_refusal=True, record_wait=REFUSAL_PAUSES[0]) if lets_others_go else wait

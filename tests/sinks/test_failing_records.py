@@ -2,6 +2,7 @@
 
 import pytest
 
+from dagster_offload.sinks.next_try import REFUSALS_OF_A_BROKEN_SINK
 from tests.sinks.conftest import Sinks
 from tests.support.sink_servers import Receiver
 
@@ -40,3 +41,20 @@ def test_a_record_over_which_a_server_fails_holds_up_no_other(
     sinks.end_waits()
     assert sinks.send("hook").sent == 1
     assert documents(receiver) == ["good.txt", "new.txt", "bad.txt"], "it has lost no attempt"
+
+
+@pytest.mark.rule("sink-3", "sink-4")
+def test_a_server_that_is_down_again_does_not_get_all_records_that_wait_without_a_pause(
+    sinks: Sinks, webhook: str, receiver: Receiver
+) -> None:
+    sinks.use(hook={"webhook": webhook})
+    receiver.status = 502
+    sinks.answered(*(f"{number}.txt" for number in range(9)))
+    sinks.send("hook")
+    sinks.engine.sql("update deliveries set not_before = clock_timestamp(), reason = 'HTTP 502'")  # after hours of that
+    sinks.end_waits()
+    receiver.seen.clear()
+    receiver.refuses = lambda request: 200 if request.json["document"] == "0.txt" else None
+    sent = sinks.send("hook")
+    assert (sent.sent, sent.refused, sent.waits) == (1, REFUSALS_OF_A_BROKEN_SINK, "HTTP 502")
+    assert len(receiver.seen) == sent.sent + sent.refused + 1
