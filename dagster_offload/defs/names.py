@@ -1,5 +1,6 @@
 """The names Dagster sees: asset keys, jobs, steps, tags and code versions. The import reads no settings."""
 
+import keyword
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,27 @@ RECIPE_TAG = "dagster_offload/recipe"
 OBSERVATION_TAG = "dagster_offload/observation"
 TERMS_TAG = ".dagster/offload_terms"  # of a run of `extract`: what its steps must have in common
 REPOSITORY_TAG = ".dagster/repository"  # the UI finds a job's runs by this tag
+
+# Words that Dagster refuses as the name of an asset without a prefix, besides those of Python.
+_WORDS_OF_DAGSTER = frozenset(
+    {
+        "arg_dict",
+        "bool",
+        "conf",
+        "config",
+        "context",
+        "dict",
+        "float",
+        "input",
+        "input_arg_dict",
+        "int",
+        "meta",
+        "output",
+        "output_arg_dict",
+        "str",
+        "type",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -83,5 +105,11 @@ class Names:
 
 def names_of(graph: StageGraph, asset_key_prefix: Sequence[str] = (), prefix: str = "", launched_by: str = UP) -> Names:
     """The names of a library with these stages."""
-    keys = {stage: dg.AssetKey([*asset_key_prefix, asset_name(stage)]) for stage in graph.names}
+    keys = {stage: dg.AssetKey(_path(asset_key_prefix, asset_name(stage))) for stage in graph.names}
     return Names(keys, prefix, launched_by)
+
+
+def _path(prefix: Sequence[str], name: str) -> list[str]:
+    """The path of an asset. No stage's name begins with `_`, so none has the one that Dagster accepts in place of its words."""
+    is_refused = not prefix and (name in _WORDS_OF_DAGSTER or keyword.iskeyword(name))
+    return [*prefix, f"_{name}" if is_refused else name]

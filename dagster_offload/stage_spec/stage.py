@@ -1,6 +1,5 @@
 """A stage of a person's own, as the pipeline file states it: `StageSpec`."""
 
-import keyword
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -47,26 +46,6 @@ RESERVED_NAMES = frozenset(
         "updated_at",
         "corrected",
         "text",
-    }
-)
-# Words that Dagster refuses as the name of an asset, besides those of Python.
-_WORDS_OF_DAGSTER = frozenset(
-    {
-        "arg_dict",
-        "bool",
-        "conf",
-        "config",
-        "context",
-        "dict",
-        "float",
-        "input",
-        "input_arg_dict",
-        "int",
-        "meta",
-        "output",
-        "output_arg_dict",
-        "str",
-        "type",
     }
 )
 # Keys that this program adds to an answer or a record, and its own columns of the view `record_STAGE`.
@@ -240,8 +219,6 @@ def name_problem(name: str) -> str | None:
     """Why a stage cannot have this name; None if it can."""
     if name in RESERVED_NAMES:
         return f"{name!r} is a name that this program uses itself: choose another"
-    if name in _WORDS_OF_DAGSTER or keyword.iskeyword(name):
-        return f"{name!r} is a word that Dagster keeps for itself: choose another, such as {f'the_{name}'!r}"
     if not _NAME.fullmatch(name):
         return (
             f"{name!r} is not a stage's name: use at most 40 lower-case letters, digits and _, and begin with a letter"

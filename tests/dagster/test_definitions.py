@@ -11,8 +11,7 @@ from dagster._core.definitions.utils import DISALLOWED_NAMES
 
 from dagster_offload.definitions import build_definitions, defs
 from dagster_offload.defs.resources import describe
-from dagster_offload.settings import load_settings
-from dagster_offload.stage_spec.stage import name_problem
+from dagster_offload.settings import Stage, load_settings, with_stages
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,8 +57,16 @@ def test_the_asset_graph_is_unchanged() -> None:
     }
 
 
-def test_a_word_that_dagster_refuses_is_no_name_of_a_stage() -> None:
-    assert [word for word in DISALLOWED_NAMES if name_problem(word) is None] == []
+@pytest.mark.parametrize("prefix", [(), ("mine",)])
+def test_a_stage_may_be_called_as_a_word_that_dagster_keeps_for_itself(prefix: tuple[str, ...]) -> None:
+    words = [word for word in DISALLOWED_NAMES if word.islower()]
+    form = Stage.model_validate({"prompt": "What?", "answer": {"what": "string"}})
+    built = build_definitions(
+        lambda: with_stages(load_settings(), **dict.fromkeys(words, form)), asset_key_prefix=prefix
+    )
+    dg.Definitions.validate_loadable(built)
+    assets = built.resolve_asset_graph().materializable_asset_keys
+    assert {dg.AssetKey([*prefix, word if prefix else f"_{word}"]) for word in words} <= assets
 
 
 def test_the_assets_with_plots_and_records_cannot_be_materialized_by_a_person() -> None:
