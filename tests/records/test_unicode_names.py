@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from dagster_offload.ledger.reports.records import select
 from dagster_offload.records import Query
 from dagster_offload.records.conditions import unknown_values
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.sinks.build import build
 from dagster_offload.stages.own import own_stage
+from tests.support.engine import Engine
+from tests.support.own_stages import INVOICE, PAYMENT, fill, record
 
 STAGES: dict[str, Any] = {
     "classify": {"classes": ["Verträge"]},
@@ -44,3 +47,35 @@ def test_names_and_values_are_found_whichever_form_the_pipeline_file_has(setting
 def test_the_names_in_an_answer_are_those_of_the_stage_whichever_form_the_pipeline_file_has(settings: Settings) -> None:
     answer = own_stage("room", settings.own_stages["room"]).parse('{"금액": 45000, "größe": "Schön"}')
     assert answer.model_dump(mode="json") == {"금액": 45000.0, "größe": "schön"}
+
+
+def in_nfd(engine: Engine, value: dict[str, Any]) -> None:
+    """Store these values in the answer to `classify` as version 0.2.0 did: as the pipeline file has them."""
+    written = unicodedata.normalize("NFD", json.dumps(value, ensure_ascii=False))
+    engine.sql("update results set value = value || %s::jsonb where stage = 'classify'", written)
+
+
+def found(engine: Engine, condition: str) -> int:
+    return len(engine.ledger.run(select, Query(where=condition).selection(engine.settings())))
+
+
+def test_a_change_to_nfc_makes_no_answer_inapplicable(engine: Engine) -> None:
+    engine.extracted("a.txt", texts={"a.txt": INVOICE})
+    engine.use_stages(payment=PAYMENT)
+    engine.drain()
+    in_nfd(engine, {"category": "Verträge"})
+    classes = {"classes": ["Verträge"]}
+    engine.use_stages(classify=classes, payment=PAYMENT | {"when": {"classify": {"category": "Verträge"}}})
+    fill(engine)
+    assert record(engine, "a.txt", "payment")["outcome"] == "ok"
+    assert [found(engine, f"category{operator}Verträge") for operator in ("=", "~", "!=")] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("value", ["groß und schön", ["klein", "groß und schön"]])
+def test_a_condition_is_met_by_an_answer_whose_names_and_texts_are_in_nfd(engine: Engine, value: Any) -> None:
+    engine.texts("a.txt")
+    engine.drain("classify")
+    in_nfd(engine, {"größe": value})
+    condition = json.dumps({"classify": {"größe": ["groß und schön"]}})
+    [row] = engine.sql("select is_met(%s::jsonb, document_id) as is_met from documents", condition)
+    assert row["is_met"]

@@ -169,11 +169,11 @@ def _matches(condition: Condition) -> str:
     elif condition.kind in _OF_TIMES:
         test = _OF_TIMES[condition.kind].format(value="(x.v #>> '{}')", operator=condition.operator)
     elif condition.operator == "~":
-        test = "strpos(lower(x.v #>> '{}'), lower(%s)) > 0"
+        test = "strpos(lower(normalize(x.v #>> '{}')), lower(%s)) > 0"
     elif condition.operator == "=":
-        test = "x.v @> to_jsonb(%s::text)"  # a list matches if one of its entries does
+        test = "in_nfc(x.v) @> to_jsonb(%s::text)"  # a list matches if one of its entries does
     elif condition.operator == "!=":
-        test = "jsonb_typeof(x.v) <> 'null' and not x.v @> to_jsonb(%s::text)"
+        test = "jsonb_typeof(x.v) <> 'null' and not in_nfc(x.v) @> to_jsonb(%s::text)"
     else:
         test = f"x.v #>> '{{}}' {condition.operator} %s"
     if condition.stage is None:

@@ -234,21 +234,38 @@ begin
 end
 $$;
 
+-- A value of an answer with its texts in Unicode NFC, the form that conditions have. A model copies the texts of a document as they
+-- are. Up to version 0.2.0, answers also held names of classes and fields as the pipeline file has them: in NFD if from a Mac.
+create or replace function in_nfc(given jsonb) returns jsonb language plpgsql stable as $$
+begin
+    return case jsonb_typeof(given)
+        when 'string' then to_jsonb(normalize(given #>> '{}'))
+        when 'array' then (
+            select coalesce(jsonb_agg(in_nfc(entry) order by place), '[]')
+            from jsonb_array_elements(given) with ordinality as e (entry, place)
+        )
+        else given end;
+end
+$$;
+
 -- Whether a document's answers meet a stage's condition: in each of its fields one of the values, or an entry of a list.
 create or replace function is_met(condition jsonb, given_document bigint) returns boolean language plpgsql stable as $$
 begin
     return condition is null or not exists (
         select from jsonb_each(condition) as c (stage, fields), jsonb_each(c.fields) as f (name, allowed)
         where not coalesce((
-            select case when jsonb_typeof(answer.value -> f.name) = 'array'
-                then exists (select from jsonb_array_elements(answer.value -> f.name) as entry where f.allowed @> entry)
-                else f.allowed @> (answer.value -> f.name) end
+            select case when jsonb_typeof(answered.value) = 'array'
+                then exists (select from jsonb_array_elements(answered.value) as entry where f.allowed @> entry)
+                else f.allowed @> answered.value end
             from (
                 select w.state, w.result_id from work_items w
                 where w.document_id = given_document and w.stage = c.stage limit 1
             ) i join results r using (result_id)
             cross join lateral (select corrected(r.value, d.digest, c.stage) as value
                 from documents d where d.document_id = given_document) answer
+            cross join lateral (
+                select in_nfc(coalesce(answer.value -> f.name, answer.value -> normalize(f.name, NFD))) as value
+            ) answered
             where i.state = 'done'
         ), false)
     );
