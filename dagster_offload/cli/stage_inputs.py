@@ -1,7 +1,6 @@
 """What the commands of `stage` work on: the stage, the documents and their texts, and expected answers."""
 
 import json
-import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from dagster_offload.cli.exits import Refusal
 from dagster_offload.cli.find_document import find_document
 from dagster_offload.cli.options import document_key, no_such_document
 from dagster_offload.cli.text import extract_file
+from dagster_offload.text.normal_form import in_nfc
 from dagster_offload.text.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def read_expected(file: Path, settings: "Settings", stage: str) -> dict[str, dic
         if not line.strip():
             continue
         try:
-            fields = {unicodedata.normalize("NFC", name): value for name, value in json.loads(line).items()}
+            fields = in_nfc(json.loads(line))
             document = fields.pop("document")
         except (ValueError, KeyError, AttributeError, TypeError):
             raise Refusal(

@@ -13,6 +13,7 @@ from dagster_offload.records.reading import read_documents
 from dagster_offload.settings import Settings
 from dagster_offload.stages.answers.corrections import corrected_value, part_of, with_part
 from dagster_offload.stages.answers.quotes import UNSUPPORTED
+from dagster_offload.text.normal_form import in_nfc
 
 
 def field_named(settings: Settings, written: str) -> Column:
@@ -109,6 +110,7 @@ def _parsed(settings: Settings, written: str) -> tuple[Column, list[str], str]:
 
 def _column_and_path(settings: Settings, written: str) -> tuple[Column, list[str]]:
     """Split at the end of the field's name, which may hold `.` itself."""
+    written = in_nfc(written)
     names = [column.name for column in columns(settings) if column.stage is not None]
     for name in sorted(names, key=len, reverse=True):
         if f"{written}.".startswith(f"{name}."):

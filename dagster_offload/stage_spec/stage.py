@@ -1,7 +1,6 @@
 """A stage of a person's own, as the pipeline file states it: `StageSpec`."""
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ from dagster_offload.stage_spec.fields import FieldError, read_answer
 from dagster_offload.stage_spec.json_schema import fields_of_schema
 from dagster_offload.stage_spec.python_model import import_model
 from dagster_offload.stage_spec.slots import NamedSlots
+from dagster_offload.text.normal_form import in_nfc
 from dagster_offload.text.validation import several_faults
 
 # Names of stages, jobs, assets and words of commands that a user's own stage cannot have.
@@ -88,15 +88,6 @@ def _values(written: Any) -> Any:
     return written if isinstance(written, (list, tuple)) else [written]
 
 
-def _normal(written: Any) -> Any:
-    """A condition with all its texts in Unicode NFC, as the names and values of fields are."""
-    if isinstance(written, str):
-        return unicodedata.normalize("NFC", written)
-    if isinstance(written, Mapping):
-        return {_normal(key): _normal(value) for key, value in written.items()}
-    return [_normal(value) for value in written] if isinstance(written, (list, tuple)) else written
-
-
 def _python_model(written: Any) -> Any:
     return import_model(written) if isinstance(written, str) else written
 
@@ -150,7 +141,7 @@ class StageSpec(BaseModel):
     )
     description: str = Field(default="", description="one sentence for the asset's page")
     reads: str = Field(default="extract", description="what it reads: `extract` (the text), or a stage (its record)")
-    when: Annotated[Mapping[str, Mapping[str, Values]], BeforeValidator(_normal)] = Field(
+    when: Annotated[Mapping[str, Mapping[str, Values]], BeforeValidator(in_nfc)] = Field(
         default_factory=dict,
         description="ask only if these answers are so: {classify: {category: [invoice, contract]}}",
     )

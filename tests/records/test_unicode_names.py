@@ -3,13 +3,15 @@
 import json
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from dagster_offload.cli.stage_inputs import read_expected
 from dagster_offload.ledger.reports.records import select
 from dagster_offload.records import Query
 from dagster_offload.records.conditions import unknown_values
+from dagster_offload.records.correcting import new_values
 from dagster_offload.settings import Settings, load_settings
 from dagster_offload.sinks.build import build
 from dagster_offload.stages.own import own_stage
@@ -47,6 +49,19 @@ def test_names_and_values_are_found_whichever_form_the_pipeline_file_has(setting
 def test_the_names_in_an_answer_are_those_of_the_stage_whichever_form_the_pipeline_file_has(settings: Settings) -> None:
     answer = own_stage("room", settings.own_stages["room"]).parse('{"금액": 45000, "größe": "Schön"}')
     assert answer.model_dump(mode="json") == {"금액": 45000.0, "größe": "schön"}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_in_what_a_person_writes_may_have_either_form(engine: Engine, form: Literal["NFC", "NFD"]) -> None:
+    engine.use_stages(room={"prompt": "Which?", "answer": {"maß": {"größe": "number"}, "höhe": "number"}})
+    written = ['room.maß={"größe": 3}', "room.maß.größe=4", "room.höhe=5"]
+    values, _ = new_values(
+        engine.settings(), engine.ledger, "a.txt", [unicodedata.normalize(form, each) for each in written]
+    )
+    assert [(each.field, each.value) for each in values] == [("maß", {"größe": 4.0}), ("höhe", 5.0)]
+    file = engine.library.parent / "expected.jsonl"
+    file.write_text(unicodedata.normalize(form, '{"document": "a.txt", "maß": {"größe": 4}, "höhe": 5}'))
+    assert read_expected(file, engine.settings(), "room") == {"a.txt": {"maß": {"größe": 4.0}, "höhe": 5.0}}
 
 
 def in_nfd(engine: Engine, value: dict[str, Any]) -> None:

@@ -1,8 +1,6 @@
 """The section `on_record` of the pipeline file: where each finished record is sent."""
 
-import unicodedata
 from collections.abc import Mapping
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
@@ -15,11 +13,12 @@ from dagster_offload.settings.sections.recipients import (
 )
 from dagster_offload.settings.sections.section import AbsolutePath, Arguments, Section
 from dagster_offload.settings.sections.unset import Unset
+from dagster_offload.text.normal_form import in_nfc
 
 SECTION = "on_record"
 
 # In the form of Unicode that the names of fields have.
-ColumnName = Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC"))]
+ColumnName = Annotated[str, AfterValidator(in_nfc)]
 
 
 class SinkSettings(Section):

@@ -21,6 +21,7 @@ from dagster_offload.stages.answers.written_numbers import ambiguity
 from dagster_offload.stages.classify import Classification, class_named
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.summarize import Summary
+from dagster_offload.text.normal_form import in_nfc
 from dagster_offload.text.suggestions import suggestion
 from dagster_offload.text.validation import fault_in_words
 
@@ -126,7 +127,7 @@ def _read(written: str, shown: str) -> Any:
         return None
     if text[:1] in ("[", "{"):
         try:
-            return json.loads(text)
+            return in_nfc(json.loads(text))
         except ValueError as error:
             raise SettingsError(f"{shown}: a list or an object is written as JSON, and this is not: {error}") from None
     return text
