@@ -65,10 +65,12 @@ def _mistakes_of(name: str, spec: StageSpec, own: Mapping[str, StageSpec], class
                 message = f"the answer of {stage} has no field {field!r}{suggestion(field, known)}"
                 yield (name, "when", stage, field), f"{message}: use one of {', '.join(known)}"
                 continue
-            compared = _compared(stage, field, own, classes)
-            for value in fields[field]:
-                if (reason := _never(compared, value)) is not None:
-                    where = "" if stage in own or not compared.values else " (stages.classify.classes, OFFLOAD_CLASSES)"
+            answered, values = _field(stage, field, own, classes), fields[field]
+            wrong = [(value, reason) for value in values if (reason := _never(answered, value)) is not None]
+            # Beside a right value, a wrong one does no harm. One that is not in an enum is probably misspelt.
+            if answered.type == "enum" or len(wrong) == len(values):
+                where = "" if stage in own or not answered.values else " (stages.classify.classes, OFFLOAD_CLASSES)"
+                for value, reason in wrong:
                     yield (name, "when", stage, field), f"{field} is never {value!r}{reason}{where}"
 
 
@@ -77,18 +79,19 @@ def class_names(configured: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*configured, OTHER)))
 
 
-def _compared(stage: str, field: str, own: Mapping[str, StageSpec], classes: Sequence[str]) -> Field:
-    """What a condition compares with its values: the field, or an entry of a list."""
+def _field(stage: str, field: str, own: Mapping[str, StageSpec], classes: Sequence[str]) -> Field:
+    """The field of this name in the stage's answer. Classes are an enum."""
     if stage in own:
-        found = next(each for each in own[stage].answer if each.name == field)
-        return found.entry or found
+        return next(each for each in own[stage].answer if each.name == field)
     if (stage, field) == ("classify", "category") and classes:
         return Field(field, "enum", values=class_names(classes))
     return Field(field, "number" if field == "confidence" else "string")
 
 
 def _never(field: Field, value: Any) -> str | None:
-    """Why an answer never has this value, to append to the value; None if it may have it."""
+    """Why an answer never has this value, to append to the value; None if it may have it, or a list may hold it."""
+    while field.entry is not None:
+        field = field.entry
     if field.type == "enum":
         hint = f"{suggestion(str(value), field.values)}: its values are {', '.join(field.values)}"
         return None if value in field.values else hint
