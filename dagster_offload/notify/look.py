@@ -77,10 +77,10 @@ def _opened_at(cur: Cursor) -> dict[str, str]:
     return {row["name"]: row["opened_at"].isoformat() for row in cur.fetchall()}
 
 
-def _due_by_slot(cur: Cursor, slots: Collection[str], settings: Settings) -> dict[str, int]:
-    """The documents that are due in a stage which the slot may answer, for those of these slots that drains use."""
+def _due_by_slot(cur: Cursor, absent: Collection[str], settings: Settings) -> dict[str, int]:
+    """The documents that are due in a stage which the slot may answer, for those of the absent slots that drains use."""
     stages = stages_by_slot(settings, llm_stages(settings))
-    return {slot.name: _due(cur, stages[slot.name]) for slot in settings.slots.of_drains if slot.name in slots}
+    return {slot.name: _due(cur, stages[slot.name]) for slot in settings.slots.of_drains if slot.name in absent}
 
 
 def _due(cur: Cursor, stages: list[str]) -> int:

@@ -24,9 +24,9 @@ _ADVICE = (
         "make Postgres writable again: its disk may be nearly full, or this address may lead to a standby",
     ),
     (
-        # Of a socket: a Postgres that answers names a file of its own.
+        # Only of a socket: a Postgres that answers may miss a file of its own, in the same words.
         r"connection refused|on socket .*no such file or directory|failed to resolve|could not translate|timeout",
-        "start it if it is your own; if it has a new address, change OFFLOAD_POSTGRES_URL",  # the embedded one is restarted
+        "start Postgres if it is your own; if it has a new address, change OFFLOAD_POSTGRES_URL",  # ours is restarted
     ),
 )
 # Of a refused connection: only another setting helps.

@@ -132,7 +132,7 @@ def test_without_an_answer_in_hand_the_ledger_gives_up_and_names_the_cause(engin
     with Ledger(engine.ledger.conninfo) as ledger:
         stop_postgres(home)
         with pytest.raises(
-            LedgerUnavailable, match=r"Postgres stays unavailable: .*No such file.*: start it if it is your own"
+            LedgerUnavailable, match=r"Postgres stays unavailable: .*No such file.*: start Postgres if it is your own"
         ):
             ledger.run(slots.get, "deep")
 

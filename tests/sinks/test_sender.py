@@ -288,7 +288,7 @@ def test_a_command_that_sends_ends_if_postgres_stays_unavailable(change_timing: 
     change_timing(ledger_patience=0.0)
     with (
         Ledger("host=127.0.0.1 port=1 dbname=none") as ledger,
-        pytest.raises(LedgerUnavailable, match=r"Postgres stays unavailable: .*start it if it is your own"),
+        pytest.raises(LedgerUnavailable, match=r"Postgres stays unavailable: .*start Postgres if it is your own"),
         only_sender(ledger, "hook"),
     ):
         pytest.fail("nothing may be sent without the lock")
