@@ -95,7 +95,12 @@ def _read(model: type[BaseModel], values: dict[str, Any]) -> BaseModel:
                 for key in place:
                     holder = holder[key]
                 del holder[name]
-        return model.model_validate(values)
+        try:
+            return model.model_validate(values)
+        except ValidationError as without_nulls:
+            missing = {fault["loc"] for fault in without_nulls.errors(include_url=False) if fault["type"] == "missing"}
+            # Of a null without a default, the first error has the words of the person's own validator.
+            raise error if missing.intersection(nulls) else without_nulls from None
 
 
 def _instruction(spec: StageSpec) -> str:

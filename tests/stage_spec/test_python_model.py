@@ -157,7 +157,7 @@ def test_a_null_where_the_model_needs_a_value_is_still_refused() -> None:
             return value
 
     stage = own_stage("bill", Stage(prompt="What?", answer=Strict))  # type: ignore[arg-type]
-    with pytest.raises(UnusableAnswer, match="number: "):
+    with pytest.raises(UnusableAnswer, match="number: must be stated"):
         stage.parse('{"number": null}')
 
 
