@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -61,19 +62,24 @@ def copy_of_schema(copy: Path, schema: Path) -> Path:
     return copy.with_name(f"{copy.stem}-{hashlib.sha256(os.fsencode(schema)).hexdigest()[:16]}.json")
 
 
-def read_dotenv() -> Mapping[str, str]:
+def read_dotenv(needed: Collection[str] = ("OFFLOAD_",)) -> Mapping[str, str]:
     """The variables of `.env` in the working folder, without empty ones. Raises `SettingsError`.
 
-    A line that cannot be read is refused only if it is about a setting: other programs may use the file, too.
+    A line that cannot be read is refused only if it names a variable that begins with one of `needed`: other programs may use
+    the file, too.
     """
     path = Path(".env")
     if not path.is_file():
         return {}
     text, _ = _read_own(path.absolute())
+    is_about_needed = re.compile(rf"^[^#\n]*\b({'|'.join(needed)})", re.IGNORECASE | re.MULTILINE)
     for line in parse_stream(StringIO(text)):
-        if line.error and "OFFLOAD_" in line.original.string.upper():
+        original = line.original.string
+        if line.error and is_about_needed.search(original):
+            blank_lines = original[: -len(original.lstrip())].count("\n")  # those above it count as a part of the line
             raise SettingsError(
-                f"{path.absolute()}:{line.original.line}: is not NAME=value: is the = missing, or is a quote not closed?"
+                f"{path.absolute()}:{line.original.line + blank_lines}: is not NAME=value: is the = missing, or is a quote not "
+                "closed?"
             )
     return {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value}
 

@@ -110,7 +110,7 @@ def read_alone(file: PipelineText, path: Path) -> Loaded:
 
     What `${NAME}` in it refers to is read as usual. Raises `SettingsError`.
     """
-    dotenv = read_dotenv()
+    dotenv = read_dotenv(_PLACE_VARIABLES)
     given = read_variables({}, _only(os.environ, _PLACE_VARIABLES), _only(dotenv, _PLACE_VARIABLES))
     return _load(file, given, {**dotenv, **os.environ}, path)
 
@@ -189,7 +189,7 @@ def read_place() -> Settings:
     If the pipeline file is not YAML, the home is that of OFFLOAD_HOME, or the one that the file is in. Raises `SettingsError`
     if the home is not certain then, because the file may name another one.
     """
-    dotenv = read_dotenv()
+    dotenv = read_dotenv(_PLACE_VARIABLES)
     given = read_variables({}, _only(os.environ, _PLACE_VARIABLES), _only(dotenv, _PLACE_VARIABLES))
     home, path = _home_and_file(given)
     variables = {**dotenv, **os.environ}

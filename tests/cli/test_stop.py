@@ -97,6 +97,24 @@ def test_it_uses_the_home_and_the_postgres_that_a_wrong_file_names(
         assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
 
 
+def test_it_stops_workers_although_a_line_of_dotenv_cannot_be_read(call: Call, ledger_url: str) -> None:
+    os.environ["OFFLOAD_POSTGRES_URL"] = ledger_url
+    Path(".env").write_text("OFFLOAD_LANGUAGE ko\n")
+    with worker(ledger_url) as process:
+        result = call("stop")
+        assert (result.exit_code, result.stdout) == (0, "stopped: 1 worker\n")
+        assert "although the settings are wrong: " in result.stderr
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("name", ["OFFLOAD_HOME", "OFFLOAD_POSTGRES_URL", "OFFLOAD_CONFIG"])
+def test_it_refuses_if_the_line_of_dotenv_that_cannot_be_read_names_the_place(call: Call, name: str) -> None:
+    Path(".env").write_text(f"{name} /elsewhere\n")
+    result = call("stop")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert ".env:1: is not NAME=value" in result.stderr
+
+
 def test_it_refuses_if_a_file_elsewhere_that_is_not_yaml_may_name_the_home(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,9 +155,15 @@ def test_several_faults_of_one_place_are_separate_messages() -> None:
 
 @pytest.mark.parametrize("line", ["OFFLOAD_LANGUAGE ko", 'OFFLOAD_LANGUAGE="ko', "export OFFLOAD_LANGUAGE: ko"])
 def test_a_setting_in_dotenv_that_cannot_be_read_is_refused_with_its_line(line: str) -> None:
-    Path(".env").write_text(f"# mine\nOTHER: of another program\n{line}\n")
-    with pytest.raises(SettingsError, match=r"\.env:3: is not NAME=value: is the = missing, or is a quote not closed"):
+    Path(".env").write_text(f"# mine\nOTHER: of another program\n\n\n{line}\n")
+    with pytest.raises(SettingsError, match=r"\.env:5: is not NAME=value: is the = missing, or is a quote not closed"):
         load_settings()
+
+
+@pytest.mark.parametrize("line", ["OTHER bar  # as OFFLOAD_LANGUAGE", "MY_OFFLOAD_KEY bar", "OFFLOAD_LANGUAGE="])
+def test_a_line_in_dotenv_that_sets_no_setting_is_no_fault(line: str) -> None:
+    Path(".env").write_text(f"{line}\nOFFLOAD_OCR=off\n")
+    assert load_settings().ocr == "off"
 
 
 def test_every_wrong_field_name_and_slot_of_the_stages_is_reported_together() -> None:
