@@ -30,6 +30,7 @@ from dagster_offload.stages.catalog import stage_graph
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED]
 PAGE = 200
+_BEFORE_ALL_RUNS = datetime(1970, 1, 1, tzinfo=UTC)  # Python's calendar begins only in the year 1
 LEDGER, RUNS = "history", "runs"  # names in the table `upkeep`
 
 
@@ -93,7 +94,8 @@ def purge_runs(
     Returns None if no such run is left, and otherwise where to go on: `deadline` (of the monotonic clock) passed before.
     """
     reached = reached or Reached()
-    cutoff = datetime.now(UTC) - timedelta(days=settings.keep.runs_days)
+    now = datetime.now(UTC)
+    cutoff = now - min(timedelta(days=settings.keep.runs_days), now - _BEFORE_ALL_RUNS)
     newest = instance.get_run_ids(dg.RunsFilter(statuses=FINISHED), limit=settings.keep.runs)
     beyond = newest[-1] if len(newest) == settings.keep.runs else None
     too_old = dg.RunsFilter(statuses=FINISHED, updated_before=cutoff)

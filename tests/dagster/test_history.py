@@ -10,7 +10,7 @@ import pytest
 from dagster_offload.defs.history import RUNS, Reached, keep_small, purge_runs
 from dagster_offload.defs.names import names_of
 from dagster_offload.ledger.retention import history
-from dagster_offload.settings.sections.keep import KeepSection
+from dagster_offload.settings.sections.keep import MOST_DAYS, MOST_ROWS, KeepSection
 from dagster_offload.stages.graph import BUILT_IN
 from tests.support.edge import Edge
 
@@ -265,3 +265,17 @@ def test_documents_that_are_gone_are_removed_each_day_only_if_the_setting_says_s
         FOREVER,
     )
     assert known() == ["b.txt"]
+
+
+def test_the_largest_ages_and_numbers_keep_everything(edge: Edge) -> None:
+    edge.write(a="One.")
+    edge.scan()
+    kept = runs(edge)
+    forever = KeepSection(
+        history_days=MOST_DAYS, runs_days=MOST_DAYS, gone_days=MOST_DAYS, history_rows=MOST_ROWS, runs=MOST_ROWS
+    )
+    with edge.ledger.transaction() as cur:
+        cur.execute("delete from upkeep")
+    settings = edge.settings.model_copy(update={"keep": forever})
+    assert keep_small(settings, edge.ledger, lambda: edge.instance, FOREVER)
+    assert runs(edge) == kept

@@ -129,7 +129,7 @@ def test_a_file_with_a_json_schema_that_is_nested_too_deeply_is_refused_with_the
         ("slots: {deep: {api_key: '${MY-KEY}'}}", "1:25: slots.deep.api_key: '${' is not followed by the name of a variable"),
         ("slots: {deep: {api_key: '${KEY:-none}'}}", "1:25: slots.deep.api_key: '${' is not followed by the name of a variable"),
         ('library: {path: "/tmp\\0x"}', "1:17: library.path: must not contain the character U+0000"),
-        ("keep: {history_days: 9999999}", "1:22: keep.history_days: must be at most 100000 (it is 9999999)"),
+        ("keep: {history_days: 9999999}", "1:22: keep.history_days: must be at most 2000000 (it is 9999999)"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_refused_with_the_place_and_the_right_word(text: str, error: str) -> None:

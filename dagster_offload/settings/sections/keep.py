@@ -6,9 +6,9 @@ from pydantic import Field
 
 from dagster_offload.settings.sections.section import Section, Variable
 
-# What Postgres can subtract from today, and count.
-MOST_DAYS = 100_000
-MOST_ROWS = 1_000_000_000_000
+# What Postgres can subtract from today (its calendar begins in 4714 BC), and count.
+MOST_DAYS = 2_000_000
+MOST_ROWS = 10**18
 
 
 class KeepSection(Section):
