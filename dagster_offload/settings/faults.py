@@ -9,7 +9,6 @@ from dagster_offload.text.suggestions import use_one_of
 
 LONGEST_VALUE = 60  # characters
 
-
 _ALTERNATIVE = "must be "
 
 
@@ -19,15 +18,6 @@ def together(messages: list[str]) -> list[str]:
     types = [message.removeprefix(_ALTERNATIVE) for message in found if message.startswith(_ALTERNATIVE)]
     others = [message for message in found if not message.startswith(_ALTERNATIVE)]
     return [*([_ALTERNATIVE + " or ".join(types)] if types else []), *others]
-
-
-def not_text(value: Any) -> str:
-    """The message for a value that must be text. A date, `no` and `on` are text."""
-    if value is None:
-        return "must be text: write it, or remove the entry (null and ~ are text only in quotes)"
-    if isinstance(value, (dict, list)):
-        return "must be one text: put it in quotes if it has ': ' in it or begins with [ or {"
-    return "must be text: put it in quotes"
 
 
 def shown_value(path: tuple[int | str, ...], value: Any) -> str | None:

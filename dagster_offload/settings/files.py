@@ -91,23 +91,21 @@ def read_own(path: Path) -> str:
 
 def _read_own(path: Path) -> tuple[str, os.stat_result]:
     try:
-        # Without O_NONBLOCK, opening a named pipe waits for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(path, "rb", opener=_open_at_once) as file:
+            # The checks use the open file, so the file cannot be exchanged between check and read.
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise SettingsError(f"{path} cannot be read: it is not a file")
+            reason = stranger(status, me())
+            if reason is not None:
+                raise SettingsError(
+                    f"{path} {reason}, so another user can choose your settings: remove the file, work in "
+                    f"another folder, or check its content and make it yours (chown {os.geteuid()} {path.name}; "
+                    f"chmod go-w {path.name})"
+                )
+            content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        # The checks use the open file, so the file cannot be exchanged between check and read.
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise SettingsError(f"{path} cannot be read: it is not a file")
-        reason = stranger(status, me())
-        if reason is not None:
-            raise SettingsError(
-                f"{path} {reason}, so another user can choose your settings: remove the file, work in "
-                f"another folder, or check its content and make it yours (chown {os.geteuid()} {path.name}; "
-                f"chmod go-w {path.name})"
-            )
-        content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         raise SettingsError(f"{path} cannot be read: it is larger than {MAX_FILE_BYTES:,} bytes")
     try:
@@ -115,3 +113,8 @@ def _read_own(path: Path) -> tuple[str, os.stat_result]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise SettingsError(f"{path}:{line}: cannot be read: it is not UTF-8 text: save it as UTF-8") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a named pipe waits for its writer.
+    return os.open(path, flags | os.O_NONBLOCK)

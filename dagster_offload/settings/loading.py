@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write
-from dagster_offload.settings.faults import not_text, shown_value, together, unknown_key
+from dagster_offload.settings.faults import shown_value, together, unknown_key
 from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
 from dagster_offload.settings.leaves import (
     BY_KEY,
@@ -27,12 +27,13 @@ from dagster_offload.settings.leaves import (
 from dagster_offload.settings.model import Settings, default_home
 from dagster_offload.settings.sections.section import absolute
 from dagster_offload.settings.sections.slots import SlotSettings
+from dagster_offload.settings.sections.unset import without_unset
 from dagster_offload.settings.sources import Given, Origin, Tree, read_keys, read_tree, read_values, read_variables
 from dagster_offload.slot.config import BUILT_IN_SLOTS, DEEP, PRIMARY
 from dagster_offload.stage_spec.slots import named_slots
 from dagster_offload.stage_spec.stage import name_problem
 from dagster_offload.text.suggestions import nearest, no_such
-from dagster_offload.text.validation import fault_in_words, path_of
+from dagster_offload.text.validation import path_of, setting_in_words
 
 # What names a home and its Postgres.
 _PLACE_KEYS = ("home", "postgres_url")
@@ -222,7 +223,7 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
     """One message for each wrong value or key. It shows the value unless that may be a secret."""
     messages: dict[str, list[str]] = {}
     values: dict[str, str] = {}
-    for fault in error.errors(include_url=False):
+    for fault in without_unset(error.errors(include_url=False)):
         # A validator that knows a deeper place names the rest of the path to it.
         path = _without_union_tags(path_of(fault), tree)
         if _is_misplaced(path, tree):
@@ -232,8 +233,7 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
         elif fault["type"] == "missing" and path[:1] == ("stages",):
             where, message = tree.where(path), _missing_in_stage(str(path[1]), str(fault["loc"][-1]))
         else:
-            is_no_text = fault["type"] == "string_type"
-            where, message = tree.where(path), not_text(fault["input"]) if is_no_text else fault_in_words(fault)
+            where, message = tree.where(path), setting_in_words(fault)
             if (value := shown_value(path, fault["input"])) is not None:
                 values[where] = f" (it is {value})"
         messages.setdefault(where, []).append(message)

@@ -71,7 +71,7 @@ def _classes(value: Any) -> Any:
 def _patterns(value: Any) -> Any:
     """Split a text with commas or line ends into patterns. Raises `ValueError` for one that is none."""
     lines = [line.strip() for line in re.split(r"[,\n]", value)] if isinstance(value, str) else value
-    if lines and all(isinstance(line, str) for line in lines):
+    if lines and isinstance(lines, (list, tuple)) and all(isinstance(line, str) for line in lines):
         # Imported here because commands that only read the ledger would load the library of patterns for nothing.
         from dagster_offload.library.ignore import Patterns as Checked
 

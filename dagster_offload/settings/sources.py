@@ -233,7 +233,7 @@ def _substituted(parsed: YamlText, variables: Mapping[str, str], file_name: str)
         if "${" in REFERENCE.sub(" ", value):
             raise SettingsError(
                 f"{file_name}:{parsed.places[path]}: {dotted(path)}: '${{' is not followed by the name of a variable and '}}': "
-                "a name has letters, digits and _ only; write $${ for the text itself"
+                "a name has letters, digits and _ only, and begins with no digit; write $${ for the text itself"
             )
         unset = [match[2] for match in REFERENCE.finditer(value) if match[2] and not variables.get(match[2])]
         if unset:

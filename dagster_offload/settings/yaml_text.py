@@ -27,6 +27,9 @@ _TAGS = {f"{_TAG}{name}" for name in ("map", "seq", "str", "timestamp", "null", 
 # YAML drops the spaces of the keyboard before a key, and no others.
 _ODD_SPACE = re.compile(r"\s")
 
+# What only an escape can write, and neither a file's name nor Postgres can hold. JSON writes an emoji as two halves.
+_NO_CHARACTER = re.compile(r"[\0\ud800-\udfff]")
+
 Path = tuple[str | int, ...]  # ("stages", "classify", "classes", 0)
 
 
@@ -101,7 +104,7 @@ class _Reader:
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
                 raise self.error(key_node, "a key must be a word")
-            key = str(key_node.value)
+            key = self._text(key_node)
             if key_node.style is None and (odd := _ODD_SPACE.match(key)) is not None:
                 raise self.error(
                     key_node, f"this begins with the space U+{ord(odd[0]):04X} of copied text: type the spaces anew"
@@ -123,11 +126,17 @@ class _Reader:
     def _scalar(self, node: Node) -> Any:
         tag = str(node.tag)
         if tag in _TEXT_TAGS:
-            return node.value
+            return self._text(node)
         try:
             return self.yaml.constructor.construct_object(node)
         except (ValueError, KeyError):  # a number with thousands of digits, or text behind an explicit tag
             raise self.error(node, f"this is no value of the type {tag.removeprefix(_TAG)}") from None
+
+    def _text(self, node: Node) -> str:
+        text = str(node.value)
+        if (wrong := _NO_CHARACTER.search(text)) is not None:
+            raise self.error(node, f"must not contain U+{ord(wrong[0]):04X}: write the character that is meant itself")
+        return text
 
     def error(self, node: Node, message: str) -> SettingsError:
         return SettingsError(f"{self.name}:{_place(node)}: {message}")

@@ -65,6 +65,20 @@ def fault_in_words(fault: Mapping[str, Any]) -> str:
         return str(fault["msg"])
 
 
+def setting_in_words(fault: Mapping[str, Any]) -> str:
+    """`fault_in_words` for a value of a YAML file."""
+    return _not_text(fault["input"]) if fault["type"] == "string_type" else fault_in_words(fault)
+
+
+def _not_text(value: Any) -> str:
+    """The message for a value of a YAML file that must be text. A date, `no` and `on` are text there."""
+    if value is None:
+        return "must be text: write it, or remove the entry (null and ~ are text only in quotes)"
+    if isinstance(value, (dict, list)):
+        return "must be one text: put it in quotes if it has ': ' in it or begins with [ or {"
+    return "must be text: put it in quotes"
+
+
 def faults_in_words(faults: Sequence[Mapping[str, Any]]) -> str:
     """The first faults of an answer in one line: `amount: must be a number; items.0.price: is missing`."""
     return _in_one_line(faults, fault_in_words)

@@ -128,7 +128,15 @@ def test_a_file_with_a_json_schema_that_is_nested_too_deeply_is_refused_with_the
         ),
         ("slots: {deep: {api_key: '${MY-KEY}'}}", "1:25: slots.deep.api_key: '${' is not followed by the name of a variable"),
         ("slots: {deep: {api_key: '${KEY:-none}'}}", "1:25: slots.deep.api_key: '${' is not followed by the name of a variable"),
-        ('library: {path: "/tmp\\0x"}', "1:17: library.path: must not contain the character U+0000"),
+        ('library: {path: "/tmp\\0x"}', "1:17: must not contain U+0000: write the character"),
+        ('library: {ignore: ["\\ud83d\\ude00"]}', "1:20: must not contain U+D83D: write the character that is meant itself"),
+        ("library: {ignore: 5}", "1:19: library.ignore: must be a list: [one, two] (it is 5)"),
+        ("backup: {every: 5}", "1:17: backup.every: must be a number and a unit: 30m, 12h, 1d or 1w"),
+        ("slots: {deep: {wake: {command: [sh, -c, 'echo ${1}']}}}", "letters, digits and _ only, and begins with no digit"),
+        ("on_record: {a: {command: [sh, 5]}}", "1:31: on_record.a.command.1: must be text: put it in quotes"),
+        ("on_record: {a: {webhook: 'http://x', timeout: x}}", "1:47: on_record.a.timeout: must be a number"),
+        ("notify: {a: {ntfy: 'http://x', events: [5]}}", "notify.a.events.0: must be 'done', 'needs_you', 'misconfigured' or"),
+        ("stages: {p: {prompt: q, schema: '.'}}", "cannot be read: Is a directory"),
         ("keep: {history_days: 9999999}", "1:22: keep.history_days: must be at most 2000000 (it is 9999999)"),
     ],
 )  # fmt: skip
@@ -141,6 +149,10 @@ def test_all_wrong_values_are_reported_together() -> None:
     assert "1:1: there is no key 'langage': did you mean language?" in message
     assert "2:6: ocr: must be 'auto' or 'off' (it is " in message
     assert "OFFLOAD_DEEP_CONCURRENCY: " in message
+
+
+def test_a_secret_that_is_no_text_has_one_fault() -> None:
+    assert refused("slots: {deep: {api_key: 5}}") == "1:25: slots.deep.api_key: must be text: put it in quotes"
 
 
 def test_several_faults_of_one_place_are_separate_messages() -> None:
@@ -221,6 +233,10 @@ def test_a_file_that_is_too_large_or_no_file_is_refused(tmp_path: Path) -> None:
     Path("offload.yaml").unlink()
     os.mkfifo("offload.yaml", 0o600)
     with pytest.raises(SettingsError, match="it is not a file"):
+        load_settings()
+    Path("offload.yaml").unlink()
+    Path("offload.yaml").mkdir(0o700)
+    with pytest.raises(SettingsError, match=r"offload\.yaml cannot be read: Is a directory"):
         load_settings()
 
 

@@ -20,8 +20,9 @@ from pydantic_core import InitErrorDetails
 from dagster_offload.settings import Settings
 from dagster_offload.settings.faults import shown_value, unknown_key
 from dagster_offload.settings.leaves import keys_below
+from dagster_offload.settings.sections.unset import without_unset
 from dagster_offload.settings.sources import REFERENCE
-from dagster_offload.text.validation import fault_in_words, path_of
+from dagster_offload.text.validation import path_of, setting_in_words
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
 NAME_RULE = "use at most 40 lower-case letters, digits and _, and begin with a letter"
@@ -67,7 +68,7 @@ class Attributes(Settings):
         try:
             attributes = handler({key: each for key, each in value.items() if key not in ONLY_UP})
         except ValidationError as error:
-            faults = error.errors(include_url=False)
+            faults = without_unset(error.errors(include_url=False))
             found += [_error_of(fault, value) for fault in faults if not _is_checked_later(fault, value)]
             attributes = cls.model_construct()
         if found:
@@ -123,7 +124,7 @@ def _error_of(fault: Mapping[str, Any], value: Any) -> InitErrorDetails:
         return _error(path, unknown_key(path, [*known, "name"] if len(path) == 1 else known))
     place = path if fault["type"] == "missing" else _place_in(value, path)
     is_harmless = shown_value(place, fault["input"]) is not None
-    message = NAME_RULE if path == ("name",) and fault["type"] == "string_pattern_mismatch" else fault_in_words(fault)
+    message = NAME_RULE if path == ("name",) and fault["type"] == "string_pattern_mismatch" else setting_in_words(fault)
     return _error(place, message, fault["input"] if is_harmless else "...")
 
 

@@ -11,9 +11,9 @@ from dagster_offload.text.durations import read_duration
 
 def _interval(value: object) -> object:
     """A number and a unit: `30m`, `12h`, `1d`, `1w`."""
-    if not isinstance(value, str):
+    if isinstance(value, timedelta):
         return value
-    if not (interval := read_duration(value)):  # zero would be a backup without end
+    if not isinstance(value, str) or not (interval := read_duration(value)):  # zero would be a backup without end
         raise ValueError("must be a number and a unit: 30m, 12h, 1d or 1w")
     return interval
 

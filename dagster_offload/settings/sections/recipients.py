@@ -15,6 +15,7 @@ from dagster_offload.settings.sections.section import AbsolutePath, Section
 from dagster_offload.settings.sections.unset import Unset, needed
 from dagster_offload.slot.addresses import has_address, is_allowed_in_header
 from dagster_offload.text.suggestions import suggestion, use_one_of
+from dagster_offload.text.validation import setting_in_words
 
 SECRET_KEYS = ("secret", "token", "password")
 ADDRESS_KEYS = ("webhook", "paperless", "ntfy")
@@ -64,9 +65,9 @@ def by_kind(written: Any, kinds: Mapping[str, type[Section]], noun: str) -> Sect
     try:
         return model.model_validate(written)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
+        fault = error.errors(include_url=False)[0]
         key = str(fault["loc"][0]) if fault["loc"] else found[0]
-        message = fault["msg"].removeprefix("Value error, ")
+        message = setting_in_words(fault)
         if fault["type"] == "extra_forbidden":
             hint = use_one_of(key, model.model_fields)
             message = f"a {found[0]} {noun} has no key {key!r}: {hint}"

@@ -1,11 +1,12 @@
 """A `${VARIABLE}` of a sink, a channel or a slot that is not set. Only what sends to it needs the variable; all else goes on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import InstanceOf
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import ErrorDetails
 
 from dagster_offload.errors import SettingsError
 
@@ -32,6 +33,11 @@ class UnsetVariable:
 
 # A person cannot write it, so it is not in the schema of the pipeline file.
 Unset = SkipJsonSchema[Annotated[UnsetVariable, InstanceOf()]]
+
+
+def without_unset(faults: Iterable[ErrorDetails]) -> list[ErrorDetails]:
+    """The faults of a `ValidationError` without those that say that a value is no `UnsetVariable`: no person can write one."""
+    return [fault for fault in faults if fault["type"] != "is_instance_of"]
 
 
 def needed(value: T | UnsetVariable) -> T:
