@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 from ruamel.yaml.reader import ReaderError
 
-_NO_SPACE = re.compile(r"\s*(- )?[\w.-]+:[^\s:/]")  # `url:http://...`; not the line `http://...` of a longer text
+_NO_KEY = "this is no `key: value`"
+_HAS_KEY = re.compile(r"^\s*#|:(\s|$)|^\s*$")  # nothing is missing in a comment or a blank line
+_COPIED_SPACE = re.compile(r":([^\S \t])")
 
 
 def syntax_error(error: YAMLError, name: str, text: str) -> str:
     """The message for an error of the parser. It begins with `name:line:column`."""
-    lines = text.splitlines()
+    lines = re.split("\r\n|\r|\n", text)  # as YAML counts them: `splitlines` ends one at U+2028, too
     if isinstance(error, ReaderError):
         before = text[: error.position]
         line, column = before.count("\n"), error.position - (before.rfind("\n") + 1)
@@ -34,24 +36,26 @@ def _mark_and_problem(error: MarkedYAMLError) -> tuple[StringMark | None, str]:
     if is_in_quotes and ("end of stream" in problem or "document separator" in problem):
         return error.context_mark, "the quote that begins here is not closed"
     if "could not find expected ':'" in problem:
-        return error.context_mark, "this is no `key: value`"
+        return error.context_mark, _NO_KEY
     if "found another document" in problem:
-        return error.problem_mark, "a second document begins here: remove this line"
+        return error.problem_mark, "a second document begins here: remove the line `---` or `...`"
     return error.problem_mark or error.context_mark, problem
 
 
 def _hint(error: MarkedYAMLError, problem: str, lines: Sequence[str]) -> str:
     """What a person probably did, to append to the parser's words; empty if there is no guess."""
+    if problem == _NO_KEY:
+        return _hint_without_key(_line(lines, error.context_mark.line).strip())
     mark = error.problem_mark or error.context_mark
     line, above = _line(lines, mark.line), _line(lines, mark.line - 1)
     before, here = line[: mark.column], line[mark.column :]
-    if "no `key: value`" in problem:
-        return ": is a space missing after its colon?"
     if "mapping values are not allowed" in problem:
         if ": " in before:
             return ": a text with ': ' in it needs quotes around it"
-        if _NO_SPACE.match(above):
-            return f": is a space missing after the colon in line {mark.line}?"
+        if not _HAS_KEY.search(above):
+            return (
+                f": is a colon missing in line {mark.line}, or the space after it? A text with ': ' in it needs quotes"
+            )
         return ": is this line indented further than the one above it, or does a text with ': ' need quotes?"
     if "cannot start any token" in problem:
         is_tab = here.startswith("\t")
@@ -61,12 +65,38 @@ def _hint(error: MarkedYAMLError, problem: str, lines: Sequence[str]) -> str:
     if "escape" in problem:
         return r": between double quotes, \ has a meaning of its own: use single quotes"
     if "parsing a flow" in str(error.context) and error.context_mark is not None:
-        return f": is a comma missing before it, or is the bracket of line {error.context_mark.line + 1} not closed?"
+        return (
+            ": is a comma missing before it, does the text need quotes, or is the bracket of line "
+            f"{error.context_mark.line + 1} not closed?"
+        )
+    if "a comment or a line break" in problem:
+        return ": the text after | or > begins on the next line"
     if here.startswith("?"):
         return ": only the name of a type can end in `?`: write {type: [string], optional: true}"
-    if "<block end>" in problem and not before.strip():
-        return ": is this line indented as the lines beside it?"
+    if "<block end>" in problem:
+        return _hint_after_end(before.strip(), here)
     return ""
+
+
+def _hint_without_key(line: str) -> str:
+    if line.startswith("-") and not line.startswith("- "):
+        return ": is a space missing after its -?"
+    if (space := _COPIED_SPACE.search(line)) is not None:
+        return f": the space U+{ord(space[1]):04X} after its colon is one of copied text: type it anew"
+    if ":" in line:
+        return ": is a space missing after its colon?"
+    return ": is its colon (:) missing, or is it a line of the text above, which must be indented further?"
+
+
+def _hint_after_end(before: str, here: str) -> str:
+    if not before:
+        return ": is this line indented as the lines beside it?"
+    if here.startswith(("]", "}")):
+        return ": is this bracket one too many?"
+    return (
+        ": put quotes around the whole text (between single quotes, write '' for '), and look for a quote above that is "
+        "not closed"
+    )
 
 
 def _line(lines: Sequence[str], number: int) -> str:

@@ -103,7 +103,9 @@ class _Reader:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
-                raise self.error(key_node, "a key must be a word")
+                raise self.error(
+                    key_node, "a key must be a word; a text that begins with { or [ needs quotes around it"
+                )
             key = self._text(key_node)
             if key_node.style is None and (odd := _ODD_SPACE.match(key)) is not None:
                 raise self.error(
