@@ -265,7 +265,7 @@ def _refuse_readable_secrets(parsed: YamlText, file: PipelineText, file_name: st
         return
     for key, value in _may_have_secrets(parsed.values):
         is_secret = key[-1] in ("api_key", *SECRET_KEYS)
-        if not isinstance(value, str) or REFERENCE.search(value) or not (is_secret or without_password(value) != value):
+        if not isinstance(value, str) or "${" in value or not (is_secret or without_password(value) != value):
             continue
         in_a_file = f", use {key[-1]}_file" if is_secret else ""
         raise SettingsError(

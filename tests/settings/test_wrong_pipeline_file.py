@@ -303,6 +303,13 @@ def test_a_file_is_offered_for_a_secret_only_where_a_key_names_one(text: str, in
     assert instead in str(caught.value)
 
 
+def test_a_wrong_reference_in_a_file_that_others_may_read_is_no_secret() -> None:
+    file = written("slots: {deep: {api_key: '${MY-KEY}'}}", mode=0o644)
+    with pytest.raises(SettingsError, match="'\\${' is not followed by the name of a variable") as caught:
+        load_settings()
+    assert str(caught.value).startswith(f"{file}:1:25: slots.deep.api_key: ")
+
+
 @given(st.text("slotdep:{}[]&*!|>-#'\"\n ,%@`?~<=\\\t09.é한", max_size=60) | st.text(max_size=30))
 @example("slots: {deep: {url: !!binary x}}")
 @example("%YAML 9.9\n---\na: 1")
