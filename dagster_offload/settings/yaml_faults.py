@@ -7,7 +7,7 @@ from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 from ruamel.yaml.reader import ReaderError
 
 _NO_KEY = "this is no `key: value`"
-_HAS_KEY = re.compile(r"^\s*#|:(\s|$)|^\s*$")  # nothing is missing in a comment or a blank line
+_NEEDS_NO_COLON = re.compile(r"^\s*- |:(\s|$)")  # an entry of a list, or a key
 _COPIED_SPACE = re.compile(r":([^\S \t])")
 
 
@@ -39,6 +39,8 @@ def _mark_and_problem(error: MarkedYAMLError) -> tuple[StringMark | None, str]:
         return error.context_mark, _NO_KEY
     if "found another document" in problem:
         return error.problem_mark, "a second document begins here: remove the line `---` or `...`"
+    if "<document start>" in problem:
+        return error.problem_mark, "the file must consist of `key: value` lines"
     return error.problem_mark or error.context_mark, problem
 
 
@@ -47,16 +49,16 @@ def _hint(error: MarkedYAMLError, problem: str, lines: Sequence[str]) -> str:
     if problem == _NO_KEY:
         return _hint_without_key(_line(lines, error.context_mark.line).strip())
     mark = error.problem_mark or error.context_mark
-    line, above = _line(lines, mark.line), _line(lines, mark.line - 1)
+    line = _line(lines, mark.line)
     before, here = line[: mark.column], line[mark.column :]
     if "mapping values are not allowed" in problem:
         if ": " in before:
             return ": a text with ': ' in it needs quotes around it"
-        if not _HAS_KEY.search(above):
-            return (
-                f": is a colon missing in line {mark.line}, or the space after it? A text with ': ' in it needs quotes"
-            )
+        if missing := _missing_above(lines[: mark.line]):
+            return f": {missing}? A text with ': ' in it needs quotes"
         return ": is this line indented further than the one above it, or does a text with ': ' need quotes?"
+    if "sequence entries are not allowed" in problem:
+        return ": a list begins on the next line, and a text that begins with - needs quotes around it"
     if "cannot start any token" in problem:
         is_tab = here.startswith("\t")
         return ": use spaces, not tabs" if is_tab else ": a text that begins with this character needs quotes around it"
@@ -74,7 +76,11 @@ def _hint(error: MarkedYAMLError, problem: str, lines: Sequence[str]) -> str:
     if here.startswith("?"):
         return ": only the name of a type can end in `?`: write {type: [string], optional: true}"
     if "<block end>" in problem:
-        return _hint_after_end(before.strip(), here)
+        if before.strip():
+            return _hint_after_end(here)
+        return ": is this line indented as the lines beside it?" + (
+            f" Or {missing}?" if (missing := _missing_above(lines[: mark.line])) else ""
+        )
     return ""
 
 
@@ -88,9 +94,15 @@ def _hint_without_key(line: str) -> str:
     return ": is its colon (:) missing, or is it a line of the text above, which must be indented further?"
 
 
-def _hint_after_end(before: str, here: str) -> str:
-    if not before:
-        return ": is this line indented as the lines beside it?"
+def _missing_above(lines: Sequence[str]) -> str:
+    """What may be missing in the last of these lines that is not blank and no comment; empty if nothing is."""
+    written = [number for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
+    if not written or _NEEDS_NO_COLON.search(lines[written[-1] - 1]):
+        return ""
+    return f"is a colon missing in line {written[-1]}, or the space after it"
+
+
+def _hint_after_end(here: str) -> str:
     if here.startswith(("]", "}")):
         return ": is this bracket one too many?"
     return (

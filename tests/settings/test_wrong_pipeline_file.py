@@ -117,6 +117,10 @@ def test_a_file_with_a_json_schema_that_is_nested_too_deeply_is_refused_with_the
         ),
         ("language: ko\n---\nocr: off\n", "2:1: is not YAML: a second document begins here: remove the line `---`"),
         ("library:\n  path /docs\n  ocr: x\n", "3:6: is not YAML: mapping values are not allowed here: is a colon missing in"),
+        ("prefork:off\n\nslots:\n", "3:6: is not YAML: mapping values are not allowed here: is a colon missing in line 1"),
+        ("a:\n  url:x\n  # c\n  model: m\n", "is this line indented as the lines beside it? Or is a colon missing in line 2, or"),
+        ("a: - b\n", "1:4: is not YAML: sequence entries are not allowed here: a list begins on the next line, and a text"),
+        ("[slots.deep]\nurl = 'x'\n", "2:1: is not YAML: the file must consist of `key: value` lines"),
         ("language：ko\nocr: off\n", "2:4: is not YAML: mapping values are not allowed here: is a colon missing in line 1"),
         ("ocr: off\nlanguage ko\n", "2:1: is not YAML: this is no `key: value`: is its colon (:) missing, or is it a line of"),
         ("a:\n  b: |\n  Text?\n  c: d\n", "3:3: is not YAML: this is no `key: value`: is its colon (:) missing, or is it a"),
@@ -305,7 +309,7 @@ def test_a_file_is_offered_for_a_secret_only_where_a_key_names_one(text: str, in
 
 def test_a_wrong_reference_in_a_file_that_others_may_read_is_no_secret() -> None:
     file = written("slots: {deep: {api_key: '${MY-KEY}'}}", mode=0o644)
-    with pytest.raises(SettingsError, match="'\\${' is not followed by the name of a variable") as caught:
+    with pytest.raises(SettingsError, match=r"'\${' is not followed by the name of a variable") as caught:
         load_settings()
     assert str(caught.value).startswith(f"{file}:1:25: slots.deep.api_key: ")
 
