@@ -30,7 +30,7 @@ from dagster_offload.slot.dialects import (
     Finding,
     Findings,
 )
-from dagster_offload.slot.part_refusals import refused_feature
+from dagster_offload.slot.part_refusals import is_about_one_answer, refused_feature
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class AIClient:
         options = options or RequestOptions()
         known = self.dialects_of(slot)
         read_seconds = slot.read_timeout if options.read_timeout_seconds is None else options.read_timeout_seconds
-        tried, refused = known, list[tuple[Feature, str, int]]()
+        tried, refused = known, list[tuple[Feature, str, bool]]()
         started = time.monotonic()
         while True:
             body = request_body(slot, prompt, system, options, variants := tried.variants)
@@ -105,15 +105,16 @@ class AIClient:
             answer = _answer_or_refusal(slot, response, time.monotonic() - started, sent)
             if isinstance(answer, Answer):
                 break
-            feature = refused_feature(answer.status_code, text_of(answer), body)
+            text = text_of(answer)
+            feature = refused_feature(answer.status_code, text, body)
             if feature is None or (variant := variants[feature]) is None:
                 raise _refused(slot, answer)
-            refused.append((feature, variant, answer.status_code))
+            refused.append((feature, variant, is_about_one_answer(answer.status_code, text)))
             tried = known.copy() if tried is known else tried
             tried.note(feature, variant, Finding.REFUSED)
         before, document = known.copy(), hash(system or prompt)
-        for feature, variant, status_code in refused:
-            known.note_refusal(feature, variant, status_code, document)
+        for feature, variant, of_one_answer in refused:
+            known.note_refusal(feature, variant, document, is_about_one_answer=of_one_answer)
         known.learn(variants, options, answer, document, time.monotonic())
         _log_what_changed(slot, before, known)
         self._warn_unverified(slot, answer)

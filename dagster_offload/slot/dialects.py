@@ -55,9 +55,7 @@ VARIANTS = {
 FIRST_VARIANTS: Mapping[Feature, str | None] = {feature: variants[0] for feature, variants in VARIANTS.items()}
 ALWAYS_SENT = frozenset({Feature.DOCUMENT, Feature.TOKEN_LIMIT})
 
-SERVER_ERROR = 500
-
-# Prose, endless blanks or a 500 may be specific to one answer. They count as the server's behaviour once the answers to
+# Prose, endless blanks or a refusal may be specific to one answer. They count as the server's behaviour once the answers to
 # three different documents show them without another answer between them.
 DOCUMENTS_AS_EVIDENCE = 3
 
@@ -155,12 +153,11 @@ class Dialects:
         if len(documents) >= DOCUMENTS_AS_EVIDENCE:
             self.note(feature, variant, finding)
 
-    def note_refusal(self, feature: Feature, variant: str, status_code: int, document: Hashable = None) -> None:
-        """Record a refusal: at once for a 4xx or 501, which is about the request.
-
-        A 500 about JSON or thinking may be specific to one answer, so it counts only as evidence.
-        """
-        if status_code == SERVER_ERROR and feature not in ALWAYS_SENT:
+    def note_refusal(
+        self, feature: Feature, variant: str, document: Hashable = None, *, is_about_one_answer: bool
+    ) -> None:
+        """Record a refusal: at once if it is about the request. One that may be about one answer counts only as evidence."""
+        if is_about_one_answer and feature not in ALWAYS_SENT:
             self._add_evidence(feature, variant, Finding.REFUSED, document)
         else:
             self.note(feature, variant, Finding.REFUSED)

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dagster_offload.slot.dialects import SERVER_ERROR, Feature
+from dagster_offload.slot.dialects import Feature
 
+SERVER_ERROR = 500
 LONGEST_MESSAGE = 4_000  # characters; the rest is not searched
 
 
@@ -18,6 +19,10 @@ class _Rule:
     has_feature: Callable[[Mapping[str, Any]], bool]
     text: re.Pattern[str]
     status_codes: frozenset[int] = frozenset({400, 422, SERVER_ERROR, 501})
+
+
+# Groq's code for an answer outside the requested format, as a 400. The text of the answer follows.
+_OF_ONE_ANSWER = "json_validate_failed"
 
 
 def _has(key: str) -> Callable[[Mapping[str, Any]], bool]:
@@ -59,7 +64,8 @@ _RULES = (
         Feature.JSON,
         _has("response_format"),
         re.compile(
-            r"response[_ ]format|json[_ ]schema|json[_ ]object|grammar|guided|structured|peg-native|\bschema\b",
+            r"response[_ ]format|json[_ ]schema|json[_ ]object|grammar|guided|structured|peg-native|\bschema\b"
+            rf"|{_OF_ONE_ANSWER}",
             re.IGNORECASE,
         ),
     ),
@@ -84,6 +90,11 @@ def least_token_limit(status_code: int, text: str) -> int | None:
     refusals."""
     found = _TOO_FEW_TOKENS.search(text[:LONGEST_MESSAGE]) if status_code in {400, 422} else None
     return None if found is None else int(found[1] or 0)
+
+
+def is_about_one_answer(status_code: int, text: str) -> bool:
+    """Whether a refusal may be about the model's answer, so that the server may accept the same variant for another document."""
+    return status_code == SERVER_ERROR or _OF_ONE_ANSWER in text[:LONGEST_MESSAGE]
 
 
 def refused_feature(status_code: int, text: str, body: Mapping[str, Any]) -> Feature | None:

@@ -64,6 +64,29 @@ async def test_an_error_beside_a_failed_choice_counts_too() -> None:
     assert error.response.status_code == 504
 
 
+async def test_an_answer_that_groq_finds_invalid_is_asked_for_in_the_next_variant_and_blames_none_of_them() -> None:
+    sent: list[str | None] = []
+
+    def act(connection: Connection, request: CompletionRequest) -> bool:
+        sent.append(request.body.get("response_format", {}).get("type"))
+        if sent[-1] != "json_schema" or len(sent) > 1:
+            return well(connection, request)
+        error = {
+            "message": "Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details.",
+            "type": "invalid_request_error",
+            "code": "json_validate_failed",
+            "failed_generation": "I would rather",
+        }
+        return bool(says(400, {"error": error})(connection, request))
+
+    options = RequestOptions(response_schema={"type": "object"})
+    with RawServer(act, Hits.ALL) as server:
+        async with AIClient(Slots(deep=SlotConfig("deep", server.url, "qwen-macbook"))) as client:
+            await client.call_deep(PROMPT, options=options)
+            await client.call_deep(PROMPT, options=options)
+    assert sent == ["json_schema", "json_object", "json_schema"]
+
+
 @pytest.mark.rule("slot-20")
 @pytest.mark.parametrize("code", [400, "422"])
 async def test_a_feature_that_is_refused_within_a_choice_is_sent_in_its_next_variant(code: object) -> None:

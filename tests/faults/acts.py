@@ -298,6 +298,16 @@ def leaves_its_grammar(connection: Connection, request: CompletionRequest) -> bo
     return True
 
 
+def finds_the_answer_invalid(connection: Connection, request: CompletionRequest) -> bool:
+    """Groq: the model's answer is no JSON, or does not fit the schema."""
+    if "response_format" not in request.body:
+        return well(connection, request)
+    message = "Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details."
+    error = {"message": message, "code": "json_validate_failed", "failed_generation": request.document}
+    connection.send(reply(400, json.dumps({"error": error}).encode()))
+    return True
+
+
 def echoes_the_document(connection: Connection, request: CompletionRequest) -> bool:
     """A short error message that quotes the end of the document."""
     text = (request.document or "")[-60:]

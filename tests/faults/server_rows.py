@@ -163,6 +163,7 @@ FAMILIES: list[Row] = [
         "llama-cpp-python: a wrong key", says(401, {"detail": "Invalid API key"}),
         wrong(f'HTTP 401 {KEY}: "Invalid API key"'), "Invalid API key", health_acts.busy_models,
     ),
+    *twice("Groq: an answer outside its schema", acts.finds_the_answer_invalid, done(4), done(4)),
     *explained(
         "OpenAI: an unsupported parameter", openai(400, "Unsupported parameter: 'logit_bias' is not supported."),
         wrong("\"Unsupported parameter: 'logit_bias'"), "Unsupported parameter: 'logit_bias'",

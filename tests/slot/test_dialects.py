@@ -109,9 +109,9 @@ def test_the_document_and_the_token_limit_are_always_sent() -> None:
     dialects = Dialects()
     assert (dialects.variant(Feature.DOCUMENT), dialects.variant(Feature.TOKEN_LIMIT)) == (SYSTEM_MESSAGE, MAX_TOKENS)
     for variant in (SYSTEM_MESSAGE, IN_USER_MESSAGE):
-        dialects.note_refusal(Feature.DOCUMENT, variant, 500)
+        dialects.note_refusal(Feature.DOCUMENT, variant, is_about_one_answer=True)
     for variant in (MAX_TOKENS, MAX_COMPLETION_TOKENS):
-        dialects.note_refusal(Feature.TOKEN_LIMIT, variant, 400)
+        dialects.note_refusal(Feature.TOKEN_LIMIT, variant, is_about_one_answer=False)
     assert (dialects.variant(Feature.DOCUMENT), dialects.variant(Feature.TOKEN_LIMIT)) == (
         IN_USER_MESSAGE,
         MAX_COMPLETION_TOKENS,
@@ -243,14 +243,14 @@ def test_endless_blanks_end_a_json_variant_at_the_third_answer() -> None:
     assert [after(dialects, blanks)[Feature.JSON] for _ in range(3)] == [JSON_SCHEMA, JSON_SCHEMA, OBJECT_WITH_SCHEMA]
 
 
-def test_a_500_ends_a_variant_at_the_third_answer_and_a_400_at_once() -> None:
+def test_a_refusal_about_one_answer_ends_a_variant_at_the_third_and_another_one_at_once() -> None:
     dialects = Dialects()
     for _ in range(2):
-        dialects.note_refusal(Feature.JSON, JSON_SCHEMA, 500)
+        dialects.note_refusal(Feature.JSON, JSON_SCHEMA, is_about_one_answer=True)
         assert dialects.variant(Feature.JSON) == JSON_SCHEMA
-    dialects.note_refusal(Feature.JSON, JSON_SCHEMA, 500)
+    dialects.note_refusal(Feature.JSON, JSON_SCHEMA, is_about_one_answer=True)
     assert dialects.variant(Feature.JSON) == OBJECT_WITH_SCHEMA
-    dialects.note_refusal(Feature.JSON, OBJECT_WITH_SCHEMA, 400)
+    dialects.note_refusal(Feature.JSON, OBJECT_WITH_SCHEMA, is_about_one_answer=False)
     assert dialects.variant(Feature.JSON) == OBJECT
 
 
