@@ -46,6 +46,11 @@ STOP, LENGTH = "stop", "length"  # why an answer ended: it was complete, or it r
 FAILURES = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
 # Other words for `length`: Anthropic's and Mistral's behind a router, Gemini's.
 _LIMITS = frozenset({"max_tokens", "model_length", "MAX_TOKENS"})
+# Encodings of a body that a server may use.
+_REQUESTED_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+# MiniMax answers 200 to everything. Its codes for a timeout, too many requests, a wrong key, no credit and its own faults
+# (platform.minimax.io, error codes).
+_STATUS_OF_MINIMAX = {1001: 504, 1002: 429, 1004: 401, 1008: 402, 1000: 503, 1024: 503, 1033: 503}
 _CODES_OF_SUCCESS = frozenset({"none", "0", "200", "ok", "success"})
 
 
@@ -144,7 +149,7 @@ def read_answer(
     try:
         body = read_json(content)
     except ValueError:  # also raised if the body is not UTF-8
-        raise CutAnswer(_what_is_not_json(content)) from None
+        raise CutAnswer(_what_is_not_json(content, headers.get("content-encoding", ""))) from None
     choices = body.get("choices") if isinstance(body, dict) else None
     if isinstance(body, dict) and not choices:
         _refuse_error(body, f"{texts_in(sent or {})}\n{secrets_in(auth_headers(slot))}")
@@ -191,6 +196,9 @@ def read_answer(
 
 def _refuse_error(body: Mapping[str, Any], sent: str) -> None:
     """Raise if a body without choices is an error: `{"error": ...}`, or `{"code": 404, "message": ...}` (vLLM behind RunPod)."""
+    verdict = body.get("base_resp")
+    if isinstance(verdict, dict) and isinstance(code := verdict.get("status_code"), int) and code:
+        body = {"error": {"status": _STATUS_OF_MINIMAX.get(code), "message": verdict.get("status_msg")}}
     status_code = status_named_in(body.get("error"), body)
     if status_code is not None:
         raise NamedStatus(status_code, body)
@@ -222,8 +230,10 @@ def _refuse_failed(choice: Mapping[str, Any], finish_reason: object, body: Mappi
     raise CutAnswer(f"the server ended it with the finish reason {failure or 'error'}")
 
 
-def _what_is_not_json(content: bytes) -> str:
+def _what_is_not_json(content: bytes, encoding: str) -> str:
     begins = content.lstrip()
+    if encoding.lower() not in _REQUESTED_ENCODINGS and not begins.startswith(b"{"):
+        return f"its body is packed as {_shown(encoding)}, which was not requested"
     if begins.startswith(b"<"):
         return "its body is an HTML page"
     if begins.startswith((b"data:", b"event:", b": ")):

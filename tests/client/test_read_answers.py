@@ -46,6 +46,34 @@ def test_an_incomplete_json_body_is_a_cut_answer(content: bytes) -> None:
         read(content=content)
 
 
+def test_an_answer_in_an_encoding_that_was_not_requested_is_named() -> None:
+    with pytest.raises(CutAnswer, match=r"^its body is packed as br, which was not requested$"):
+        read(content=b"\x1b\x0a\xf8", content_encoding="br")
+    with pytest.raises(CutAnswer, match="not complete JSON"):
+        read(content=completion()[:-20], content_encoding="gzip")
+
+
+@pytest.mark.rule("slot-20")
+@pytest.mark.parametrize(("code", "status"), [(1001, 504), (1002, 429), (1004, 401), (1008, 402), (1033, 503)])
+def test_an_error_of_minimax_counts_as_the_status_that_its_code_means(code: int, status: int) -> None:
+    body = {"choices": None, "base_resp": {"status_code": code, "status_msg": "no"}}
+    with pytest.raises(NamedStatus) as raised:
+        read(content=json.dumps(body).encode())
+    assert raised.value.status_code == status
+
+
+@pytest.mark.rule("slot-20")
+def test_another_error_of_minimax_shows_its_words() -> None:
+    body = {"choices": None, "base_resp": {"status_code": 2013, "status_msg": "invalid params"}}
+    with pytest.raises(ErrorAsAnswer) as raised:
+        read(content=json.dumps(body).encode())
+    assert raised.value.words == "invalid params"
+    with pytest.raises(MalformedAnswer):
+        read(content=b'{"base_resp": {"status_code": []}}')
+    answered = json.loads(completion()) | {"base_resp": {"status_code": 0, "status_msg": ""}}
+    assert read(content=json.dumps(answered).encode()) == "yes"
+
+
 @pytest.mark.parametrize("content", [b"{}", b"[]", b"null", b"3", b'{"choices": []}', b'{"choices": {"a": 1}}'])
 def test_json_without_choices_is_malformed(content: bytes) -> None:
     with pytest.raises(MalformedAnswer) as raised:
