@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagster_offload import errors
-from dagster_offload.client import faults
-from dagster_offload.client.faults import retry_after_seconds
+from dagster_offload.client import retry_after
+from dagster_offload.client.retry_after import retry_after_seconds
 from dagster_offload.errors import (
     DEFERRABLE_STATUS_CODES,
     CutAnswer,
@@ -130,6 +130,7 @@ def wait(value: str, now: datetime | None = None) -> float | None:
     [
         ("120", 120.0),
         (" 90 ", 90.0),
+        ("120, 120", 120.0),  # of a server and of its proxy
         ("0", 5.0),
         ("-3", 5.0),
         ("4.5", 5.0),
@@ -168,7 +169,7 @@ def test_retry_after_as_a_date_counts_from_the_servers_own_date_if_it_sends_one(
         def now(cls, tz: Any = None) -> "SlowClock":
             return cls(2026, 3, 1, 5, tzinfo=tz)
 
-    monkeypatch.setattr(faults, "datetime", SlowClock)
+    monkeypatch.setattr(retry_after, "datetime", SlowClock)
     headers = {"retry-after": "Sun, 01 Mar 2026 12:10:00 GMT"} | ({} if date is None else {"date": date})
     assert retry_after_seconds(httpx.Response(503, headers=headers)) == seconds
 

@@ -9,15 +9,13 @@ import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import aiohttp
 import httpx
 
-from dagster_offload import timing
 from dagster_offload.client.certificates import UNTRUSTED, refused_certificate, setting_behind_certificate
 from dagster_offload.client.connections import UnsolicitedAnswer
+from dagster_offload.client.retry_after import retry_after_seconds
 from dagster_offload.client.transport import HttpAnswer, corrected_error
 from dagster_offload.errors import (
     CutAnswer,
@@ -311,33 +309,3 @@ def setting_to_check(slot: SlotConfig, fault: BaseException) -> str | None:
     if isinstance(fault, WrongModel):
         return f"{slot.setting('model')} or {slot.setting('expected_model')}"
     return slot.setting("url")
-
-
-MAX_RETRY_AFTER_SECONDS = 6 * 3600.0
-
-
-def retry_after_seconds(response: "httpx.Response", now: datetime | None = None) -> float | None:
-    """The seconds to wait that the server requested, clamped to 5 s to 6 h; None without a readable `Retry-After`.
-
-    `Retry-After` is a number of seconds or an HTTP date (RFC 9110, 10.2.3). A date is compared with the server's own `Date`: this
-    machine's clock may be hours late after a sleep.
-    """
-    value = response.headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        if (until := _date_in(value)) is None:
-            return None
-        now = now or _date_in(response.headers.get("date", "")) or datetime.now(UTC)
-        seconds = (until - now).total_seconds()
-    if seconds != seconds:  # the header is "nan"
-        return None
-    return min(max(seconds, timing.current().shortest_retry_after), MAX_RETRY_AFTER_SECONDS)
-
-
-def _date_in(header: str) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(header)
-    except (ValueError, OverflowError):  # not a date, or one out of range
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 
 from dagster_offload.client.certificates import UNTRUSTED
-from dagster_offload.client.faults import CONNECTION_ENDED, CUT_STATUS_CODES, fault_reason, retry_after_seconds
+from dagster_offload.client.faults import CONNECTION_ENDED, CUT_STATUS_CODES, fault_reason
+from dagster_offload.client.retry_after import retry_after_seconds
 from dagster_offload.errors import SettingsError
 
 # It logs the whole address of each request, and that of a webhook may be a secret.

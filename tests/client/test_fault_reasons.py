@@ -10,9 +10,9 @@ from dagster_offload.client.faults import (
     reason_with_setting,
     reason_with_words,
     retry_after_of,
-    retry_after_seconds,
     setting_to_check,
 )
+from dagster_offload.client.retry_after import retry_after_seconds
 from dagster_offload.errors import CutAnswer, SettingsError, WrongModel
 from dagster_offload.slot.addresses import basic
 from dagster_offload.slot.health import Reply, result_from_health

@@ -65,6 +65,7 @@ STATUSES: list[Row] = [
         Row(f"Retry-After: {name}", says(503, retry_after=value), Hits.ALL, replace(deferred("HTTP 503"), wait_seconds=wait))
         for name, value, wait in (
             ("seconds", "120", 120),
+            ("seconds, from two servers", "120, 120", 120),
             ("a date", "Fri, 31 Dec 2100 23:59:59 GMT", SIX_HOURS),
             ("a past date", "Fri, 31 Dec 1999 23:59:59 GMT", 5),
             ("a week", "604800", SIX_HOURS),
