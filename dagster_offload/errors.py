@@ -37,6 +37,7 @@ OffloadError
 └── NoRoom                   the disk has too little free space to start work
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 DEFAULT_RETRY_AFTER_MINUTES = 30
@@ -210,6 +211,19 @@ class NoRoom(OffloadError):
 # 499: a server or a proxy on the way took the call for one that its client has left (Ollama that is stopped; nginx).
 # 423 (locked) and 425 (too early) ask for a later retry, too (RFC 4918, RFC 8470).
 DEFERRABLE_STATUS_CODES = frozenset({408, 423, 425, 429, 499, 502, 503, 504, *range(520, 525), 529, 530})
+# Cloudflare has found no way to the slot's machine: down, no connection in time, no route, no tunnel.
+_UNREACHED_STATUS_CODES = frozenset({521, 522, 523, 530})
+
+
+def is_unreached(status_code: int, headers: Mapping[str, str]) -> bool:
+    """Whether a tunnel says for certain that it has not reached the slot's machine. `headers` are found by
+    lower-case names."""
+    return status_code in _UNREACHED_STATUS_CODES or is_offline_at_ngrok(status_code, headers)
+
+
+def is_offline_at_ngrok(status_code: int, headers: Mapping[str, str]) -> bool:
+    """Whether ngrok answers itself, because no machine is connected under the slot's name: its 404 has this header."""
+    return status_code == 404 and "ngrok-error-code" in headers
 
 
 def is_deferrable_error(exc: BaseException) -> bool:
@@ -219,7 +233,8 @@ def is_deferrable_error(exc: BaseException) -> bool:
     import httpx
 
     if isinstance(exc, httpx.HTTPStatusError):
-        return exc.response.status_code in DEFERRABLE_STATUS_CODES
+        response = exc.response
+        return response.status_code in DEFERRABLE_STATUS_CODES or is_unreached(response.status_code, response.headers)
     # Faults on the way to the slot. No other httpx error is deferrable (a test checks this).
     return isinstance(
         exc,

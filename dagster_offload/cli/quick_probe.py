@@ -87,7 +87,8 @@ def _get(slot: SlotConfig, request: Get) -> Reply:
             headers={"user-agent": USER_AGENT, **auth_headers(slot)},
         )
         response = connection.getresponse()
-        return Reply(response.status, response.read(LONGEST_BODY_BYTES))
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Reply(response.status, response.read(LONGEST_BODY_BYTES), headers)
     finally:
         connection.close()
 

@@ -181,7 +181,7 @@ async def _refused(slot: SlotConfig, error: Exception) -> Check:
     elif setting is None:
         advice = "the server explains its refusal itself: look into its log"
     elif is_setting:
-        advice = f"correct {setting}"
+        advice = f"check {setting}"
     else:
         advice = f"the slot is unavailable; if it should be available, check {setting}"
     return Check("completion", False, reason, advice, is_setting)

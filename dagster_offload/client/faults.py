@@ -39,9 +39,11 @@ from dagster_offload.slot.refusals import (
     is_ended_by_the_server,
     is_misconfigured_status,
     os_error_text,
+    plain_words,
     router_reason_in,
     server_words,
     setting_behind_status,
+    status_in_words,
 )
 from dagster_offload.text.lenient_json import read_json
 
@@ -81,7 +83,7 @@ def fault_reason(exc: BaseException) -> str:
     if isinstance(exc, SettingsError):
         return str(exc)
     if isinstance(exc, httpx.HTTPStatusError):
-        return router_reason(exc) or f"HTTP {exc.response.status_code}"
+        return router_reason(exc) or status_in_words(exc.response.status_code, exc.response.headers)
     if isinstance(exc, WrongModel):
         return f"wrong_model: {exc}"
     if isinstance(exc, CutAnswer):
@@ -107,7 +109,7 @@ def fault_code(exc: BaseException) -> str:
 
 def reason_with_words(exc: BaseException) -> str:
     """`fault_reason`, with the server's own message: `HTTP 400: "Unsupported parameter: max_tokens"`."""
-    return fault_reason(exc) + _quoted(words_of(exc))
+    return fault_reason(exc) + _quoted(exc)
 
 
 def reason_with_setting(
@@ -137,7 +139,7 @@ def reason_with_setting(
         setting = None if isinstance(exc, CutBySleep) or _ended_during_the_call(exc) else setting_to_check(slot, exc)
         is_right = setting is None or (has_answered and setting == slot.setting("url"))
         check = "" if is_right else f"(check {setting})"
-    return f"{reason} {check}".rstrip() + _quoted(words_of(exc))
+    return f"{reason} {check}".rstrip() + _quoted(exc)
 
 
 def words_of(exc: BaseException) -> str | None:
@@ -146,7 +148,11 @@ def words_of(exc: BaseException) -> str | None:
         return exc.words
     if not isinstance(exc, httpx.HTTPStatusError) or exc.response.is_success:
         return None
-    return server_words(text_of(exc.response), f"{_texts_in(exc.request)}\n{secrets_in(exc.request.headers)}")
+    return server_words(text_of(exc.response), _sent_in(exc.request))
+
+
+def _sent_in(request: httpx.Request) -> str:
+    return f"{_texts_in(request)}\n{secrets_in(request.headers)}"
 
 
 def _texts_in(request: httpx.Request) -> str:
@@ -157,7 +163,12 @@ def _texts_in(request: httpx.Request) -> str:
         return ""
 
 
-def _quoted(words: str | None) -> str:
+def _quoted(exc: BaseException) -> str:
+    """The words of a refusal to show after its reason, also those of a proxy in plain text."""
+    words = words_of(exc)
+    if words is None and isinstance(exc, httpx.HTTPStatusError):
+        content_type = exc.response.headers.get("content-type", "")
+        words = plain_words(text_of(exc.response), content_type, _sent_in(exc.request))
     return "" if words is None else f": {json.dumps(words, ensure_ascii=False)}"
 
 
@@ -165,7 +176,7 @@ def may_be_the_model(exc: BaseException) -> bool:
     """Whether the refusal may be about the model's name, so that the server's model list helps."""
     if not isinstance(exc, httpx.HTTPStatusError) or is_about_the_key(words_of(exc)):
         return False
-    return exc.response.status_code in {400, 404, 422}
+    return exc.response.status_code in {400, 404, 422} and not is_deferrable_error(exc)
 
 
 def _transport_reason(exc: httpx.TransportError | httpx.DecodingError) -> str:
@@ -246,7 +257,7 @@ def is_busy(exc: BaseException) -> bool:
 
 def busy_reason(exc: BaseException) -> str:
     """Why the slot answered 429, for operators: `busy: "Rate limit reached: 50 requests a day"`."""
-    return router_reason(exc) or f"busy{_quoted(words_of(exc))}"
+    return router_reason(exc) or f"busy{_quoted(exc)}"
 
 
 def is_unpaid(exc: BaseException) -> bool:
@@ -292,7 +303,8 @@ def is_misconfigured(fault: BaseException) -> bool:
     status_code = fault.response.status_code
     # LiteLLM answers 500 if a key is missing.
     is_key_missing = status_code == httpx.codes.INTERNAL_SERVER_ERROR and is_about_the_key(words_of(fault))
-    return is_key_missing or is_unpaid(fault) or is_misconfigured_status(status_code)
+    is_wrong = is_misconfigured_status(status_code) and not is_deferrable_error(fault)
+    return is_key_missing or is_unpaid(fault) or is_wrong
 
 
 def setting_to_check(slot: SlotConfig, fault: BaseException) -> str | None:
@@ -301,7 +313,10 @@ def setting_to_check(slot: SlotConfig, fault: BaseException) -> str | None:
     if isinstance(fault, SettingsError):
         return None
     if isinstance(fault, httpx.HTTPStatusError):
-        return setting_behind_status(slot, fault.response.status_code, words_of(fault))
+        response = fault.response
+        return setting_behind_status(
+            slot, response.status_code, words_of(fault), body=text_of(response), headers=response.headers
+        )
     if (certificate := refused_certificate(_causes(fault))) is not None:
         return setting_behind_certificate(slot, certificate)
     if isinstance(fault, httpx.TransportError) and isinstance(corrected_error(fault), httpx.ProxyError):

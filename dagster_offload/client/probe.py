@@ -69,7 +69,7 @@ async def _reply(http: Http, slot: SlotConfig, request: Get, deadline: float) ->
             response = await get(http, slot, request.path, request.seconds)
     except (TimeoutError, httpx.ReadTimeout):
         return None
-    return Reply(response.status_code, response.content)
+    return Reply(response.status_code, response.content, response.headers)
 
 
 async def listed_models(slot: SlotConfig) -> list[str] | None:
@@ -93,6 +93,6 @@ async def _get(slot: SlotConfig, path: str) -> Reply | None:
     try:
         async with asyncio.timeout(timing.current().probe_limit), Http([slot], is_fresh=True) as http:
             response = await get(http, slot, path, timing.current().probe_limit)
-            return Reply(response.status_code, response.content)
+            return Reply(response.status_code, response.content, response.headers)
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError, TimeoutError):
         return None

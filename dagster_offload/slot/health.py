@@ -8,14 +8,22 @@ requested instead. LiteLLM's `/health` completes a call on every model, so it is
 """
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from dagster_offload import timing
+from dagster_offload.errors import is_offline_at_ngrok, is_unreached
 from dagster_offload.slot.addresses import auth_headers, secrets_in
 from dagster_offload.slot.config import SlotConfig
-from dagster_offload.slot.refusals import is_misconfigured_status, router_reason_in, server_words, setting_behind_status
+from dagster_offload.slot.refusals import (
+    is_misconfigured_status,
+    plain_words,
+    router_reason_in,
+    server_words,
+    setting_behind_status,
+    status_in_words,
+)
 from dagster_offload.text.lenient_json import read_json
 from dagster_offload.text.plain_text import escaped, shortened
 
@@ -37,7 +45,8 @@ LONGEST_COMPARED = 200
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The result of a probe. `answered`: there was any HTTP answer, even an unhealthy one (the process is not frozen).
+    """The result of a probe. `answered`: there was any HTTP answer, even an unhealthy one (the process is not frozen), but
+    not that of a tunnel which has not reached the machine.
 
     `path` is the health path that was found. `advice` names the setting that would make the next probe better.
     `is_setting`: nothing was sent, because a setting that `reason` names must be corrected first.
@@ -61,10 +70,11 @@ class Get:
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer to a `Get`."""
+    """The answer to a `Get`. `headers` are found by lower-case names."""
 
     status_code: int
     body: bytes
+    headers: Mapping[str, str]
 
     @property
     def is_success(self) -> bool:
@@ -128,7 +138,7 @@ def is_litellm(reply: Reply) -> bool:
 def is_missing(reply: Reply) -> bool:
     """Whether the path does not exist. LM Studio says so with an error and status 200."""
     if reply.status_code == 404:
-        return True
+        return not is_offline_at_ngrok(reply.status_code, reply.headers)
     value = _json_in(reply) if reply.is_success else None
     return isinstance(value, dict) and "error" in value
 
@@ -161,15 +171,16 @@ def result_from_health(slot: SlotConfig, path: str, reply: Reply) -> ProbeResult
     note = f" ({_LITELLM_NOTE})" if path == LITELLM_READY_PATH and health_path(slot) != path else ""
     if reply.is_success:
         return ProbeResult(True, f"{path} returned HTTP {status_code}{note}", answered=True, path=path)
-    text = reply.body.decode("utf-8-sig", errors="replace")
-    reason_code, words = router_reason_in(text), server_words(text, secrets_in(auth_headers(slot)))
-    reason = reason_code or f"{path} returned HTTP {status_code}"
+    text, secrets = reply.body.decode("utf-8-sig", errors="replace"), secrets_in(auth_headers(slot))
+    reason_code, words = router_reason_in(text), server_words(text, secrets)
+    reason = reason_code or f"{path} returned {status_in_words(status_code, reply.headers)}"
     if reason_code is None or is_misconfigured_status(status_code):
-        setting = setting_behind_status(slot, status_code, words)
+        setting = setting_behind_status(slot, status_code, words, body=text, headers=reply.headers)
         reason += f" (check {setting})" if setting else ""
-    if reason_code is None and words:
-        reason += f": {json.dumps(words, ensure_ascii=False)}"
-    return ProbeResult(False, reason, answered=True, path=path)
+    quoted = words or plain_words(text, reply.headers.get("content-type", ""), secrets)
+    if reason_code is None and quoted:
+        reason += f": {json.dumps(quoted, ensure_ascii=False)}"
+    return ProbeResult(False, reason, answered=not is_unreached(status_code, reply.headers), path=path)
 
 
 def result_from_models(slot: SlotConfig, path: str, models: Reply) -> ProbeResult:

@@ -6,11 +6,15 @@ Separate from `client/faults.py` because importing an HTTP client would make the
 import errno
 import re
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
+from urllib.parse import urlsplit
 
-from dagster_offload.slot.addresses import proxy_setting
+from dagster_offload.errors import is_offline_at_ngrok
+from dagster_offload.slot.addresses import origin, proxy_setting
 from dagster_offload.slot.config import SlotConfig
 from dagster_offload.text.lenient_json import read_json, short_texts
-from dagster_offload.text.plain_text import cleaned, shortened
+from dagster_offload.text.plain_text import cleaned, escaped, shortened
 
 ROUTER_REASONS = ("upstream_cold", "editor_busy", "warming")
 _ROUTER_REASON = re.compile(rf"\b({'|'.join(ROUTER_REASONS)})\b")
@@ -45,6 +49,10 @@ def router_reason_in(text: str) -> str | None:
 
 
 LONGEST_WORDS = 140  # characters of a server's message that are quoted
+# A longer text of a proxy, or one of more lines, is a page.
+_LONGEST_PLAIN_TEXT = 200
+_MOST_PLAIN_LINES = 2
+_LONGEST_ORIGIN = 80
 # The fields of a refusal that hold its message: OpenAI's form, FastAPI's (vLLM, LiteLLM, llama-cpp-python), Ollama's.
 _MESSAGE_FIELDS = ("error", "detail", "message", "msg")
 _DEEPEST_FIELD = 4
@@ -102,8 +110,47 @@ def server_words(body: str, sent: str = "") -> str | None:
         return None
     line = next((line for line in cleaned(found).splitlines() if line.strip()), "")
     message = " ".join(line.split())
-    words = shortened(_SECRET.sub("…", message), LONGEST_WORDS)
-    return None if not words or _repeats(message[: 2 * LONGEST_WORDS], sent) else words
+    return None if _repeats(message[: 2 * LONGEST_WORDS], sent) else _shown(message)
+
+
+def plain_words(body: str, content_type: str, sent: str = "") -> str | None:
+    """The first line of a refusal in plain text, as proxies and some servers send it; None if there is none to show.
+
+    These words are only shown and decide nothing, because a proxy may say them. `sent`: as in `server_words`.
+    """
+    text = body.strip()
+    if not content_type.lower().startswith("text/plain") or len(text) > _LONGEST_PLAIN_TEXT or _is_markup(text):
+        return None
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    if not 0 < len(lines) <= _MOST_PLAIN_LINES or not all(map(str.isprintable, lines)):
+        return None
+    return None if _repeats(" ".join(lines), sent) else _shown(lines[0])
+
+
+def _is_markup(text: str) -> bool:
+    return text.startswith(("{", "[", '"', "<"))
+
+
+def _shown(message: str) -> str | None:
+    return shortened(_SECRET.sub("…", message), LONGEST_WORDS) or None
+
+
+def status_in_words(status_code: int, headers: Mapping[str, str]) -> str:
+    """A status for operators, with what its headers say: `HTTP 302: it redirects to https://login.example`."""
+    if is_offline_at_ngrok(status_code, headers):
+        return f"HTTP {status_code}: no machine is connected to ngrok under this name"
+    if 300 <= status_code < 400 and (target := _origin_of(headers.get("location", ""))):
+        return f"HTTP {status_code}: it redirects to {target}"
+    return f"HTTP {status_code}"
+
+
+def _origin_of(location: str) -> str | None:
+    """Scheme and host of a redirect. The rest may hold a key; None if it stays at the server."""
+    try:
+        found = origin(location).removeprefix("://") if urlsplit(location).netloc else None
+    except ValueError:
+        return None
+    return None if found is None else shortened(escaped(found), _LONGEST_ORIGIN)
 
 
 def status_named_in(*places: object) -> int | None:
@@ -167,11 +214,24 @@ def is_misconfigured_status(status_code: int) -> bool:
     )
 
 
-def setting_behind_status(slot: SlotConfig, status_code: int, words: str | None = None) -> str | None:
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+def setting_behind_status(
+    slot: SlotConfig,
+    status_code: int,
+    words: str | None = None,
+    *,
+    body: str = "",
+    headers: Mapping[str, str] = _NO_HEADERS,
+) -> str | None:
     """The setting that most likely fixes a refusal with this status: the name of its environment variable.
 
-    `words` is the server's own message. None if the server explains itself: then its URL is right, and no setting is known.
+    `words` is the server's own message in `body`. None if the server explains itself: then its URL is right, and no setting
+    is known.
     """
+    if status_code == 407:  # its words are the proxy's
+        return proxy_setting(slot)
     if status_code == 403 and slot.api_key is None and not is_about_the_key(words):
         # Ollama and Jan refuse every name but their own, and so a proxy that forwards the name in the URL.
         return f"{slot.setting('api_key')}, or whether the server accepts the host name in {slot.setting('url')}"
@@ -181,12 +241,15 @@ def setting_behind_status(slot: SlotConfig, status_code: int, words: str | None 
         if words is not None and _ABOUT_A_PARAMETER.search(words):
             return slot.setting("extra_body") if slot.extra_body else None
         return slot.setting("model")
-    if status_code == 407:
-        return proxy_setting(slot)
+    if 300 <= status_code < 400 or is_offline_at_ngrok(status_code, headers):
+        return slot.setting("url")
     if status_code in {405, 421}:  # another server answers there (Open WebUI), or one that does not expect this host
         return slot.setting("url")
     if status_code == 404 and words is not None and "model" in words.lower():
         return slot.setting("model")
-    if status_code == 404 or 300 <= status_code < 400:
-        return f"{slot.setting('url')} or {slot.setting('model')}"
+    if status_code == 404:
+        both = f"{slot.setting('url')} or {slot.setting('model')}"
+        # Servers explain a 404 in JSON. Traefik, frp and others send a text or a page while they know no machine.
+        is_page = bool(body.strip()) and not body.lstrip().startswith(("{", "["))
+        return f"{both}, or whether a proxy answers because the machine is asleep" if is_page else both
     return slot.setting("url") if words is None else None

@@ -154,7 +154,7 @@ def test_the_words_behind_a_byte_order_mark_are_read() -> None:
     request = httpx.Request("POST", "http://router")
     error = httpx.HTTPStatusError("", request=request, response=httpx.Response(503, content=body, request=request))
     assert reason_with_words(error) == 'HTTP 503: "Loading model"'
-    assert result_from_health(DEEP_SLOT, "/health", Reply(503, body)).reason.endswith(': "Loading model"')
+    assert result_from_health(DEEP_SLOT, "/health", Reply(503, body, {})).reason.endswith(': "Loading model"')
 
 
 def test_a_retry_after_of_a_refusal_is_read() -> None:

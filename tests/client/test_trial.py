@@ -56,7 +56,7 @@ async def test_the_content_of_the_answer_is_ignored(router: Router, deep_slot: S
         (404, "(the server lists qwen-macbook)"),
         (400, "(the server lists qwen-macbook)"),
         (422, "(the server lists qwen-macbook)"),
-        (302, "(check OFFLOAD_DEEP_URL or OFFLOAD_DEEP_MODEL)"),
+        (302, "(check OFFLOAD_DEEP_URL)"),
         (501, ""),
     ],
 )

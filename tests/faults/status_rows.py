@@ -42,10 +42,16 @@ def _statuses() -> list[Row]:
 SIX_HOURS = 21_600
 TOO_LONG = {"error": {"code": 400, "type": "exceed_context_size_error", "n_prompt_tokens": 9000, "n_ctx": 8192}}
 
+# Tunnels and proxies that answer while the machine is asleep.
+NGROK = says(404, "The endpoint is offline.", content_type="text/plain", ngrok_error_code="ERR_NGROK_3200")
+TRAEFIK = says(404, "404 page not found", content_type="text/plain; charset=utf-8")
+
 STATUSES: list[Row] = [
     *_statuses(),
     Row("400, context too long", says(400, TOO_LONG), Hits.ONE, fails("context_too_small")),  # and too short to split
     Row("400, context too long", says(400, TOO_LONG), Hits.DOCUMENTS, wrong(HELD, 5)),  # no trials
+    *twice("ngrok without a machine", NGROK, deferred("HTTP 404: no machine", 1), waits("HTTP 404: no machine")),
+    *twice("Traefik without a router", TRAEFIK, wrong('asleep): "404 page not found"'), fails("HTTP 404")),
     *twice("HTTP 429", says(429), deferred("busy", 3), waits("HTTP 429", 20)),
     Row("HTTP 429 with words", says(429, {"error": "50 requests a day"}), Hits.ALL, deferred('busy: "50 requests a day"', 3)),
     *twice("HTTP 429, Retry-After 1 (scaled)", says(429, retry_after="0.1"), deferred("busy", 3), waits("HTTP 429", 20)),

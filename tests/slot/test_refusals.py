@@ -9,8 +9,10 @@ from dagster_offload.slot.config import SlotConfig
 from dagster_offload.slot.refusals import (
     LONGEST_WORDS,
     is_about_the_key,
+    plain_words,
     server_words,
     setting_behind_status,
+    status_in_words,
 )
 
 SLOT = SlotConfig("deep", "http://macbook.local:8890", "qwen-macbook")
@@ -56,6 +58,55 @@ def test_words_that_repeat_a_part_of_the_request_are_not_quoted(message: str) ->
     assert server_words(json.dumps({"error": {"message": message}}), sent) is None
 
 
+@pytest.mark.rule("slot-14")
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("404 page not found\n", "404 page not found"),
+        ("Invalid host header", "Invalid host header"),
+        ("The endpoint a.ngrok.app is offline.\r\n\r\nERR_NGROK_3200\r\n", "The endpoint a.ngrok.app is offline."),
+        ("unknown key sk-abc123", "unknown key …"),
+        ("", None),
+        ("one\ntwo\nthree", None),
+        ("x" * 201, None),
+        ("red \x1b[31m", None),
+        ("<html>no</html>", None),
+        ('{"input": "anything"}', None),
+        ("not read: your account 4471-22 was", None),
+        ("not read:\nyour account 4471-22 was", None),
+        ("the key was secret-of-mine", None),
+    ],
+)
+def test_a_refusal_in_plain_text_is_quoted_if_it_is_short_and_repeats_nothing(body: str, words: str | None) -> None:
+    sent = f"Rules.\n<document>\n{DOCUMENT}\n</document>\nsecret-of-mine"
+    assert plain_words(body, "text/plain; charset=utf-8", sent) == words
+    assert plain_words(body, "text/html", sent) is None
+    assert plain_words(body, "", sent) is None
+
+
+@pytest.mark.rule("slot-14")
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("https://me:pw@login.example:444/in?token=secret", "HTTP 302: it redirects to https://login.example:444"),
+        ("//login.example/in", "HTTP 302: it redirects to login.example"),
+        ("/login?token=secret", "HTTP 302"),
+        ("http://[", "HTTP 302"),
+        ("", "HTTP 302"),
+    ],
+)
+def test_the_reason_of_a_redirect_shows_only_the_host_that_it_points_to(location: str, reason: str) -> None:
+    assert status_in_words(302, {"location": location}) == reason
+
+
+@pytest.mark.rule("slot-15")
+@pytest.mark.parametrize("body", ["404 page not found\n", "<!DOCTYPE html><html>Not Found</html>"])
+def test_a_404_that_is_not_json_may_be_the_answer_of_a_proxy(body: str) -> None:
+    named = setting_behind_status(SLOT, 404, body=body)
+    assert named == ("OFFLOAD_DEEP_URL or OFFLOAD_DEEP_MODEL, or whether a proxy answers because the machine is asleep")
+    assert setting_behind_status(SLOT, 404, body='{"detail": 1}') == "OFFLOAD_DEEP_URL or OFFLOAD_DEEP_MODEL"
+
+
 def test_words_are_short_and_hide_keys_hashes_and_passwords() -> None:
     shown = server_words(json.dumps({"error": {"message": "x" * 1_000}}))
     assert shown is not None
@@ -82,6 +133,9 @@ def test_litellm_and_others_say_in_odd_ways_that_the_key_is_wrong(words: str) ->
         (405, "Method Not Allowed", "OFFLOAD_DEEP_URL"),  # Open WebUI, whose API is elsewhere
         (421, "Misdirected Request", "OFFLOAD_DEEP_URL"),
         (407, None, "HTTP_PROXY or NO_PROXY"),
+        (407, "Authentication error: unauthorized", "HTTP_PROXY or NO_PROXY"),
+        (302, None, "OFFLOAD_DEEP_URL"),
+        (302, "the model has moved", "OFFLOAD_DEEP_URL"),
         (400, "Unsupported parameter: 'logit_bias' is not supported.", None),
         (422, "Extra inputs are not permitted", None),
     ],
