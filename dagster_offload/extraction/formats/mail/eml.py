@@ -16,8 +16,11 @@ from typing import Any
 
 from dagster_offload.extraction.encodings.decoding import declared_encoding, decode
 from dagster_offload.extraction.formats.content_lines import entries_text
+from dagster_offload.extraction.formats.mail.enriched import enriched_text
 from dagster_offload.extraction.formats.mail.forms import chosen_form
 from dagster_offload.extraction.formats.mail.secured import EncryptedMail, is_encrypted, is_smime, signed_content
+from dagster_offload.extraction.formats.mail.tnef import is_tnef, tnef_text
+from dagster_offload.extraction.formats.rtf import rtf_text
 
 # Every mail of a mailbox begins with a `From ` line: with nothing else but a sender, or with a time and a year.
 # Not all programs quote such lines of a body with `>`, so a header must follow, or a blank line if the mail has no
@@ -39,6 +42,10 @@ _ENCODING, _ENCODING_NAME = "Content-Transfer-Encoding", re.compile(r"[\w-]+")
 _HTML_PAGE = re.compile(r"\s*+<(?:!doctype html|html)\b", re.IGNORECASE)
 _SHOWN_TYPES = frozenset({"text/plain", "text/html"})
 _MAILS = frozenset({"message/rfc822", "message/global"})  # the latter with headers in UTF-8 (RFC 6532)
+# What a machine says about a mail, in fields: whether it arrived, was read, or is unwanted (RFC 3464, 8098, 5965).
+_REPORTS = frozenset({"message/delivery-status", "message/disposition-notification", "message/feedback-report"})
+_RTF, _RTF_BEGINS = frozenset({"application/rtf", "application/x-rtf", "text/rtf"}), b"{\\rtf"
+_ENRICHED = frozenset({"text/enriched", "text/richtext"})
 _PAGES = frozenset({"text/html", "text/x-amp-html", "text/watch-html", "application/xhtml+xml"})
 _READ_WITHIN_PAGES = _PAGES | {"text/plain", "text/calendar"}  # of a mail or saved page with all that it refers to
 
@@ -123,22 +130,34 @@ def _message(message: Message, html_to_text: Callable[[str], str]) -> str:
 def _body(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
     if part.get_content_type() in _MAILS:
         return "\n\n".join(_message(inner, html_to_text) for inner in _inner(part))
-    if part.get_content_type() == "message/delivery-status":
+    if part.get_content_type() in _REPORTS:
         return "\n\n".join(_all_headers(inner) for inner in _inner(part))
     if part.get_content_type() == "multipart/alternative":
         return _alternatives(part, html_to_text, attached)
     if part.is_multipart() or part.get_content_maintype() == "multipart":
-        bodies = [_body(inner, html_to_text, attached) for inner in _shown_parts(part)]
-        return "\n\n".join(body for body in bodies if body.strip())
+        return _parts(part, html_to_text, attached)
     if is_smime(part) and (signed := signed_content(_payload(part))) is not None:
         return _body(message_from_bytes(signed, _Mail), html_to_text, attached)
+    if is_tnef(part) and (text := tnef_text(_payload(part), attached)) is not None:
+        return text
     if part.get_content_disposition() == "attachment" or (
         part.get_filename() is not None and _written_type(part) not in _SHOWN_TYPES
     ):
         attached.append(_file_name(part))
         return ""
-    is_text = part.get_content_maintype() == "text" or part.get_content_type() in _PAGES
+    is_text = part.get_content_maintype() == "text" or part.get_content_type() in _PAGES | _RTF
     return _text(part, html_to_text, attached) if is_text else ""
+
+
+def _parts(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
+    """Return the texts of the parts. What Outlook packed for itself is another form of them."""
+    texts: list[str] = []
+    packed: list[str] = []
+    for inner in _shown_parts(part):
+        body = _body(inner, html_to_text, attached)
+        if body.strip():
+            (packed if is_tnef(inner) else texts).append(body)
+    return chosen_form([form for form in ("\n\n".join(texts), *packed) if form])
 
 
 def _shown_parts(part: Message) -> list[Message]:
@@ -174,12 +193,16 @@ def _alternatives(part: Message, html_to_text: Callable[[str], str], attached: l
 def _text(part: Message, html_to_text: Callable[[str], str], attached: list[str]) -> str:
     if part.get_content_subtype() == "calendar":  # an invitation
         return entries_text(_payload(part), _charset(part)) or ""
-    payload, is_html = _payload(part), part.get_content_type() in _PAGES
+    if (payload := _payload(part)).startswith(_RTF_BEGINS):
+        return rtf_text(payload)
+    is_html = part.get_content_type() in _PAGES
     decoded = decode(payload, _charset(part) or (declared_encoding(payload) if is_html else None))
     if decoded is None:
         return ""
     if is_html or _HTML_PAGE.match(decoded.text):
         return html_to_text(decoded.text)
+    if part.get_content_type() in _ENRICHED:
+        return enriched_text(decoded.text)
     text = _unfolded(decoded.text, part)
     attached += _UUENCODED.findall(text)
     return _UUENCODED.sub("", text)
