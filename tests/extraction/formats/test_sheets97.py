@@ -42,8 +42,10 @@ def label(row: int, column: int, words: str) -> bytes:
     return record(0x0204, struct.pack("<HHHH", row, column, 0, len(words)) + characters(words))
 
 
-def workbook(*in_sheet: bytes, formats: tuple[str, ...] = ()) -> bytes:
-    """An Excel 97 file of one sheet. The styles are `General` (0) and one for each format (from 1)."""
+def workbook(
+    *in_sheet: bytes, formats: tuple[str, ...] = (), fonts: tuple[bytes, ...] = (), struck: int | None = None
+) -> bytes:
+    """An Excel 97 file of one sheet. The styles are `General` (0), one for each format (from 1), and one of the font `struck`."""
     font = record(0x0031, struct.pack("<HHHHHBBBBBB", 200, 0, 0, 400, 0, 0, 0, 0, 0, 1, 0) + b"A")
     codes = [
         record(0x041E, struct.pack("<HH", 164 + index, len(code)) + characters(code))
@@ -53,7 +55,8 @@ def workbook(*in_sheet: bytes, formats: tuple[str, ...] = ()) -> bytes:
         record(0x00E0, struct.pack("<HHH", 0, number_format, 0) + bytes(14))
         for number_format in (0, *range(164, 164 + len(formats)))
     ]
-    head = [begin(GLOBALS), record(0x0042, struct.pack("<H", 1200)), font, *codes, *styles]
+    styles += [record(0x00E0, struct.pack("<HHH", struck, 0, 0) + bytes(14))] if struck is not None else []
+    head = [begin(GLOBALS), record(0x0042, struct.pack("<H", 1200)), font, *fonts, *codes, *styles]
     sheet = b"".join([begin(SHEET), *in_sheet, record(0x000A)])
     name = "표"
     size = sum(map(len, head)) + len(record(0x0085, bytes(8 + 2 * len(name)))) + 4
@@ -136,18 +139,25 @@ def cell(kind: int, column: int, data: bytes, style: int = 0) -> bytes:
     return binary(kind, struct.pack("<II", column, style) + data)
 
 
-def xlsb(*in_sheet: bytes, strings: tuple[str, ...] = ("start", "x" * 200)) -> bytes:
+def xlsb(
+    *in_sheet: bytes, strings: tuple[str | bytes, ...] = ("start", "x" * 200), fonts: tuple[bytes, ...] = ()
+) -> bytes:
+    """A binary workbook of one sheet. Its styles are `General`, a time, a percentage, and one of the third font."""
     targets = {"worksheet": "worksheets/sheet1.bin", "sharedStrings": "sharedStrings.bin", "styles": "styles.bin"}
     one = '<Relationship Id="{0}" Type="{1}/{0}" Target="{2}"/>'
     listed = "".join(one.format(kind, OFFICE, target) for kind, target in targets.items())
     related = f"<Relationships>{listed}</Relationships>"
-    styles = binary(44, struct.pack("<H", 164) + wide("h:mm")) + binary(626) + binary(47, bytes(16)) + binary(627)
+    styles = b"".join(binary(43, data) for data in fonts)
+    styles += binary(44, struct.pack("<H", 164) + wide("h:mm")) + binary(626) + binary(47, bytes(16)) + binary(627)
     formats = [struct.pack("<HH", 0, number_format) + bytes(12) for number_format in (0, 164, 9)]
+    formats.append(struct.pack("<HHH", 0, 0, 2) + bytes(10))
     styles += binary(617) + b"".join(binary(47, data) for data in formats) + binary(618)
     members = {
         "xl/workbook.bin": binary(153, bytes(12)) + binary(156, bytes(8) + wide("worksheet") + wide("Plan 계획")),
         "xl/_rels/workbook.bin.rels": related.encode(),
-        "xl/sharedStrings.bin": b"".join(binary(19, b"\0" + wide(words)) for words in strings),
+        "xl/sharedStrings.bin": b"".join(
+            binary(19, b"\0" + wide(item) if isinstance(item, str) else item) for item in strings
+        ),
         "xl/styles.bin": styles,
         "xl/worksheets/sheet1.bin": b"".join(in_sheet),
     }

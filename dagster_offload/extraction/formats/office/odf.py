@@ -6,20 +6,15 @@ read. Format specification: OpenDocument 1.3, part 3.
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
 from dagster_offload.extraction.formats.html import html_text
 from dagster_offload.extraction.formats.office.odf_lists import LABEL, label_lists
-from dagster_offload.extraction.formats.parts.line_marks import (
-    RAISED_BEGINS,
-    RAISED_ENDS,
-    STRUCK_BEGINS,
-    STRUCK_ENDS,
-    shown_line,
-)
+from dagster_offload.extraction.formats.office.odf_styles import mark_struck_cells, mark_text, remove_hidden
+from dagster_offload.extraction.formats.parts.line_marks import shown_line
 from dagster_offload.extraction.formats.parts.markdown import note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.number_format import display, plain
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
@@ -42,7 +37,6 @@ _FIELDS = frozenset({"page-number", "date", "time", "header", "footer", "date-ti
 _PLACEHOLDER = re.compile(r"\s*<[a-z/ ]+>\s*")
 # Elements that are anchored in a paragraph and do not belong to its line.
 _ANCHORED = frozenset({"note", "frame", "custom-shape", "text-box", "g"})
-_RAISED = re.compile(r"super|[1-9]\d*%")
 _MAX_BLANKS = 100  # blanks in a row; a larger number is an attack
 # A cell or row with text is repeated at most this often. Empty cells may be repeated any number of times.
 _MAX_REPEATS = 1000
@@ -77,74 +71,16 @@ def _content_and_styles(archive: OfficeArchive) -> tuple[Element, Element]:
     return content, parsed_if_there(archive, "styles.xml")
 
 
-def _styles(content: Element, holds: Callable[[Element], bool]) -> set[str | None]:
-    """Return the names of the styles of which some properties hold."""
-    styles = (element for element in content.iter() if local(element) == "style")
-    return {attribute(style, "name") for style in styles if any(map(holds, style))}
-
-
-def _mark(content: Element, names: set[str], holds: Callable[[Element], bool], begins: str, ends: str) -> None:
-    """Mark the text of the elements whose style has such properties."""
-    styles = _styles(content, holds)
-    for element in content.iter() if styles else ():
-        if local(element) in names and attribute(element, "style-name") in styles:
-            element.text = begins + (element.text or "")
-            if len(element):
-                element[-1].tail = (element[-1].tail or "") + ends
-            else:
-                element.text += ends
-
-
-def _is_raised(properties: Element) -> bool:
-    return _RAISED.match(attribute(properties, "text-position") or "") is not None
-
-
-def _is_struck(properties: Element) -> bool:
-    return not _lines_through(properties) <= {"none"}
-
-
-def _is_not_struck(properties: Element) -> bool:
-    """Whether the properties say so. Most say nothing, and leave it to the text around."""
-    return _lines_through(properties) == {"none"}
-
-
-def _lines_through(properties: Element) -> set[str]:
-    values = (attribute(properties, f"text-line-through-{name}") for name in ("style", "type"))
-    return {value for value in values if value is not None}
-
-
-def _remove_hidden(content: Element) -> None:
-    """Remove the text that a person who reads or prints the document does not see."""
-    styles = _styles(content, lambda properties: attribute(properties, "display") == "none")
-    for element in content.iter():
-        name = local(element)
-        is_styled = name in ("span", "p", "h") and attribute(element, "style-name") in styles
-        if is_styled or (name == "section" and _is_off(element)) or (name in ("p", "h") and any(map(_hides, element))):
-            tail = element.tail
-            element.clear()
-            element.tail = tail
-
-
-def _is_off(section: Element) -> bool:
-    return attribute(section, "display") == "none" or attribute(section, "is-hidden") == "true"
-
-
-def _hides(field: Element) -> bool:
-    """Whether a field hides the paragraph that it is in."""
-    return local(field) == "hidden-paragraph" and attribute(field, "is-hidden") == "true"
-
-
 def _texts(content: Element, styles: Element) -> Iterator[str]:
     """Yield the headers of pages, the body, and the footers. Margins of sheets hold names of files and page numbers."""
     body = next((element for element in content if local(element) == "body"), content)
     sheets = next((element for element in body if local(element) == "spreadsheet"), None)
     if sheets is not None:
-        yield from _sheets(sheets)
+        mark_text(content)
+        yield from _sheets(content, sheets)
         return
-    _remove_hidden(content)
-    _mark(content, {"span"}, _is_raised, RAISED_BEGINS, RAISED_ENDS)
-    _mark(content, {"span", "p", "h"}, _is_struck, STRUCK_BEGINS, STRUCK_ENDS)
-    _mark(content, {"span"}, _is_not_struck, STRUCK_ENDS, STRUCK_BEGINS)
+    remove_hidden(content)
+    mark_text(content)
     label_lists(content, styles)
     yield from _margins(styles, "header")
     yield from _blocks(body)
@@ -172,11 +108,12 @@ def _backgrounds(styles: Element, body: Element) -> Iterator[str]:
     yield from dict.fromkeys(text for text in texts if any(map(str.isalpha, text)))
 
 
-def _sheets(spreadsheet: Element) -> Iterator[str]:
+def _sheets(content: Element, spreadsheet: Element) -> Iterator[str]:
     """Yield each sheet that is not empty: its name, and its used rows and columns as a table."""
     for chart in [element for element in spreadsheet.iter() if local(element) == "chart"]:
         for values in [element for element in chart if local(element) == "table"]:
             chart.remove(values)  # they are cells of a sheet
+    mark_struck_cells(content, spreadsheet)
     for sheet in spreadsheet:
         if local(sheet) != "table":
             continue

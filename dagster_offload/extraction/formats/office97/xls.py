@@ -16,9 +16,10 @@ from xlrd.sheet import Cell, Sheet
 
 from dagster_offload.extraction import file_types
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, is_compound
+from dagster_offload.extraction.formats.parts.line_marks import shown_line, struck
 from dagster_offload.extraction.formats.parts.markdown import Row
 from dagster_offload.extraction.formats.parts.number_format import display, plain
-from dagster_offload.extraction.formats.parts.sheet import sheet_text
+from dagster_offload.extraction.formats.parts.sheet import Font, sheet_text, with_fonts
 from dagster_offload.extraction.refusals import broken, protected
 
 _STREAMS = ("Workbook", "WORKBOOK", "Book", "BOOK")
@@ -50,8 +51,26 @@ def xls_text(data: bytes) -> str:
 
 def _rows(book: Book, sheet: Sheet) -> Iterator[Row]:
     for index in range(sheet.nrows):
-        cells = enumerate(sheet.row(index))
-        yield {column: text for column, cell in cells if (text := _shown(book, cell)).strip()}
+        row: Row = {}
+        for column, cell in enumerate(sheet.row(index)):
+            runs = sheet.rich_text_runlist_map.get((index, column), ())
+            text = with_fonts(_shown(book, cell), [(start, _font(book, font)) for start, font in runs])
+            text = shown_line(struck(text) if _cell_font(book, cell).is_struck else text)
+            if text.strip():
+                row[column] = text
+        yield row
+
+
+def _cell_font(book: Book, cell: Cell) -> Font:
+    style = cell.xf_index
+    return Font() if style is None or style >= len(book.xf_list) else _font(book, book.xf_list[style].font_index)
+
+
+def _font(book: Book, index: int) -> Font:
+    if index >= len(book.font_list):
+        return Font()
+    font = book.font_list[index]
+    return Font(is_raised=font.escapement == 1, is_struck=bool(font.struck_out))
 
 
 def _shown(book: Book, cell: Cell) -> str:

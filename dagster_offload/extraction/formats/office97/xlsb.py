@@ -7,9 +7,10 @@ import struct
 from collections.abc import Iterator
 
 from dagster_offload.extraction.file_types.containers import OfficeArchive
+from dagster_offload.extraction.formats.parts.line_marks import shown_line, struck
 from dagster_offload.extraction.formats.parts.markdown import Row
 from dagster_offload.extraction.formats.parts.number_format import builtin_code, display
-from dagster_offload.extraction.formats.parts.sheet import Sheet, shared_string, texts_of_sheets
+from dagster_offload.extraction.formats.parts.sheet import Font, Sheet, shared_string, texts_of_sheets, with_fonts
 from dagster_offload.extraction.formats.parts.zip_xml import archive_text, main_part, relations
 
 _WORKBOOK = "xl/workbook.bin"
@@ -19,7 +20,8 @@ _ROW = 0
 _RK, _ERROR, _BOOLEAN, _REAL, _STRING, _SHARED = 2, 3, 4, 5, 6, 7
 _FORMULA_STRING, _FORMULA_REAL, _FORMULA_BOOLEAN, _FORMULA_ERROR, _RICH_STRING = 8, 9, 10, 11, 62
 _CELLS = frozenset((*range(_RK, _FORMULA_ERROR + 1), _RICH_STRING))
-_STRING_ITEM, _NUMBER_FORMAT, _CELL_FORMAT, _FORMATS_BEGIN, _FORMATS_END = 19, 44, 47, 617, 618
+_STRING_ITEM, _FONT, _NUMBER_FORMAT, _CELL_FORMAT, _FORMATS_BEGIN, _FORMATS_END = 19, 43, 44, 47, 617, 618
+_STRUCK_BIT, _SUPERSCRIPT = 8, 1
 _ERRORS = {
     0: "#NULL!",
     7: "#DIV/0!",
@@ -45,10 +47,14 @@ class _Workbook:
         workbook = main_part(archive, _WORKBOOK)
         related = relations(archive, workbook)
         members = {kind.rpartition("/")[2]: member for kind, member in related.values()}
+        styles = list(self._records(members.get(_STYLES)))
+        self.fonts = [_font(record) for kind, record in styles if kind == _FONT]
+        self.styles = list(_cell_styles(styles))
         self.strings = [
-            _string(record, 1) for kind, record in self._records(members.get(_STRINGS)) if kind == _STRING_ITEM
+            self._rich_string(record, 0)
+            for kind, record in self._records(members.get(_STRINGS))
+            if kind == _STRING_ITEM
         ]
-        self.codes = list(_format_codes(list(self._records(members.get(_STYLES)))))
         self.is_1904 = False
         self.sheets: list[Sheet] = []
         for kind, record in self._records(workbook):
@@ -77,24 +83,41 @@ class _Workbook:
                 row = {}
             elif kind in _CELLS:
                 column, style = struct.unpack_from("<II", record)
-                if (text := self._cell(kind, record, style & 0xFFFFFF)).strip():
+                code, font = self.styles[style & 0xFFFFFF] if style & 0xFFFFFF < len(self.styles) else ("", 0)
+                text = self._cell(kind, record, code)
+                text = shown_line(struck(text) if self._font(font).is_struck else text)
+                if text.strip():
                     row[column] = text
         yield row
 
-    def _cell(self, kind: int, record: memoryview, style: int) -> str:
+    def _cell(self, kind: int, record: memoryview, code: str) -> str:
         if kind == _SHARED:
             (index,) = struct.unpack_from("<I", record, 8)
             return shared_string(self.strings, index)
         if kind in (_STRING, _FORMULA_STRING):
             return _string(record, 8)
         if kind == _RICH_STRING:
-            return _string(record, 9)
+            return self._rich_string(record, 8)
         if kind in (_BOOLEAN, _FORMULA_BOOLEAN):
             return "TRUE" if record[8] else "FALSE"
         if kind in (_ERROR, _FORMULA_ERROR):
             return _ERRORS.get(record[8], "#ERROR")
         number = _short_number(record) if kind == _RK else struct.unpack_from("<d", record, 8)[0]
-        return display(number, self.codes[style] if style < len(self.codes) else "", is_1904=self.is_1904)
+        return display(number, code, is_1904=self.is_1904)
+
+    def _rich_string(self, record: memoryview, offset: int) -> str:
+        """Return a string with marks for the fonts of its parts. A byte of flags is before it ([MS-XLSB] 2.5.121)."""
+        text = _string(record, offset + 1)
+        end = offset + 5 + len(text.encode("utf-16-le"))
+        if not record[offset] & 1 or end + 4 > len(record):
+            return text
+        (count,) = struct.unpack_from("<I", record, end)
+        count = min(count, (len(record) - end - 4) // 4)
+        runs = struct.iter_unpack("<HH", record[end + 4 : end + 4 + 4 * count])
+        return with_fonts(text, [(start, self._font(font)) for start, font in runs])
+
+    def _font(self, index: int) -> Font:
+        return self.fonts[index] if index < len(self.fonts) else Font()
 
 
 def _records(data: bytes) -> Iterator[tuple[int, memoryview]]:
@@ -134,13 +157,18 @@ def _short_number(record: memoryview) -> float:
     return number / 100 if packed & 1 else number
 
 
-def _format_codes(styles: list[tuple[int, memoryview]]) -> Iterator[str]:
-    """Yield the format code of each cell style."""
+def _font(record: memoryview) -> Font:
+    flags, _, position = struct.unpack_from("<HHH", record, 2)
+    return Font(is_raised=position == _SUPERSCRIPT, is_struck=bool(flags & _STRUCK_BIT))
+
+
+def _cell_styles(styles: list[tuple[int, memoryview]]) -> Iterator[tuple[str, int]]:
+    """Yield the format code and the number of the font of each cell style."""
     own = {struct.unpack_from("<H", record)[0]: _string(record, 2) for kind, record in styles if kind == _NUMBER_FORMAT}
     is_cell_format = False
     for kind, record in styles:
         if kind in (_FORMATS_BEGIN, _FORMATS_END):
             is_cell_format = kind == _FORMATS_BEGIN
         elif kind == _CELL_FORMAT and is_cell_format:
-            (number,) = struct.unpack_from("<H", record, 2)
-            yield own[number] if number in own else builtin_code(number)
+            number, font = struct.unpack_from("<HH", record, 2)
+            yield own[number] if number in own else builtin_code(number), font

@@ -1,11 +1,13 @@
 """What the readers of workbooks share: a sheet's text, and the text boxes and chart titles of its drawings."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from dagster_offload.extraction.file_types.containers import OfficeArchive
 from dagster_offload.extraction.formats.parts.chart import CHARTS
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
+from dagster_offload.extraction.formats.parts.line_marks import not_struck, raised, struck
 from dagster_offload.extraction.formats.parts.markdown import Row, placed_table_text
 from dagster_offload.extraction.formats.parts.zip_xml import local, parsed_if_there, relations
 
@@ -18,6 +20,23 @@ def shared_string(strings: Sequence[str], index: int) -> str:
     Raises `IndexError` if there are no strings at all: their part of the file is lost.
     """
     return "" if 0 < len(strings) <= index else strings[index]
+
+
+class Font(NamedTuple):
+    """What a font says about its text."""
+
+    is_raised: bool = False
+    is_struck: bool = False
+
+
+def with_fonts(text: str, runs: Iterable[tuple[int, Font]]) -> str:
+    """Return a text with marks for the fonts that begin in it. What is before the first has the font of its cell."""
+    begins = sorted(runs)
+    parts = [text[: begins[0][0]] if begins else text]
+    for (start, font), (end, _) in pairwise([*begins, (len(text), Font())]):
+        part = raised(text[start:end]) if font.is_raised else text[start:end]
+        parts.append(struck(part) if font.is_struck else not_struck(part))
+    return "".join(parts)
 
 
 def sheet_text(name: str, rows: Iterable[Row], drawn: Iterable[str] = ()) -> str:
