@@ -80,10 +80,46 @@ def entry(kind: str, group: str, named: Properties, **plain: str) -> str:
     return outlook_text(compound(streams), READERS)[0]
 
 
-def zone(bias: int) -> bytes:
+NEVER = (0,) * 8
+BERLIN = ((0, 10, 0, 5, 3, 0, 0, 0), (0, 3, 0, 5, 2, 0, 0, 0))  # when summer time ends and begins
+SYDNEY = ((0, 4, 0, 1, 3, 0, 0, 0), (0, 10, 0, 1, 2, 0, 0, 0))
+
+
+def rule(bias: int, changes: tuple[tuple[int, ...], tuple[int, ...]], flags: int = 2) -> bytes:
+    return struct.pack("<BBHHH14x", 2, 1, 0x3E, flags, 2007) + struct.pack(
+        "<iii8H8H", bias, 0, -60, *changes[0], *changes[1]
+    )
+
+
+def zone(bias: int, changes: tuple[tuple[int, ...], tuple[int, ...]] = (NEVER, NEVER)) -> bytes:
+    """A zone that had other clocks before."""
     name = "Home".encode("utf-16-le")
-    rule = bytes(22) + struct.pack("<iii", bias, 0, -60)
-    return struct.pack("<BBHHH", 2, 1, 6 + len(name), 2, len(name) // 2) + name + struct.pack("<H", 1) + rule
+    head = struct.pack("<BBHHH", 2, 1, 6 + len(name), 2, len(name) // 2) + name + struct.pack("<H", 2)
+    return head + rule(-600, (NEVER, NEVER), flags=0) + rule(bias, changes)
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "shown"),
+    [
+        (zone(-540), ticks(2025, 3, 4, 16), "2025-03-05 01:00 UTC+09:00"),
+        (zone(0), ticks(2025, 3, 4, 16), "2025-03-04 16:00 UTC"),
+        (zone(-60, BERLIN), ticks(2025, 3, 4, 8, 30), "2025-03-04 09:30 UTC+01:00"),
+        (zone(-60, BERLIN), ticks(2025, 3, 30, 0, 59), "2025-03-30 01:59 UTC+01:00"),
+        (zone(-60, BERLIN), ticks(2025, 3, 30, 1), "2025-03-30 03:00 UTC+02:00"),
+        (zone(-60, BERLIN), ticks(2025, 10, 26, 0, 59), "2025-10-26 02:59 UTC+02:00"),
+        (zone(-60, BERLIN), ticks(2025, 10, 26, 1), "2025-10-26 02:00 UTC+01:00"),
+        (zone(-600, SYDNEY), ticks(2025, 1, 5, 3), "2025-01-05 14:00 UTC+11:00"),
+        (zone(-600, SYDNEY), ticks(2025, 7, 5, 3), "2025-07-05 13:00 UTC+10:00"),
+        (zone(-60, ((2025, 10, 0, 26, 3, 0, 0, 0), BERLIN[1])), ticks(2025, 10, 26, 1), "2025-10-26 02:00 UTC+01:00"),
+        (zone(2**31 - 61), ticks(2025, 3, 4, 16), "2025-03-04 16:00 UTC"),
+        (zone(-60, ((0, 13, 9, 99, 99, 0, 0, 0), BERLIN[1])), ticks(2025, 3, 4, 16), "2025-03-04 16:00 UTC"),
+        (zone(-60)[:90], ticks(2025, 3, 4, 16), "2025-03-04 16:00 UTC"),
+        (b"\0\0\0\0\0\0\0\0\0\0", ticks(2025, 3, 4, 16), "2025-03-04 16:00 UTC"),
+    ],
+)
+def test_an_appointment_has_the_time_of_its_author(zone: bytes, start: int, shown: str) -> None:
+    named: Properties = {0x820D: start, 0x825E: zone}
+    assert entry("IPM.Appointment", APPOINTMENT, named) == f"Start: {shown}"
 
 
 @pytest.mark.parametrize("kind", ["IPM.Appointment", "IPM.Schedule.Meeting.Request"])

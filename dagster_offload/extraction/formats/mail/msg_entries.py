@@ -3,12 +3,11 @@
 Format specifications: [MS-OXOCAL], [MS-OXOTASK], [MS-OXOCNTC].
 """
 
-import contextlib
-import struct
 from collections.abc import Iterator
 from datetime import timedelta
 
 from dagster_offload.extraction.formats.mail.msg_storage import Storage, moment
+from dagster_offload.extraction.formats.mail.msg_zone import local_time
 
 _APPOINTMENT = "00062002-0000-0000-c000-000000000046"
 _TASK = "00062003-0000-0000-c000-000000000046"
@@ -25,7 +24,6 @@ _CONTACT_TEXTS = {
     0x3A24: "Fax",
 }
 _CONTACT_NAMED_TEXTS = {0x8083: "Mail", 0x801B: "Address (work)", 0x801A: "Address (home)"}
-_MINUTES_OF_A_DAY = 24 * 60
 _NEVER = 0x0CB34557_A3DD4000  # 4501-01-01, of a task without this day
 
 
@@ -45,26 +43,19 @@ def entry_lines(kind: str, message: Storage) -> Iterator[tuple[str, str]]:
 
 
 def _times(message: Storage) -> Iterator[tuple[str, str]]:
+    """Yield when it begins and ends, by the clocks of its author if their time zone is known."""
     is_whole_days = bool(_fixed(message, _APPOINTMENT, _IS_WHOLE_DAYS) & 1)
-    for name, identity in (("Start", _START), ("End", _END)):
-        ticks = _ticks(message, _APPOINTMENT, identity)
-        if ticks and not is_whole_days:
-            yield name, f"{moment(ticks):%Y-%m-%d %H:%M UTC}"
-        elif ticks:
-            # From midnight to midnight where its author is. Half a day finds the day, also in summer time.
-            half_a_day = timedelta(hours=12 if identity == _START else -12)
-            yield name, f"{moment(ticks) + half_a_day - timedelta(minutes=_bias(message)):%Y-%m-%d}"
-
-
-def _bias(message: Storage) -> int:
-    """Return how many minutes the clocks of the author's time zone are behind UTC, 0 if it is not known."""
     number = message.named(_APPOINTMENT, _ZONE)
     zone = (message.binary(number) if number is not None else None) or b""
-    with contextlib.suppress(struct.error):
-        (name_length,) = struct.unpack_from("<H", zone, 6)
-        (minutes,) = struct.unpack_from("<i", zone, 8 + 2 * name_length + 2 + 22)
-        return int(minutes) if abs(minutes) < _MINUTES_OF_A_DAY else 0
-    return 0
+    for name, identity in (("Start", _START), ("End", _END)):
+        ticks = _ticks(message, _APPOINTMENT, identity)
+        if not ticks:
+            continue
+        time = local_time(moment(ticks), zone) or moment(ticks)
+        if is_whole_days:  # from midnight to midnight, which half a day makes the day, also if the zone is not known
+            yield name, f"{time + timedelta(hours=12 if identity == _START else -12):%Y-%m-%d}"
+        else:
+            yield name, f"{time:%Y-%m-%d %H:%M} {time.tzinfo}"
 
 
 def _ticks(message: Storage, group: str, identity: int) -> int:
