@@ -323,6 +323,8 @@ def deliveries_table(found: "Sequence[DeliveryState]") -> "Table":
         why = each.reason or ""
         if each.state == "dead":
             why += f"; dagster-offload retry --sink {each.sink} DOCUMENT"
+        elif each.state == "superseded":
+            why += "; a newer record is sent instead"
         rows.add_row(
             each.sink, each.state, str(each.attempts), f"{each.changed_at.astimezone():%Y-%m-%d %H:%M:%S}", why
         )

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.work import corrections
+from dagster_offload.ledger.work.corrections import NewValue
 from dagster_offload.sinks.build import build
 from dagster_offload.sinks.planning import register
 from dagster_offload.sinks.sender import Sent, send_due
-from dagster_offload.stages.catalog import stage_graph
+from dagster_offload.stages.catalog import recipes, stage_graph
 from tests.support.engine import Engine
 from tests.support.sink_servers import FakePaperless, Receiver, serving
 
@@ -55,6 +57,11 @@ class Sinks:
             "select d.key, n.state from deliveries n join documents d using (document_id) order by delivery_id"
         )
         return {row["key"]: row["state"] for row in rows}
+
+    def retitle(self, document: str, title: str = "A new title") -> None:
+        """Correct the title of a document, which makes a newer version of its record."""
+        values = [NewValue("summarize", "title", title)]
+        self.engine.ledger.run(corrections.correct, document, values, None, recipes(self.engine.settings()))
 
     def answered(self, *documents: str) -> None:
         """Add documents, and let every stage answer about them."""

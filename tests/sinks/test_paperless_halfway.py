@@ -10,6 +10,7 @@ from dagster_offload.ledger.sinks import deliveries
 from dagster_offload.ledger.work import corrections
 from dagster_offload.ledger.work.corrections import NewValue
 from dagster_offload.sinks.build import build
+from dagster_offload.sinks.planning import plan
 from dagster_offload.sinks.sender import send_due
 from dagster_offload.stages.catalog import recipes
 from tests.sinks.conftest import Sinks
@@ -130,10 +131,33 @@ def test_the_same_holds_for_a_record_that_died_halfway_with_a_newer_one_behind_i
     correct(sinks, **NEWER)
     if is_revived:
         sinks.send("paperless")
-        sinks.engine.ledger.run(deliveries.revive, "paperless")
+        assert sinks.engine.ledger.run(deliveries.revive, "paperless") == 1, "the newer one"
     healthy(paperless)
     sinks.end_waits()
     assert sinks.send("paperless").sent >= 1
+    assert values_of(paperless) == UP_TO_DATE
+
+
+@pytest.mark.rule("sink-6")
+def test_the_same_holds_for_a_record_that_a_newer_one_supersedes_while_it_is_sent(
+    sinks: Sinks, paperless: FakePaperless
+) -> None:
+    paperless.refuses = lambda _request: 422
+    assert sinks.send("paperless").refused == 1, "before it has written anything"
+    sinks.end_waits()
+    settings = sinks.engine.settings()
+
+    def supersede(_request: Request) -> None:
+        if not sinks.engine.sql("select 1 from deliveries where state = 'superseded'"):
+            correct(sinks, **NEWER)
+            assert plan(settings, sinks.engine.ledger)
+
+    paperless.refuses, paperless.loses = supersede, is_patch
+    sinks.send("paperless")
+    assert len(sinks.engine.sql("select 1 from deliveries where state = 'superseded'")) == 1
+    healthy(paperless)
+    sinks.end_waits()
+    assert sinks.send("paperless").sent == 1
     assert values_of(paperless) == UP_TO_DATE
 
 

@@ -11,12 +11,9 @@ from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.sinks import deliveries
 from dagster_offload.ledger.sinks import sinks as ledger_sinks
 from dagster_offload.ledger.sinks.deliveries import Delivery
-from dagster_offload.ledger.work import corrections
-from dagster_offload.ledger.work.corrections import NewValue
 from dagster_offload.sinks.build import build
 from dagster_offload.sinks.planning import plan, register
 from dagster_offload.sinks.sender import only_sender, send_due, sending_to
-from dagster_offload.stages.catalog import recipes
 from dagster_offload.testing import ChangeTiming
 from tests.sinks.conftest import Sinks
 from tests.support.disks import no_space_for_updates
@@ -26,11 +23,6 @@ from tests.support.sink_servers import Receiver, Request
 
 def got(receiver: Receiver) -> list[str]:
     return [request.json["document"] for request in receiver.got]
-
-
-def retitle(sinks: Sinks, document: str, title: str = "A new title") -> None:
-    values = [NewValue("summarize", "title", title)]
-    sinks.engine.ledger.run(corrections.correct, document, values, None, recipes(sinks.engine.settings()))
 
 
 @pytest.mark.rule("sink-1")
@@ -46,13 +38,13 @@ def test_a_record_is_sent_once_when_all_its_stages_are_done_and_again_when_it_ch
     assert receiver.got[0].json["record"]["summary"]
     sinks.engine.sql("select note_record_changes(array(select document_id from documents))")
     assert sinks.send("hook").sent == 0, "nothing in the record changed"
-    retitle(sinks, "a.txt")
+    sinks.retitle("a.txt")
     assert sinks.send("hook").sent == 1
     first, second = receiver.got
     assert second.json["record"]["title"] == "A new title"
     assert first.json["idempotency_key"] != second.json["idempotency_key"]
-    retitle(sinks, "a.txt", first.json["record"]["title"])
-    retitle(sinks, "a.txt", "A new title")
+    sinks.retitle("a.txt", first.json["record"]["title"])
+    sinks.retitle("a.txt", "A new title")
     sinks.send("hook")
     assert len({request.json["idempotency_key"] for request in receiver.got}) == len(receiver.got)
 
@@ -103,7 +95,7 @@ def test_a_sink_that_wants_no_existing_records_gets_none_that_another_sink_is_st
     sinks.use(all={"webhook": webhook})
     sinks.answered("before.txt", "again.txt")  # no sender has looked at them when the other sink is added
     sinks.use(all={"webhook": webhook}, new={"webhook": webhook, "existing": False})
-    retitle(sinks, "again.txt")
+    sinks.retitle("again.txt")
     sinks.answered("a.txt")
     sinks.send("new")
     assert got(receiver) == ["again.txt", "a.txt"]
@@ -169,23 +161,6 @@ def test_a_refused_record_is_tried_again_then_dead_and_others_go_on(
     assert sinks.send("hook").sent == 1
 
 
-@pytest.mark.rule("sink-2")
-def test_versions_of_a_document_arrive_in_order_and_a_dead_one_never_comes_after_its_successor(
-    sinks: Sinks, webhook: str, receiver: Receiver
-) -> None:
-    sinks.use(hook={"webhook": webhook})
-    receiver.refuses = lambda request: None if request.json["record"]["title"] == "A new title" else 400
-    sinks.answered("a.txt")
-    sinks.send("hook")
-    retitle(sinks, "a.txt")
-    assert sinks.send("hook").sent == 0, "the earlier version is still to come"
-    for _ in range(3):
-        sinks.end_waits()
-        sinks.send("hook")
-    assert [request.json["record"]["title"] for request in receiver.got] == ["A new title"]
-    assert sinks.engine.ledger.run(deliveries.revive, "hook") == 0
-
-
 @pytest.mark.rule("sink-4")
 def test_a_sink_that_refuses_every_record_waits_and_kills_none(sinks: Sinks, webhook: str, receiver: Receiver) -> None:
     sinks.use(hook={"webhook": webhook})
@@ -220,7 +195,7 @@ def test_a_delivery_holds_its_record_only_until_it_has_arrived(sinks: Sinks, web
     sinks.use(hook={"webhook": webhook})
     sinks.answered("a.txt")
     for title in ("one", "two", "three"):
-        retitle(sinks, "a.txt", title)
+        sinks.retitle("a.txt", title)
         sinks.send("hook")
     assert sinks.engine.sql("select state, record from deliveries") == [{"state": "sent", "record": None}]
 

@@ -1,7 +1,8 @@
 """Deliveries: one version of a document's record for one sink, until it has arrived.
 
 At least once, in the order of the versions of a document. A delivery stays pending until its sink has answered, so a sender
-that is killed repeats at most the one it had in hand, with the same key.
+that is killed repeats at most the one it had in hand, with the same key. One that its sink did not take is superseded by a newer
+version: the newer one is what people want there, and must not wait for a record that they may have corrected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -100,12 +101,18 @@ def _changed_by_removal(cur: Cursor, sink: Mapping[str, Any], ids: Sequence[int]
 
 
 def add(cur: Cursor, sink: str, document: str, version: str, record: Mapping[str, Any]) -> None:
-    """Add a delivery, unless the newest one of this document for this sink has the same version."""
+    """Add a delivery, unless the newest one of this document for this sink has the same version.
+
+    It supersedes those that the sink did not take. One of them may be in a sender's hand: it stays, and may still arrive.
+    """
     cur.execute(
-        "insert into deliveries (sink, document_id, version, record) "
+        "with newest as (insert into deliveries (sink, document_id, version, record) "
         "select %(sink)s, d.document_id, %(version)s, %(record)s from documents d where d.key = %(key)s "
         "and %(version)s is distinct from (select n.version from deliveries n "
-        "  where n.document_id = d.document_id and n.sink = %(sink)s order by n.delivery_id desc limit 1)",
+        "  where n.document_id = d.document_id and n.sink = %(sink)s order by n.delivery_id desc limit 1) returning *) "
+        "update deliveries o set state = 'superseded', record = null, not_before = null from newest "
+        "where o.document_id = newest.document_id and o.sink = newest.sink "
+        "and (o.state = 'dead' or o.state = 'pending' and o.reason is not null)",
         {"sink": sink, "key": document, "version": version, "record": Jsonb(dict(record))},
     )
 
@@ -139,7 +146,7 @@ def next_due(cur: Cursor, sink: str) -> Delivery | None:
         "  due.version, due.record, due.attempts, due.not_before is not null as is_behind_others, "
         "  (select l.written from deliveries l where l.document_id = due.document_id and l.sink = due.sink "
         "   and l.state = 'sent' order by l.delivery_id desc limit 1) as written, "
-        # A dead version before this one may have got so far, too.
+        # A superseded version before this one may have got so far, too.
         "  (select l.written from deliveries l where l.document_id = due.document_id and l.sink = due.sink "
         "   and l.state <> 'sent' and l.written is not null and l.delivery_id <= due.delivery_id "
         "   order by l.delivery_id desc limit 1) as maybe_written "
@@ -167,7 +174,7 @@ def seconds_to_next(cur: Cursor, sink: str) -> float | None:
 def will_write(cur: Cursor, delivery_id: int, values: Mapping[str, Any]) -> None:
     """The sink is about to write these values elsewhere. If it fails then, the next attempt knows what may be its own."""
     cur.execute(
-        "update deliveries set written = %s where delivery_id = %s and state = 'pending'",
+        "update deliveries set written = %s where delivery_id = %s and state <> 'sent'",
         [Jsonb(dict(values)), delivery_id],
     )
 
@@ -191,38 +198,34 @@ def mark_sent(cur: Cursor, delivery: Delivery, written: Mapping[str, Any] | None
 
 
 def refuse(cur: Cursor, delivery_id: int, reason: str, seconds: float | None, *, counts: bool) -> None:
-    """The sink refused the record: it is tried again in so many seconds, or is dead if `seconds` is None.
+    """The sink did not take the record: it is tried again in so many seconds, or is dead if `seconds` is None.
 
-    `counts`: it is an attempt of the record. Does nothing if another host has sent it meanwhile.
+    A record with a newer one behind it is superseded. `counts`: it is an attempt of the record. Does nothing if another host has
+    sent it meanwhile.
     """
     cur.execute(
-        "update deliveries set attempts = attempts + %s, reason = %s, changed_at = clock_timestamp(), "
-        "state = case when %s::float8 is null then 'dead' else 'pending' end, "
-        "not_before = clock_timestamp() + make_interval(secs => %s) where delivery_id = %s and state = 'pending'",
-        [int(counts), reason, seconds, seconds, delivery_id],
+        "update deliveries n set attempts = n.attempts + %(counts)s, reason = %(reason)s, changed_at = clock_timestamp(), "
+        "state = t.state, record = case when t.state <> 'superseded' then n.record end, "
+        "not_before = case when t.state = 'pending' then clock_timestamp() + make_interval(secs => %(seconds)s) end "
+        "from (select o.delivery_id, case when exists (select from deliveries l where l.document_id = o.document_id "
+        "    and l.sink = o.sink and l.delivery_id > o.delivery_id) then 'superseded' "
+        "  when %(seconds)s::float8 is null then 'dead' else 'pending' end as state from deliveries o "
+        "  where o.delivery_id = %(id)s) t where n.delivery_id = t.delivery_id and n.state = 'pending'",
+        {"counts": int(counts), "reason": reason, "seconds": seconds, "id": delivery_id},
     )
 
 
 def revive(cur: Cursor, sink: str, documents: Sequence[str] | None = None) -> int:
     """Try the deliveries that a sink refused again, as if they were new; returns how many.
 
-    They are the dead ones and those that wait for their next try. A dead one with a newer record behind it is removed instead,
-    unless a part of it may have been written: the sink would take that for a person's.
+    They are the dead ones and those that wait for their next try.
     """
-    chosen = (
-        "n.sink = %(sink)s and (%(documents)s::text[] is null "
-        "or n.document_id in (select document_id from documents where key = any(%(documents)s)))"
-    )
-    parameters = {"sink": sink, "documents": None if documents is None else list(documents)}
-    cur.execute(
-        f"delete from deliveries n where {chosen} and n.state = 'dead' and n.written is null and exists ("
-        "select from deliveries l where l.document_id = n.document_id and l.sink = n.sink and l.delivery_id > n.delivery_id)",
-        parameters,
-    )
     cur.execute(
         "update deliveries n set state = 'pending', attempts = 0, not_before = null, changed_at = clock_timestamp() "
-        f"where {chosen} and (n.state = 'dead' or n.state = 'pending' and n.not_before is not null)",
-        parameters,
+        "where n.sink = %(sink)s and (n.state = 'dead' or n.state = 'pending' and n.not_before is not null) "
+        "and (%(documents)s::text[] is null "
+        "  or n.document_id in (select document_id from documents where key = any(%(documents)s)))",
+        {"sink": sink, "documents": None if documents is None else list(documents)},
     )
     return cur.rowcount
 
