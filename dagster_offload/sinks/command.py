@@ -27,7 +27,7 @@ class Command:
         """Run the program with this record, as one line. Raises `SinkFault`."""
         code = self._run(message.body + b"\n")
         if code == TEMPORARY:
-            raise SinkFault(Blame.UNAVAILABLE, f"exit code {TEMPORARY}: not now")
+            raise SinkFault(Blame.UNAVAILABLE, f"exit code {TEMPORARY}: not now", may_be_of_record=True)
         if code != 0:
             raise SinkFault(Blame.REFUSED, f"exit code {code}" if code > 0 else f"ended by signal {-code}")
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from dagster_offload.client.certificates import UNTRUSTED
-from dagster_offload.client.faults import CONNECTION_ENDED, CUT_STATUS_CODES, fault_reason
+from dagster_offload.client.faults import CONNECTION_ENDED, fault_reason
 from dagster_offload.client.retry_after import retry_after_seconds
 from dagster_offload.errors import SettingsError
 
@@ -53,12 +53,10 @@ class SinkFault(Exception):  # noqa: N818 - it is a finding, as StageDeferred is
         self.may_be_of_record = may_be_of_record
 
 
-# Of a handler that did not expect this record, or of a proxy behind which that handler died or took too long; or of a broken
-# server.
-_PERHAPS_OF_RECORD = frozenset({500}) | CUT_STATUS_CODES
 _NAMES_OF_ERRORS = frozenset({"detail", "non_field_errors"})  # of Django REST framework, which Paperless uses
-_TEMPORARY = frozenset({408, 423, 425, 429})
-# The address or the key is wrong, whatever the record is.
+_TOO_MANY_REQUESTS = 429
+_TEMPORARY = frozenset({408, 423, 425, _TOO_MANY_REQUESTS})
+# The address or the key is wrong.
 _OF_SETTINGS = {
     401: "check its token",
     403: "check its token and the permissions of its user",
@@ -68,6 +66,8 @@ _OF_SETTINGS = {
     407: "check the proxy",
     410: "check its address",
 }
+# A firewall before the server forbids a text that looks like an attack, and a handler may not find what the record is about.
+_OF_SETTINGS_OR_RECORD = frozenset({403, 404})
 _TO_TRUST_IT = (
     "renew it, or start this with SSL_CERT_FILE set to a file (PEM) that has the certificate of its authority"
 )
@@ -89,10 +89,12 @@ def check_answer(response: httpx.Response, about: str = "") -> None:
             Blame.MISCONFIGURED, f"{said}: it redirects, and redirects are not followed: set the final address"
         )
     if status >= 500 or status in _TEMPORARY:
-        may_be_of_record = status in _PERHAPS_OF_RECORD
+        # A handler that did not expect this record, or a proxy behind which it died, answers with any of the others.
+        may_be_of_record = status != _TOO_MANY_REQUESTS
         raise SinkFault(Blame.UNAVAILABLE, said, retry_after_seconds(response), may_be_of_record=may_be_of_record)
     if status in _OF_SETTINGS:
-        raise SinkFault(Blame.MISCONFIGURED, f"{said}: {_advice(response)}")
+        may_be_of_record = status in _OF_SETTINGS_OR_RECORD
+        raise SinkFault(Blame.MISCONFIGURED, f"{said}: {_advice(response)}", may_be_of_record=may_be_of_record)
     raise SinkFault(Blame.REFUSED, f"{said}{_named_fields(response)}")
 
 

@@ -148,7 +148,7 @@ def _send(
         logger.info("sink %s: %s", delivery.sink, decided.reason)
         done.refused += decided.is_refusal
         done.waits = decided.reason if decided.sink_wait is not None else None
-        done.is_misconfigured = fault.blame is Blame.MISCONFIGURED
+        done.is_misconfigured = done.waits is not None and fault.blame is Blame.MISCONFIGURED
         return
     store_outcome(ledger, is_stopped, _store_success, delivery, written)
     done.sent += 1
@@ -177,6 +177,6 @@ def _store_failure(cur: Cursor, delivery: Delivery, fault: SinkFault) -> NextTry
         waiting,
         decided.state.waits,
         decided.state.refusals,
-        is_misconfigured=fault.blame is Blame.MISCONFIGURED,
+        is_misconfigured=waiting is not None and fault.blame is Blame.MISCONFIGURED,
     )
     return decided

@@ -142,8 +142,15 @@ def end_wait(cur: Cursor, name: str) -> None:
 
 
 def end_wait_for_setting(cur: Cursor, name: str) -> None:
-    """End the wait of this sink if it waits for a changed setting. Only the next try can show whether the setting is right."""
-    cur.execute("update sinks set not_before = null where name = %s and is_misconfigured", [name])
+    """End the wait of this sink if it waits for a changed setting, and of the records that let others go first meanwhile.
+
+    Only the next try can show whether the setting is right.
+    """
+    cur.execute(
+        "with s as (update sinks set not_before = null where name = %s and is_misconfigured returning name) "
+        "update deliveries n set not_before = null from s where n.sink = s.name and n.state = 'pending' and n.attempts = 0",
+        [name],
+    )
 
 
 def in_a_row(cur: Cursor, name: str) -> tuple[int, int]:
