@@ -11,7 +11,6 @@ from dagster_offload.ledger.reports.status import ProblemGroup
 from dagster_offload.ledger.slots.availability import Absence
 from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.settings.sections.notify import ChannelSettings, Event
-from dagster_offload.slot.config import PRIMARY
 from dagster_offload.text.counts import agreeing, counted, plural
 from dagster_offload.text.plain_text import escaped
 
@@ -22,12 +21,23 @@ LONGEST_REASON = 200  # characters
 
 
 @dataclass(frozen=True)
+class Due:
+    """The documents that are due in a stage which an unavailable slot would take now, because no better one is available.
+
+    `waiting`: those of them that are due in a stage which no available slot answers meanwhile.
+    """
+
+    documents: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True)
 class Facts:
     """What was read for one channel. `left` and `need_you` count documents; `latest` is the newest transition.
 
     `failures` are those that no notification named, of `failed_documents`, by the transitions `failed`. `was_done`: something was
     done since the last notification that all is done. `is_working`: a scan, drain or run is alive. `seconds_for_others`: new
-    failures were not read, because others may follow within this time; None: they were read.
+    failures were not read, because others may follow within this time; None: they were read. `due`: by unavailable slot.
     """
 
     latest: int
@@ -44,7 +54,7 @@ class Facts:
     holds: Sequence[Hold] = ()
     opened_at: dict[str, str] = field(default_factory=dict)
     absences: dict[str, Absence] = field(default_factory=dict)
-    due: dict[str, int] = field(default_factory=dict)
+    due: dict[str, Due] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ def _needs_you(facts: Facts, channel: ChannelSettings) -> Iterator[Notification]
 def _misconfigured(facts: Facts) -> Iterator[Notification]:
     for slot in facts.slots:
         if slot.breaker is BreakerState.MISCONFIGURED:
-            waits = f"{counted(facts.left, 'document')} left" if _goes_on(facts) else _verb(facts.left, "wait")
+            waits = _left(facts.left, facts.due.get(slot.name, Due()).waiting)
             code = (slot.reason or "").partition(":")[0].partition(" ")[0]
             yield Notification(
                 "misconfigured",
@@ -144,23 +154,24 @@ def _held(facts: Facts) -> Iterator[Notification]:
 
 def _away(facts: Facts, days: float) -> Iterator[Notification]:
     for slot in facts.slots:
-        absence, due = facts.absences.get(slot.name), facts.due.get(slot.name, 0)
-        if absence is None or absence.days < days or not due or slot.breaker is BreakerState.MISCONFIGURED:
+        absence, due = facts.absences.get(slot.name), facts.due.get(slot.name, Due())
+        if absence is None or absence.days < days or not due.documents or slot.breaker is BreakerState.MISCONFIGURED:
             continue
-        waits = f"{counted(due, 'document')} left" if _goes_on(facts) else f"{_verb(due, 'wait')} for it"
         yield Notification(
             "away",
             f"away/{slot.name}/{absence.number}",
             f"the slot {slot.name} is unavailable for {days:g} {plural('day', days)}",
-            f"Since {absence.since.astimezone():%Y-%m-%d %H:%M}. {waits}, and none is lost.\n"
+            f"Since {absence.since.astimezone():%Y-%m-%d %H:%M}. {_left(due.documents, due.waiting)}, and none is lost.\n"
             f"Wake the machine, or look: dagster-offload doctor {slot.name}",
         )
 
 
-def _goes_on(facts: Facts) -> bool:
-    """Whether a slot of drains is available, so that not all that is left waits."""
-    others = [slot for slot in facts.slots if slot.name not in {PRIMARY, *facts.absences}]
-    return any(slot.breaker is BreakerState.CLOSED for slot in others)
+def _left(count: int, waiting: int) -> str:
+    """How many documents are left, and how many of them wait for a slot while the others go on."""
+    if waiting and waiting >= count:
+        return f"{_verb(count, 'wait')} for it"
+    left = f"{counted(count, 'document')} left"
+    return f"{left}, {waiting:,} of them {agreeing('wait', waiting)} for it" if waiting else left
 
 
 def _verb(count: int, verb: str) -> str:

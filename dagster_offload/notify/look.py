@@ -1,16 +1,19 @@
 """Reads what happened since a channel was last notified, and stores its messages. One transaction, at a bounded cost."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from dagster_offload.ledger.core.database import Cursor, Ledger, fetch_one
+from dagster_offload.ledger.core.rows import BreakerState, SlotRow
 from dagster_offload.ledger.reports import news
 from dagster_offload.ledger.reports.status import problem_groups_of
 from dagster_offload.ledger.sinks import notifications
 from dagster_offload.ledger.sinks.notifications import Marks
 from dagster_offload.ledger.slots import availability, holds, slots
+from dagster_offload.ledger.slots.holds import Hold
 from dagster_offload.ledger.work import counts
-from dagster_offload.notify.events import Decision, Facts, decide, seconds_for_others
+from dagster_offload.notify.events import Decision, Due, Facts, decide, seconds_for_others
 from dagster_offload.settings import Settings
+from dagster_offload.slot.reserve import preferred_to, stages_left, without_held
 from dagster_offload.stages.catalog import llm_stages, stages_by_slot
 
 
@@ -47,6 +50,7 @@ def _read(cur: Cursor, marks: Marks, settings: Settings) -> Facts:
     )
     # After the counts: what is done by now was done by these transitions.
     latest = int(fetch_one(cur, "select coalesce(max(transition_id), 0) as n from transitions")["n"])
+    held = holds.list_holds(cur)
     absences = {slot.name: found for slot in known if (found := availability.absence(cur, slot.name)) is not None}
     return Facts(
         latest=latest,
@@ -60,10 +64,10 @@ def _read(cur: Cursor, marks: Marks, settings: Settings) -> Facts:
         failed_documents=news.count_still_failed(cur, failed) if failed else 0,
         seconds_for_others=wait,
         slots=known,
-        holds=holds.list_holds(cur),
+        holds=held,
         opened_at=_opened_at(cur),
         absences=absences,
-        due=_due_by_slot(cur, absences, settings),
+        due=_due_by_slot(cur, known, absences, held, settings),
     )
 
 
@@ -77,18 +81,35 @@ def _opened_at(cur: Cursor) -> dict[str, str]:
     return {row["name"]: row["opened_at"].isoformat() for row in cur.fetchall()}
 
 
-def _due_by_slot(cur: Cursor, absent: Collection[str], settings: Settings) -> dict[str, int]:
-    """The documents that are due in a stage which the slot may answer, for those of the absent slots that drains use."""
-    stages = stages_by_slot(settings, llm_stages(settings))
-    return {slot.name: _due(cur, stages[slot.name]) for slot in settings.slots.of_drains if slot.name in absent}
+def _due_by_slot(
+    cur: Cursor, known: Sequence[SlotRow], absent: Collection[str], held: Sequence[Hold], settings: Settings
+) -> dict[str, Due]:
+    """What is due for those of the unavailable slots that drains use. A better slot that is available leaves a slot no stage."""
+    of_drains, stages = settings.slots.of_drains, stages_by_slot(settings, llm_stages(settings))
+    held_stages = holds.by_slot(held)
+    working = {slot.name for slot in known if slot.breaker is BreakerState.CLOSED and slot.name not in absent}
+    answered = {
+        stage
+        for slot in of_drains
+        if slot.name in working
+        for stage in stages[slot.name]
+        if stage not in held_stages.get(slot.name, ())
+    }
+    found = {}
+    for slot in of_drains:
+        if slot.name not in working:
+            taken = stages_left(without_held(slot.name, preferred_to(slot, of_drains, stages), held_stages), working)
+            waiting = [stage for stage in taken if stage not in answered]
+            found[slot.name] = Due(_due(cur, taken), _due(cur, waiting))
+    return found
 
 
-def _due(cur: Cursor, stages: list[str]) -> int:
+def _due(cur: Cursor, stages: Sequence[str]) -> int:
     row = fetch_one(
         cur,
         "select count(distinct document_id) as n from (select document_id from work_items "
         "where state in ('pending', 'deferred') and stage = any(%s) limit %s) w",
-        [stages, news.MOST_COUNTED * 3],
+        [list(stages), news.MOST_COUNTED * 3],
     )
     return min(int(row["n"]), news.MOST_COUNTED)
 

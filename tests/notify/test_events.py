@@ -9,7 +9,7 @@ import pytest
 from dagster_offload.ledger.core.rows import BreakerState, State
 from dagster_offload.ledger.reports.status import ProblemGroup
 from dagster_offload.ledger.slots.availability import Absence
-from dagster_offload.notify.events import GROUPED_SECONDS, NAMED, Facts, decide, seconds_for_others
+from dagster_offload.notify.events import GROUPED_SECONDS, NAMED, Due, Facts, decide, seconds_for_others
 from dagster_offload.settings.sections.notify import NtfyChannel
 from tests.support.engine import Engine
 from tests.support.ledger import HOLD
@@ -93,34 +93,31 @@ def test_a_slot_is_away_after_so_many_days_with_work_due(
         left=due,
         slots=[replace(engine.slot(), breaker=BreakerState.OPEN)],
         absences={"deep": Absence(4, datetime(2026, 1, 1, tzinfo=UTC), days)},
-        due={"deep": due},
+        due={"deep": Due(due, due)},
     )
     assert events(facts) == expected
     assert events(facts, away_days=1.0) == (["away"] if due else [])
 
 
-def test_documents_do_not_wait_for_a_slot_while_another_is_available(engine: Engine) -> None:
-    facts = replace(
-        QUIET,
-        slots=[replace(engine.slot(), breaker=BreakerState.OPEN)],
-        absences={"deep": Absence(4, datetime(2026, 1, 1, tzinfo=UTC), 9.0)},
-        due={"deep": 5},
-    )
-    assert "5 documents wait for it, and" in decide(facts, channel()).messages[0].message
-    spare = replace(engine.slot(), name="spare")
-    assert "5 documents left, and" in decide(replace(facts, slots=[*facts.slots, spare]), channel()).messages[0].message
-
-
-def test_a_misconfigured_slot_is_not_also_away(engine: Engine) -> None:
-    slot = replace(engine.slot(), breaker=BreakerState.MISCONFIGURED, reason="HTTP 401: check the key")
-    absence = Absence(4, datetime(2026, 1, 1, tzinfo=UTC), 9.0)
-    facts = replace(QUIET, left=5, slots=[slot], absences={"deep": absence}, due={"deep": 5})
-    assert events(facts) == ["misconfigured"]
-    assert "5 documents wait, and none is lost" in decide(facts, channel()).messages[0].message
-    of_runs = replace(engine.slot(), name="primary")  # no drain works there
-    assert "5 documents wait, and" in decide(replace(facts, slots=[slot, of_runs]), channel()).messages[0].message
-    spare = replace(engine.slot(), name="spare")
-    assert "5 documents left, and" in decide(replace(facts, slots=[slot, spare]), channel()).messages[0].message
+@pytest.mark.parametrize(
+    ("due", "words"),
+    [
+        (Due(5, 5), "5 documents wait for it, and none is lost"),
+        (Due(5, 0), "5 documents left, and none is lost"),
+        (Due(5, 2), "5 documents left, 2 of them wait for it, and none is lost"),
+        (Due(5, 1), "5 documents left, 1 of them waits for it, and none is lost"),
+    ],
+)
+def test_a_message_says_how_many_documents_wait_for_the_slot(engine: Engine, due: Due, words: str) -> None:
+    slot = replace(engine.slot(), breaker=BreakerState.OPEN)
+    absences = {"deep": Absence(4, datetime(2026, 1, 1, tzinfo=UTC), 9.0)}
+    facts = replace(QUIET, left=5, slots=[slot], absences=absences, due={"deep": due})
+    [away] = decide(facts, channel()).messages
+    broken = replace(slot, breaker=BreakerState.MISCONFIGURED, reason="HTTP 401: check the key")
+    [misconfigured] = decide(replace(facts, slots=[broken]), channel()).messages
+    assert (away.event, misconfigured.event) == ("away", "misconfigured")
+    assert words in away.message
+    assert words in misconfigured.message
 
 
 def test_a_held_stage_is_said_once_for_each_hold_with_the_next_step_and_without_a_name() -> None:

@@ -1,6 +1,5 @@
 """Each event is notified once per channel: over restarts, many looks, other channels and transactions out of order."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,6 @@ import pytest
 
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.reports import news
-from dagster_offload.ledger.slots import slots
 from dagster_offload.service.senders import RunningSenders
 from dagster_offload.testing import ChangeTiming
 from tests.notify.conftest import Channels
@@ -152,26 +150,6 @@ def test_a_slot_that_is_away_for_days_is_notified_once_if_work_is_due(
         channels.round("hook")
     assert got(receiver) == ["away"]
     assert "1 document waits for it" in receiver.got[0].json["message"]
-
-
-@pytest.mark.parametrize(("documents", "expected"), [(["a.txt"], ["away"]), ([], [])])
-def test_a_further_slot_is_away_if_work_is_due_that_it_may_answer(
-    channels: Channels, hook: str, receiver: Receiver, documents: list[str], expected: list[str]
-) -> None:
-    engine = channels.engine
-    engine.texts(*documents)
-    file = engine.library.parent / "offload.yaml"
-    further = {"slots": {"studio": {"url": "http://studio.invalid", "model": "m", "expected_model": "."}}}
-    answered = {"stages": {stage: {"slots": ["studio"]} for stage in ("classify", "summarize")}}
-    file.write_text(json.dumps(json.loads(file.read_text()) | further | answered))
-    for slot in engine.settings().slots:
-        engine.ledger.run(slots.register, slot)
-    engine.sql(
-        "insert into availability (slot, is_available, since) values ('studio', false, now() - interval '4 days')"
-    )
-    channels.round("hook")
-    assert got(receiver) == expected
-    assert not expected or "the slot studio is unavailable for 3 days" in receiver.got[0].json["title"]
 
 
 def test_a_message_that_cannot_be_sent_is_kept_and_sent_with_the_same_key(
