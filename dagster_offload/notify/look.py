@@ -72,7 +72,12 @@ def _read(cur: Cursor, marks: Marks, settings: Settings) -> Facts:
 
 
 def _was_done(cur: Cursor, mark: int) -> bool:
-    cur.execute("select from transitions where transition_id > %s and to_state = 'done' limit 1", [mark])
+    # A correction changes what is done already, and is no work.
+    cur.execute(
+        "select from transitions where transition_id > %s and to_state = 'done' "
+        "and from_state is distinct from 'done' limit 1",
+        [mark],
+    )
     return cur.rowcount > 0
 
 

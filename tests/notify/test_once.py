@@ -8,7 +8,10 @@ import pytest
 
 from dagster_offload.ledger.core.database import Cursor
 from dagster_offload.ledger.reports import news
+from dagster_offload.ledger.work import corrections
+from dagster_offload.ledger.work.corrections import NewValue
 from dagster_offload.service.senders import RunningSenders
+from dagster_offload.stages.catalog import recipes
 from dagster_offload.testing import ChangeTiming
 from tests.notify.conftest import Channels
 from tests.support.disks import no_space_for_updates
@@ -51,6 +54,10 @@ def test_a_backlog_that_is_done_is_notified_once(channels: Channels, hook: str, 
     channels.end_work()
     channels.round("hook")
     assert got(receiver) == ["done", "done"]
+    new = [NewValue("summarize", "title", "A new title")]
+    channels.engine.ledger.run(corrections.correct, "c.txt", new, None, recipes(channels.engine.settings()))
+    channels.round("hook")
+    assert got(receiver) == ["done", "done"], "a correction by a person is no work that is done"
 
 
 @pytest.mark.rule("notify-1")
