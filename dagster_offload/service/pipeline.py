@@ -1,12 +1,13 @@
-"""The pipeline that `up` runs with. It is announced in the ledger, and its processes read a copy of the file.
+"""The pipeline that `up` runs with. It is announced in the ledger, and its processes read copies of its files.
 
 A valid edit of the file or of `.env` is taken over within seconds, but the section `ui` only by the next `up`. After an edit
-of the file that is not valid, the copy stays in force, and `status` shows why.
+that is not valid, the copies stay in force, and `status` shows why.
 """
 
 import contextlib
+import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from concurrent.futures import wait as wait_for
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from dagster_offload.service.home import running_up
 from dagster_offload.service.say import Say
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
 from dagster_offload.settings.files import FILE_NAME, copy_of_schema, read_pipeline
-from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT
-from dagster_offload.settings.loading import find_home, find_pipeline, read_place
+from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT, DOTENV_SNAPSHOT
+from dagster_offload.settings.loading import find_home, find_place, read_place
+from dagster_offload.settings.sources import PREFIX, REFERENCE
 from dagster_offload.settings.writing import write_private
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
@@ -29,6 +31,7 @@ from dagster_offload.text.suggestions import nearest
 
 SIGN_OFF_SECONDS = 3.0
 COPY_NAME = "running-offload.yaml"
+DOTENV_COPY_NAME = "running-dotenv.json"
 
 
 class RunningPipeline:
@@ -44,9 +47,7 @@ class RunningPipeline:
         self._ledger = ledger
         self._has_home = has_home
         self._file = loaded.file
-        self._files = loaded.files
-        self._text = loaded.text
-        self._schemas = loaded.tree.schemas
+        self._read = loaded  # the files in force
         self._settings = loaded.settings
         self._say = say
         self.definitions = _definitions(loaded.settings)  # those in force
@@ -59,8 +60,9 @@ class RunningPipeline:
 
     def __enter__(self) -> "RunningPipeline":
         self._ledger.run(refuse_other_pipeline, pipeline_of(self._settings))
-        if self._text is not None:
-            self._keep_copy(self._text, self._schemas)
+        self._keep_copies(self._read)
+        os.environ[DOTENV_SNAPSHOT] = str(self._dotenv_copy)
+        if self._file is not None:
             os.environ |= {CONFIG: str(self._file), CONFIG_SNAPSHOT: str(self._copy)}
         self._register()
         return self
@@ -68,11 +70,11 @@ class RunningPipeline:
     def __exit__(self, *_: object) -> None:
         # If Postgres is down, signing off takes a minute, and `up` has seconds to stop. Its row then counts as dead anyway.
         wait_for([start_in_daemon_thread(self._stack.close)], SIGN_OFF_SECONDS)
-        if self._file is not None:
-            del os.environ[CONFIG_SNAPSHOT]
-            # In a new home at the same path, the copies belong to another `up`.
-            for copy in (self._copy, *self._copies(self._schemas)) if self._has_home() else ():
-                copy.unlink(missing_ok=True)
+        del os.environ[DOTENV_SNAPSHOT]
+        os.environ.pop(CONFIG_SNAPSHOT, None)
+        # In a new home at the same path, the copies belong to another `up`.
+        for copy in self._copies(self._read) if self._has_home() else ():
+            copy.unlink(missing_ok=True)
 
     @property
     def worker_id(self) -> int | None:
@@ -114,8 +116,7 @@ class RunningPipeline:
             read.settings.slots.require_keys()
             if self._problem is None and self._is_in_force(read):
                 return
-            if edited is not None:
-                self._keep_copy(edited.text, read.tree.schemas)
+            self._keep_copies(read)
         except SettingsError as error:
             if self._problem != str(error):
                 self._problem, self._is_announced = str(error), False
@@ -123,22 +124,22 @@ class RunningPipeline:
         else:
             edited_ui = ", ".join(_edited_ui(self._settings, read.settings))
             settings = self._with_ui_in_force(read.settings)
-            self._settings, self._text, self._problem, self._is_announced = settings, read.text, None, False
-            self._files = read.files  # a file that is named now is looked at again by the next check
+            self._settings, self._problem, self._is_announced = settings, None, False
+            self._read = read  # a file that it names is looked at again by the next check
             self.definitions = _definitions(settings)
             exception = f", except {edited_ui}: restart `up` to use it" if edited_ui else ""
             self._say(f"The edited settings are in force{exception}.")
 
     def _is_in_force(self, read: Loaded) -> bool:
         """Whether the files say what they said when they were taken over: an editor saved them again."""
-        files = (self._text, dict(self._schemas))
+        files = (self._read.text, dict(self._read.tree.schemas))
         return (read.text, dict(read.tree.schemas)) == files and self._with_ui_in_force(read.settings) == self._settings
 
     def _with_ui_in_force(self, settings: Settings) -> Settings:
         return settings.model_copy(update={"ui": self._settings.ui})
 
     def _edit_times(self) -> dict[Path, object]:
-        return {file: _edit_time(file) for file in (*self._files, Path(".env"))}
+        return {file: _edit_time(file) for file in (*self._read.files, Path(".env"))}
 
     def _register(self) -> None:
         self._worker, self._is_announced = None, False
@@ -154,21 +155,33 @@ class RunningPipeline:
             self._ledger.run(announce, self._worker.id, pipeline_of(self._settings), file, self._problem)
             self._is_announced = True
 
-    def _keep_copy(self, text: str, schemas: Mapping[Path, str]) -> None:
-        """Keep the file and the schemas that it names, for the processes that `up` starts."""
-        for copy, schema_text in zip(self._copies(schemas), schemas.values(), strict=True):
-            write_private(copy, schema_text)
-        write_private(self._copy, text)
-        for old in set(self._copies(self._schemas)) - set(self._copies(schemas)):
+    def _keep_copies(self, read: Loaded) -> None:
+        """Keep the files, for the processes that `up` starts."""
+        copies = self._copies(read)
+        for copy, text in copies.items():
+            write_private(copy, text)
+        for old in self._copies(self._read).keys() - copies.keys():
             old.unlink(missing_ok=True)
-        self._schemas = schemas
 
-    def _copies(self, schemas: Iterable[Path]) -> list[Path]:
-        return [copy_of_schema(self._copy, schema) for schema in schemas]
+    def _copies(self, read: Loaded) -> dict[Path, str]:
+        """The text of each copy: of the schemas that the pipeline file names, of what is needed of `.env`, and of the file."""
+        copies = {copy_of_schema(self._copy, schema): text for schema, text in read.tree.schemas.items()}
+        copies[self._dotenv_copy] = json.dumps(_needed_of_dotenv(read))
+        return copies if read.text is None else {**copies, self._copy: read.text}
 
     @property
     def _copy(self) -> Path:
         return self._settings.home / COPY_NAME
+
+    @property
+    def _dotenv_copy(self) -> Path:
+        return self._settings.home / DOTENV_COPY_NAME
+
+
+def _needed_of_dotenv(read: Loaded) -> dict[str, str]:
+    """The variables of `.env` that the settings may need. The others may be secrets of other programs."""
+    named = {match[2] for match in REFERENCE.finditer(read.text or "")}
+    return {name: value for name, value in read.dotenv.items() if name in named or name.upper().startswith(PREFIX)}
 
 
 def _definitions(settings: Settings) -> object:
@@ -185,7 +198,7 @@ def _definitions(settings: Settings) -> object:
 
 
 def read_settings_in_force() -> tuple[Loaded, str | None]:
-    """The settings, or those that the running `up` keeps in force while an edit of its file is not valid.
+    """The settings, or those that the running `up` keeps in force while an edit of its file or of its `.env` is not valid.
 
     For commands that must work then, because a person needs them: those that only look, that pause and resume, and `stop`.
     The second value is then a line that says what is wrong and what is used. Raises `SettingsError` if nothing else is in force.
@@ -203,19 +216,22 @@ def read_settings_in_force() -> tuple[Loaded, str | None]:
 
 
 def _read_copy_of_up() -> Loaded | None:
-    """The settings with the copy that the running `up` keeps of the pipeline file.
+    """The settings with the copies that the running `up` keeps of the pipeline file, and of `.env` if it runs in this folder.
 
-    None if no `up` runs with this file, or if something else than the file is wrong. A copy without a running `up` is left
+    None if no `up` runs with this file, or if something else than these is wrong. A copy without a running `up` is left
     from a crash and may be old.
     """
     with contextlib.suppress(SettingsError):
-        file = os.path.realpath(find_pipeline())
+        file = os.path.realpath(find_place()[1])
         for find in (find_home, _home_in_file):
             home = find()
-            copy = home / COPY_NAME
             # Another file than that of `up`, for example a mistyped --config, is wrong whatever is in force.
-            if file == os.path.realpath(home / FILE_NAME) and copy.exists() and running_up(home) is not None:
-                return read_settings(config_snapshot=copy)
+            if file != os.path.realpath(home / FILE_NAME) or (up := running_up(home)) is None:
+                continue
+            copies = {"config_snapshot": home / COPY_NAME}
+            if up.is_in_this_folder:
+                copies["dotenv_snapshot"] = home / DOTENV_COPY_NAME
+            return read_settings(**{name: copy for name, copy in copies.items() if copy.exists()})
     return None
 
 
