@@ -5,12 +5,14 @@
 
 import gc
 import sys
+from multiprocessing import process
 from pathlib import Path
 
 # Imported modules are never garbage. Scanning them takes a seventh of the start, and time in each later collection.
 gc.disable()
 
 from dagster._cli import main  # noqa: E402 - the command `dagster`
+from dagster._grpc.server import DagsterApiServer  # noqa: E402
 
 from dagster_offload.definitions import defs  # noqa: E402
 from dagster_offload.defs import pooled_storage  # noqa: E402, F401 - every run imports these storages
@@ -22,6 +24,7 @@ from dagster_offload.settings import load_settings  # noqa: E402
 
 def serve() -> None:
     """Serve the definitions until the process is stopped. Ends in `SystemExit`."""
+    DagsterApiServer.cleanup = _leave_runs  # type: ignore[method-assign, assignment]
     leave_out_driver_warnings()
     leave_out_starts_under_up()
     repository = defs.get_repository_def()
@@ -38,6 +41,16 @@ def serve() -> None:
         start_prefork_server(runs_socket(Path(sys.argv[sys.argv.index("--socket") + 1])))
     sys.argv[0] = "dagster"
     sys.exit(main())  # type: ignore[no-untyped-call]
+
+
+def _leave_runs(server: DagsterApiServer) -> None:
+    """End at SIGTERM when the calls that are open have ended. The runs that this server started live on.
+
+    Dagster's own code waits for them, and fails each run that is to start meanwhile. One that finds no server goes back into
+    the queue. The contract test is tests/service/test_code_server.py.
+    """
+    server._server_termination_event.set()
+    process._children.clear()  # type: ignore[attr-defined]  # or Python would wait for them at its end
 
 
 def is_prefork_on() -> bool:
