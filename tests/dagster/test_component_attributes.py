@@ -58,6 +58,14 @@ def test_a_wrong_value_that_may_be_a_secret_is_not_shown(project: Project) -> No
     assert "hunter2" not in error
 
 
+def test_a_key_with_a_name_that_no_variable_has_is_not_sent_as_it_is(project: Project) -> None:
+    file = project.add("papers")
+    file.write_text(file.read_text().replace("model: qwen-macbook", "model: qwen-macbook, api_key: '${MY-KEY}'"))
+    error = project.error()
+    assert "'${' is not replaced in a component: write {{ env('NAME') }}" in error
+    assert "slots.deep.api_key" in error
+
+
 def test_settings_that_do_not_fit_together_are_named_with_the_component(project: Project) -> None:
     file = project.add("papers")
     file.write_text(file.read_text().replace(", model: qwen-macbook", ""))

@@ -96,9 +96,12 @@ def _refused(value: Any) -> Iterator[tuple[Path, str]]:
         if len(path) == 1 and path[0] in ONLY_UP:
             yield path, f"{path[0]} is for `dagster-offload up`: in a project, {ONLY_UP[str(path[0])]}"
         if path[:1] != ("stages",) and isinstance(each, str):
-            for found in REFERENCE.finditer(each):
-                if found[2] is not None:
-                    yield path, f"{found[0]} is not replaced in a component: write {{{{ env('{found[2]}') }}}}"
+            references = [found for found in REFERENCE.finditer(each) if found[2] is not None]
+            for found in references:
+                yield path, f"{found[0]} is not replaced in a component: write {{{{ env('{found[2]}') }}}}"
+            # `${MY-KEY}` names no variable, and would be sent as the key. Elsewhere, such as in a command, a shell may read it.
+            if path[-1] == "api_key" and "${" in each and not references:
+                yield path, "'${' is not replaced in a component: write {{ env('NAME') }}, with the name of a variable"
 
 
 def _walk(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
