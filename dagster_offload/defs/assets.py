@@ -2,7 +2,9 @@
 
 The step is a generator that yields nothing. An output would mark every document of a range as materialized, including
 deferred ones; instead each document is recorded when it finishes. All stages share one step, because Dagster skips the
-steps after one without output, and a run with skipped steps ends as a success.
+steps after one without output, and a run with skipped steps ends as a success. The results of the checks are logged, too:
+one run has a result of the served model for each document, and of the other check also if it fails, waits or is cancelled.
+Dagster therefore says at the end of a run, with INFO, that the step did not yield them. That is no fault.
 """
 
 from collections.abc import Iterator, Sequence
