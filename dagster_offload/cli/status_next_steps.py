@@ -196,10 +196,12 @@ def _first_scan(report: Report) -> str:
 def _failed_scan(failed: "FailedScan", report: Report) -> str:
     from dagster_offload.cli.formatting import describe_time
 
-    last = f"The last scan failed at {describe_time(failed.failed_at)}; see the log of run {failed.run_id[:8]} in Dagster's UI."
+    last = f"The last scan failed at {describe_time(failed.failed_at)}"
     if report.up is None or "library_sensor" in report.stopped_sensors:
-        return last
-    return f"{last} If files still differ, the next one is at {describe_time(failed.next_by)} at the latest"
+        return f"{last}: {failed.why}"
+    return (
+        f"{last}; if files still differ, the next one is at {describe_time(failed.next_by)} at the latest: {failed.why}"
+    )
 
 
 def _what_deep_waits_for(report: Report) -> str:

@@ -85,7 +85,7 @@ def _scan(scan: ScanEnd) -> str | None:
 def _failed_scan(now: News) -> Iterator[str]:
     if (failed := now.failed_scan) is not None:
         at_latest = f"{failed.next_by.astimezone():%H:%M}"
-        yield f"scan: run {failed.run_id[:8]} failed (see its log in the UI); tried again by {at_latest} if files still differ"
+        yield f"scan: failed, and tried again by {at_latest} if files still differ: {failed.why}"
 
 
 def _freed(worker: WorkerNews) -> str:

@@ -324,8 +324,10 @@ def test_a_scan_that_failed_is_told_once_until_the_next_one_is_due(edge: Edge) -
     refused = edge.run_job("scan")
     assert not refused.success
     now, marks = edge.ledger.run(news.read, marks)
-    (line,) = [line for line in lines(news.News(), now) if line.startswith("scan: run")]
-    assert line.startswith(f"scan: run {refused.run_id[:8]} failed (see its log in the UI); tried again by ")
+    (line,) = [line for line in lines(news.News(), now) if line.startswith("scan: failed")]
+    assert line.startswith("scan: failed, and tried again by ")
+    assert "if files still differ: no document found in " in line
+    assert line.endswith(" --accept-vanished")
     assert edge.ledger.run(news.read, marks)[0].failed_scan is None
     edge.make_run_older(refused.run_id, minutes=11)
     assert edge.ledger.run(failed_scan) is None

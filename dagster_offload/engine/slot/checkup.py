@@ -173,11 +173,8 @@ def _ocr(settings: Settings) -> Check:
 def _scan(ledger: Ledger) -> Iterator[Check]:
     """Whether the newest scan has failed, and so may have read no new file. The exit code is about the slot only."""
     if (failed := ledger.run(activity.failed_scan)) is not None:
-        run = f"run {failed.run_id[:8]}"
-        found = f"{run} failed at {failed.failed_at.astimezone():%H:%M}"
-        yield Check(
-            "scan", False, found, f"see why the last scan failed: the log of {run} in Dagster's UI", is_about_slot=False
-        )
+        found = f"run {failed.run_id[:8]} failed at {failed.failed_at.astimezone():%H:%M}"
+        yield Check("scan", False, found, f"the last scan failed: {failed.why}", is_about_slot=False)
 
 
 def _library(settings: Settings, ledger: Ledger | None) -> Iterator[Check]:

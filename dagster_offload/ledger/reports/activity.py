@@ -97,11 +97,20 @@ def has_scanned(cur: Cursor) -> bool:
 
 @dataclass(frozen=True)
 class FailedScan:
-    """A run of the job `scan` that failed. If files still differ, `up` launches another one by `next_by` at the latest."""
+    """A run of the job `scan` that failed. If files still differ, `up` launches another one by `next_by` at the latest.
+
+    `reason`: in the words of the error that ended it; None if another exception did, or if it never began.
+    """
 
     run_id: str
     failed_at: datetime
     next_by: datetime
+    reason: str | None
+
+    @property
+    def why(self) -> str:
+        """The reason, or where to look for it."""
+        return self.reason or f"see the log of run {self.run_id[:8]} in Dagster's UI"
 
 
 def failed_scan(cur: Cursor) -> FailedScan | None:
@@ -112,7 +121,10 @@ def failed_scan(cur: Cursor) -> FailedScan | None:
     if (table := _table_of_dagster(cur, "runs")) is None:
         return None
     cur.execute(
-        "select run_id, failed_at, failed_at + %(wait)s as next_by from ("
+        "select run_id, failed_at, failed_at + %(wait)s as next_by, "
+        "  (select event::json #>> '{dagster_event,event_specific_data,user_failure_data,description}' "
+        f"    from {DAGSTER_SCHEMA}.event_logs e where e.run_id = newest.run_id "
+        "    and e.dagster_event_type = 'STEP_FAILURE' order by e.id desc limit 1) as reason from ("
         f"  select run_id, status, update_timestamp at time zone 'UTC' as failed_at from {table} "
         "  where pipeline_name = 'scan' order by id desc limit 1) newest "
         "where status = 'FAILURE' and clock_timestamp() < failed_at + %(wait)s",
