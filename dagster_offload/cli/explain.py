@@ -54,18 +54,18 @@ def command(document: str, *, as_json: bool, with_answers: bool) -> None:
     from dagster_offload.ledger.sinks import deliveries
     from dagster_offload.ledger.work import corrections, refused_answers
     from dagster_offload.library.placeholders import downloaded_path
-    from dagster_offload.stages.catalog import stage_graph
+    from dagster_offload.stages.catalog import recipes, stage_graph
 
     settings = read_in_force().settings
     key = document_key(settings.library, document)
     key = downloaded_path(key) or key
     slots = [slot.name for slot in settings.slots.of_drains]
     with open_ledger_as_it_is(settings) as ledger:
-        found = ledger.run(explain, key, slots)
+        found = ledger.run(explain, key, slots, recipes(settings))
         left_out = None if found is not None and found.is_present else _why_left_out(settings, key)
         if found is None and left_out is None:
             key = find_document(settings, ledger, document)
-            found = ledger.run(explain, key, slots)
+            found = ledger.run(explain, key, slots, recipes(settings))
         stages = stage_graph(settings).names
         waiting = _waits(settings, ledger, found, stages)
         refused = ledger.run(refused_answers.of_document, key)
@@ -196,8 +196,9 @@ def _print_answers(refused: "list[RefusedAnswer]") -> None:
 
 
 def _state(item: "ExplainedItem") -> str:
-    """The state, with the outcome unless it is ok, and with the progress of a long document."""
+    """The state, with the outcome unless it is ok, whether it is outdated, and the progress of a long document."""
     state = item.state if item.outcome in (None, "ok") else f"{item.state} ({item.outcome})"
+    state += ", outdated" if item.is_outdated else ""
     unit = "pages" if item.stage == "extract" else "parts"
     return f"{state}, {item.parts_done} of {item.parts_total} {unit}" if item.parts_total else str(state)
 
@@ -210,7 +211,7 @@ def _waiting_lines(waiting: "Mapping[str, Wait]") -> "Iterator[str]":
 
 
 def _next_steps(found: "Explanation", stages: "Collection[str]") -> "Iterator[str]":
-    """One line for each stage that failed: what a person can do."""
+    """One line for each stage that failed, and one for all that are outdated: what a person can do."""
     from dagster_offload.ledger.core.rows import State
     from dagster_offload.ledger.reports.after_failure import step_after_failure
 
@@ -219,6 +220,9 @@ def _next_steps(found: "Explanation", stages: "Collection[str]") -> "Iterator[st
     for item in found.items:
         if item.stage in stages and item.state in (State.FAILED, State.QUARANTINED):
             yield f"{item.stage}: {step_after_failure(item.stage, item.state, item.reason, look=look, again=again)}"
+    if outdated := [item.stage for item in found.items if item.is_outdated]:
+        made = f"{agreeing('are', len(outdated))} outdated (made with another prompt, options, model or readers)"
+        yield f"{listed(outdated)} {made}: dagster-offload redo {name} --outdated"
 
 
 def _grouped(waiting: "Mapping[str, Wait]") -> "dict[tuple[bool, str], list[str]]":

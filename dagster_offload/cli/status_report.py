@@ -142,7 +142,7 @@ def _read(
 ) -> Report:
     from dagster_offload.ledger.archive import outcomes
     from dagster_offload.ledger.core.database import see_one_moment
-    from dagster_offload.ledger.core.pipelines import running_pipelines
+    from dagster_offload.ledger.core.pipelines import recipes_in_force, running_pipelines
     from dagster_offload.ledger.events import outbox
     from dagster_offload.ledger.reports import activity, status, usage
     from dagster_offload.ledger.reports.estimate import estimate
@@ -165,8 +165,8 @@ def _read(
         slot=found.slot,
         slots=found.slots,
         library=library,
-        # What the running `up` has made is not outdated where other settings are read: `difference` says that they differ.
-        stages=status.stage_counts(cur, recipes(settings) if running is None else running.pipeline.recipes),
+        # Where other settings are read, `difference` says so.
+        stages=status.stage_counts(cur, recipes_in_force(cur, recipes(settings))),
         problems=status.problems(cur, PROBLEMS_SHOWN),
         problem_groups=status.problem_groups(cur, NAMED),
         unusable_names=status.unusable_names(cur),

@@ -18,7 +18,7 @@ from dagster_offload.ledger.reports.explanation import ExplainedCall
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from dagster_offload.stages.catalog import recipes
-from tests.support.cli import Call
+from tests.support.cli import Call, drained
 from tests.support.ledger import hold_stage
 
 
@@ -55,6 +55,20 @@ def test_explain_shows_refused_answers_only_with_its_option(call: Call, scanned:
 def test_explain_reports_that_no_answer_was_refused(call: Call, scanned: Path) -> None:
     assert "No answer about this document was refused." in call("explain", "letter.txt", "--answer").stdout
     assert "--answer" not in call("explain", "letter.txt").stdout
+
+
+def test_explain_says_which_results_are_outdated(
+    call: Call, scanned: Path, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drained()
+    assert "outdated" not in call("explain", "letter.txt").stdout
+    monkeypatch.setenv("OFFLOAD_DEEP_EXPECTED_MODEL", "another")
+    shown = call("explain", "letter.txt").stdout
+    assert shown.count("done, outdated") == 2
+    how = "classify and summarize are outdated (made with another prompt, options, model or readers): "
+    assert f"{how}dagster-offload redo letter.txt --outdated" in " ".join(shown.split())
+    items = json.loads(call("explain", "letter.txt", "--json").stdout)["items"]
+    assert [item["is_outdated"] for item in items] == [False, True, True]
 
 
 def test_explain_refuses_an_unknown_document(call: Call, scanned: Path) -> None:

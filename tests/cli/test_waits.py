@@ -36,6 +36,7 @@ ITEM = ExplainedItem(
     first_needs=[],
     same_in_work=None,
     held_by=None,
+    is_outdated=False,
 )
 RUNNING = Running(None, (), ())
 ONE = Facts(RUNNING, slots=[DEEP], by_slot={"deep": ["classify"]})

@@ -3,6 +3,7 @@ the slots for a stage, refuses to write."""
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
@@ -50,6 +51,12 @@ def pipeline_message(pipeline: Pipeline) -> str:
     """The notification that these recipes are in force, and that these slots may answer the stages, in this order."""
     parts = [f"{stage} {recipe} {pipeline.ranks_of(stage)}" for stage, recipe in sorted(pipeline.recipes.items())]
     return PIPELINE_MESSAGE + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def recipes_in_force(cur: Cursor, own: Mapping[str, str]) -> Mapping[str, str]:
+    """The recipes of the running `up`, else one's own: what that `up` has made is not outdated where other settings are read."""
+    running = next(iter(running_pipelines(cur)), None)
+    return own if running is None else running.pipeline.recipes
 
 
 def running_pipelines(cur: Cursor) -> list[AnnouncedPipeline]:

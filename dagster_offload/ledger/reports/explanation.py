@@ -1,12 +1,16 @@
 """The full history of one document, for `explain`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from psycopg.types.json import Jsonb
+
 from dagster_offload.ledger.core.database import Cursor, see_one_moment
+from dagster_offload.ledger.core.pipelines import recipes_in_force
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.work.claims import DUE
+from dagster_offload.ledger.work.redo import OUTDATED
 from dagster_offload.stages.graph import Outcome
 
 
@@ -17,6 +21,7 @@ class ExplainedItem:
     `is_due`: its time has come, at some slot. `due_at`: the slots at which it has, of those that were named. `first_needs`: the
     stages of the document that are in work or must be done first. `same_in_work`: a document with the same content that is in
     work. `held_by` are the slots that hold its stage. `first_document` had the same content before: its result is used.
+    `is_outdated`: it is done, with another recipe than today's.
     """
 
     stage: str
@@ -40,6 +45,7 @@ class ExplainedItem:
     first_needs: list[str]
     same_in_work: str | None
     held_by: str | None
+    is_outdated: bool
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,13 @@ class Explanation:
     calls: list[ExplainedCall]
 
 
-def explain(cur: Cursor, document: str, slots: Sequence[str] = ()) -> Explanation | None:
-    """The history of one document; None if the ledger has no such document. `slots`: those at which work may be due."""
+def explain(
+    cur: Cursor, document: str, slots: Sequence[str] = (), recipes: Mapping[str, str] | None = None
+) -> Explanation | None:
+    """The history of one document; None if the ledger has no such document. `slots`: those at which work may be due.
+
+    `recipes`: today's, if no `up` runs. Without any, nothing is outdated.
+    """
     see_one_moment(cur)
     row = cur.execute("select document_id, is_present, digest from documents where key = %s", [document]).fetchone()
     if row is None:
@@ -98,13 +109,13 @@ def explain(cur: Cursor, document: str, slots: Sequence[str] = ()) -> Explanatio
         document,
         row["is_present"],
         row["digest"],
-        _items(cur, found, slots),
+        _items(cur, found, slots, recipes_in_force(cur, recipes or {})),
         _transitions(cur, found),
         _calls(cur, found),
     )
 
 
-def _items(cur: Cursor, document_id: int, slots: Sequence[str]) -> list[ExplainedItem]:
+def _items(cur: Cursor, document_id: int, slots: Sequence[str], recipes: Mapping[str, str]) -> list[ExplainedItem]:
     cur.execute(
         "select i.stage, i.state, i.outcome, i.reason, i.attempts, i.deferrals, i.reclaims, i.not_before, "
         "i.must_run_alone, i.changed_at, i.parts_done, i.parts_total, r.served_model, r.first_document, "
@@ -119,9 +130,10 @@ def _items(cur: Cursor, document_id: int, slots: Sequence[str]) -> list[Explaine
         "(select min(d.key) from work_items o join documents d using (document_id) where o.state = 'claimed' "
         "  and o.stage = i.stage and o.input_digest = i.input_digest and o.item_id <> i.item_id) as same_in_work, "
         "(select string_agg(f.slot, ' and ' order by f.slot) from stage_faults f "
-        "  where f.stage = i.stage and f.held_since is not null) as held_by from work_items i "
+        "  where f.stage = i.stage and f.held_since is not null) as held_by, "
+        f"{OUTDATED} as is_outdated from work_items i "
         "left join results r using (result_id) where i.document_id = %(document)s order by i.item_id",
-        {"document": document_id, "slots": list(slots)},
+        {"document": document_id, "slots": list(slots), "recipes": Jsonb(dict(recipes))},
     )
     return [
         ExplainedItem(**row | {"state": State(row["state"]), "outcome": row["outcome"] and Outcome(row["outcome"])})

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg.types.json import Jsonb
+
 from dagster_offload import timing
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Cursor, fetch_one
@@ -20,7 +22,7 @@ def stage_counts(cur: Cursor, recipes: Mapping[str, str]) -> dict[str, StageCoun
         cur.execute(
             f"select i.state, sum(i.n)::bigint as n, coalesce(sum(i.n) filter (where {OUTDATED}), 0)::bigint as outdated "
             "from item_counts i where i.stage = %(stage)s and i.state <> 'gone' group by i.state",
-            {"stage": stage, "recipe": recipes.get(stage)},
+            {"stage": stage, "recipes": Jsonb(dict(recipes))},
         )
         rows = cur.fetchall()
         outdated = sum(row["outdated"] for row in rows)

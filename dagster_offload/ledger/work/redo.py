@@ -13,9 +13,10 @@ from dagster_offload.stages.catalog import PARTS_PER_MERGE
 
 # Conditions on a work item `i`. Work that needed no call, because there is no text or the stage does not apply, does not match:
 # a redo would make no call either.
-_REPEATABLE = "i.stage = %(stage)s and i.state = 'done' and (i.stage = (select first_stage()) or i.outcome = 'ok')"
-# Done with another recipe than today's.
-OUTDATED = f"{_REPEATABLE} and i.recipe <> %(recipe)s"
+_WORKED = "i.state = 'done' and (i.stage = (select first_stage()) or i.outcome = 'ok')"
+_REPEATABLE = f"i.stage = %(stage)s and {_WORKED}"
+# Done with another recipe than today's. A stage without one here is not of the pipeline.
+OUTDATED = f"coalesce({_WORKED} and i.recipe <> %(recipes)s::jsonb ->> i.stage, false)"
 
 _UNREAD = "part_sizes = null, parts_done = 0, parts_total = null"
 
