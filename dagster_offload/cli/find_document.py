@@ -6,7 +6,7 @@ One match is taken, and the command shows which. Several are listed. Without a m
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LISTED = 10
 NEAREST = 3
 MOST_COMPARED = 20_000  # names and words of them; comparing so many takes about a second
-_WORDS = re.compile(r"[\W_]+")
+_WORD = re.compile(r"[^\W_]+")
 
 
 def find_document(settings: "Settings", ledger: "Ledger", typed: str) -> str:
@@ -61,8 +61,9 @@ def choose(typed: str, key: str, matches: "Matches") -> str:
         more = f" and {len(matches.found) - LISTED} more" if len(matches.found) > LISTED else ""
         names = ", ".join(matches.found[:LISTED])
         raise Refusal(f"{len(matches.found)} documents match {typed!r}: {names}{more}. Type more of the name")
-    hint = f". Did you mean {listed(matches.nearest, 'or')}?" if matches.nearest else ""
-    raise Refusal(f"no such document: {no_such_document(key, {})}{hint}")
+    if matches.nearest:
+        raise Refusal(f"no such document: {key}. Did you mean {listed(matches.nearest, 'or')}?")
+    raise Refusal(f"no such document: {no_such_document(key, {})}")
 
 
 @dataclass
@@ -78,6 +79,7 @@ def match(typed: str, keys: Iterable[str]) -> Matches:
     wanted = typed.strip("/").casefold()
     if not wanted:
         return Matches()
+    words = max(len(_WORD.findall(wanted)), 1)
     by_rank: dict[int, list[str]] = {}
     similar: dict[str, str] = {}
     for key in keys:
@@ -86,13 +88,20 @@ def match(typed: str, keys: Iterable[str]) -> Matches:
         if rank is not None:
             by_rank.setdefault(rank, []).append(key)
         elif not by_rank and len(similar) < MOST_COMPARED:
-            for name in (folded, os.path.basename(folded), *_WORDS.split(folded)):
+            for name in (folded, os.path.basename(folded), *_parts(folded, words)):
                 if abs(len(name) - len(wanted)) <= max(2, len(wanted) // 3):
                     similar.setdefault(name, key)
     if by_rank:
         return Matches(found=sorted(by_rank[min(by_rank)]))
     close = difflib.get_close_matches(wanted, similar, n=NEAREST)
     return Matches(nearest=list(dict.fromkeys(similar[name] for name in close)))
+
+
+def _parts(folded: str, words: int) -> Iterator[str]:
+    """Every run of so many words of a key, with what is between them: `table_04` is one of two words."""
+    found = list(_WORD.finditer(folded))
+    for first, last in zip(found, found[words - 1 :], strict=False):
+        yield folded[first.start() : last.end()]
 
 
 def _rank(wanted: str, folded: str) -> int | None:

@@ -33,6 +33,11 @@ def test_a_better_match_hides_the_worse_ones() -> None:
     assert match("bank", ["bank.pdf", "banknotes.pdf"]).found == ["bank.pdf"]
 
 
+@pytest.mark.parametrize("typed", ["tabel_04", "tabel_04.html", "doclign--table_04", "tabel"])
+def test_a_mistyped_part_of_a_name_gets_the_nearest_ones(typed: str) -> None:
+    assert match(typed, ["tenant.txt", "docling--table_04.html"]).nearest == ["docling--table_04.html"]
+
+
 def test_a_mistyped_name_gets_the_nearest_ones() -> None:
     assert match("landlrod.pdf", KEYS).nearest[0] == "letters/2024/Landlord.pdf"
     assert match("landlrod", KEYS).nearest == ["letters/2024/Landlord.pdf"]
@@ -56,7 +61,7 @@ def test_several_matches_are_listed_and_none_is_taken(call: Call, scanned: Path)
 def test_a_document_that_does_not_exist_gets_a_hint(call: Call, scanned: Path) -> None:
     result = call("records", "lettre.txt")
     assert result.exit_code == 2
-    assert "Did you mean letter.txt?" in result.stderr
+    assert "no such document: lettre.txt. Did you mean letter.txt?" in result.stderr
 
 
 @pytest.mark.parametrize("command", [["explain"], ["records"], ["retry"]])
