@@ -84,8 +84,9 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
         return
     say(
         f"tokens: about {rounded(found.tokens)} in the texts of {counted(found.with_text, 'document')} (a high estimate, from "
-        f"a sample of {found.sampled}); with the questions of {', '.join(found.stages)}: about "
-        f"{rounded(found.tokens_read)} read, and about {rounded(found.tokens_written)} written ({ANSWER_TOKENS} an answer)"
+        f"a sample of {found.sampled}); with the questions of {', '.join(found.stages)} about "
+        f"all of them: about {rounded(found.tokens_read)} read, and about {rounded(found.tokens_written)} written "
+        f"({ANSWER_TOKENS} an answer)"
     )
     if found.long_documents:
         say(f"longer than the model's context, so read in parts: {counted(found.long_documents, 'document')}")
@@ -93,7 +94,9 @@ def print_preview(found: "Preview", pace: float | None, say: "Callable[[str], No
         f"{duration(found.hours(each) * 3600)} at {each:,.0f} tokens/s" for each in (PACES if pace is None else (pace,))
     ]
     measured = "" if pace is None else ", its measured pace"
-    say(f"time of the slot: about {', '.join(times)}{measured}")
+    say(
+        f"time of the slot: about {', '.join(times)}{measured}, if it answers every stage of every document from the start"
+    )
 
 
 def show_if_large(settings: "Settings", say: "Callable[[str], None]") -> None:

@@ -36,6 +36,7 @@ def test_preview_says_what_is_left_out_and_how_long_it_takes(call: Call, library
     assert "left out: 1 of a type that is not read: holiday.zip" in shown
     assert " at 100 tokens/s, " in shown
     assert " at 300 tokens/s, " in shown
+    assert ", if it answers every stage of every document from the start" in shown
 
 
 def test_preview_counts_one_long_document_in_the_singular(
