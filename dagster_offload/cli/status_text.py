@@ -82,7 +82,8 @@ def _counts_of(report: Report, stage: str) -> dict[str, int]:
 
 def _describe_up(settings: "Settings", report: Report) -> str:
     """Whether `up` runs, where its UI is (with its token if it needs one), and which workers are alive."""
-    kinds = f"; working now: {', '.join(report.workers)}" if report.workers else ""
+    at_work = [kind for kind in report.workers if kind != "command"]  # it works at no document itself
+    kinds = f"; working now: {', '.join(at_work)}" if at_work else ""
     if report.up is None:
         return f"does not run: nothing scans or drains by itself{kinds}"
     where = "" if report.up.is_here else f" on {report.up.host}"

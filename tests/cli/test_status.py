@@ -248,8 +248,8 @@ def test_status_counts_what_is_in_work_and_what_waits_for_its_next_attempt(
     shown = call("status").stdout
     assert "2 work items wait for the next attempt" in shown
     assert "2 work items waiting for deep" in shown, "the two of summarize"
-    with open_ledger(load_settings()) as ledger, Worker(ledger, "drain"):
-        assert "working now: drain" in call("status").stdout
+    with open_ledger(load_settings()) as ledger, Worker(ledger, "command"), Worker(ledger, "drain"):
+        assert "working now: drain\n" in call("status").stdout
 
 
 def test_a_doubtful_summary_is_shown_by_status_explain_and_records(call: Call, scanned: Path) -> None:
