@@ -10,6 +10,7 @@ from dagster_offload.cli.completion import complete_document
 from dagster_offload.cli.find_document import find_document
 from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import document_key, home_option, json_option
+from dagster_offload.stages.graph import EXTRACT
 from dagster_offload.text.counts import agreeing
 from dagster_offload.text.lists import listed
 
@@ -199,7 +200,7 @@ def _state(item: "ExplainedItem") -> str:
     """The state, with the outcome unless it is ok, whether it is outdated, and the progress of a long document."""
     state = item.state if item.outcome in (None, "ok") else f"{item.state} ({item.outcome})"
     state += ", outdated" if item.is_outdated else ""
-    unit = "pages" if item.stage == "extract" else "parts"
+    unit = "pages" if item.stage == EXTRACT else "parts"
     return f"{state}, {item.parts_done} of {item.parts_total} {unit}" if item.parts_total else str(state)
 
 
@@ -237,7 +238,8 @@ def _why(found: "Explanation", item: "ExplainedItem") -> str:
     if item.outcome == "not_applicable":
         return "its condition (`when`) is not met"
     if item.state == "done" and item.first_document not in (None, found.document):
-        return f"same content as {item.first_document}: no call was needed"
+        saved = "its text is used" if item.stage == EXTRACT else "no call was needed"
+        return f"same content as {item.first_document}: {saved}"
     if item.state == "claimed":  # its reason says why it waited before
         return ""
     why = item.reason or item.extract_reason or (f"answered by {item.served_model}" if item.served_model else "")

@@ -18,7 +18,7 @@ from dagster_offload.ledger.reports.explanation import ExplainedCall
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
 from dagster_offload.stages.catalog import recipes
-from tests.support.cli import Call, drained
+from tests.support.cli import Call, drained, scan_and_extract
 from tests.support.ledger import hold_stage
 
 
@@ -69,6 +69,17 @@ def test_explain_says_which_results_are_outdated(
     assert f"{how}dagster-offload redo letter.txt --outdated" in " ".join(shown.split())
     items = json.loads(call("explain", "letter.txt", "--json").stdout)["items"]
     assert [item["is_outdated"] for item in items] == [False, True, True]
+
+
+def test_explain_says_what_a_document_with_the_content_of_another_did_not_need(
+    call: Call, scanned: Path, router: Router
+) -> None:
+    (scanned / "copy.txt").write_bytes((scanned / "letter.txt").read_bytes())
+    scan_and_extract()
+    drain()
+    shown = " ".join(call("explain", "copy.txt").stdout.split())
+    assert shown.count("same content as letter.txt: its text is used") == 1
+    assert shown.count("same content as letter.txt: no call was needed") == 2
 
 
 def test_explain_refuses_an_unknown_document(call: Call, scanned: Path) -> None:
