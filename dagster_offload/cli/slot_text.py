@@ -19,6 +19,7 @@ def print_slots(
     """A table of the slots, and what is known of each. `is_checked`: a process is alive that checks unavailable ones."""
     from dagster_offload.cli.console import table, to_terminal
     from dagster_offload.cli.formatting import say
+    from dagster_offload.ledger.slots.holds import describe
     from dagster_offload.slot.dialects import Dialects, dialects_in_words
 
     shown = table("slot", "model", "router", "concurrency", "prompt cache size", "state", "reason", "next check")
@@ -34,8 +35,8 @@ def print_slots(
             _describe_next_check(row, is_checked=is_checked),
         )
     to_terminal(shown)
-    for hold in held:
-        say(str(hold))
+    for text in describe(held):
+        say(text)
     for row in rows:
         if (description := describe_concurrency(row)) is not None:
             say(f"{row.name}: {description}")

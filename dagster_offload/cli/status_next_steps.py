@@ -48,11 +48,12 @@ def _about_settings(report: Report) -> "Iterator[str]":
 
 
 def _about_waiting(settings: "Settings", report: Report) -> "Iterator[str]":
+    from dagster_offload.ledger.slots.holds import describe
+
     if report.room is not None and report.room.shortage is not None:
         yield f"\n{report.room.shortage}"
-    for hold in report.holds:
-        if hold.left:
-            yield f"\n{hold}"
+    for text in describe(hold for hold in report.holds if hold.left):
+        yield f"\n{text}"
     waiting = sum(
         counts.pending + counts.deferred - report.in_back_off.get(stage, 0)
         for stage, counts in report.stages.items()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WAITING_STATES = ("pending", "deferred")
 NOW = "now"
+WHERE_TO_READ_ON = "what to do: dagster-offload status"  # the ledger's words for a hold are long
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,10 @@ def _read(
             obstacles[slot.name] = Obstacle(rest.state, rest.until)
         elif row is not None and row.breaker != "closed":
             obstacles[slot.name] = Obstacle(running.describe_breaker(row))  # the next check may not be the end
-    held = {(hold.slot, hold.stage): str(hold) for hold in holds.list_holds(cur)}
+    held = {
+        (hold.slot, hold.stage): f"the stage is held, {hold.reason_text} ({WHERE_TO_READ_ON})"
+        for hold in holds.list_holds(cur)
+    }
     busy = {slot.name for slot in settings.slots.of_drains if permits.count_held(cur, slot.name)}
     return running, obstacles, held, busy
 

@@ -60,6 +60,21 @@ def test_status_names_the_held_stage_and_offers_no_drain_for_it(call: Call, held
     }
 
 
+@pytest.mark.parametrize("command", [("status",), ("slot", "show")])
+def test_the_next_step_of_several_held_stages_is_said_once(
+    call: Call, scanned: Path, router: Router, command: tuple[str, ...]
+) -> None:
+    assert call("drain", "--limit", "1").exit_code == 0
+    known = recipes(load_settings())
+    with Ledger(os.environ["OFFLOAD_POSTGRES_URL"]) as ledger:
+        for stage in ("classify", "summarize"):
+            hold_stage(ledger, stage, "no_json", recipe=known[stage])
+        shown = " ".join(call(*command).stdout.split())
+    assert shown.count("deep holds the stage ") == 2
+    assert shown.count("check which model and which chat template the server of deep has loaded") == 1
+    assert "For all of them: check which" in shown
+
+
 def test_status_announces_no_drain_if_only_held_work_is_due(call: Call, held: Ledger) -> None:
     with held.transaction() as cur:
         cur.execute(
@@ -93,5 +108,7 @@ def test_slot_show_names_the_held_stage_and_try_again_ends_the_hold(call: Call, 
 
 
 def test_explain_says_that_the_stage_of_a_document_is_held(call: Call, held: Ledger) -> None:
-    assert f"classify waits for deep: {HELD}" in " ".join(call("explain", "letter.txt").stdout.split())
+    shown = " ".join(call("explain", "letter.txt").stdout.split())
+    assert "classify waits for deep: the stage is held, 2 documents in a row ended in no_json, since " in shown
+    assert "(what to do: dagster-offload status)" in shown
     assert json.loads(call("explain", "letter.txt", "--json").stdout)["items"][1]["held_by"] == "deep"

@@ -72,8 +72,26 @@ class Hold:
             correct = f"check which model and which chat template the server of {self.slot} has loaded"
         return f"{correct}, or use another model; to try it again as it is, {again}"
 
+    @property
+    def in_words(self) -> str:
+        """What is held and why, without what a person can do."""
+        return f"{self.slot} holds the stage {self.stage}: {self.reason_text}; {self.left_text}"
+
     def __str__(self) -> str:
-        return f"{self.slot} holds the stage {self.stage}: {self.reason_text}; {self.left_text}; {self.next_step}"
+        return f"{self.in_words}; {self.next_step}"
+
+
+def describe(holds: Iterable[Hold]) -> list[str]:
+    """A text for all holds with the same next step, which is said once."""
+    by_step: dict[str, list[Hold]] = {}
+    for hold in holds:
+        by_step.setdefault(hold.next_step, []).append(hold)
+    return [
+        str(group[0])
+        if len(group) == 1
+        else "\n".join((*(hold.in_words for hold in group), f"For all of them: {step}"))
+        for step, group in by_step.items()
+    ]
 
 
 def documents_to_hold(*, was_answered: bool, others_answered: bool) -> int:
