@@ -145,7 +145,7 @@ class Story:
         deferred = sum(counts.deferred for counts in stages.values())
         waiting = sum(stages[stage].pending for stage in (CLASSIFY, SUMMARIZE))
         self.say(
-            f"   {deferred} deferred, {waiting} not sent yet, 0 failed. The runs wait in the UI as 'up for retry'."
+            f"   {deferred} deferred, {waiting} not sent yet, 0 failed. The runs wait: in the UI, their steps are 'up for retry'."
         )
 
     def _records(self) -> Table:
