@@ -51,10 +51,10 @@ def command(*, older_than: int, yes: bool, as_json: bool) -> None:
             print_json(asdict(found))
             return
         if found == gone.Garbage():
-            click.echo(f"nothing to remove: no document has been gone for more than {older_than} days")
+            click.echo(f"nothing to remove: no document has been gone for more than {counted(older_than, 'day')}")
             return
         click.echo(
-            f"{counted(found.documents, 'document')} gone for more than {older_than} days, and "
+            f"{counted(found.documents, 'document')} gone for more than {counted(older_than, 'day')}, and "
             f"{counted(found.results, 'result')} that no other document uses ({shown_size(found.bytes)})"
         )
         if not yes:

@@ -10,6 +10,7 @@ from dagster_offload.cli.in_force import read_in_force
 from dagster_offload.cli.options import deep_options, home_option, json_option, slot_names
 from dagster_offload.cli.slot_text import found_concurrency, print_hours, print_slots
 from dagster_offload.slot.config import MAX_CONCURRENCY
+from dagster_offload.text.counts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -208,7 +209,7 @@ def _set_prompt_cache_size(ledger: "Ledger", name: str, size: int | str) -> str:
 
     if isinstance(size, int):
         ledger.run(slots.set_prompt_cache_size, name, size)
-        return f"at most {size} documents in flight from now on."
+        return f"at most {counted(size, 'document')} in flight from now on."
     ledger.run(slots.set_prompt_cache_size, name, None)
     return "the limit of documents in flight is the prompt cache size that the server reports, if it reports one."
 

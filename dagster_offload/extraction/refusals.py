@@ -27,12 +27,12 @@ def _why_broken(name: str, data: bytes, is_of_its_kind: bool) -> str:
         return "the file is a placeholder of Git LFS: run `git lfs pull` in its folder"
     if is_of_its_kind:
         return (
-            f"the file is broken or cut off: it cannot be read as {name}. Copy it here again, or open it in its program and "
+            f"the file is broken or cut off: it is no readable {name}. Copy it here again, or open it in its program and "
             "save it again"
         )
     if decode(data) is not None:
         return f"the file name says {name}, but the content is something else, plain text: rename it to .txt"
-    return f"the file name says {name}, but the content is something else: save it again as {name}"
+    return f"the file name says {name}, but the content is something else: save it again in that format"
 
 
 def is_placeholder(data: bytes) -> bool:

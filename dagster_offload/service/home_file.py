@@ -13,8 +13,6 @@ from dagster_offload.settings.leaves import CONFIG
 from dagster_offload.settings.loading import leaf_of, read_without
 from dagster_offload.settings.writing import new_file, values_to_keep, write_private, write_unset
 
-_WHO_USES_THEM = "Commands in other terminals use them, and so does a plain `up`."
-
 
 def refuse_second_file(loaded: Loaded) -> None:
     """Raise `SettingsError` if the pipeline file is not the one that this home has. A home without one may get it."""
@@ -46,7 +44,7 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
             return loaded
         write_private(home_file, new_file(values_to_keep(loaded), loaded.settings.home))
         _drop(options)
-        say(f"These settings are now in {home_file}. {_WHO_USES_THEM}")
+        say(f"These settings are now in {home_file}. {_who_uses('them')}")
         return read_settings()
     if not os.path.lexists(home_file):
         try:
@@ -56,7 +54,8 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
         say(f"{home_file} now links to {loaded.file}, so that commands in other folders find it.")
     written = [] if home_file.is_symlink() else write_unset(loaded, options)
     if written:
-        say(f"Now in {home_file}: {', '.join(leaf.dotted for leaf in written)}. {_WHO_USES_THEM}")
+        keys = ", ".join(leaf.dotted for leaf in written)
+        say(f"Now in {home_file}: {keys}. {_who_uses('it' if len(written) == 1 else 'them')}")
     _drop(leaf.variable for leaf in written)
     left = {name: value for name, value in options.items() if name in os.environ}
     kept = _kept_already(left, loaded.settings)
@@ -68,6 +67,10 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
             f"{shlex.quote(left[name])}"
         )
     return read_settings() if written or kept else loaded
+
+
+def _who_uses(what: str) -> str:
+    return f"Commands in other terminals use {what}, and so does a plain `up`."
 
 
 def _drop(options: Iterable[str]) -> None:

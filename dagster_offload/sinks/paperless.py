@@ -21,6 +21,7 @@ from dagster_offload.sinks.http_server import HttpServer
 from dagster_offload.sinks.message import Message
 from dagster_offload.sinks.paperless_fields import NEW_TYPES, TEXT, fitting, refused_fields, value_for, value_in
 from dagster_offload.sinks.paperless_plan import Changes, Hidden, Present, Wanted, changes, known, wanted_of
+from dagster_offload.text.counts import counted
 
 API_VERSION = 9
 MAX_PAGES = 100  # of a list; each has at most 100 entries
@@ -99,7 +100,7 @@ class Paperless:
             fields = self._custom_fields()
         missing = [name for name in self._settings.custom_fields if name not in fields]
         notes = f"; custom fields to be created: {', '.join(missing)}" if missing else ""
-        return f"Paperless answers and shows {count} documents to this token{notes}"
+        return f"Paperless answers and shows {counted(count, 'document')} to this token{notes}"
 
     def cancel(self) -> None:
         """A request in flight ends by itself, at its time limit at the latest."""

@@ -30,6 +30,7 @@ def documents() -> list[str]:
 @pytest.mark.rule("keep-3")
 def test_gc_removes_what_has_been_gone_for_longer_and_shows_it_first(call: Call, one_gone: None) -> None:
     assert "nothing to remove" in call("gc", "--older-than", "120d").stdout
+    assert "1 document gone for more than 1 day, and" in call("gc", "--older-than", "1").stdout
     result = call("gc", "--older-than", "90d", "--yes")
     assert result.exit_code == 0, result.output
     assert "1 document gone for more than 90 days, and 1 result that" in result.stdout

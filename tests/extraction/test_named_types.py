@@ -51,7 +51,10 @@ def test_a_misnamed_file_says_what_it_is(extractor: Extractor, tmp_path: Path) -
     for content, words in (
         (b"Dear all, the meeting is on Tuesday.", "plain text: rename it to .txt"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n", "run `git lfs pull`"),
-        (bytes(range(256)) * 9, "save it again as Word document"),
+        (
+            bytes(range(256)) * 9,
+            "the file name says Word document, but the content is something else: save it again in that format",
+        ),
     ):
         (tmp_path / "letter.docx").write_bytes(content)
         assert words in failure(extractor, tmp_path / "letter.docx").message

@@ -132,6 +132,7 @@ def test_an_option_that_completes_the_file_is_written_and_one_that_differs_is_fo
     typed = type_options(monkeypatch, tmp_path)
     loaded = keep_in_home(read_settings(), typed, said.append)
     assert only_for_this_start(said)[1:] == [f"For this start only: OFFLOAD_LIBRARY={tmp_path}/library"]
+    assert said[0].startswith(f"Now in {file}: slots.deep.model. Commands in other terminals use it, and so does")
     assert loaded.settings.library == tmp_path / "library"
     assert file.read_text() == "library: {path: elsewhere}\nslots: {deep: {url: 'http://x:1', model: 'qwen: a'}}\n"
     assert set(typed) & set(os.environ) == {"OFFLOAD_LIBRARY"}

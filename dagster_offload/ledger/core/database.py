@@ -20,6 +20,7 @@ from dagster_offload.ledger.core import receipts
 from dagster_offload.ledger.core.outage import POOL_NAME, LedgerConnection, Outage
 from dagster_offload.postgres.outages import describe_outage, is_outage
 from dagster_offload.postgres.urls import shown_address, without_password
+from dagster_offload.text.counts import agreeing, counted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -200,7 +201,11 @@ class Ledger:
         `began`: when the failed attempt began, on the monotonic clock.
         """
         in_hand = self._answers_in_hand
-        kept = f"{in_hand} calls are open or wait to be stored; " if in_hand else ""
+        kept = (
+            f"{counted(in_hand, 'call')} {agreeing('are', in_hand)} open or {agreeing('wait', in_hand)} to be stored; "
+            if in_hand
+            else ""
+        )
         place = shown_address(self.conninfo)
         self.outage.report(place, lambda: self._cause_without_password(error), f"{kept}retrying", began)
 

@@ -21,6 +21,7 @@ from dagster_offload.stages.answers.written_numbers import ambiguity
 from dagster_offload.stages.classify import Classification, class_named
 from dagster_offload.stages.graph import CLASSIFY, SUMMARIZE
 from dagster_offload.stages.summarize import Summary
+from dagster_offload.text.counts import counted
 from dagster_offload.text.normal_form import in_nfc
 from dagster_offload.text.suggestions import suggestion
 from dagster_offload.text.validation import fault_in_words
@@ -140,7 +141,9 @@ def with_part(value: Any, path: Sequence[str], part: Any, shown: str) -> Any:
     key, *rest = path
     if isinstance(value, list):
         if not key.isdecimal() or int(key) > len(value):
-            raise SettingsError(f"{shown}: the list has {len(value)} entries: write a place from 0 to {len(value)}")
+            raise SettingsError(
+                f"{shown}: the list has {counted(len(value), 'value')}: write a place from 0 to {len(value)}"
+            )
         entries = [*deepcopy(value), *([None] if int(key) == len(value) else [])]
         entries[int(key)] = with_part(entries[int(key)], rest, part, shown)
         return entries
