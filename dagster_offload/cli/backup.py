@@ -71,4 +71,5 @@ def contents(manifest: "Manifest") -> dict[str, object]:
 def describe(manifest: "Manifest") -> str:
     """What a backup contains, for people."""
     dagster = ", with Dagster's storages" if manifest.has_dagster else ""
-    return f"{counted(manifest.rows('documents'), 'document')}, {counted(manifest.rows('results'), 'result')}{dagster}"
+    documents = f"{counted(manifest.rows('documents'), 'document')} (with those that are gone)"
+    return f"{documents}, {counted(manifest.rows('results'), 'result')}{dagster}"

@@ -39,7 +39,7 @@ def second_url(postgres_url: str) -> Iterator[str]:
 def test_backup_prints_one_line_or_one_object(call: Call, scanned: Path, file: Path) -> None:
     result = call("backup", str(file))
     assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
-    assert result.stdout.startswith(f"{file}: 2 documents, 2 results, ")
+    assert result.stdout.startswith(f"{file}: 2 documents (with those that are gone), 2 results, ")
     found = json.loads(call("backup", str(file.with_name("second")), "--json").stdout)
     assert (found["documents"], found["results"], found["with_dagster"]) == (2, 2, False)
     assert found["bytes"] == file.with_name("second").stat().st_size
@@ -76,7 +76,9 @@ def test_a_ledger_with_dagsters_storages_is_restored_into_another_database(
     os.environ["OFFLOAD_POSTGRES_URL"] = empty_url
     result = call("restore", str(file))
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("restored 2 documents, 2 results, with Dagster's storages (as of ")
+    assert result.stdout.startswith(
+        "restored 2 documents (with those that are gone), 2 results, with Dagster's storages (as of "
+    )
     assert f"copy your offload.yaml to {os.environ['OFFLOAD_HOME']} before you start `up`" in " ".join(
         result.stdout.split()
     )
