@@ -57,7 +57,7 @@ def test_a_scan_names_the_file_that_failed_its_reason_and_the_next_step(edge: Ed
     result = edge.scan()
     (line,) = warnings_of(edge, result.run_id)
     assert line.startswith("broken.pdf: extract failed (broken_file: ")
-    assert line.endswith("Repair or replace the file: the next scan reads it by itself")
+    assert line.endswith("Do what the reason says: the next scan reads the file by itself")
     table = metadata(result, "scan_library")[NAMES]
     assert isinstance(table, dg.TableMetadataValue)
     (row,) = table.records
