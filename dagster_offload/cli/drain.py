@@ -82,8 +82,10 @@ def _print(summary: "DrainSummary", home: "Path") -> None:
     )
     waits_for_a_person = summary.is_misconfigured and summary.next_check_at is None
     next_check = "" if waits_for_a_person else _next_check(home, summary.next_check_at)
-    stopped = f"; stopped: {summary.reason}{next_check}"
-    say(counts + (stopped if summary.reason else ""))
+    why = f"; stopped: {summary.reason}{next_check}" if summary.reason else ""
+    if not (summary.reason or summary.waits_for or any(getattr(summary, name) for name in COUNTS)):
+        why = ": nothing was left to do"
+    say(f"{counts}{why}")
     for stage, count in summary.waits_for.items():
         command = "scan" if stage == EXTRACT else f"drain {stage}"
         say(f"{count} more cannot start before their {stage} is done: dagster-offload {command}")

@@ -142,8 +142,8 @@ def hold_up_lock(home: Path) -> Iterator[UpLock]:
             host = f" on {other.host}" if other and not other.is_here else ""
             who = f" (process {other.pid}{host})" if other else ""
             raise SettingsError(
-                f"`up` already runs on {home}{where}{who}: use it, stop it with `dagster-offload stop`, "
-                "or set OFFLOAD_HOME to another folder"
+                f"`up` already runs on {home}{where}{who}: stop it with `dagster-offload stop`, or "
+                "set OFFLOAD_HOME to another folder"
             )
         lock = UpLock(home, folder, descriptor)
         lock.write(RunningUp.of_this_process())

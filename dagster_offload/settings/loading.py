@@ -253,7 +253,7 @@ def _problems(error: ValidationError, tree: Tree) -> list[str]:
             where, message = tree.where(path), _missing_in_stage(str(path[1]), str(fault["loc"][-1]))
         else:
             where, message = tree.where(path), setting_in_words(fault)
-            if (value := shown_value(path, fault["input"])) is not None:
+            if (value := shown_value(path, fault["input"])) is not None and not message.startswith(value):
                 values[where] = f" (it is {value})"
         messages.setdefault(where, []).append(message)
     for path, message in _names_in_stages(tree):

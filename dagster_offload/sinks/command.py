@@ -20,6 +20,7 @@ class Command:
 
     def __init__(self, arguments: Sequence[str], timeout: float, folder: Path) -> None:
         """`folder`: the working folder of the program."""
+        self._name = arguments[0]
         self._program = WatchedProgram(arguments, timeout, folder)
         self._timeout = timeout
 
@@ -44,8 +45,7 @@ class Command:
         try:
             return self._program.run(body)
         except OSError as error:
-            raise SinkFault(
-                Blame.MISCONFIGURED, f"the program cannot be started: {error.strerror}: check its path and its mode"
-            ) from None
+            why = f"{self._name} cannot be started: {error.strerror}: check its path and its mode"
+            raise SinkFault(Blame.MISCONFIGURED, why) from None
         except subprocess.TimeoutExpired:
             raise SinkFault(Blame.REFUSED, f"not finished within {self._timeout:g} s: raise its timeout") from None

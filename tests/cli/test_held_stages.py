@@ -98,6 +98,11 @@ def test_a_drain_with_nothing_else_to_do_ends_with_the_held_stage_as_its_reason(
     assert len(router.completions()) == calls
 
 
+def test_a_drain_with_nothing_left_says_so(call: Call, scanned: Path, router: Router) -> None:
+    assert "nothing was left" not in call("drain").stdout
+    assert call("drain").stdout == "0 done: nothing was left to do\n"
+
+
 def test_slot_show_names_the_held_stage_and_try_again_ends_the_hold(call: Call, held: Ledger) -> None:
     assert HELD in " ".join(call("slot", "show").stdout.split())
     [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]

@@ -79,4 +79,6 @@ def test_a_mistake_is_named_with_its_place(text: str, said: str) -> None:
 def test_a_mistake_in_a_variable_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     written("")
     monkeypatch.setenv("OFFLOAD_DEEP_HOURS", "nights")
-    assert "OFFLOAD_DEEP_HOURS: 'nights' is not a window: write times, days, or both" in refused()
+    said = refused()
+    assert "OFFLOAD_DEEP_HOURS: 'nights' is not a window: write times, days, or both" in said
+    assert said.count("'nights'") == 1

@@ -48,6 +48,9 @@ def test_a_program_that_does_not_exist_is_a_wrong_setting(tmp_path: Path) -> Non
     with pytest.raises(SinkFault) as caught:
         Command([str(tmp_path / "nothing")], 30.0, tmp_path).send(MESSAGE)
     assert caught.value.blame is Blame.MISCONFIGURED
+    assert caught.value.reason.startswith(
+        f"{tmp_path}/nothing cannot be started: No such file or directory: check its path"
+    )
 
 
 def test_a_program_is_killed_with_all_that_it_started_at_its_time_limit(tmp_path: Path) -> None:
