@@ -232,7 +232,7 @@ async def check_reuse(client: AIClient, slot: SlotConfig, documents: int) -> Che
     try:
         reuse = await find_reuse(client, slot, documents)
     except (httpx.HTTPError, httpx.InvalidURL, OffloadError) as error:
-        return Check("cache", True, f"could not be measured: {fault_reason(error)}")
+        return Check("reuse", True, f"could not be measured: {fault_reason(error)}")
     advice = None
     if reuse.kept == 0:
         advice = "turn the server's prompt cache on, or enlarge it (llama.cpp --parallel, mlx --prompt-cache-size)"
@@ -241,7 +241,7 @@ async def check_reuse(client: AIClient, slot: SlotConfig, documents: int) -> Che
             "limit the documents in flight to what the cache keeps: "
             f"dagster-offload slot set {slot.name} --prompt-cache-size {reuse.kept}"
         )
-    return Check("cache", True, reuse.message, advice)
+    return Check("reuse", True, reuse.message, advice)
 
 
 def _model(slot: SlotConfig, answer: Answer) -> Check:

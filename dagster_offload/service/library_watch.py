@@ -38,7 +38,7 @@ class LibraryWatch:
         was_missing, self._is_missing = self._is_missing, bool(problem)
         name = escaped(str(library))
         if self._is_missing and not was_missing:
-            self._say(f"library: {name} {problem}. Nothing changes until it is back. {MOUNT_IT}")
+            self._say(f"library: {name} {problem}. Nothing changes until its files are back. {MOUNT_IT}")
         elif was_missing and not self._is_missing:
             self._say(f"library: {name} is back")
 

@@ -59,7 +59,7 @@ def test_a_mount_point_whose_disk_is_gone_is_missing_though_it_can_be_listed(tmp
         Bench(ledger).put("letter.txt")
         (line,) = watched.look(library)
     assert line.startswith(f"library: {library} is empty, while the ledger has documents (if it is to be empty: ")
-    assert "--accept-vanished). Nothing changes until it is back. Mount it, or" in line
+    assert "--accept-vanished). Nothing changes until its files are back. Mount it, or" in line
     (library / "letter.txt").touch()
     assert watched.look(library) == [f"library: {library} is back"]
 

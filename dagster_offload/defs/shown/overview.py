@@ -58,8 +58,8 @@ def overview_specs(names: Names, further: Iterable[str]) -> list[dg.AssetSpec]:
         BACKLOG: "What is left, by stage, and the hours of the slot's time that it takes. A point is added after each scan "
         "and drain, and at most every 15 minutes while something changes. Press *Plots* beside the metadata.",
         RECORDS: "The newest records: document, class, title and summary. A document's whole record is in the latest "
-        "materialization of its last stage. All of them: use this asset as an input of your own, or, with `up`, run "
-        "dagster-offload records",
+        "materialization of its last stage. To read all records, take this asset as an input of an asset of your own, or, with "
+        "`up`, run dagster-offload records",
     }
     described = {keys[name]: text for name, text in descriptions.items()} | of_slots
     return [

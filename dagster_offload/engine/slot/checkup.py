@@ -251,7 +251,7 @@ def _prompt_cache(settings: Settings, slot: SlotConfig, ledger: Ledger | None) -
 
 async def _reuse(settings: Settings, slot: SlotConfig, ledger: Ledger | None, documents: int) -> Check:
     async with _permit(ledger, slot) as refused, AIClient(settings.slots) as client:
-        return Check("cache", True, refused) if refused else await checks.check_reuse(client, slot, documents)
+        return Check("reuse", True, refused) if refused else await checks.check_reuse(client, slot, documents)
 
 
 @asynccontextmanager
