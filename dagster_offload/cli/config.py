@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dagster_offload.settings.leaves import Leaf
 
 
+NOTHING = "-"
 _EDITED = {"stages": "stages of your own", "on_record": "sinks", "notify": "channels"}
 
 
@@ -160,7 +161,7 @@ def set_(key: str, value: str, *, as_json: bool) -> None:
         print_json({"file": str(file), "key": leaf.dotted, **changed, "warnings": warnings})
         return
     default = _as_text(_shown(leaf, leaf.field.get_default(call_default_factory=True)))
-    was = f"the default, {default}" if before is None else _as_text(before)
+    was = (f"the default, {default}" if default != NOTHING else "not set") if before is None else _as_text(before)
     say(f"{file}: {leaf.dotted} is now {_as_text(after)} (it was {was})")
     if overridden is not None:
         say(f"warning: it has no effect here, because {overridden} overrides it", err=True)
@@ -220,5 +221,7 @@ def _shown(leaf: "Leaf", value: Any) -> Any:
 
 def _as_text(value: Any) -> str:
     if value in (None, [], ""):
-        return "-"
+        return NOTHING
+    if isinstance(value, bool):
+        return str(value).lower()  # as the file has it
     return ", ".join(value) if isinstance(value, list) else str(value)

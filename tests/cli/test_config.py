@@ -182,6 +182,9 @@ def test_set_shows_the_value_before_and_after(file: Path, call: Call) -> None:
         "slots.deep.concurrency is now 4 (it was the default, 1)"
         in call("config", "set", "slots.deep.concurrency", "4").stdout
     )
+    assert "is now x (it was not set)" in call("config", "set", "slots.deep.expected_model", "x").stdout
+    assert "is now true (it was the default, false)" in call("config", "set", "library.cross_mounts", "true").stdout
+    assert re.search(r"library\.cross_mounts +true ", call("config", "show").stdout)
     assert "is now auto (it was 4)" in call("config", "set", "slots.deep.concurrency", "auto").stdout
     found = json.loads(call("config", "set", "slots.deep.concurrency", "2", "--json").stdout)
     assert (found["before"], found["after"]) == ("auto", 2)
