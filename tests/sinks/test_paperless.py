@@ -297,7 +297,7 @@ def test_a_test_changes_nothing_and_a_wrong_token_is_named_without_being_shown(
 ) -> None:
     paperless.add(2, "bill.pdf", SHA)
     shown = client(address, library, **FIELDS).test(sample("paperless", RECORD))
-    assert "shows 1 documents" in shown
+    assert "shows 1 document to this token" in shown
     assert "to be created: Amount" in shown
     assert paperless.writes == []
     paperless.token = "another"
