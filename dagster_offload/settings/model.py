@@ -143,13 +143,10 @@ class StagesSection(Section):
     classify: ClassifySettings = Field(default=ClassifySettings(), description="text -> class")
     summarize: SummarizeSettings = Field(default=SummarizeSettings(), description="text -> title, summary, key points")
 
-    @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, values: Any) -> Any:
+    def _may_be_unset(cls, key: str) -> bool:
         """A built-in stage without a value has its defaults. One of the user's own stays, and is refused: it asks nothing."""
-        if not isinstance(values, dict):
-            return {} if values is None else values
-        return {key: value for key, value in values.items() if value is not None or key not in cls.model_fields}
+        return key in cls.model_fields
 
     @model_validator(mode="after")
     def _fit_together(self) -> "StagesSection":

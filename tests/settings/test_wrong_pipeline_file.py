@@ -34,6 +34,13 @@ def test_a_file_with_a_json_schema_that_is_nested_too_deeply_is_refused_with_the
     [
         ("slots:\n  deep:\n    modell: x\n", "3:5: there is no key 'modell' in slots.deep: did you mean model?"),
         ("librarry: {path: x}\n", "1:1: there is no key 'librarry': did you mean library?"),
+        ("on_recrod:\n  # hook:\n", "1:1: there is no key 'on_recrod': did you mean on_record?"),
+        ("library: {ignroe: }\n", "1:11: there is no key 'ignroe' in library: did you mean ignore?"),
+        ("stages: {classify: {clases: }}\n", "1:21: there is no key 'clases' in stages.classify: did you mean classes?"),
+        (
+            "on_record: {hook: {webhook: 'http://h', secrte: }}",
+            "on_record.hook.secrte: a webhook sink has no key 'secrte': did you mean secret?",
+        ),
         (
             "stages:\n  clasify: {}\n",
             "2:12: stages.clasify: a stage of your own needs the key 'prompt' (did you mean the built-in stage classify?)",

@@ -46,5 +46,13 @@ class Section(BaseModel):
         if values is None:
             return {}
         return (
-            {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+            {key: value for key, value in values.items() if value is not None or not cls._may_be_unset(key)}
+            if isinstance(values, dict)
+            else values
         )
+
+    @classmethod
+    def _may_be_unset(cls, key: str) -> bool:
+        """Whether `key` without a value is left out. An unknown one stays and is refused, as it is with a value."""
+        known = (field.alias or name for name, field in cls.model_fields.items())
+        return cls.model_config.get("extra") == "allow" or key in known
