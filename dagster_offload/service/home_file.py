@@ -63,8 +63,8 @@ def keep_in_home(loaded: Loaded, typed: Mapping[str, str], say: Say) -> Loaded:
     # `config set` refuses a URL before its model.
     for name in sorted(left.keys() - kept, key=lambda name: (name.endswith("_URL"), name)):
         say(
-            f"For this start only: {name}={left[name]}. To keep it: dagster-offload config set {name} "
-            f"{shlex.quote(left[name])}"
+            f"For this start only: {name}={left[name]}. Commands in other terminals do not use it. To keep it: "
+            f"dagster-offload config set {name} {shlex.quote(left[name])}"
         )
     return read_settings() if written or kept else loaded
 

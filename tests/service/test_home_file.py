@@ -67,7 +67,10 @@ def test_options_that_equal_the_file_are_dropped_without_a_line(
         monkeypatch.setenv(name, value)
     before = load_settings()
     loaded = keep_in_home(read_settings(), typed, said.append)
-    assert [line.partition(". ")[0] for line in said] == ["For this start only: OFFLOAD_DEEP_MODEL=other"]
+    assert said == [
+        "For this start only: OFFLOAD_DEEP_MODEL=other. Commands in other terminals do not use it. To keep it: "
+        "dagster-offload config set OFFLOAD_DEEP_MODEL other"
+    ]
     assert loaded.settings == before
     assert set(typed) & set(os.environ) == {"OFFLOAD_DEEP_MODEL"}, "an edit of the file is not overridden"
 
