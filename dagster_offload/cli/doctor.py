@@ -38,7 +38,7 @@ def command(slot: str | None, *, as_json: bool) -> None:
     dagster-offload doctor --deep-url http://macbook.local:8890 --deep-model qwen-macbook
     """
     from dagster_offload.cli.formatting import print_check, print_json
-    from dagster_offload.client.check import advice_of
+    from dagster_offload.client.check import advice_of, other_advice
     from dagster_offload.engine.slot.checkup import checkup
     from dagster_offload.errors import SettingsError
     from dagster_offload.slot.config import variable
@@ -65,7 +65,10 @@ def command(slot: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json({"ok": exit_code is ExitCode.OK, "advice": advice, "checks": [asdict(check) for check in checks]})
     else:
-        click.echo(f"\n{escaped(advice or 'Nothing to change.')}")
+        click.echo()
+        for check_name, other in other_advice(checks):
+            click.echo(escaped(f"{check_name}: {other}"))
+        click.echo(escaped(advice or "Nothing to change."))
     raise click.exceptions.Exit(exit_code)
 
 

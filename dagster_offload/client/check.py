@@ -33,3 +33,10 @@ def advice_of(checks: Sequence[Check]) -> str | None:
     of_slot = [check for check in failed if check.is_about_slot]
     best = settings[:1] or of_slot[-1:] or failed[-1:] or [check for check in checks if check.advice]
     return best[0].advice if best else None
+
+
+def other_advice(checks: Sequence[Check]) -> list[tuple[str, str]]:
+    """What else to change around the slot, beside `advice_of`: the name of each check, and its advice."""
+    chosen = advice_of(checks)
+    found = [(check.name, check.advice) for check in checks if check.advice and not check.is_about_slot]
+    return [(name, advice) for name, advice in found if advice != chosen]

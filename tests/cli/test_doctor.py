@@ -189,7 +189,10 @@ def test_doctor_ends_with_the_advice_on_the_connection_although_a_document_faile
     result = call("doctor")
     assert result.exit_code == 75
     assert "2 documents failed" in " ".join(result.stdout.split())
-    assert result.stdout.endswith("\n\nstart the router on 127.0.0.1, or correct the port in OFFLOAD_DEEP_URL\n")
+    assert result.stdout.endswith(
+        "\n\nbacklog: dagster-offload status lists them with their reasons\n"
+        "start the router on 127.0.0.1, or correct the port in OFFLOAD_DEEP_URL\n"
+    )
 
 
 @pytest.mark.rule("breaker-11")

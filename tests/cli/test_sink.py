@@ -79,6 +79,16 @@ def test_a_paused_sink_gets_nothing_until_it_is_resumed(call: Call, hook: str, r
     assert len(receiver.got) == 2
 
 
+def test_doctor_names_a_sink_whose_program_does_not_exist(call: Call, hook: str) -> None:
+    Path("offload.yaml").write_text("on_record:\n  archive: {command: [/nowhere/archive]}\n")
+    call("sink", "send")
+    shown = call("doctor").stdout
+    assert "archive: 2 waiting for a changed setting" in " ".join(shown.split())
+    assert "archive: the program cannot be started: No such file or directory: check its path and its mode\n" in shown
+    call("sink", "pause", "archive")
+    assert "archive" not in call("doctor").stdout, "a person stopped it"
+
+
 def test_beside_a_running_up_send_says_that_it_sends_and_how_many_records_wait(call: Call, hook: str) -> None:
     call("sink", "pause", "hook")
     call("sink", "send")
@@ -135,6 +145,9 @@ def test_a_secret_that_is_not_set_stops_only_what_sends_and_is_named(
     assert state["reason_since"] < state["not_before"]
     checks = json.loads(call("doctor", "--json").output)["checks"]
     assert [missing in check["advice"] for check in checks if check["name"] == "sink"] == [True]
+    with psycopg.connect(os.environ["OFFLOAD_POSTGRES_URL"]) as connection:  # a fault beside it
+        connection.execute("update work_items set state = 'failed' where stage = 'classify'")
+    assert missing in " ".join(call("doctor").stdout.split())
     monkeypatch.setenv("HOOK_SECRET", "whsec_c2VjcmV0")
     call("sink", "resume", "hook")
     assert "hook: 2 sent" in call("sink", "send").output

@@ -24,6 +24,9 @@ from dagster_offload.ledger.core.opening import open_ledger_as_it_is
 from dagster_offload.ledger.core.rows import BreakerState
 from dagster_offload.ledger.core.workers import Worker
 from dagster_offload.ledger.reports import activity, status
+from dagster_offload.ledger.sinks import notifications, sinks
+from dagster_offload.ledger.sinks.notifications import ChannelRow
+from dagster_offload.ledger.sinks.sinks import SinkRow
 from dagster_offload.ledger.slots import dialects, holds, permits
 from dagster_offload.ledger.slots import slots as ledger_slots
 from dagster_offload.ledger.slots.holds import Hold
@@ -95,6 +98,8 @@ def _around_the_slot(settings: Settings, ledger: Ledger | None) -> Iterator[Chec
         yield Check("disk", room.shortage is None, room.found, room.shortage, is_about_slot=False)
     yield from _exposed(settings)
     yield from _incomplete(settings)
+    if ledger is not None:
+        yield from _recipients(settings, ledger)
     if ledger is not None and settings.postgres_url is not None:
         yield from _own_postgres(ledger)
 
@@ -203,6 +208,19 @@ def _incomplete(settings: Settings) -> Iterator[Check]:
     """The sinks and channels that can send nothing here. The exit code is about the slot only."""
     for each in incomplete(settings):
         yield Check(each.noun, False, f"{each.name}: it can send nothing here", str(each.variable), is_about_slot=False)
+
+
+def _recipients(settings: Settings, ledger: Ledger) -> Iterator[Check]:
+    """The other sinks and channels that wait for a changed setting. The exit code is about the slot only."""
+    named = {(each.noun, each.name) for each in incomplete(settings)}
+    rows: tuple[tuple[str, SinkRow | ChannelRow], ...] = (
+        *(("sink", row) for row in ledger.run(sinks.list_sinks) if row.is_configured and row.paused_at is None),
+        *(("channel", row) for row in ledger.run(notifications.list_channels, list(settings.channels))),
+    )
+    for noun, row in rows:
+        if row.is_misconfigured and row.waiting and (noun, row.name) not in named:
+            found = f"{row.name}: {row.waiting} waiting for a changed setting"
+            yield Check(noun, False, found, f"{row.name}: {row.reason}", is_about_slot=False)
 
 
 def _own_postgres(ledger: Ledger) -> Iterator[Check]:
