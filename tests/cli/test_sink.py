@@ -89,6 +89,23 @@ def test_doctor_names_a_sink_whose_program_does_not_exist(call: Call, hook: str)
     assert "archive" not in call("doctor").stdout, "a person stopped it"
 
 
+@pytest.mark.parametrize("change", ["pause", "remove"])
+def test_a_sink_to_which_nothing_is_sent_has_no_next_try(
+    call: Call, hook: str, receiver: Receiver, change: str
+) -> None:
+    receiver.status = 503
+    call("sink", "send")
+    assert "next try" in call("status").output
+    if change == "pause":
+        call("sink", "pause", "hook")
+    else:
+        Path("offload.yaml").write_text("language: English\n")
+        call("sink", "send")
+    shown = call("status").output
+    assert "HTTP 503" in shown
+    assert "next try" not in shown
+
+
 def test_beside_a_running_up_send_says_that_it_sends_and_how_many_records_wait(call: Call, hook: str) -> None:
     call("sink", "pause", "hook")
     call("sink", "send")
