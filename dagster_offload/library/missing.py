@@ -9,7 +9,7 @@ from dagster_offload.text.durations import duration
 from dagster_offload.text.system_errors import reason_of
 
 PATIENCE_SECONDS = 1.0
-MOUNT_IT = "Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents"
+MOUNT_IT = "Mount it, or set library.path (OFFLOAD_LIBRARY) to the folder of documents"
 
 # The last look at each library. One that hangs is waited for again, so that looks at a dead mount do not pile up.
 _looks: dict[Path, Future[OSError | bool]] = {}

@@ -52,7 +52,7 @@ def test_doctor_names_a_missing_library_and_its_exit_code_stays_that_of_the_slot
     result = call("doctor")
     assert result.exit_code == 0
     assert f"no  library      {library} cannot be listed: no such file or directory\n" in result.stdout
-    assert result.stdout.endswith("Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents\n")
+    assert result.stdout.endswith("Mount it, or set library.path (OFFLOAD_LIBRARY) to the folder of documents\n")
     library.mkdir()
     assert f"ok  library      {library} can be listed\n" in call("doctor").stdout
 

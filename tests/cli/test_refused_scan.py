@@ -46,6 +46,6 @@ def test_status_says_that_an_empty_library_is_not_mounted_while_the_ledger_has_d
         name.unlink()
     problem = json.loads(call("status", "--json").stdout)["library"]["problem"]
     assert problem.startswith("is empty, while the ledger has documents (if it is to be empty: dagster-offload scan ")
-    assert problem.endswith(". Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents")
+    assert problem.endswith(". Mount it, or set library.path (OFFLOAD_LIBRARY) to the folder of documents")
     call("scan", "--accept-vanished")
     assert json.loads(call("status", "--json").stdout)["library"]["problem"] is None

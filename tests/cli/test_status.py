@@ -113,7 +113,7 @@ def test_status_says_that_the_library_is_missing_and_what_to_do(call: Call, with
     os.environ["OFFLOAD_LIBRARY"] = str(library)
     problem = (
         "cannot be listed: no such file or directory. "
-        "Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents"
+        "Mount it, or set library.path (OFFLOAD_LIBRARY) to the folder of documents"
     )
     assert json.loads(call("status", "--json").stdout)["library"] == {"path": str(library), "problem": problem}
     assert f"library  {library} {problem}" in call("status").stdout.splitlines()

@@ -43,7 +43,7 @@ def test_a_library_that_becomes_missing_is_told_once_and_so_is_its_return(tmp_pa
     library.rename(away)
     (line,) = watched.look(library)
     assert line.startswith(f"library: {library} cannot be listed: no such file or directory. Nothing changes until")
-    assert line.endswith("Mount it, or set OFFLOAD_LIBRARY (--library) to the folder of documents")
+    assert line.endswith("Mount it, or set library.path (OFFLOAD_LIBRARY) to the folder of documents")
     assert watched.look(library) == []
     away.rename(library)
     assert watched.look(library) == [f"library: {library} is back"]
