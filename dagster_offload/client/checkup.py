@@ -254,7 +254,8 @@ def _model(slot: SlotConfig, answer: Answer) -> Check:
             "model",
             True,
             f"{served} - reported by the server; no expected model is set, so any model is accepted",
-            f"to refuse any other model: {setting}='{_pattern(served or '')}'",
+            f"to refuse any other model: {setting}='{_pattern(served or '')}' (answers that were made without it are outdated "
+            "then)",
         )
     if evidence is ModelEvidence.ECHOED:
         return Check("model", True, f"{served} - the server repeats the name we sent, which proves nothing")
