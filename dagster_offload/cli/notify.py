@@ -118,11 +118,11 @@ def send(*, as_json: bool) -> None:
     names = list(settings.channels)
     with open_existing_ledger(settings) as ledger:
         ledger.run(notifications.register, names)
-        faults = _send_all(settings, ledger, names)
+        sent, faults = _send_all(settings, ledger, names)
         rows = ledger.run(notifications.list_channels, names)
     for row in rows if not as_json else ():
-        shown = replace(row, reason=None) if row.name in faults else row  # the fault is printed below
-        say(f"{row.name}: {describe(shown)}")
+        reason = None if row.name in faults else row.reason  # the fault is printed below
+        say(f"{row.name}: {describe(replace(row, sent=sent[row.name], reason=reason))}")
     done = {"channels": [asdict(row) for row in rows]}
     if faults:
         first, *more = faults.values()
@@ -135,8 +135,10 @@ def send(*, as_json: bool) -> None:
         raise click.exceptions.Exit(ExitCode.UNAVAILABLE)
 
 
-def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") -> "dict[str, str]":
-    """Send what is due. Returns which settings are wrong here, by channel."""
+def _send_all(
+    settings: "Settings", ledger: "Ledger", names: "Sequence[str]"
+) -> "tuple[dict[str, int], dict[str, str]]":
+    """Send what is due. Returns how many messages were sent, and which settings are wrong here, by channel."""
     from dagster_offload.ledger.sinks import notifications
     from dagster_offload.notify.build import build
     from dagster_offload.notify.look import look
@@ -144,7 +146,7 @@ def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") ->
     from dagster_offload.sinks.recipient import built
     from dagster_offload.sinks.sender import only_sender
 
-    faults = {}
+    sent, faults = dict.fromkeys(names, 0), {}
     for name in names:
         channel, wrong = built(partial(build, settings, name))
         if wrong is not None:  # its messages wait with that reason, and the other channels get theirs
@@ -155,8 +157,8 @@ def _send_all(settings: "Settings", ledger: "Ledger", names: "Sequence[str]") ->
                 continue
             look(ledger, name, settings)
             ledger.run(notifications.end_wait_for_setting, name)
-            send_due(ledger, name, channel)
-    return faults
+            sent[name] = send_due(ledger, name, channel)
+    return sent, faults
 
 
 def _refuse_unknown(settings: "Settings", name: str) -> None:

@@ -63,18 +63,21 @@ class NotifyJob:
         self.channel.cancel()
 
 
-def send_due(ledger: Ledger, name: str, channel: Channel, is_stopped: Callable[[], bool] = lambda: False) -> None:
-    """Send what is due. Raises `LedgerUnavailable`."""
+def send_due(ledger: Ledger, name: str, channel: Channel, is_stopped: Callable[[], bool] = lambda: False) -> int:
+    """Send what is due. Returns how many messages arrived. Raises `LedgerUnavailable`."""
+    sent = 0
     while (due := ledger.run(notifications.next_due, name)) is not None and not is_stopped():
-        _send(ledger, name, channel, due, is_stopped)
+        sent += _send(ledger, name, channel, due, is_stopped)
+    return sent
 
 
-def _send(ledger: Ledger, name: str, channel: Channel, due: DueNotification, is_stopped: Callable[[], bool]) -> None:
+def _send(ledger: Ledger, name: str, channel: Channel, due: DueNotification, is_stopped: Callable[[], bool]) -> bool:
+    """Send a message. Returns whether it arrived."""
     try:
         channel.send(message_of(name, due))
     except SinkFault as fault:
         if is_stopped():  # the stop may have ended it, which is no refusal: it is sent again after the next start
-            return
+            return False
         decided = after_failure(fault, SinkState(due.waits), due.attempts)
         logger.info("notify.%s: %s", name, decided.reason)
         seconds = decided.record_wait if decided.counts else decided.sink_wait
@@ -88,5 +91,6 @@ def _send(ledger: Ledger, name: str, channel: Channel, due: DueNotification, is_
             is_refusal=decided.counts,
             is_misconfigured=fault.blame is Blame.MISCONFIGURED,
         )
-        return
+        return False
     store_outcome(ledger, is_stopped, notifications.mark_sent, due.notification_id)
+    return True

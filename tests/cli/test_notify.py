@@ -36,8 +36,9 @@ def all_done(call: Call, topic: str) -> None:
 
 
 def test_a_message_is_sent_once_without_a_running_up(call: Call, all_done: None, receiver: Receiver) -> None:
-    for _ in range(2):
-        assert "phone: 1 sent" in call("notify", "send").output
+    for sent in (1, 0):
+        assert f"phone: {sent} sent" in call("notify", "send").output, "what was sent now"
+    assert "1 sent" in call("notify", "list").output, "what was ever sent"
     [request] = receiver.got
     assert request.headers["title"].endswith("all done")
     assert "events: done, needs_you" in " ".join(call("notify", "list").output.split())
