@@ -220,7 +220,10 @@ def _try_again(ledger: "Ledger", slot: "SlotRow") -> list[str]:
 
     held = [hold.stage for hold in ledger.run(holds.list_holds) if hold.slot == slot.name]
     ledger.run(slots.try_again, slot.name, "requested with slot set --try-again")
-    done = [f"takes the stage {stage} again." for stage in held]
+    done = [
+        f"takes the stage {stage} again. Documents that failed in it may wait a minute, for others to go first."
+        for stage in held
+    ]
     if not held or slot.breaker != "closed":
         done.append("the next check sends a one-token test request. If the slot answers it, work resumes.")
     done.append("what was learned about how to ask its server is forgotten; a drain that runs now still uses it.")

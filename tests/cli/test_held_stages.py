@@ -107,7 +107,9 @@ def test_slot_show_names_the_held_stage_and_try_again_ends_the_hold(call: Call, 
     assert HELD in " ".join(call("slot", "show").stdout.split())
     [slot] = json.loads(call("slot", "show", "--json").stdout)["slots"]
     assert [hold["stage"] for hold in slot["holds"]] == ["classify"]
-    assert call("slot", "set", "deep", "--try-again").stdout.startswith("deep: takes the stage classify again.\n")
+    assert call("slot", "set", "deep", "--try-again").stdout.startswith(
+        "deep: takes the stage classify again. Documents that failed in it may wait a minute, for others to go first.\n"
+    )
     assert json.loads(call("status", "--json").stdout)["holds"] == []
     assert call("drain").exit_code == 0
 
