@@ -253,7 +253,7 @@ def refuse_mistyped_library(settings: Settings, has_documents: Callable[[], bool
 def missing_library(library: Path) -> SettingsError:
     """The error for a library that does not exist, with the nearest folder beside it."""
     meant = nearest(library.name, _folders(library.parent))
-    otherwise = "set library.path (OFFLOAD_LIBRARY, --library) to an existing folder"
+    otherwise = "set OFFLOAD_LIBRARY, or library.path in the pipeline file, to an existing folder"
     hint = otherwise if meant is None else f"did you mean {library.parent / meant}?"
     return SettingsError(f"the library {library} does not exist: {hint}")
 

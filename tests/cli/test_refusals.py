@@ -279,7 +279,10 @@ def test_each_fault_of_the_settings_is_on_a_line_of_its_own(call: Call, tmp_path
         ("drain --deep-url http://x:1", "--deep-url is set, but --deep-model is not: set it, or slots.deep.model in"),
         ("drain --deep-model q", "no deep slot is configured: set --deep-url and --deep-model"),
         ("status --home /proc/none", "there is no ledger in /proc/none: correct --home, or start"),
-        ("up --library /none", "the library /none does not exist: set --library to an existing folder"),
+        (
+            "up --library /none",
+            "the library /none does not exist: set --library, or library.path in the pipeline file, to",
+        ),
     ],
 )
 def test_an_error_of_a_typed_option_names_the_option(call: Call, command: str, said: str) -> None:
