@@ -292,7 +292,9 @@ def test_a_missing_library_is_refused_only_while_the_ledger_has_no_document(
 ) -> None:
     with pytest.raises(SettingsError, match=f"librari does not exist: did you mean {tmp_path}/library"):
         refuse_mistyped_library(load_settings(library=tmp_path / "librari"), lambda: ledger.run(has_documents))
-    with pytest.raises(SettingsError, match=r"set OFFLOAD_LIBRARY \(--library\) to an existing folder"):
+    with pytest.raises(
+        SettingsError, match="set OFFLOAD_LIBRARY, or library.path in the pipeline file, to an existing"
+    ):
         refuse_mistyped_library(load_settings(library="/nowhere/at/all"), lambda: ledger.run(has_documents))
     with ledger.transaction() as cur:
         cur.execute("insert into documents (key, size, mtime_ns, ctime_ns, inode) values ('a.txt', 1, 1, 1, 1)")
