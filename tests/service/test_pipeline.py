@@ -293,7 +293,7 @@ def test_a_missing_library_is_refused_only_while_the_ledger_has_no_document(
     with pytest.raises(SettingsError, match=f"librari does not exist: did you mean {tmp_path}/library"):
         refuse_mistyped_library(load_settings(library=tmp_path / "librari"), lambda: ledger.run(has_documents))
     with pytest.raises(
-        SettingsError, match="set OFFLOAD_LIBRARY, or library.path in the pipeline file, to an existing"
+        SettingsError, match=r"set OFFLOAD_LIBRARY, or library\.path in the pipeline file, to an existing"
     ):
         refuse_mistyped_library(load_settings(library="/nowhere/at/all"), lambda: ledger.run(has_documents))
     with ledger.transaction() as cur:
