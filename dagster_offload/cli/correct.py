@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dagster_offload.ledger.work.corrections import Correction
     from dagster_offload.settings import Settings
 
+_NOT_APPLICABLE = "its condition (`when`) is not met, so its record is not shown; the correction counts once it is met"
+
 
 @click.command("correct")
 @click.argument("document", required=False)
@@ -99,6 +101,9 @@ def _set(settings: "Settings", ledger: "Ledger", key: str, written: tuple[str, .
     for change in changes:
         before, after = (json.dumps(value, ensure_ascii=False) for value in (change.before, change.after))
         say(f"  {change.name}: {before} → {after}", err=True)
+    stored = ledger.run(corrections.list_corrections, key)
+    for stage in sorted({each.stage for each in values} & {each.stage for each in stored if not each.is_applicable}):
+        say(f"  {stage}: {_NOT_APPLICABLE}", err=True)
 
 
 def _clear(settings: "Settings", ledger: "Ledger", key: str, cleared: tuple[str, ...]) -> None:
@@ -153,7 +158,12 @@ def corrections_table(settings: "Settings", found: "list[Correction]") -> "Table
     rows = table("document", "field", "corrected to", "the model's answer", "note", "")
     for each in found:
         name = column_name(each.stage, each.field)
-        review = f"does not count: the file has changed. dagster-offload correct DOCUMENT --keep, or --clear {name}"
         values = (json.dumps(value, ensure_ascii=False) for value in (each.value, each.answered))
-        rows.add_row(each.document, name, *values, each.note or "", review if each.is_for_review else "")
+        rows.add_row(each.document, name, *values, each.note or "", _why_it_does_not_count(each, name))
     return rows
+
+
+def _why_it_does_not_count(found: "Correction", name: str) -> str:
+    if found.is_for_review:
+        return f"does not count: the file has changed. dagster-offload correct DOCUMENT --keep, or --clear {name}"
+    return "" if found.is_applicable else f"{found.stage}: {_NOT_APPLICABLE}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dagster_offload.drain import drain
 from tests.support.cli import Call, scan_and_extract
 
 
@@ -41,6 +42,34 @@ def test_a_correction_shows_what_it_changes(call: Call, answered: Path) -> None:
     shown = call("correct", "letter.txt", "--set", "confidence=0.5", "--set", "key_points.0=안녕").stderr
     assert f"  confidence: {was['confidence']} → 0.5\n" in shown
     assert f'  key_points.0: {json.dumps(was["key_points"][0], ensure_ascii=False)} → "안녕"\n' in shown
+
+
+def test_an_empty_note_removes_the_note(call: Call, answered: Path) -> None:
+    def note() -> object:
+        return json.loads(call("correct", "--list", "--json").output)["corrections"][0]["note"]
+
+    call("correct", "letter.txt", "--set", "category=contract", "--note", "it was signed")
+    call("correct", "letter.txt", "--set", "category=contract")
+    assert note() == "it was signed"
+    call("correct", "letter.txt", "--set", "category=contract", "--note", "")
+    assert not note()
+
+
+@pytest.mark.rule("correction-3")
+def test_a_correction_of_a_stage_that_is_not_applicable_says_when_it_counts(
+    call: Call, answered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = '{prompt: Who?, answer: {payee: "string?"}, when: {classify: {category: invoice}}}'
+    (tmp_path / "offload.yaml").write_text(f"stages: {{payment: {stage}}}\n")
+    monkeypatch.setenv("OFFLOAD_CONFIG", str(tmp_path / "offload.yaml"))
+    drain()
+    told = call("correct", "letter.txt", "--set", "payment.payee=Anna")
+    assert "payment: its condition (`when`) is not met" in told.stderr
+    assert json.loads(call("records", "letter.txt", "--json").output)["payment"] is None
+    listed = " ".join(call("correct", "--list").output.split())
+    assert "counts once it is met" in listed
+    told = call("correct", "letter.txt", "--set", "category=invoice", "--set", "payment.payee=Anna")
+    assert "not met" not in told.stderr
 
 
 @pytest.mark.rule("correction-1")

@@ -13,7 +13,7 @@ from dagster_offload.ledger.core.rows import PendingEvent
 from dagster_offload.ledger.events import outbox
 from dagster_offload.ledger.reports import views
 from dagster_offload.ledger.reports.records import answers_of
-from dagster_offload.ledger.work import corrections, redo
+from dagster_offload.ledger.work import corrections, documents, redo
 from dagster_offload.records import Query
 from dagster_offload.records.columns import answered, as_record, columns, flat
 from dagster_offload.records.correcting import new_values
@@ -123,6 +123,80 @@ def test_a_changed_file_brings_the_correction_up_for_review(filled: Engine) -> N
     assert filled.ledger.run(corrections.count_for_review) == 1
     assert filled.ledger.run(corrections.clear, "c.txt", [("payment", "amount")], recipes(settings)) == [True]
     assert filled.ledger.run(corrections.count_for_review) == 0
+
+
+@pytest.mark.rule("correction-2")
+def test_a_renamed_file_and_a_copy_that_change_bring_the_correction_up_for_review_too(filled: Engine) -> None:
+    correct(filled, "c.txt", "payment.amount=12.5", note="mine")
+    filled.put("copy.txt", "c.txt")
+    filled.put("renamed.txt", "c.txt")
+    filled.ledger.run(documents.mark_gone, ["c.txt"])
+    assert filled.ledger.run(corrections.count_for_review) == 0
+    filled.put("renamed.txt", "other bytes")
+    filled.put("copy.txt", "third bytes")
+    assert filled.ledger.run(corrections.count_for_review) == 2
+    listed = filled.ledger.run(corrections.list_corrections)
+    assert [(each.document, each.note, each.is_for_review) for each in listed] == [
+        ("copy.txt", "mine", True),
+        ("renamed.txt", "mine", True),
+    ]
+    for name in ("renamed.txt", "copy.txt"):
+        kept = filled.ledger.run(corrections.keep, name, recipes(filled.settings()))
+        assert kept == [("payment", "amount")], "a decision about one file is none about the other"
+
+
+@pytest.mark.rule("correction-2")
+def test_a_file_that_gets_the_bytes_back_for_which_it_was_corrected_needs_no_review(filled: Engine) -> None:
+    correct(filled, "c.txt", "payment.amount=12.5")
+    filled.put("c.txt", "other bytes")
+    filled.ledger.run(corrections.keep, "c.txt", recipes(filled.settings()))
+    filled.put("c.txt", "c.txt")
+    assert [each.is_for_review for each in filled.ledger.run(corrections.list_corrections)] == [False]
+    assert filled.ledger.run(corrections.count_for_review) == 0
+
+
+@pytest.mark.rule("correction-3")
+def test_a_stage_whose_condition_is_no_longer_met_shows_no_corrected_field(filled: Engine) -> None:
+    filled.use_stages(
+        payment=PAYMENT,
+        late={"prompt": "Is it late?", "answer": {"is_late": "boolean"}, "when": {"payment": {"currency": "KRW"}}},
+    )
+    filled.drain()
+    filled.ledger.run(views.replace, _fields_of_stages(filled.settings()))
+    correct(filled, "c.txt", "payment.amount=12.5", "payment.currency=KRW")
+    assert filled.state("c.txt", "late") == "pending"
+    correct(filled, "c.txt", "category=contract")
+    assert filled.item("c.txt", "late")["outcome"] == "not_applicable", "no condition is met by it"
+    found = record(filled, "c.txt")
+    assert (found["payment"], found["corrected"]) == (None, ["category"])
+    assert list(stream(filled.settings(), filled.ledger, Query(where=["payment.amount<20"]))) == []
+    assert list(stream(filled.settings(), filled.ledger, Query(where=["corrected=payment.amount"]))) == []
+    assert "payment" not in filled.ledger.run(answers_of, ["c.txt"])["c.txt"]
+    [seen] = filled.sql("select amount, corrected from record_payment where document = 'c.txt'")
+    assert seen == {"amount": None, "corrected": None}
+    [seen] = filled.sql("select stages -> 'payment' as payment, corrected from records where document = 'c.txt'")
+    assert seen == {"payment": None, "corrected": ["classify.category"]}
+    event = results_to_report(filled)[-1]
+    assert (event.document, event.outcome, event.value, event.corrected) == ("c.txt", "not_applicable", None, None)
+    listed = filled.ledger.run(corrections.list_corrections, "c.txt")
+    assert {each.stage: each.is_applicable for each in listed} == {"classify": True, "payment": False}
+    filled.ledger.run(corrections.clear, "c.txt", [("classify", "category")], recipes(filled.settings()))
+    found = record(filled, "c.txt")
+    assert (found["payment"]["amount"], found["corrected"]) == (12.5, ["payment.amount", "payment.currency"])
+
+
+def test_a_value_that_is_corrected_to_the_same_again_keeps_its_note(filled: Engine) -> None:
+    def note() -> str | None:
+        return next(each.note for each in filled.ledger.run(corrections.list_corrections) if not each.is_for_review)
+
+    correct(filled, "c.txt", "payment.amount=12.5", note="a stamp covers the comma")
+    correct(filled, "c.txt", "payment.amount=12.5")
+    assert note() == "a stamp covers the comma"
+    filled.put("c.txt", "other bytes")
+    correct(filled, "c.txt", "payment.amount=12.5")
+    assert note() == "a stamp covers the comma", "the person has reviewed it"
+    correct(filled, "c.txt", "payment.amount=13")
+    assert note() is None, "the note was about another value"
 
 
 @pytest.mark.rule("correction-3")

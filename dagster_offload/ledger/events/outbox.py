@@ -56,8 +56,10 @@ def pending_events(cur: Cursor, stages: Sequence[str], limit: int = 100) -> list
         "returning o.event_id, o.result_id, d.key as document, o.stage, o.run_id, "
         "  picked.sending_since is not null as is_in_doubt, r.outcome, r.output_digest, r.recipe, "
         "  left(r.text, %(preview)s) as text_preview, length(r.text) as text_length, r.slot, r.served_model, "
-        f"  case when {HAS_CORRECTIONS} then corrected(r.value, d.digest, o.stage) else r.value end as value, "
-        f"  case when {HAS_CORRECTIONS} then corrected_fields(d.digest, o.stage) end as corrected, "
+        f"  case when {HAS_CORRECTIONS} and r.outcome <> 'not_applicable' "
+        "    then corrected(r.value, d.digest, o.stage) else r.value end as value, "
+        f"  case when {HAS_CORRECTIONS} and r.outcome <> 'not_applicable' "
+        "    then corrected_fields(d.document_id, o.stage) end as corrected, "
         "  r.model_evidence, r.tokens_in, r.tokens_out, r.tokens_cached, r.seconds, o.attempts, o.deferrals, "
         "  o.reused_from, r.created_at, o.state, o.reason, o.created_at as at, "
         "  case when i.state = o.state then i.not_before end as next_try",

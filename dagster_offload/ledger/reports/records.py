@@ -9,7 +9,7 @@ from typing import Any, Literal
 from psycopg.rows import scalar_row
 
 from dagster_offload.ledger.core.database import Cursor
-from dagster_offload.ledger.work.corrections import HAS_CORRECTIONS
+from dagster_offload.ledger.work.corrections import HAS_CORRECTIONS, IS_APPLICABLE
 
 Operator = Literal["=", "!=", ">=", "<=", ">", "<", "~"]
 # How a value is compared with that of a record. Times: `day` and `clock` with the date and the clock time as the record states
@@ -106,7 +106,7 @@ def select(cur: Cursor, selection: Selection, most: int | None = None) -> "array
 
 
 # The record of a work item `i` of a document `d` with its result `r`, with a person's corrections.
-_RECORD = f"case when {HAS_CORRECTIONS} then corrected(r.value, d.digest, i.stage) else r.value end"
+_RECORD = f"case when {HAS_CORRECTIONS} and {IS_APPLICABLE} then corrected(r.value, d.digest, i.stage) else r.value end"
 
 
 def values_of(cur: Cursor, stage: str, documents: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -137,7 +137,7 @@ OF_DOCUMENT = {
         "(select r.served_model from work_items i join stages s on s.name = i.stage join results r using (result_id) "
         "where i.document_id = d.document_id and r.served_model is not null order by r.created_at desc limit 1)"
     ),
-    "corrected": f"(case when {HAS_CORRECTIONS} then corrected_fields(d.digest) end)",
+    "corrected": f"(case when {HAS_CORRECTIONS} then corrected_fields(d.document_id) end)",
 }
 _CONTAINS = (
     "(d.key ilike %s or exists (select from work_items i join stages s on s.name = i.stage "
@@ -200,7 +200,7 @@ def read(cur: Cursor, ids: Sequence[int], *, with_text: bool = False) -> Iterato
         f"select d.document_id, d.key, ({_STATE}) as state, max(i.changed_at) as changed_at, {text} as text, "
         "  coalesce(jsonb_object_agg(i.stage, jsonb_build_object('state', i.state, 'outcome', i.outcome, "
         f"    'reason', i.reason, 'value', case when s.upstream is not null then {_RECORD} end, "
-        f"    'corrected', case when {HAS_CORRECTIONS} then corrected_fields(d.digest, i.stage) end, "
+        f"    'corrected', case when {HAS_CORRECTIONS} then corrected_fields(d.document_id, i.stage) end, "
         "    'served_model', r.served_model, 'model_evidence', r.model_evidence, 'at', r.created_at) order by s.position) "
         "    filter (where i.item_id is not null), '{}') as stages "
         "from documents d left join (work_items i join stages s on s.name = i.stage) using (document_id) "

@@ -13,7 +13,7 @@ from psycopg import sql
 from dagster_offload.ledger.core.database import Cursor
 
 PREFIX = "record_"
-FORM = 3  # increase when `_definition` changes: the views are then made anew
+FORM = 4  # increase when `_definition` changes: the views are then made anew
 
 # The type of a column, and how it is read from a record. A value of another form (of an older prompt) is null.
 _NUMBER = "case when jsonb_typeof(v.value -> {name}) = 'number' then (v.value -> {name})::numeric end"
@@ -74,11 +74,11 @@ def _definition(view: str, stage: str, fields: Sequence[ViewField]) -> sql.Compo
         # No field has the name of one of these columns: `stage_spec.stage.RESERVED_FIELDS`.
         "create view {view} as select d.key as document, {columns}, i.outcome as outcome, "
         "r.served_model as model, r.created_at as at, "
-        "case when known.are_corrected then corrected_fields(d.digest, i.stage) end as corrected "
+        "case when known.are_corrected then corrected_fields(d.document_id, i.stage) end as corrected "
         "from documents d join work_items i using (document_id) join results r using (result_id) "
         "cross join (select exists (select from corrections) as are_corrected) known "
-        "cross join lateral (select case when known.are_corrected then corrected(r.value, d.digest, i.stage) "
-        "  else r.value end as value) v "
+        "cross join lateral (select case when known.are_corrected and i.outcome <> 'not_applicable' "
+        "  then corrected(r.value, d.digest, i.stage) else r.value end as value) v "
         "where d.is_present and i.stage = {stage} and i.state = 'done'"
     ).format(
         view=sql.Identifier(view),

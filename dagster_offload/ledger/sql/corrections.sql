@@ -22,14 +22,18 @@ begin
 end
 $$;
 
--- The corrected fields of a stage's record, or of all records of a file as `stage.field`; null if there are none.
-create or replace function corrected_fields(file_digest text, given_stage text default null) returns jsonb
+-- The corrected fields of a document's record of a stage, or of all its records as `stage.field`; null if there are none. A stage
+-- whose condition is not met shows nothing of itself.
+create or replace function corrected_fields(given_document bigint, given_stage text default null) returns jsonb
 language plpgsql stable as $$
 begin
     return (
         select jsonb_agg(case when given_stage is null then concat_ws('.', c.stage, c.field) else c.field end
             order by c.stage, c.field)
-        from corrections c where c.digest = file_digest and (given_stage is null or c.stage = given_stage)
+        from documents d join corrections c using (digest)
+        join work_items i on i.document_id = d.document_id and i.stage = c.stage join stages t on t.name = c.stage
+        where d.document_id = given_document and (given_stage is null or c.stage = given_stage)
+            and (i.state, i.outcome) is distinct from ('done', 'not_applicable')
     );
 end
 $$;

@@ -44,12 +44,13 @@ select
     (
         -- the records of all stages, by name: {"payment": {"amount": 12.5}}
         select jsonb_object_agg(
-            i.stage, case when known.are_corrected then corrected(r.value, d.digest, i.stage) else r.value end
+            i.stage, case when known.are_corrected and i.outcome <> 'not_applicable'
+                then corrected(r.value, d.digest, i.stage) else r.value end
         )
         from work_items i join stages t on t.name = i.stage join results r using (result_id)
         where i.document_id = d.document_id and t.upstream is not null and i.state = 'done'
     ) as stages,
-    case when known.are_corrected then corrected_fields(d.digest) end as corrected
+    case when known.are_corrected then corrected_fields(d.document_id) end as corrected
 from documents d
 left join work_items xi on xi.document_id = d.document_id and xi.stage = 'extract'
 left join results x on x.result_id = xi.result_id

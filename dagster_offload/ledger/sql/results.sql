@@ -261,7 +261,8 @@ begin
                 select w.state, w.result_id from work_items w
                 where w.document_id = given_document and w.stage = c.stage limit 1
             ) i join results r using (result_id)
-            cross join lateral (select corrected(r.value, d.digest, c.stage) as value
+            cross join lateral (select case when r.outcome <> 'not_applicable'
+                then corrected(r.value, d.digest, c.stage) end as value
                 from documents d where d.document_id = given_document) answer
             cross join lateral (
                 select in_nfc(coalesce(answer.value -> f.name, answer.value -> normalize(f.name, NFD))) as value

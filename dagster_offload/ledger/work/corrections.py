@@ -1,7 +1,8 @@
 """Corrections: what a person says about a field of a record. It counts in records, views, exports and conditions.
 
-A correction belongs to the bytes of the file for which it was made. Once that file changes, the correction no longer counts,
-and waits for a review: `keep` makes it count for the new bytes, `clear` ends it.
+A correction belongs to the bytes of the file for which it was made, and counts for every document that has them. Once the file
+of one of these changes, the correction no longer counts for it, and waits for a review: `keep` makes it count for the new
+bytes, `clear` ends it.
 """
 
 import json
@@ -17,13 +18,17 @@ from dagster_offload.ledger.core.database import Cursor
 
 # Looked up once per query: a call of `corrected` for each row would take longer than the rest.
 HAS_CORRECTIONS = "(select exists (select from corrections))"
+# Whether a person's corrections count for a work item `i`. A stage whose condition is not met shows nothing of itself: they are
+# kept for the time when it is met again.
+IS_APPLICABLE = "(i.state, i.outcome) is distinct from ('done', 'not_applicable')"
 
 
 @dataclass(frozen=True)
 class Correction:
     """One corrected field. `answered` is the model's value for the present bytes; None if it gave none.
 
-    `is_for_review`: the file has changed since, so the correction does not count.
+    `is_for_review`: the file has changed since, so the correction does not count. `is_applicable`: false while the condition of
+    its stage is not met, so it does not count either.
     """
 
     document: str
@@ -34,6 +39,7 @@ class Correction:
     note: str | None
     corrected_at: datetime
     is_for_review: bool
+    is_applicable: bool
 
 
 @dataclass(frozen=True)
@@ -48,18 +54,26 @@ class NewValue:
 def correct(
     cur: Cursor, document: str, values: Sequence[NewValue], note: str | None, recipes: Mapping[str, str]
 ) -> bool:
-    """Store these values for the document's present bytes. Returns False if no file of that name was read."""
+    """Store these values for the document's present bytes. Returns False if no file of that name was read.
+
+    Without a note, a value that is corrected to the same again keeps its own.
+    """
     found = _document(cur, document)
     if found is None:
         return False
     for each in values:
         cur.execute(
-            "insert into corrections (digest, stage, field, value, note, document_id) values (%s, %s, %s, %s, %s, %s) "
+            "insert into corrections (digest, stage, field, value, note) values (%(digest)s, %(stage)s, %(field)s, %(value)s, "
+            "  coalesce(%(note)s, (select c.note from corrections c "
+            "    where (c.stage, c.field, c.value) = (%(stage)s, %(field)s, %(value)s) and (c.digest = %(digest)s or "
+            "      c.digest in (select v.digest from reviews v where v.document_id = %(document_id)s "
+            "        and (v.stage, v.field) = (c.stage, c.field))) "
+            "    order by c.corrected_at desc limit 1))) "
             "on conflict (digest, stage, field) do update set value = excluded.value, note = excluded.note, "
-            "document_id = excluded.document_id, corrected_at = clock_timestamp()",
-            [found["digest"], each.stage, each.field, Jsonb(each.value), note, found["document_id"]],
+            "corrected_at = clock_timestamp()",
+            {**found, "stage": each.stage, "field": each.field, "value": Jsonb(each.value), "note": note},
         )
-        _end_review(cur, found["document_id"], found["digest"], each.stage, each.field)
+        _end_review(cur, found["document_id"], each.stage, each.field)
     _announce(cur, found["digest"], "corrected by a person", [(each.stage, each.field) for each in values], recipes)
     return True
 
@@ -74,7 +88,7 @@ def clear(cur: Cursor, document: str, fields: Sequence[tuple[str, str]], recipes
         cur.execute(
             "delete from corrections where (digest, stage, field) = (%s, %s, %s)", [found["digest"], stage, name]
         )
-        ended.append(cur.rowcount + _end_review(cur, found["document_id"], found["digest"], stage, name) > 0)
+        ended.append(cur.rowcount + _end_review(cur, found["document_id"], stage, name) > 0)
     gone = [field for field, was_there in zip(fields, ended, strict=True) if was_there]
     _announce(cur, found["digest"], "correction ended by a person", gone, recipes)
     return ended
@@ -86,20 +100,32 @@ def keep(cur: Cursor, document: str, recipes: Mapping[str, str]) -> list[tuple[s
     if found is None:
         return []
     cur.execute(
-        "insert into corrections (digest, stage, field, value, note, document_id, corrected_at) "
+        "insert into corrections (digest, stage, field, value, note, corrected_at) "
         # The newest one, if the file changed twice before the review.
-        "select distinct on (stage, field) %(digest)s, stage, field, value, note, document_id, corrected_at "
-        "from corrections where document_id = %(id)s and digest <> %(digest)s order by stage, field, corrected_at desc "
+        "select distinct on (c.stage, c.field) %(digest)s, c.stage, c.field, c.value, c.note, c.corrected_at "
+        "from reviews v join corrections c using (digest, stage, field) "
+        "where v.document_id = %(document_id)s and v.digest <> %(digest)s order by c.stage, c.field, c.corrected_at desc "
         "on conflict (digest, stage, field) do nothing returning stage, field",
-        {"digest": found["digest"], "id": found["document_id"]},
+        found,
     )
     kept = [(row["stage"], row["field"]) for row in cur.fetchall()]
-    cur.execute(
-        "update corrections set document_id = null where document_id = %s and digest <> %s",
-        [found["document_id"], found["digest"]],
-    )
+    cur.execute("delete from reviews where document_id = %s", [found["document_id"]])
     _announce(cur, found["digest"], "correction kept by a person", kept, recipes)
     return kept
+
+
+def bring_up_for_review(cur: Cursor, document_id: int, before: str, now: str | None) -> None:
+    """The document's file has changed, from the digest `before` to `now`: its corrections wait for a review.
+
+    A field that is corrected for the new bytes already, for example those of a copy, needs none.
+    """
+    cur.execute(
+        "insert into reviews (document_id, digest, stage, field) "
+        "select %(document)s, c.digest, c.stage, c.field from corrections c where c.digest = %(before)s and not exists ("
+        "  select from corrections n where (n.digest, n.stage, n.field) = (%(now)s, c.stage, c.field)) "
+        "on conflict do nothing",
+        {"document": document_id, "before": before, "now": now},
+    )
 
 
 def list_corrections(cur: Cursor, document: str | None = None) -> list[Correction]:
@@ -107,7 +133,7 @@ def list_corrections(cur: Cursor, document: str | None = None) -> list[Correctio
     wait for a review."""
     cur.execute(
         "select d.key as document, c.stage, c.field, c.value, r.value -> c.field as answered, c.note, c.corrected_at, "
-        "  c.digest <> d.digest as is_for_review "
+        f"  c.digest <> d.digest as is_for_review, {IS_APPLICABLE} as is_applicable "
         f"from {_CORRECTED} "
         "left join work_items i on i.document_id = d.document_id and i.stage = c.stage "
         "left join results r using (result_id) "
@@ -120,17 +146,17 @@ def list_corrections(cur: Cursor, document: str | None = None) -> list[Correctio
 
 # Two joins: with `or`, Postgres compares each correction with each document.
 _CORRECTED = (
-    "(select c.*, d.document_id as of_document from corrections c join documents d on d.digest = c.digest "
-    "union select c.*, c.document_id from corrections c where c.document_id is not null) c "
-    "join documents d on d.document_id = c.of_document"
+    "(select c.*, d.document_id from corrections c join documents d using (digest) "
+    "union select c.*, v.document_id from corrections c join reviews v using (digest, stage, field)) c "
+    "join documents d using (document_id)"
 )
 
 
 def count_for_review(cur: Cursor) -> int:
     """How many documents present have a correction that was made for an earlier version of their file."""
     cur.execute(
-        "select count(distinct d.document_id) as n from corrections c join documents d using (document_id) "
-        "where d.is_present and d.digest is not null and c.digest <> d.digest"
+        "select count(distinct d.document_id) as n from reviews v join documents d using (document_id) "
+        "where d.is_present and d.digest is not null and v.digest <> d.digest"
     )
     row = cur.fetchone()
     return 0 if row is None else int(row["n"])
@@ -144,11 +170,12 @@ def _document(cur: Cursor, key: str) -> dict[str, Any] | None:
     ).fetchone()
 
 
-def _end_review(cur: Cursor, document_id: int, digest: str, stage: str, field: str) -> int:
+def _end_review(cur: Cursor, document_id: int, stage: str, field: str) -> int:
     """A person has decided about the field: an earlier correction of it, for other bytes, no longer needs a review."""
     cur.execute(
-        "update corrections set document_id = null where document_id = %s and digest <> %s and (stage, field) = (%s, %s)",
-        [document_id, digest, stage, field],
+        "delete from reviews v using documents d where v.document_id = %s and d.document_id = v.document_id "
+        "and v.digest <> d.digest and (v.stage, v.field) = (%s, %s)",
+        [document_id, stage, field],
     )
     return cur.rowcount
 

@@ -11,6 +11,7 @@ from psycopg.rows import scalar_row, tuple_row
 from dagster_offload.ledger.core.database import Cursor, fetch_one
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.core.transitions import record_transition
+from dagster_offload.ledger.work import corrections
 from dagster_offload.ledger.work.finish import complete_by_reuse
 from dagster_offload.library.files import FileStat, SeenFile, UnusableName
 
@@ -227,6 +228,8 @@ def store(
     same_as_before = before is not None and before["is_present"] and before["digest"] == digest
     if same_as_before and (before or {}).get("unreadable") == unreadable:
         return
+    if before is not None and before["digest"] not in (None, digest):
+        corrections.bring_up_for_review(cur, row["document_id"], before["digest"], digest)
     _start_extract(cur, row["document_id"], digest, unreadable, recipes)
 
 

@@ -8,8 +8,9 @@ import pytest
 from dagster_offload.errors import LedgerUnavailable
 from dagster_offload.ledger.core import stages
 from dagster_offload.ledger.core.database import Ledger
-from dagster_offload.ledger.core.migrate import migrate
+from dagster_offload.ledger.core.migrate import begin, make_steps, migrate
 from dagster_offload.ledger.reports import status
+from dagster_offload.ledger.work import corrections
 from dagster_offload.stages.graph import BUILT_IN, StageGraph, StageNode
 
 
@@ -96,6 +97,27 @@ def test_functions_are_applied_again_only_when_they_differ(ledger_url: str) -> N
         assert second != first
         migrate(ledger, BUILT_IN)
         assert installed() == second
+
+
+def test_corrections_that_wait_for_a_review_still_do_after_the_step_that_moves_them(empty_url: str) -> None:
+    with Ledger(empty_url) as ledger:
+        with ledger.transaction() as cur:
+            begin(cur, ledger.schema)
+            make_steps(cur, up_to=41)
+            cur.execute(
+                "insert into documents (key, digest, size, mtime_ns, ctime_ns, inode) "
+                "values ('changed.txt', 'new', 1, 1, 1, 1), ('same.txt', 'old', 1, 1, 1, 2)"
+            )
+            cur.execute(
+                "insert into corrections (digest, stage, field, value, document_id) "
+                "select 'old', 'classify', field, '1', document_id from documents, "
+                "(values ('changed.txt', 'category'), ('same.txt', 'language')) as f (key, field) where f.key = documents.key"
+            )
+        migrate(ledger, BUILT_IN)
+        found = ledger.run(corrections.list_corrections)
+        waiting = [(each.document, each.field, each.is_for_review) for each in found]
+    assert ("changed.txt", "category", True) in waiting
+    assert [document for document, _, is_for_review in waiting if is_for_review] == ["changed.txt"]
 
 
 def test_the_ledger_stores_the_given_stages_in_declared_order(ledger_url: str) -> None:
