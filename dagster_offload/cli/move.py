@@ -66,7 +66,6 @@ def _move(settings: "Settings", target: "Settings", *, replace: bool, as_json: b
     from dagster_offload.ledger.core.identity import EMBEDDED, setting_for
     from dagster_offload.ledger.core.opening import open_ledger, reach_ledger
     from dagster_offload.postgres import DAGSTER_SCHEMA, shown_url
-    from dagster_offload.stages.catalog import stage_graph
 
     with open_ledger(settings) as source, reach_ledger(target) as destination:
         place = f"{EMBEDDED} of {target.home}" if target.postgres_url is None else shown_url(destination.conninfo)
@@ -75,7 +74,6 @@ def _move(settings: "Settings", target: "Settings", *, replace: bool, as_json: b
             rows = move(
                 source,
                 destination,
-                stage_graph(settings),
                 place=place,
                 dagster_schema=DAGSTER_SCHEMA,
                 may_replace=replace,

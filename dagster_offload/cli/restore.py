@@ -41,7 +41,6 @@ def command(*, file: Path, replace: bool, as_json: bool) -> None:
     from dagster_offload.postgres import DAGSTER_SCHEMA
     from dagster_offload.service.home import hold_up_lock
     from dagster_offload.settings import read_settings
-    from dagster_offload.stages.catalog import stage_graph
 
     loaded = read_settings()
     settings = loaded.settings
@@ -61,7 +60,6 @@ def command(*, file: Path, replace: bool, as_json: bool) -> None:
                 restore(
                     ledger,
                     archive,
-                    stage_graph(settings),
                     dagster_schema=DAGSTER_SCHEMA,
                     may_replace=replace,
                     on_progress=on_progress,
@@ -86,8 +84,9 @@ def _end_runs(settings: "Settings") -> None:
     from dagster_offload.defs.events import EventReporter
     from dagster_offload.defs.instance import open_instance
     from dagster_offload.defs.names import names_of
-    from dagster_offload.ledger.core.opening import open_ledger
-    from dagster_offload.stages.catalog import stage_graph
+    from dagster_offload.ledger.core import stages
+    from dagster_offload.ledger.core.opening import open_ledger_as_it_is
 
-    with open_ledger(settings) as ledger, open_instance(settings) as instance:
-        sweep(EventReporter(instance, ledger, names_of(stage_graph(settings)), settings), was_restored=True)
+    with open_ledger_as_it_is(settings) as ledger, open_instance(settings) as instance:
+        names = names_of(ledger.run(stages.graph))  # those of the backup: the pipeline file may not be there yet
+        sweep(EventReporter(instance, ledger, names, settings), was_restored=True)

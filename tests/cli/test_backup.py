@@ -15,7 +15,7 @@ from dagster_offload.postgres import shown_url
 from dagster_offload.postgres.external import normalised
 from dagster_offload.settings import load_settings
 from dagster_offload.simulator import Router
-from tests.support.cli import Call
+from tests.support.cli import Call, scan_and_extract
 from tests.support.database import database_url, new_database
 
 
@@ -94,6 +94,32 @@ def test_a_ledger_with_dagsters_storages_is_restored_into_another_database(
     assert again.exit_code == 2
     assert "--replace" in again.stderr
     assert call("restore", "--replace", str(file), "--json").exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", [[], ["--with-dagster"]])
+def test_a_restore_without_the_pipeline_file_keeps_the_stages_of_the_backup(
+    call: Call,
+    with_ledger: str,
+    library: Path,
+    file: Path,
+    empty_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: list[str],
+) -> None:
+    copied = tmp_path / "offload.yaml"
+    copied.write_text('stages: {payment: {prompt: Who is paid?, answer: {payee: "string?"}}}\n')
+    monkeypatch.setenv("OFFLOAD_CONFIG", str(copied))
+    scan_and_extract()
+    assert call("correct", "letter.txt", "--set", "payment.payee=Anna").exit_code == 0
+    assert call("backup", *option, str(file)).exit_code == 0
+    monkeypatch.delenv("OFFLOAD_CONFIG")
+    monkeypatch.setenv("OFFLOAD_POSTGRES_URL", empty_url)
+    restored = call("restore", str(file))
+    assert restored.exit_code == 0, restored.output
+    monkeypatch.setenv("OFFLOAD_CONFIG", str(copied))
+    assert json.loads(call("records", "letter.txt", "--json").stdout)["payment"] == {"payee": "Anna"}
 
 
 def test_restore_refuses_other_files(call: Call, with_ledger: str, file: Path) -> None:

@@ -8,7 +8,6 @@ from dagster_offload.ledger.archive.restore import restore
 from dagster_offload.ledger.archive.tables import tables_of
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.postgres import DAGSTER_SCHEMA
-from dagster_offload.stages.graph import BUILT_IN
 from tests.support.engine import Engine
 
 
@@ -22,7 +21,7 @@ def put_back(ledger: Ledger, file: Path, *, may_replace: bool = False) -> None:
     """Check and restore a backup, as the command does."""
     with open_archive(file) as archive:
         archive.check(lambda _table, _rows: None)
-        restore(ledger, archive, BUILT_IN, dagster_schema=DAGSTER_SCHEMA, may_replace=may_replace)
+        restore(ledger, archive, dagster_schema=DAGSTER_SCHEMA, may_replace=may_replace)
 
 
 def contents(ledger: Ledger) -> dict[str, list[str]]:

@@ -14,13 +14,11 @@ from dagster_offload.ledger.archive.restore import Incoming, put_in, why_unfit
 from dagster_offload.ledger.archive.tables import Table
 from dagster_offload.ledger.core import identity, migrate, workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
-from dagster_offload.stages.graph import StageGraph
 
 
 def move(
     source: Ledger,
     target: Ledger,
-    graph: StageGraph,
     *,
     place: str,
     dagster_schema: str,
@@ -50,7 +48,7 @@ def move(
                 for table in found[part]
             )
             sequences = {part: tables.sequences_of(read, schema) for part, schema in schemas.items()}
-            put_in(written, {**schemas, LEDGER: target.schema}, incoming, rows, sequences, graph)
+            put_in(written, {**schemas, LEDGER: target.schema}, incoming, rows, sequences)
         identity.mark_moved(read, place)
     return counts
 

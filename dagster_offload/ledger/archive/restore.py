@@ -15,10 +15,9 @@ from dagster_offload.errors import BackupError
 from dagster_offload.ledger.archive import tables
 from dagster_offload.ledger.archive.file import DAGSTER, LEDGER, Archive, Part, Progress, TableEntry
 from dagster_offload.ledger.archive.tables import Table
-from dagster_offload.ledger.core import identity, migrate, workers
+from dagster_offload.ledger.core import identity, migrate, stages, workers
 from dagster_offload.ledger.core.database import Cursor, Ledger
 from dagster_offload.ledger.events import outbox
-from dagster_offload.stages.graph import StageGraph
 
 _DAGSTER_WORK = ("runs", "event_logs")
 
@@ -98,10 +97,10 @@ def put_in(
     incoming: Incoming,
     rows: Iterable[tuple[Part, Table, Generator[bytes]]],
     sequences: Mapping[Part, Mapping[str, int]],
-    graph: StageGraph,
 ) -> None:
     """Replace the ledger, and Dagster's rows, by copied rows. `why_unfit` has allowed it. Raises `BackupError`.
 
+    The stages are those of the copy: the pipeline file may not be there yet. What opens the ledger next brings those of the file.
     Dagster's tables must exist if the copy has rows for them.
     """
     schema = schemas[LEDGER]
@@ -124,7 +123,7 @@ def put_in(
     for part, values in sequences.items():
         tables.set_sequences(cur, schemas[part], values)
     migrate.make_steps(cur)
-    migrate.complete(cur, graph)
+    migrate.complete(cur, stages.graph(cur))
     identity.unmark_moved(cur)  # a backup may be of a copy that was moved
     workers.deregister_all(cur, "the ledger was copied from another place")
     if not incoming.has_dagster:
@@ -139,7 +138,6 @@ def _advice(part: Part) -> str:
 def restore(
     ledger: Ledger,
     archive: Archive,
-    graph: StageGraph,
     *,
     dagster_schema: str,
     may_replace: bool = False,
@@ -160,7 +158,7 @@ def restore(
             schemas[DAGSTER] = dagster_schema
         rows = ((entry.part, _table(entry, schemas), _shown(archive, entry, on_progress)) for entry in manifest.tables)
         try:
-            put_in(cur, schemas, incoming, rows, manifest.sequences, graph)
+            put_in(cur, schemas, incoming, rows, manifest.sequences)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             reason = str(error).splitlines()[0]
             raise BackupError(f"{archive.file} does not fit its own tables: {reason}. Use another backup") from None

@@ -86,7 +86,6 @@ def test_a_restore_without_postgres_changes_nothing(engine: Engine, empty: Ledge
         restore(
             empty,
             archive,
-            BUILT_IN,
             dagster_schema=DAGSTER_SCHEMA,
             on_progress=lambda _table, _rows: end_connections(engine, empty),
         )
@@ -102,7 +101,6 @@ def test_a_move_without_postgres_leaves_the_old_ledger_in_use(engine: Engine, em
         move(
             engine.ledger,
             empty,
-            BUILT_IN,
             place="postgresql://db.local/offload",
             dagster_schema=DAGSTER_SCHEMA,
             on_progress=lambda _table, _rows: end_connections(engine, ended),

@@ -27,7 +27,7 @@ KEYS = ("a.txt", "b.txt", "c.txt")
 
 
 def move_to(source: Ledger, target: Ledger, *, may_replace: bool = False) -> dict[str, int]:
-    return move(source, target, BUILT_IN, place=PLACE, dagster_schema=DAGSTER_SCHEMA, may_replace=may_replace)
+    return move(source, target, place=PLACE, dagster_schema=DAGSTER_SCHEMA, may_replace=may_replace)
 
 
 @pytest.mark.rule("backup-3")
@@ -97,7 +97,7 @@ def test_a_worker_that_starts_during_a_move_waits_and_is_then_refused(engine: En
             engine.wait_until("select pid from pg_locks where not granted and relation = 'workers'::regclass")
 
     add_texts(engine, ["a.txt"])
-    move(engine.ledger, empty, BUILT_IN, place=PLACE, dagster_schema=DAGSTER_SCHEMA, on_progress=start_a_worker)
+    move(engine.ledger, empty, place=PLACE, dagster_schema=DAGSTER_SCHEMA, on_progress=start_a_worker)
     with pytest.raises(LedgerUnavailable, match="moved"):
         started[0].result(timeout=PATIENCE_SECONDS)
     with empty.transaction() as cur:
@@ -122,7 +122,7 @@ def test_what_a_person_asks_for_during_a_move_is_refused(engine: Engine, empty: 
             asked.append(engine.beside(engine.ledger.run, *steps[what]))
             engine.wait_until("select pid from pg_locks where not granted and relation = 'work_items'::regclass")
 
-    move(engine.ledger, empty, BUILT_IN, place=PLACE, dagster_schema=DAGSTER_SCHEMA, on_progress=ask)
+    move(engine.ledger, empty, place=PLACE, dagster_schema=DAGSTER_SCHEMA, on_progress=ask)
     with pytest.raises(LedgerUnavailable, match="moved"):
         asked[0].result(timeout=PATIENCE_SECONDS)
 
@@ -154,7 +154,7 @@ def test_a_failed_move_leaves_both_sides_as_they_were(engine: Engine, empty: Led
         raise RuntimeError("the network is gone")
 
     with pytest.raises(RuntimeError):
-        move(engine.ledger, empty, BUILT_IN, place=PLACE, dagster_schema=DAGSTER_SCHEMA, on_progress=fail)
+        move(engine.ledger, empty, place=PLACE, dagster_schema=DAGSTER_SCHEMA, on_progress=fail)
     migrate(engine.ledger, BUILT_IN)
     with empty.transaction() as cur:
         assert current_step(cur, empty.schema) is None
