@@ -99,8 +99,7 @@ def _set(settings: "Settings", ledger: "Ledger", key: str, written: tuple[str, .
         raise Refusal(f"{key} could not be read yet, so it has no record to correct: see {see}")
     say(f"{key}: corrected", err=True)
     for change in changes:
-        before, after = (json.dumps(value, ensure_ascii=False) for value in (change.before, change.after))
-        say(f"  {change.name}: {before} → {after}", err=True)
+        say(f"  {change.name}: {_as_json(change.before)} → {_as_json(change.after)}", err=True)
     stored = ledger.run(corrections.list_corrections, key)
     for stage in sorted({each.stage for each in values} & {each.stage for each in stored if not each.is_applicable}):
         say(f"  {stage}: {_NOT_APPLICABLE}", err=True)
@@ -158,9 +157,16 @@ def corrections_table(settings: "Settings", found: "list[Correction]") -> "Table
     rows = table("document", "field", "corrected to", "the model's answer", "note", "")
     for each in found:
         name = column_name(each.stage, each.field)
-        values = (json.dumps(value, ensure_ascii=False) for value in (each.value, each.answered))
-        rows.add_row(each.document, name, *values, each.note or "", _why_it_does_not_count(each, name))
+        why = _why_it_does_not_count(each, name)
+        rows.add_row(each.document, name, _as_json(each.value), _as_json(each.answered), each.note or "", why)
     return rows
+
+
+def _as_json(value: object) -> str:
+    """The value as a person would write it after --set."""
+    from dagster_offload.records.words import plain_numbers
+
+    return json.dumps(plain_numbers(value), ensure_ascii=False)
 
 
 def _why_it_does_not_count(found: "Correction", name: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dagster_offload.records.words import in_words
 from dagster_offload.text.plain_text import shortened
 
 NAME_WIDTH = 18
@@ -36,16 +37,3 @@ def own_stage_lines(record: Mapping[str, Any], own: Mapping[str, Sequence[str]])
 def _line(name: str, value: Any, quote: Any) -> str:
     words = f'   quote: "{quote["text"]}"' if isinstance(quote, Mapping) else ""
     return f"{name:<{NAME_WIDTH}} {in_words(value)}{words}"
-
-
-def in_words(value: Any) -> str:
-    """A value on one line: `-` for none, `what: paper, price: 3` for an object."""
-    if value is None or value == []:
-        return "-"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "; ".join(in_words(entry) for entry in value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {in_words(entry)}" for name, entry in value.items())
-    return str(value)

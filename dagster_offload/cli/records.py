@@ -107,7 +107,10 @@ def _format(form: str | None, out: Path | None) -> str:
     if form is None and out is not None:
         form = out.suffix.removeprefix(".").lower()
         if form not in FORMATS:
-            raise click.BadParameter(f"{out} does not say the format: add --format jsonl, csv, parquet, html or md")
+            given = f"there is no format {form}" if form else f"{out} does not say the format"
+            raise click.BadParameter(
+                f"{given}: use a name that ends in .csv (spreadsheets open it), .jsonl, .html or .parquet, or add --format"
+            )
         if form == "md":
             raise click.BadParameter("Markdown is a folder with a note for each document: use --format md --out FOLDER")
     if form == "table" and out is not None:
@@ -241,10 +244,14 @@ def _one(settings: "Settings", ledger: "Ledger", document: str, *, with_text: bo
 
 def _print(record: dict[str, Any]) -> None:
     """One document on one screen: a line a field, own stages below their names, each value with its quote."""
+    from datetime import datetime
+
     from dagster_offload.cli.formatting import say
-    from dagster_offload.cli.record_lines import in_words, record_lines
+    from dagster_offload.cli.record_lines import record_lines
+    from dagster_offload.records.words import in_words
 
     text = record.pop("text", None)
+    record["updated_at"] = record["updated_at"] and datetime.fromisoformat(record["updated_at"])
     for name, value in record.items():
         if isinstance(value, dict):
             click.echo(f"\n{name}")

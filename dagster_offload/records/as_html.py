@@ -1,17 +1,14 @@
 """Records as one HTML page with a search field. The page loads nothing from the network."""
 
 import html
-import json
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from datetime import date, datetime
 from typing import Any, TextIO
 
 from dagster_offload.records.columns import Column, flat
+from dagster_offload.records.words import in_words
+from dagster_offload.stages.answers.quotes import QUOTES
 from dagster_offload.text.plain_text import escaped
 
-LEFT_OUT = ("path", "outcome", "key_points")
-LONGEST_TEXT = 600  # characters of a field; the rest is in the other formats
 LONG = 40  # characters from which on a field has a line of its own
 # What the top of a record shows; its other fields are below, each with its name.
 _ON_TOP = ("document", "state", "title", "summary")
@@ -35,7 +32,7 @@ article.deferred, article.pending, article.claimed {{ border-left: 4px solid var
 h2 {{ font-size: 1.1rem; margin: 0 }}
 h2, p, dd {{ overflow-wrap: break-word }}
 p {{ margin: .3rem 0; max-width: 48rem }}
-.document, dt, #count {{ color: var(--faint); font-size: .87rem }}
+.document, .quote, dt, #count {{ color: var(--faint); font-size: .87rem }}
 dl {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(13rem, 100%), 1fr)); gap: .5rem 1.2rem;
   margin: .7rem 0 0 }}
 dl > div {{ min-width: 0 }}
@@ -75,49 +72,42 @@ def write(
     note: str = "",
 ) -> int:
     """Write the page. Returns the number of records. `note` is a sentence below the heading."""
-    shown = tuple(column for column in columns if column.name not in LEFT_OUT)
     written_note = f"<p>{html.escape(note)}</p>\n" if note else ""
     out.write(_HEAD.format(heading=html.escape(heading), note=written_note))
     count = 0
     for record in records:
-        out.write(_article(record, flat(record, shown)))
+        out.write(_article(record, columns))
         count += 1
     out.write(_TAIL)
     return count
 
 
-def _article(record: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
-    texts = {name: _text(value) for name, value in fields.items() if value not in (None, [], {})}
+def _article(record: Mapping[str, Any], columns: tuple[Column, ...]) -> str:
+    texts = {name: in_words(value) for name, value in flat(record, columns).items() if value not in (None, [], {})}
     # Shown also if they are no columns of the page: what a record is of, and whether it is one yet.
     document, state = escaped(record.get("document") or ""), record.get("state") or ""
     title, is_done = texts.get("title"), state in ("", "done")
     below = " · ".join(part for part in (document if title else "", "" if is_done else state) if part)
+    fields = (column for column in columns if column.name in texts and column.name not in _ON_TOP)
     parts = [
         f"<h2>{html.escape(title or document)}</h2>",
         f'<p class="document">{html.escape(below)}</p>' if below else "",
         f"<p>{html.escape(texts['summary'])}</p>" if "summary" in texts else "",
         "<dl>",
-        *(_field(name, text) for name, text in texts.items() if name not in _ON_TOP),
+        *(_field(column.name, texts[column.name], _quotes(record, column)) for column in fields),
         "</dl>",
     ]
     return f'<article class="{html.escape(state)}">\n' + "\n".join(filter(None, parts)) + "\n</article>\n"
 
 
-def _field(name: str, text: str) -> str:
-    long = ' class="long"' if len(text) > LONG else ""
-    return f"<div{long}><dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd></div>"
+def _field(name: str, text: str, quotes: list[str]) -> str:
+    long = ' class="long"' if max(map(len, (text, *quotes))) > LONG else ""
+    stated_by = "".join(f'<dd class="quote">“{html.escape(quote)}”</dd>' for quote in quotes)
+    return f"<div{long}><dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>{stated_by}</div>"
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, datetime):
-        here = value
-        with suppress(OverflowError):  # a far date, such as 9999-12-31 for "without an end", stays in its own zone
-            here = value if value.tzinfo is None else value.astimezone()  # as `status` and `explain` show it
-        return here.strftime("%Y-%m-%d %H:%M")
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        text = "; ".join(value)
-    elif isinstance(value, (str, date)):
-        text = str(value)
-    else:
-        text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+def _quotes(record: Mapping[str, Any], column: Column) -> list[str]:
+    """The words of the document that state the values of a column, each once."""
+    found = ((record.get(column.stage or "") or {}).get(QUOTES) or {}).get(column.field)
+    each = found if isinstance(found, list) else [found]
+    return list(dict.fromkeys(quote["text"] for quote in each if quote))

@@ -39,8 +39,9 @@ def test_a_changed_file_is_up_for_review_in_status_and_explain(call: Call, answe
 
 def test_a_correction_shows_what_it_changes(call: Call, answered: Path) -> None:
     was = json.loads(call("records", "letter.txt", "--json").output)
+    call("correct", "letter.txt", "--set", "confidence=1")
     shown = call("correct", "letter.txt", "--set", "confidence=0.5", "--set", "key_points.0=안녕").stderr
-    assert f"  confidence: {was['confidence']} → 0.5\n" in shown
+    assert "  confidence: 1 → 0.5\n" in shown
     assert f'  key_points.0: {json.dumps(was["key_points"][0], ensure_ascii=False)} → "안녕"\n' in shown
 
 

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,14 @@ def test_one_document_is_shown_by_its_key_or_its_path(call: Call, answered: Path
     assert json.loads(call("records", "letter.txt", "--json").output)["document"] == "letter.txt"
 
 
+def test_one_document_shows_numbers_and_times_as_people_write_them(call: Call, answered: Path) -> None:
+    call("correct", "letter.txt", "--set", "confidence=1")
+    shown = call("records", "letter.txt").stdout
+    changed_at = datetime.fromisoformat(json.loads(call("records", "letter.txt", "--json").stdout)["updated_at"])
+    assert re.search(r"^confidence +1$", shown, re.MULTILINE)
+    assert re.search(rf"^updated_at +{changed_at.astimezone():%Y-%m-%d %H:%M}$", shown, re.MULTILINE)
+
+
 def test_a_document_that_does_not_exist_is_refused(call: Call, answered: Path) -> None:
     missing = call("records", "nowhere.txt")
     assert missing.exit_code == 2
@@ -40,6 +50,8 @@ def test_the_name_of_the_file_says_the_format(call: Call, answered: Path, tmp_pa
     unclear = call("records", "--out", str(tmp_path / "r.xyz"))
     assert unclear.exit_code == 2
     assert "add --format" in unclear.output
+    unknown = " ".join(call("records", "--out", str(tmp_path / "r.xlsx")).output.split())
+    assert "there is no format xlsx: use a name that ends in .csv" in unknown
 
 
 def test_a_file_of_records_is_not_written_into_the_library(call: Call, answered: Path) -> None:

@@ -43,7 +43,7 @@ def test_without_own_stages_the_table_is_as_narrow_as_before(call: Call, answere
 
 def test_values_are_in_words_empty_ones_are_left_out_and_long_ones_are_cut() -> None:
     record = {
-        "payment": {"items": [{"what": "paper", "price": 3}], "due": None, "notes": [], "paid": False},
+        "payment": {"items": [{"what": "paper", "price": 3.0}], "due": None, "notes": [], "paid": False},
         "people": {"names": ["Ada"] * 100},
         "later": None,
     }

@@ -41,6 +41,38 @@ def test_a_record_shows_its_title_its_summary_and_only_the_fields_that_it_has() 
     assert '<h2>A bill</h2>\n<p class="document">a/b.pdf</p>\n<p>It is due.</p>' in page.getvalue()
 
 
+def test_a_record_shows_all_that_it_has_with_the_words_that_state_it() -> None:
+    columns = (
+        Column("path", "string"),
+        Column("outcome", "string"),
+        Column("key_points", "json", "summarize", "key_points"),
+        Column("payment.amount", "number", "payment", "amount"),
+        Column("payment.items", "json", "payment", "items"),
+    )
+    quotes = {"amount": {"text": "Due: <889>"}, "items": [{"text": "paper"}, None, {"text": "paper"}]}
+    items = [{"what": "paper", "price": 3.0}, {"what": "ink", "price": 4.5}]
+    record = {
+        "document": "a.pdf",
+        "state": "done",
+        "path": "/library/a.pdf",
+        "outcome": "ok",
+        "key_points": ["one" * 300, "two"],
+        "payment": {"amount": 889.0, "items": items, "quotes": quotes},
+    }
+    page = io.StringIO()
+    write([record, {"document": "b.txt", "state": "done", "outcome": "empty"}], columns, page)
+    first, second = page.getvalue().split("</article>")[:2]
+    assert dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", first)) == {
+        "path": "/library/a.pdf",
+        "outcome": "ok",
+        "key_points": f"{'one' * 300}; two",
+        "payment.amount": "889",
+        "payment.items": "what: paper, price: 3; what: ink, price: 4.5",
+    }
+    assert re.findall(r'<dd class="quote">(.*?)</dd>', first) == ["“Due: &lt;889&gt;”", "“paper”"]
+    assert "<dt>outcome</dt><dd>empty</dd>" in second
+
+
 def test_a_record_that_is_not_done_says_so_and_is_named_by_its_document() -> None:
     page = io.StringIO()
     columns = tuple(Column(name, "string") for name in ("document", "state", "reason", "title"))
