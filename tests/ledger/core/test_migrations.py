@@ -103,7 +103,7 @@ def test_corrections_that_wait_for_a_review_still_do_after_the_step_that_moves_t
     with Ledger(empty_url) as ledger:
         with ledger.transaction() as cur:
             begin(cur, ledger.schema)
-            make_steps(cur, up_to=41)
+            make_steps(cur, up_to=42)
             cur.execute(
                 "insert into documents (key, digest, size, mtime_ns, ctime_ns, inode) "
                 "values ('changed.txt', 'new', 1, 1, 1, 1), ('same.txt', 'old', 1, 1, 1, 2)"
