@@ -84,7 +84,9 @@ def test_doctor_names_a_sink_whose_program_does_not_exist(call: Call, hook: str)
     call("sink", "send")
     shown = call("doctor").stdout
     assert "archive: 2 waiting for a changed setting" in " ".join(shown.split())
-    assert "archive: /nowhere/archive cannot be started: No such file or directory: check its path and its mode\n" in shown
+    assert (
+        "archive: /nowhere/archive cannot be started: No such file or directory: check its path and its mode\n" in shown
+    )
     call("sink", "pause", "archive")
     assert "archive" not in call("doctor").stdout, "a person stopped it"
 
