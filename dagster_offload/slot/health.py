@@ -45,8 +45,9 @@ LONGEST_COMPARED = 200
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The result of a probe. `answered`: there was any HTTP answer, even an unhealthy one (the process is not frozen), but
-    not that of a tunnel which has not reached the machine.
+    """The result of a probe. `answered`: there was any HTTP answer, even an unhealthy one (the process is not frozen).
+
+    `is_unreached`: a tunnel answered, because it has not reached the slot's machine.
 
     `path` is the health path that was found. `advice` names the setting that would make the next probe better.
     `is_setting`: nothing was sent, because a setting that `reason` names must be corrected first.
@@ -55,6 +56,7 @@ class ProbeResult:
     healthy: bool
     reason: str
     answered: bool = False
+    is_unreached: bool = False
     path: str | None = None
     advice: str | None = None
     is_setting: bool = False
@@ -180,7 +182,8 @@ def result_from_health(slot: SlotConfig, path: str, reply: Reply) -> ProbeResult
     quoted = words or plain_words(text, reply.headers.get("content-type", ""), secrets)
     if reason_code is None and quoted:
         reason += f": {json.dumps(quoted, ensure_ascii=False)}"
-    return ProbeResult(False, reason, answered=not is_unreached(status_code, reply.headers), path=path)
+    unreached = is_unreached(status_code, reply.headers)
+    return ProbeResult(False, reason, answered=True, is_unreached=unreached, path=path)
 
 
 def result_from_models(slot: SlotConfig, path: str, models: Reply) -> ProbeResult:

@@ -75,7 +75,7 @@ async def test_a_tunnel_that_does_not_reach_the_machine_is_no_answer_of_the_slot
 ) -> None:
     with RawServer(act, Hits.ALL, health=act) as server:
         found = await ask(SlotConfig("deep", server.url, "qwen-macbook"))
-    assert (found.healthy, found.answered) == (False, False), "so its machine is woken"
+    assert (found.healthy, found.answered, found.is_unreached) == (False, True, True), "so its machine is woken"
     assert found.reason.startswith(reason)
 
 

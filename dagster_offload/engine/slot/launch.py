@@ -203,7 +203,8 @@ class _Tick:
             if its_stages:
                 health, row, needs_patience = await self._check(slot, row)
                 # A server that answers is on, and one with open calls may answer no health request.
-                if not health.answered and not await run(permits.count_held, slot.name):
+                is_silent = not health.answered and not await run(permits.count_held, slot.name)
+                if is_silent or health.is_unreached:
                     woken = await self._wake(slot, {stage: preferred[stage] for stage in its_stages})
                 backlog = await run(claims.backlog, its_stages, slot.name)
                 if health.healthy and row.breaker is BreakerState.CLOSED and backlog.due:
