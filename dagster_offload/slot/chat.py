@@ -50,7 +50,13 @@ _LIMITS = frozenset({"max_tokens", "model_length", "MAX_TOKENS"})
 _REQUESTED_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 # MiniMax answers 200 to everything. Its codes for a timeout, too many requests, a wrong key, no credit and its own faults
 # (platform.minimax.io, error codes).
-_STATUS_OF_MINIMAX = {1001: 504, 1002: 429, 1004: 401, 1008: 402, 1000: 503, 1024: 503, 1033: 503}
+_STATUS_OF_MINIMAX = {
+    **dict.fromkeys((1000, 1024, 1033), 503),
+    1001: 504,
+    **dict.fromkeys((1002, 1041, 2045, 2056), 429),  # requests, connections, growth and usage
+    **dict.fromkeys((1004, 2049), 401),
+    1008: 402,
+}
 _CODES_OF_SUCCESS = frozenset({"none", "0", "200", "ok", "success"})
 
 

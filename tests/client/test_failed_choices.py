@@ -75,7 +75,7 @@ async def test_an_answer_that_groq_finds_invalid_is_asked_for_in_the_next_varian
             "message": "Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details.",
             "type": "invalid_request_error",
             "code": "json_validate_failed",
-            "failed_generation": "I would rather",
+            "failed_generation": "This letter says that system messages are not supported",
         }
         return bool(says(400, {"error": error})(connection, request))
 

@@ -54,7 +54,9 @@ def test_an_answer_in_an_encoding_that_was_not_requested_is_named() -> None:
 
 
 @pytest.mark.rule("slot-20")
-@pytest.mark.parametrize(("code", "status"), [(1001, 504), (1002, 429), (1004, 401), (1008, 402), (1033, 503)])
+@pytest.mark.parametrize(
+    ("code", "status"), [(1001, 504), (1002, 429), (1004, 401), (1008, 402), (1033, 503), (2045, 429)]
+)
 def test_an_error_of_minimax_counts_as_the_status_that_its_code_means(code: int, status: int) -> None:
     body = {"choices": None, "base_resp": {"status_code": code, "status_msg": "no"}}
     with pytest.raises(NamedStatus) as raised:
