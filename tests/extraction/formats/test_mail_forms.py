@@ -34,6 +34,10 @@ def test_a_body_in_enriched_text_is_read_without_its_commands() -> None:
     assert body("text/enriched", written) == "Subject: s\n\nRent of May <1000\ndue\n\nnow"
 
 
+def test_a_command_that_is_not_closed_hides_nothing() -> None:
+    assert enriched_text("Rent <color><param>red<bold>is due") == "Rent redis due"
+
+
 def test_lines_that_are_not_filled_stay_apart() -> None:
     assert enriched_text("a\nb<nofill>\nc\n\nd</nofill>\ne") == "a b\nc\n\nd e"
 

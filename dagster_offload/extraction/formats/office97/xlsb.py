@@ -22,6 +22,7 @@ _FORMULA_STRING, _FORMULA_REAL, _FORMULA_BOOLEAN, _FORMULA_ERROR, _RICH_STRING =
 _CELLS = frozenset((*range(_RK, _FORMULA_ERROR + 1), _RICH_STRING))
 _STRING_ITEM, _FONT, _NUMBER_FORMAT, _CELL_FORMAT, _FORMATS_BEGIN, _FORMATS_END = 19, 43, 44, 47, 617, 618
 _STRUCK_BIT, _SUPERSCRIPT = 8, 1
+_SHORTEST_FONT, _SHORTEST_STYLE = 8, 6  # bytes; a damaged one is left out
 _ERRORS = {
     0: "#NULL!",
     7: "#DIV/0!",
@@ -158,6 +159,8 @@ def _short_number(record: memoryview) -> float:
 
 
 def _font(record: memoryview) -> Font:
+    if len(record) < _SHORTEST_FONT:
+        return Font()
     flags, _, position = struct.unpack_from("<HHH", record, 2)
     return Font(is_raised=position == _SUPERSCRIPT, is_struck=bool(flags & _STRUCK_BIT))
 
@@ -170,5 +173,6 @@ def _cell_styles(styles: list[tuple[int, memoryview]]) -> Iterator[tuple[str, in
         if kind in (_FORMATS_BEGIN, _FORMATS_END):
             is_cell_format = kind == _FORMATS_BEGIN
         elif kind == _CELL_FORMAT and is_cell_format:
-            number, font = struct.unpack_from("<HH", record, 2)
+            (number,) = struct.unpack_from("<H", record, 2)
+            font = struct.unpack_from("<H", record, 4)[0] if len(record) >= _SHORTEST_STYLE else 0
             yield own[number] if number in own else builtin_code(number), font
