@@ -166,7 +166,7 @@ class RunningPipeline:
     def _copies(self, read: Loaded) -> dict[Path, str]:
         """The text of each copy: of the schemas that the pipeline file names, of what is needed of `.env`, and of the file."""
         copies = {copy_of_schema(self._copy, schema): text for schema, text in read.tree.schemas.items()}
-        copies[self._dotenv_copy] = json.dumps(_needed_of_dotenv(read))
+        copies[self._dotenv_copy] = json.dumps(_needed_of_dotenv(read), ensure_ascii=False)
         return copies if read.text is None else {**copies, self._copy: read.text}
 
     @property

@@ -1,7 +1,6 @@
 """Puts the sources of settings together. Precedence: option, environment, `.env`, pipeline file, default."""
 
 import contextlib
-import json
 import os
 import shlex
 import stat
@@ -15,7 +14,14 @@ from pydantic import ValidationError
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write
 from dagster_offload.settings.faults import shown_value, together, unknown_key
-from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_own, read_pipeline
+from dagster_offload.settings.files import (
+    FILE_NAME,
+    PipelineText,
+    find_file,
+    read_dotenv,
+    read_kept_dotenv,
+    read_pipeline,
+)
 from dagster_offload.settings.leaves import (
     BY_KEY,
     CONFIG,
@@ -86,8 +92,7 @@ def read_without(variables: Collection[str]) -> Loaded:
 
 
 def _read(overrides: Mapping[str, Any], environment: Mapping[str, str]) -> Loaded:
-    kept = overrides.get("dotenv_snapshot") or environment.get(DOTENV_SNAPSHOT)
-    dotenv = read_dotenv() if kept is None else json.loads(read_own(Path(kept)))
+    dotenv = read_kept_dotenv(overrides.get("dotenv_snapshot") or environment.get(DOTENV_SNAPSHOT))
     given = read_variables(overrides, environment, dotenv)
     home, path = _home_and_file(given)
     file = None if path is None else read_pipeline(path, _path(given.get(CONFIG_SNAPSHOT)))
