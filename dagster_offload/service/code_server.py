@@ -40,7 +40,10 @@ def serve() -> None:
     if is_forking:
         start_prefork_server(runs_socket(Path(sys.argv[sys.argv.index("--socket") + 1])))
     sys.argv[0] = "dagster"
-    sys.exit(main())  # type: ignore[no-untyped-call]
+    try:
+        sys.exit(main())  # type: ignore[no-untyped-call]
+    finally:
+        process._children.clear()  # type: ignore[attr-defined]  # or Python would wait for the runs at its end
 
 
 def _leave_runs(server: DagsterApiServer) -> None:
@@ -50,7 +53,6 @@ def _leave_runs(server: DagsterApiServer) -> None:
     the queue. The contract test is tests/service/test_code_server.py.
     """
     server._server_termination_event.set()
-    process._children.clear()  # type: ignore[attr-defined]  # or Python would wait for them at its end
 
 
 def is_prefork_on() -> bool:

@@ -53,6 +53,7 @@ def test_the_code_server_ends_at_sigterm_and_leaves_its_runs(home: Path) -> None
             server.terminate()
             assert server.wait(60) == 0
             assert run.is_running()
+            assert run.status() != psutil.STATUS_ZOMBIE
         finally:
             os.killpg(server.pid, signal.SIGKILL)
     assert "Traceback" not in log.read_text()
