@@ -91,6 +91,19 @@ def test_after_a_setting_was_corrected_the_records_that_let_others_go_first_are_
 
 
 @pytest.mark.rule("sink-3")
+def test_tries_for_a_corrected_setting_do_not_put_a_record_in_front_of_the_others_again(
+    sinks: Sinks, webhook: str, receiver: Receiver
+) -> None:
+    sinks.use(hook={"webhook": webhook})
+    receiver.refuses = lambda request: 404 if request.json["document"] == "bad.txt" else None
+    sinks.answered("bad.txt", "good.txt")
+    for _ in range(WAITS_BEFORE_OTHERS_GO + 2):
+        sinks.send("hook")
+        sinks.engine.ledger.run(ledger_sinks.end_wait_for_setting, "hook")
+    assert documents(receiver) == ["good.txt"]
+
+
+@pytest.mark.rule("sink-3")
 def test_a_sink_that_takes_others_is_not_misconfigured_over_one_record(
     sinks: Sinks, webhook: str, receiver: Receiver
 ) -> None:

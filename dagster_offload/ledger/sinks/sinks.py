@@ -144,11 +144,13 @@ def end_wait(cur: Cursor, name: str) -> None:
 def end_wait_for_setting(cur: Cursor, name: str) -> None:
     """End the wait of this sink if it waits for a changed setting, and of the records that let others go first meanwhile.
 
-    Only the next try can show whether the setting is right.
+    Only the next try can show whether the setting is right. These records still let others go first: the setting may be right
+    and the fault theirs.
     """
     cur.execute(
         "with s as (update sinks set not_before = null where name = %s and is_misconfigured returning name) "
-        "update deliveries n set not_before = null from s where n.sink = s.name and n.state = 'pending' and n.attempts = 0",
+        "update deliveries n set not_before = clock_timestamp() from s "
+        "where n.sink = s.name and n.state = 'pending' and n.attempts = 0 and n.not_before is not null",
         [name],
     )
 
