@@ -114,7 +114,7 @@ def _due(cur: Cursor, stages: Sequence[str]) -> int:
         cur,
         "select count(distinct document_id) as n from (select document_id from work_items "
         "where state in ('pending', 'deferred') and stage = any(%s) limit %s) w",
-        [list(stages), news.MOST_COUNTED * 3],
+        [list(stages), news.MOST_COUNTED * max(len(stages), 1)],
     )
     return min(int(row["n"]), news.MOST_COUNTED)
 
