@@ -33,30 +33,17 @@ class RunningUp:
     host: str = ""  # empty, like the next two, for an older version
     boot: str = ""
     process_start: str = ""
-    folder: str = ""  # the one that it runs in, and whose `.env` it reads
 
     @classmethod
     def of_this_process(cls) -> "RunningUp":
         """This process as the holder of the lock."""
         pid = os.getpid()
-        return cls(
-            pid, host=host_name(), boot=boot_id(), process_start=process_start(pid) or "", folder=_working_folder()
-        )
-
-    @property
-    def is_in_this_folder(self) -> bool:
-        """Whether it runs in the working folder of this process."""
-        return self.folder == _working_folder()
+        return cls(pid, host=host_name(), boot=boot_id(), process_start=process_start(pid) or "")
 
     @property
     def is_here(self) -> bool:
         """Whether `pid` is its process on this machine. A network file system holds the lock across hosts and containers."""
         return not self.boot or (self.boot == boot_id() and self.process_start == process_start(self.pid))
-
-
-def _working_folder() -> str:
-    status = os.stat(".")
-    return f"{status.st_dev}:{status.st_ino}"  # two hosts may have the same path
 
 
 def log_folder(home: Path) -> Path:

@@ -1,13 +1,12 @@
-"""The pipeline that `up` runs with. It is announced in the ledger, and its processes read copies of its files.
+"""The pipeline that `up` runs with. It is announced in the ledger, and its processes read a copy of the file.
 
 A valid edit of the file or of `.env` is taken over within seconds, but the section `ui` only by the next `up`. After an edit
-that is not valid, the copies stay in force, and `status` shows why.
+of the file that is not valid, the copy stays in force, and `status` shows why.
 """
 
 import contextlib
-import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import wait as wait_for
 from pathlib import Path
 
@@ -21,9 +20,8 @@ from dagster_offload.service.home import running_up
 from dagster_offload.service.say import Say
 from dagster_offload.settings import Loaded, Settings, read_edited, read_settings
 from dagster_offload.settings.files import FILE_NAME, copy_of_schema, read_pipeline
-from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT, DOTENV_SNAPSHOT
-from dagster_offload.settings.loading import find_home, find_place, read_place
-from dagster_offload.settings.sources import PREFIX, REFERENCE
+from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT
+from dagster_offload.settings.loading import find_home, find_pipeline, read_place
 from dagster_offload.settings.writing import write_private
 from dagster_offload.stages.catalog import code_versions, stage_graph
 from dagster_offload.stages.pipeline import pipeline_of
@@ -31,7 +29,6 @@ from dagster_offload.text.suggestions import nearest
 
 SIGN_OFF_SECONDS = 3.0
 COPY_NAME = "running-offload.yaml"
-DOTENV_COPY_NAME = "running-dotenv.json"
 
 
 class RunningPipeline:
@@ -47,7 +44,9 @@ class RunningPipeline:
         self._ledger = ledger
         self._has_home = has_home
         self._file = loaded.file
-        self._read = loaded  # the files in force
+        self._files = loaded.files
+        self._text = loaded.text
+        self._schemas = loaded.tree.schemas
         self._settings = loaded.settings
         self._say = say
         self.definitions = _definitions(loaded.settings)  # those in force
@@ -60,9 +59,8 @@ class RunningPipeline:
 
     def __enter__(self) -> "RunningPipeline":
         self._ledger.run(refuse_other_pipeline, pipeline_of(self._settings))
-        self._keep_copies(self._read)
-        os.environ[DOTENV_SNAPSHOT] = str(self._dotenv_copy)
-        if self._file is not None:
+        if self._text is not None:
+            self._keep_copy(self._text, self._schemas)
             os.environ |= {CONFIG: str(self._file), CONFIG_SNAPSHOT: str(self._copy)}
         self._register()
         return self
@@ -70,11 +68,11 @@ class RunningPipeline:
     def __exit__(self, *_: object) -> None:
         # If Postgres is down, signing off takes a minute, and `up` has seconds to stop. Its row then counts as dead anyway.
         wait_for([start_in_daemon_thread(self._stack.close)], SIGN_OFF_SECONDS)
-        del os.environ[DOTENV_SNAPSHOT]
-        os.environ.pop(CONFIG_SNAPSHOT, None)
-        # In a new home at the same path, the copies belong to another `up`.
-        for copy in self._copies(self._read) if self._has_home() else ():
-            copy.unlink(missing_ok=True)
+        if self._file is not None:
+            del os.environ[CONFIG_SNAPSHOT]
+            # In a new home at the same path, the copies belong to another `up`.
+            for copy in (self._copy, *self._copies(self._schemas)) if self._has_home() else ():
+                copy.unlink(missing_ok=True)
 
     @property
     def worker_id(self) -> int | None:
@@ -116,7 +114,8 @@ class RunningPipeline:
             read.settings.slots.require_keys()
             if self._problem is None and self._is_in_force(read):
                 return
-            self._keep_copies(read)
+            if edited is not None:
+                self._keep_copy(edited.text, read.tree.schemas)
         except SettingsError as error:
             if self._problem != str(error):
                 self._problem, self._is_announced = str(error), False
@@ -124,22 +123,22 @@ class RunningPipeline:
         else:
             edited_ui = ", ".join(_edited_ui(self._settings, read.settings))
             settings = self._with_ui_in_force(read.settings)
-            self._settings, self._problem, self._is_announced = settings, None, False
-            self._read = read  # a file that it names is looked at again by the next check
+            self._settings, self._text, self._problem, self._is_announced = settings, read.text, None, False
+            self._files = read.files  # a file that is named now is looked at again by the next check
             self.definitions = _definitions(settings)
             exception = f", except {edited_ui}: restart `up` to use it" if edited_ui else ""
             self._say(f"The edited settings are in force{exception}.")
 
     def _is_in_force(self, read: Loaded) -> bool:
         """Whether the files say what they said when they were taken over: an editor saved them again."""
-        files = (self._read.text, dict(self._read.tree.schemas))
+        files = (self._text, dict(self._schemas))
         return (read.text, dict(read.tree.schemas)) == files and self._with_ui_in_force(read.settings) == self._settings
 
     def _with_ui_in_force(self, settings: Settings) -> Settings:
         return settings.model_copy(update={"ui": self._settings.ui})
 
     def _edit_times(self) -> dict[Path, object]:
-        return {file: _edit_time(file) for file in (*self._read.files, Path(".env"))}
+        return {file: _edit_time(file) for file in (*self._files, Path(".env"))}
 
     def _register(self) -> None:
         self._worker, self._is_announced = None, False
@@ -155,33 +154,21 @@ class RunningPipeline:
             self._ledger.run(announce, self._worker.id, pipeline_of(self._settings), file, self._problem)
             self._is_announced = True
 
-    def _keep_copies(self, read: Loaded) -> None:
-        """Keep the files, for the processes that `up` starts."""
-        copies = self._copies(read)
-        for copy, text in copies.items():
-            write_private(copy, text)
-        for old in self._copies(self._read).keys() - copies.keys():
+    def _keep_copy(self, text: str, schemas: Mapping[Path, str]) -> None:
+        """Keep the file and the schemas that it names, for the processes that `up` starts."""
+        for copy, schema_text in zip(self._copies(schemas), schemas.values(), strict=True):
+            write_private(copy, schema_text)
+        write_private(self._copy, text)
+        for old in set(self._copies(self._schemas)) - set(self._copies(schemas)):
             old.unlink(missing_ok=True)
+        self._schemas = schemas
 
-    def _copies(self, read: Loaded) -> dict[Path, str]:
-        """The text of each copy: of the schemas that the pipeline file names, of what is needed of `.env`, and of the file."""
-        copies = {copy_of_schema(self._copy, schema): text for schema, text in read.tree.schemas.items()}
-        copies[self._dotenv_copy] = json.dumps(_needed_of_dotenv(read), ensure_ascii=False)
-        return copies if read.text is None else {**copies, self._copy: read.text}
+    def _copies(self, schemas: Iterable[Path]) -> list[Path]:
+        return [copy_of_schema(self._copy, schema) for schema in schemas]
 
     @property
     def _copy(self) -> Path:
         return self._settings.home / COPY_NAME
-
-    @property
-    def _dotenv_copy(self) -> Path:
-        return self._settings.home / DOTENV_COPY_NAME
-
-
-def _needed_of_dotenv(read: Loaded) -> dict[str, str]:
-    """The variables of `.env` that the settings may need. The others may be secrets of other programs."""
-    named = {match[2] for match in REFERENCE.finditer(read.text or "")}
-    return {name: value for name, value in read.dotenv.items() if name in named or name.upper().startswith(PREFIX)}
 
 
 def _definitions(settings: Settings) -> object:
@@ -198,7 +185,7 @@ def _definitions(settings: Settings) -> object:
 
 
 def read_settings_in_force() -> tuple[Loaded, str | None]:
-    """The settings, or those that the running `up` keeps in force while an edit of its file or of its `.env` is not valid.
+    """The settings, or those that the running `up` keeps in force while an edit of its file is not valid.
 
     For commands that must work then, because a person needs them: those that only look, that pause and resume, and `stop`.
     The second value is then a line that says what is wrong and what is used. Raises `SettingsError` if nothing else is in force.
@@ -216,22 +203,19 @@ def read_settings_in_force() -> tuple[Loaded, str | None]:
 
 
 def _read_copy_of_up() -> Loaded | None:
-    """The settings with the copies that the running `up` keeps of the pipeline file, and of `.env` if it runs in this folder.
+    """The settings with the copy that the running `up` keeps of the pipeline file.
 
-    None if no `up` runs with this file, or if something else than these is wrong. A copy without a running `up` is left
+    None if no `up` runs with this file, or if something else than the file is wrong. A copy without a running `up` is left
     from a crash and may be old.
     """
     with contextlib.suppress(SettingsError):
-        file = os.path.realpath(find_place()[1])
+        file = os.path.realpath(find_pipeline())
         for find in (find_home, _home_in_file):
             home = find()
+            copy = home / COPY_NAME
             # Another file than that of `up`, for example a mistyped --config, is wrong whatever is in force.
-            if file != os.path.realpath(home / FILE_NAME) or (up := running_up(home)) is None:
-                continue
-            copies = {"config_snapshot": home / COPY_NAME}
-            if up.is_in_this_folder:
-                copies["dotenv_snapshot"] = home / DOTENV_COPY_NAME
-            return read_settings(**{name: copy for name, copy in copies.items() if copy.exists()})
+            if file == os.path.realpath(home / FILE_NAME) and copy.exists() and running_up(home) is not None:
+                return read_settings(config_snapshot=copy)
     return None
 
 

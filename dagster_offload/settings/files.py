@@ -1,7 +1,6 @@
 """Files that may choose settings: the pipeline file and `.env`. They are read only if no other user can have written them."""
 
 import hashlib
-import json
 import os
 import re
 import stat
@@ -83,20 +82,6 @@ def read_dotenv(needed: Collection[str] = ("OFFLOAD_",)) -> Mapping[str, str]:
                 "closed?"
             )
     return {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value}
-
-
-def read_kept_dotenv(kept: str | Path | None) -> Mapping[str, str]:
-    """The variables of `.env` as `up` keeps them for its processes. Without that copy, as after its end, those of `.env`.
-
-    Raises `SettingsError`.
-    """
-    if kept is None or not os.path.exists(kept):
-        return read_dotenv()
-    try:
-        variables: Mapping[str, str] = json.loads(read_own(Path(kept)))
-    except ValueError as error:
-        raise SettingsError(f"{kept} cannot be read: restart `up`, which writes it again") from error
-    return variables
 
 
 def read_own(path: Path) -> str:

@@ -19,11 +19,9 @@ _DEEP = ("slots", "deep")  # a further slot has the settings of this one
 
 ANY_STAGES = "OFFLOAD_ANY_STAGES"  # names the stages whose `slots` is `any`
 CONFIG = "OFFLOAD_CONFIG"  # the pipeline file
-# Internal: `up` sets them for its processes.
-CONFIG_SNAPSHOT = "OFFLOAD_CONFIG_SNAPSHOT"
-DOTENV_SNAPSHOT = "OFFLOAD_DOTENV_SNAPSHOT"
+CONFIG_SNAPSHOT = "OFFLOAD_CONFIG_SNAPSHOT"  # internal: `up` sets it for its processes
 # Variables of ours that are no settings of a pipeline. The last one is for this project's own tests.
-OTHER_VARIABLES = frozenset({CONFIG, CONFIG_SNAPSHOT, DOTENV_SNAPSHOT, "OFFLOAD_TEST_POSTGRES_URL"})
+OTHER_VARIABLES = frozenset({CONFIG, CONFIG_SNAPSHOT, "OFFLOAD_TEST_POSTGRES_URL"})
 
 
 @dataclass(frozen=True)

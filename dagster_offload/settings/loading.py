@@ -14,19 +14,11 @@ from pydantic import ValidationError
 from dagster_offload.errors import SettingsError
 from dagster_offload.host.ownership import belongs_to_other, me, others_may_write
 from dagster_offload.settings.faults import shown_value, together, unknown_key
-from dagster_offload.settings.files import (
-    FILE_NAME,
-    PipelineText,
-    find_file,
-    read_dotenv,
-    read_kept_dotenv,
-    read_pipeline,
-)
+from dagster_offload.settings.files import FILE_NAME, PipelineText, find_file, read_dotenv, read_pipeline
 from dagster_offload.settings.leaves import (
     BY_KEY,
     CONFIG,
     CONFIG_SNAPSHOT,
-    DOTENV_SNAPSHOT,
     Leaf,
     further_slots,
     keys_below,
@@ -60,7 +52,6 @@ class Loaded:
     settings: Settings
     file: Path | None
     tree: Tree
-    dotenv: Mapping[str, str]  # the variables of `.env`
     text: str | None = None  # of the file
 
     @property
@@ -92,11 +83,11 @@ def read_without(variables: Collection[str]) -> Loaded:
 
 
 def _read(overrides: Mapping[str, Any], environment: Mapping[str, str]) -> Loaded:
-    dotenv = read_kept_dotenv(overrides.get("dotenv_snapshot") or environment.get(DOTENV_SNAPSHOT))
+    dotenv = read_dotenv()
     given = read_variables(overrides, environment, dotenv)
     home, path = _home_and_file(given)
     file = None if path is None else read_pipeline(path, _path(given.get(CONFIG_SNAPSHOT)))
-    loaded = _load(file, given, dotenv, environment, path)
+    loaded = _load(file, given, {**dotenv, **environment}, path)
     if path == home / FILE_NAME and loaded.settings.home != home:
         raise SettingsError(
             f"{loaded.tree.origin(('home',))}: home names another folder ({loaded.settings.home}): remove the key, or move "
@@ -112,7 +103,7 @@ def read_edited(file: PipelineText | None, path: Path | None, without: Leaf | No
     given = read_variables({}, os.environ, dotenv)
     if without is not None:
         given.pop(without.variable, None)
-    return _load(file, given, dotenv, os.environ, path)
+    return _load(file, given, {**dotenv, **os.environ}, path)
 
 
 def read_alone(file: PipelineText, path: Path) -> Loaded:
@@ -120,8 +111,9 @@ def read_alone(file: PipelineText, path: Path) -> Loaded:
 
     What `${NAME}` in it refers to is read as usual. Raises `SettingsError`.
     """
-    dotenv, given = _read_place_variables()
-    return _load(file, given, dotenv, os.environ, path)
+    dotenv = read_dotenv(_PLACE_VARIABLES)
+    given = read_variables({}, _only(os.environ, _PLACE_VARIABLES), _only(dotenv, _PLACE_VARIABLES))
+    return _load(file, given, {**dotenv, **os.environ}, path)
 
 
 def settings_of(values: Mapping[str, Any], folder: Path, name: str) -> Settings:
@@ -138,15 +130,11 @@ def settings_of(values: Mapping[str, Any], folder: Path, name: str) -> Settings:
 
 
 def _load(
-    file: PipelineText | None,
-    given: Mapping[str, Given],
-    dotenv: Mapping[str, str],
-    environment: Mapping[str, str],
-    path: Path | None,
+    file: PipelineText | None, given: Mapping[str, Given], variables: Mapping[str, str], path: Path | None
 ) -> Loaded:
     name = "" if path is None else str(path)
-    tree = read_tree(file, given, {**dotenv, **environment}, name)
-    return Loaded(_validated(tree), path, tree, dotenv, None if file is None else file.text)
+    tree = read_tree(file, given, variables, name)
+    return Loaded(_validated(tree), path, tree, None if file is None else file.text)
 
 
 def _validated(tree: Tree) -> Settings:
@@ -172,15 +160,8 @@ def _in_file(tree: Tree, slot: str) -> Iterator[str]:
 
 
 def find_home() -> Path:
-    """The home that the variables name, or the default. The pipeline file is not read, and other variables may be wrong."""
-    return find_place()[0]
-
-
-def find_place() -> tuple[Path, Path]:
-    """`find_home`, and the path of the pipeline file; the home's if there is none yet. Its content may be wrong."""
-    _, given = _read_place_variables()
-    home, path = _home_and_file(given)
-    return home, path or home / FILE_NAME
+    """The home that the variables name, or the default. The pipeline file is not read."""
+    return _home_and_file(read_variables({}, os.environ, read_dotenv()))[0]
 
 
 def command_for(home: Path, command: str) -> str:
@@ -193,7 +174,7 @@ def command_for(home: Path, command: str) -> str:
 
 
 def find_pipeline() -> Path:
-    """The path of the pipeline file, as `find_place`. Raises `SettingsError` for a variable that does not exist."""
+    """The path of the pipeline file; the home's if there is none yet. Its content may be wrong."""
     home, path = _home_and_file(read_variables({}, os.environ, read_dotenv()))
     return path or home / FILE_NAME
 
@@ -209,7 +190,8 @@ def read_place() -> Settings:
     If the pipeline file is not YAML, the home is that of OFFLOAD_HOME, or the one that the file is in. Raises `SettingsError`
     if the home is not certain then, because the file may name another one.
     """
-    dotenv, given = _read_place_variables()
+    dotenv = read_dotenv(_PLACE_VARIABLES)
+    given = read_variables({}, _only(os.environ, _PLACE_VARIABLES), _only(dotenv, _PLACE_VARIABLES))
     home, path = _home_and_file(given)
     variables = {**dotenv, **os.environ}
     try:
@@ -227,12 +209,6 @@ def _home_and_file(given: Mapping[str, Given]) -> tuple[Path, Path | None]:
     """The home that the variables name, or the default, and the pipeline file; None if there is none."""
     home = _path(given.get("OFFLOAD_HOME")) or default_home()
     return home, find_file(_path(given.get(CONFIG)), home)
-
-
-def _read_place_variables() -> tuple[Mapping[str, str], dict[str, Given]]:
-    """The variables of `.env`, and those of the home and its Postgres. The others may be wrong."""
-    dotenv = read_dotenv(_PLACE_VARIABLES)
-    return dotenv, read_variables({}, _only(os.environ, _PLACE_VARIABLES), _only(dotenv, _PLACE_VARIABLES))
 
 
 def _only(variables: Mapping[str, str], names: Collection[str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ from dagster_offload.text.lenient_json import read_json
 from dagster_offload.text.lists import comma_separated
 from dagster_offload.text.suggestions import hint, no_such
 
-PREFIX = "OFFLOAD_"
+_PREFIX = "OFFLOAD_"
 # `${NAME}`, or `$${` for the text `${`.
 REFERENCE = re.compile(r"\$(\$\{|\{([A-Za-z_][A-Za-z0-9_]*)\})")
 
@@ -74,7 +74,7 @@ def read_variables(
     sources: tuple[tuple[Kind, Iterator[tuple[str, Any]]], ...] = (
         (".env", _ours(dotenv)),
         ("environment", _ours(environment)),
-        ("option", ((f"{PREFIX}{name.upper()}", value) for name, value in options.items() if value is not None)),
+        ("option", ((f"{_PREFIX}{name.upper()}", value) for name, value in options.items() if value is not None)),
     )
     unknown: dict[str, Kind] = {}
     for kind, variables in sources:
@@ -89,7 +89,7 @@ def read_variables(
 
 def _ours(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     # The case of a variable does not matter.
-    ours = ((name.upper(), value) for name, value in variables.items() if value and name.upper().startswith(PREFIX))
+    ours = ((name.upper(), value) for name, value in variables.items() if value and name.upper().startswith(_PREFIX))
     return ((name, value) for name, value in ours if not _is_of_kubernetes(name, value))
 
 

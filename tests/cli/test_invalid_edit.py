@@ -13,9 +13,9 @@ import pytest
 from dagster_offload.ledger.core.database import Ledger
 from dagster_offload.ledger.slots import rests, slots
 from dagster_offload.service.home import hold_up_lock
-from dagster_offload.service.pipeline import COPY_NAME, RunningPipeline, read_settings_in_force
+from dagster_offload.service.pipeline import COPY_NAME, RunningPipeline
 from dagster_offload.settings import read_settings
-from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT, DOTENV_SNAPSHOT
+from dagster_offload.settings.leaves import CONFIG, CONFIG_SNAPSHOT
 from dagster_offload.simulator import Router
 from dagster_offload.sinks.planning import register
 from tests.support.cli import Call
@@ -92,7 +92,7 @@ def up(file: Path) -> Iterator[RunningPipeline]:
         register(loaded.settings, ledger)
         for slot in loaded.settings.slots:
             ledger.run(slots.register, slot)
-        of_up = {name: os.environ.pop(name) for name in (CONFIG, CONFIG_SNAPSHOT, DOTENV_SNAPSHOT)}
+        of_up = {name: os.environ.pop(name) for name in (CONFIG, CONFIG_SNAPSHOT)}
         try:
             yield pipeline
         finally:
@@ -144,32 +144,6 @@ def test_the_settings_in_force_are_those_before_the_edit(call: Call, file: Path,
             assert list(ledger.run(rests.pauses)) == ["studio"]
         file.write_text(TEXT)
         assert call("resume", "studio").stderr == ""
-
-
-@pytest.mark.rule("pipeline-8")
-@pytest.mark.parametrize("mistake", ["OFFLOAD_LANGUAG=ko", "OFFLOAD_KEEP_RUNS=many", "OFFLOAD_CLASSES='tax"])
-def test_the_same_holds_for_an_edit_of_the_dotenv_file(
-    call: Call, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
-) -> None:
-    dotenv = Path(".env")
-    dotenv.write_text(f"OFFLOAD_HOME={file.parent}\nOFFLOAD_KEEP_RUNS=700\n")
-    del os.environ["OFFLOAD_HOME"]
-    with up(file):
-        dotenv.write_text(f"OFFLOAD_HOME={file.parent}\n{mistake}\n")
-        for command in THEY_WORK:
-            result = call(*command)
-            assert result.exit_code == 0, (command, result.output)
-            assert result.stderr.startswith(WARNING), command
-            assert ".env" in result.stderr, command
-        assert read_settings_in_force()[0].settings.keep.runs == 700
-        for command in THEY_REFUSE:
-            assert call(*command).exit_code == 2, command
-        elsewhere = tmp_path / "elsewhere"
-        elsewhere.mkdir()
-        monkeypatch.chdir(elsewhere)
-        dotenv.write_text(f"OFFLOAD_HOME={file.parent}\n{mistake}\n")
-        assert call("status").exit_code == 2, "this is not the file of the running `up`"
-    assert call("status").exit_code == 2
 
 
 @pytest.mark.rule("pipeline-8")

@@ -1,6 +1,5 @@
 """The pipeline of `up`: kept in the home, announced in the ledger, and changed by edits that are valid."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from dagster_offload.service.pipeline import (
     refuse_mistyped_library,
 )
 from dagster_offload.settings import load_settings, read_settings
-from dagster_offload.settings.leaves import CONFIG_SNAPSHOT, DOTENV_SNAPSHOT
+from dagster_offload.settings.leaves import CONFIG_SNAPSHOT
 from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES
 from tests.service.conftest import TEXT
 from tests.support.pipeline_file import written
@@ -216,45 +215,15 @@ def test_an_edit_of_the_dotenv_file_is_taken_over(running: RunningPipeline, ledg
     assert announced(ledger).pipeline.settings["stages.classify.classes"] == "tax"
 
 
-@pytest.mark.rule("pipeline-4")
-@pytest.mark.parametrize("has_file", [True, False])
-def test_after_an_edit_of_the_dotenv_file_that_is_not_valid_the_version_before_stays_in_force(
-    file: Path, ledger: Ledger, ledger_url: str, said: list[str], has_file: bool
-) -> None:
-    dotenv = Path(".env")
-    dotenv.write_text("OFFLOAD_CLASSES=tax\n")
-    if not has_file:
-        file.unlink()
-    with RunningPipeline(ledger, read_settings(), said.append) as running:
-        for invalid in ("OFFLOAD_CLASES=other\n", "OFFLOAD_POSTGRES_URL=postgresql://elsewhere/other\n"):
-            written(invalid, dotenv)
-            running.check()
-            assert classes() == ("tax",)
-            assert said.pop().startswith("The edited settings are not in force")
-        written("OFFLOAD_CLASSES=car\n", dotenv)
-        assert classes() == ("tax",), "until `up` has checked the edit"
-        running.check()
-        assert classes() == ("car",)
-    assert DOTENV_SNAPSHOT not in os.environ
-
-
-def test_only_the_variables_that_the_settings_need_are_copied(file: Path, ledger: Ledger) -> None:
-    Path(".env").write_text("OFFLOAD_OCR=off\nDEEP_KEY=ours\nAWS_SECRET=theirs\n")
-    written(TEXT.replace("model:", "api_key: '${DEEP_KEY}', model:"), file)
-    with RunningPipeline(ledger, read_settings(), print):
-        copy = Path(os.environ[DOTENV_SNAPSHOT])
-        assert json.loads(copy.read_text()) == {"OFFLOAD_OCR": "off", "DEEP_KEY": "ours"}
-
-
 def test_the_copies_of_the_files_are_private_and_go_with_up(file: Path, ledger: Ledger, home: Path) -> None:
     (home / "payment.json").write_text(schema_of("amount"))
     written(TEXT + "stages: {payment: {prompt: 'What must be paid?', schema: payment.json}}\n", file)
     with RunningPipeline(ledger, read_settings(), print):
         copy = Path(os.environ[CONFIG_SNAPSHOT])
-        copies = list(copy.parent.glob("running-*"))
-        assert len(copies) == 3
-        assert {each.stat().st_mode & 0o777 for each in copies} == {0o600}
-    assert list(copy.parent.glob("running-*")) == []
+        copies = list(copy.parent.glob("running-offload*"))
+        assert len(copies) == 2
+        assert [each.stat().st_mode & 0o777 for each in copies] == [0o600, 0o600]
+    assert list(copy.parent.glob("running-offload*")) == []
     assert CONFIG_SNAPSHOT not in os.environ
     assert ledger.run(running_pipelines) == []
 
