@@ -293,7 +293,7 @@ def _is_shown(node: LexborNode) -> bool:
 
 
 def _is_struck(node: LexborNode) -> bool:
-    """Whether an element is struck out: what it says no longer holds."""
+    """Whether the text of an element is struck out."""
     return node.tag in _STRUCK_TAGS or _STRUCK.search(node.attributes.get("style") or "") is not None
 
 
