@@ -1,6 +1,7 @@
 """A pipeline with channels of notifications: an engine whose pipeline file has `notify`."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from dagster_offload.ledger.sinks import notifications
 from dagster_offload.notify.build import build
 from dagster_offload.notify.sender import NotifyJob
 from tests.support.engine import Engine
+from tests.support.sink_servers import Receiver, serving
 
 
 class Channels:
@@ -59,3 +61,16 @@ class Channels:
 @pytest.fixture
 def channels(engine: Engine) -> Channels:
     return Channels(engine)
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture
+def hook(channels: Channels, receiver: Receiver) -> Iterator[str]:
+    """The channel `hook`, a webhook."""
+    with serving(receiver.answer) as address:
+        channels.use(hook={"webhook": f"{address}/private-path", "secret": "s3cret"})
+        yield address

@@ -1,31 +1,17 @@
 """A slot that is unavailable for days, beside others: whether documents wait for it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from dagster_offload.ledger.slots import slots
 from tests.notify.conftest import Channels
-from tests.support.sink_servers import Receiver, serving
-
-STUDIO = {"url": "http://studio.invalid", "model": "m", "expected_model": "."}
-AWAY = "insert into availability (slot, is_available, since) values (%s, false, now() - interval '4 days')"
-
-
-@pytest.fixture
-def receiver() -> Receiver:
-    return Receiver()
-
-
-@pytest.fixture
-def hook(channels: Channels, receiver: Receiver) -> Iterator[str]:
-    with serving(receiver.answer) as address:
-        channels.use(hook={"webhook": address})
-        yield address
-
+from tests.support.sink_servers import Receiver
 
 BOTH = ["deep", "studio"]
+STUDIO = {"url": "http://studio.invalid", "model": "m", "expected_model": "."}
+AWAY = "insert into availability (slot, is_available, since) values (%s, false, now() - interval '4 days')"
 
 
 def use(

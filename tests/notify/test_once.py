@@ -1,7 +1,6 @@
 """Each event is notified once per channel: over restarts, many looks, other channels and transactions out of order."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,19 +16,6 @@ from tests.notify.conftest import Channels
 from tests.support.disks import no_space_for_updates
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.sink_servers import Receiver, serving
-
-
-@pytest.fixture
-def receiver() -> Receiver:
-    return Receiver()
-
-
-@pytest.fixture
-def hook(channels: Channels, receiver: Receiver) -> Iterator[str]:
-    """The channel `hook`, a webhook."""
-    with serving(receiver.answer) as address:
-        channels.use(hook={"webhook": f"{address}/private-path", "secret": "s3cret"})
-        yield address
 
 
 def got(receiver: Receiver) -> list[str]:
