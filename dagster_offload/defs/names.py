@@ -1,10 +1,10 @@
 """The names Dagster sees: asset keys, jobs, steps, tags and code versions. The import reads no settings."""
 
-import keyword
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.definitions.utils import DISALLOWED_NAMES
 
 from dagster_offload.stages.graph import StageGraph, asset_name
 
@@ -38,27 +38,6 @@ RECIPE_TAG = "dagster_offload/recipe"
 OBSERVATION_TAG = "dagster_offload/observation"
 TERMS_TAG = ".dagster/offload_terms"  # of a run of `extract`: what its steps must have in common
 REPOSITORY_TAG = ".dagster/repository"  # the UI finds a job's runs by this tag
-
-# Words that Dagster refuses as the name of an asset without a prefix, besides those of Python.
-_WORDS_OF_DAGSTER = frozenset(
-    {
-        "arg_dict",
-        "bool",
-        "conf",
-        "config",
-        "context",
-        "dict",
-        "float",
-        "input",
-        "input_arg_dict",
-        "int",
-        "meta",
-        "output",
-        "output_arg_dict",
-        "str",
-        "type",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -111,5 +90,4 @@ def names_of(graph: StageGraph, asset_key_prefix: Sequence[str] = (), prefix: st
 
 def _path(prefix: Sequence[str], name: str) -> list[str]:
     """The path of an asset. No stage's name begins with `_`, so none has the one that Dagster accepts in place of its words."""
-    is_refused = not prefix and (name in _WORDS_OF_DAGSTER or keyword.iskeyword(name))
-    return [*prefix, f"_{name}" if is_refused else name]
+    return [*prefix, f"_{name}" if not prefix and name in DISALLOWED_NAMES else name]
