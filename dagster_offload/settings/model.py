@@ -2,7 +2,6 @@
 
 import os
 import re
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +31,7 @@ from dagster_offload.slot.config import DEEP, PRIMARY, Slots
 from dagster_offload.stage_spec.relations import BUILT_IN_CLASSES, OTHER, mistakes
 from dagster_offload.stage_spec.slots import NamedSlots
 from dagster_offload.stage_spec.stage import StageSpec
+from dagster_offload.text.normal_form import in_nfc
 from dagster_offload.text.validation import several_faults
 
 # Enough for the answers of a night and for Postgres' write-ahead log (at most 256 MB).
@@ -54,7 +54,7 @@ def _classes(value: Any) -> Any:
         value = [name for name in value.split(",") if name.strip()]
     if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
         return value
-    names = tuple(unicodedata.normalize("NFC", name.strip()) for name in value)
+    names = tuple(in_nfc(name.strip()) for name in value)
     if "" in names:
         raise ValueError("has an empty entry: remove it, or write the name of the class")
     first: dict[str, str] = {}

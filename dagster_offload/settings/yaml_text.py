@@ -12,6 +12,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from dagster_offload.errors import SettingsError
 from dagster_offload.settings.yaml_faults import syntax_error
+from dagster_offload.text.lenient_json import NOT_STORABLE
 
 # A chain of aliases can expand a small file to any size, so the nodes are counted after expansion.
 MAX_NODES = 20_000
@@ -27,8 +28,6 @@ _TAGS = {f"{_TAG}{name}" for name in ("map", "seq", "str", "timestamp", "null", 
 # YAML drops the spaces of the keyboard before a key, and no others.
 _ODD_SPACE = re.compile(r"\s")
 
-# What only an escape can write, and neither a file's name nor Postgres can hold. JSON writes an emoji as two halves.
-_NO_CHARACTER = re.compile(r"[\0\ud800-\udfff]")
 
 Path = tuple[str | int, ...]  # ("stages", "classify", "classes", 0)
 
@@ -136,7 +135,8 @@ class _Reader:
 
     def _text(self, node: Node) -> str:
         text = str(node.value)
-        if (wrong := _NO_CHARACTER.search(text)) is not None:
+        # Only an escape can write these, and JSON writes an emoji as two halves.
+        if (wrong := NOT_STORABLE.search(text)) is not None:
             raise self.error(node, f"must not contain U+{ord(wrong[0]):04X}: write the character that is meant itself")
         return text
 

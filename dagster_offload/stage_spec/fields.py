@@ -5,12 +5,12 @@
 
 import re
 import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dagster_offload.text.lenient_json import storable_text
+from dagster_offload.text.normal_form import in_nfc
 from dagster_offload.text.suggestions import suggestion
 
 TYPES = ("string", "number", "integer", "boolean", "date", "datetime")
@@ -131,7 +131,7 @@ def _name(name: Any, path: tuple[str, ...], earlier: Sequence[str]) -> str:
         raise FieldError(
             (*path, name), f"a field's name must not contain {min(found)!r}: `--where` reads it as an operator"
         )
-    normal = unicodedata.normalize("NFC", name)
+    normal: str = in_nfc(name)
     if normal in earlier:
         raise FieldError((*path, name), "is here twice, in two forms of Unicode: remove one of them")
     if len(normal.encode()) > MOST_BYTES:
@@ -246,7 +246,7 @@ def _check_limits(field: Field, path: tuple[str, ...]) -> None:
 def _values(written: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     if not isinstance(written, list) or not written or not all(isinstance(value, str) and value for value in written):
         raise FieldError(path, "must be a list of texts, such as [EUR, KRW]; put quotes around `yes`, `no` and numbers")
-    values = tuple(unicodedata.normalize("NFC", value) for value in written)
+    values: tuple[str, ...] = tuple(in_nfc(written))
     if len(set(values)) < len(values):
         raise FieldError(path, "lists a value twice")
     if any(storable_text(value) != value for value in values):

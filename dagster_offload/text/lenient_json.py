@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 MOST_DIGITS = 300  # of an integer. A longer one is infinite as a float, and Python refuses to read thousands of digits.
 
 
@@ -65,7 +65,7 @@ def read_written_json(text: str) -> Any:
 def _is_storable(text: str | bytes) -> bool:
     """Whether every string in this JSON can certainly be stored. The check is much faster than a visit to each string."""
     if isinstance(text, str):
-        return "\\u" not in text and _NOT_STORABLE.search(text) is None
+        return "\\u" not in text and NOT_STORABLE.search(text) is None
     # NUL is in UTF-16 and UTF-32 too, where an escape looks different. All surrogates begin with 0xED in UTF-8.
     return b"\\u" not in text and b"\xed" not in text and b"\0" not in text
 
@@ -146,7 +146,7 @@ def short_texts(value: object, longest: int, depth: int = 0) -> Iterator[str]:
 
 def storable_text(text: str) -> str:
     """`text` without the characters that Postgres cannot store."""
-    return _NOT_STORABLE.sub("", text)
+    return NOT_STORABLE.sub("", text)
 
 
 def _refuse_deep(value: Any) -> None:
