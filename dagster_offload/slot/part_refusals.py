@@ -34,6 +34,8 @@ def _has_system_message(body: Mapping[str, Any]) -> bool:
 
 
 _RULES = (
+    # The model's answer follows in the text, and any words may stand in it: so this rule comes first.
+    _Rule(Feature.JSON, _has("response_format"), re.compile(_OF_ONE_ANSWER), frozenset({400, 422})),
     # The errors of chat templates (Gemma, Mistral, Ministral) as servers report them; mlx_lm reports them with a 404.
     _Rule(
         Feature.DOCUMENT,
@@ -99,9 +101,6 @@ def is_about_one_answer(status_code: int, text: str) -> bool:
 
 def refused_feature(status_code: int, text: str, body: Mapping[str, Any]) -> Feature | None:
     """The feature of the request `body` that this refusal seems to be about, or None."""
-    # Its text holds the model's answer, in which any words may stand.
-    if "response_format" in body and status_code in {400, 422} and _OF_ONE_ANSWER in text[:LONGEST_MESSAGE]:
-        return Feature.JSON
     is_limit_known = least_token_limit(status_code, text) is not None
     for rule in _RULES:
         if rule.feature is Feature.TOKEN_LIMIT and is_limit_known:

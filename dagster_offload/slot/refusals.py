@@ -241,9 +241,8 @@ def setting_behind_status(
         if words is not None and _ABOUT_A_PARAMETER.search(words):
             return slot.setting("extra_body") if slot.extra_body else None
         return slot.setting("model")
-    if 300 <= status_code < 400 or is_offline_at_ngrok(status_code, headers):
-        return slot.setting("url")
-    if status_code in {405, 421}:  # another server answers there (Open WebUI), or one that does not expect this host
+    # 405 and 421: another server answers there (Open WebUI), or one that does not expect this host.
+    if 300 <= status_code < 400 or status_code in {405, 421} or is_offline_at_ngrok(status_code, headers):
         return slot.setting("url")
     if status_code == 404 and words is not None and "model" in words.lower():
         return slot.setting("model")
