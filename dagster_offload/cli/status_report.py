@@ -142,7 +142,7 @@ def _read(
 ) -> Report:
     from dagster_offload.ledger.archive import outcomes
     from dagster_offload.ledger.core.database import see_one_moment
-    from dagster_offload.ledger.core.pipelines import recipes_in_force, running_pipelines
+    from dagster_offload.ledger.core.pipelines import recipes_in_force, running_pipeline
     from dagster_offload.ledger.events import outbox
     from dagster_offload.ledger.reports import activity, status, usage
     from dagster_offload.ledger.reports.estimate import estimate
@@ -154,7 +154,7 @@ def _read(
 
     see_one_moment(cur)
     found = _read_slots(cur, settings, probes)
-    running = next(iter(running_pipelines(cur)), None)
+    running = running_pipeline(cur)
     return Report(
         deep=found.deep,
         rests=found.rests,
@@ -166,7 +166,7 @@ def _read(
         slots=found.slots,
         library=library,
         # Where other settings are read, `difference` says so.
-        stages=status.stage_counts(cur, recipes_in_force(cur, recipes(settings))),
+        stages=status.stage_counts(cur, recipes_in_force(running, recipes(settings))),
         problems=status.problems(cur, PROBLEMS_SHOWN),
         problem_groups=status.problem_groups(cur, NAMED),
         unusable_names=status.unusable_names(cur),

@@ -53,9 +53,13 @@ def pipeline_message(pipeline: Pipeline) -> str:
     return PIPELINE_MESSAGE + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def recipes_in_force(cur: Cursor, own: Mapping[str, str]) -> Mapping[str, str]:
+def running_pipeline(cur: Cursor) -> AnnouncedPipeline | None:
+    """The pipeline of the `up` that runs; None without one."""
+    return next(iter(running_pipelines(cur)), None)
+
+
+def recipes_in_force(running: AnnouncedPipeline | None, own: Mapping[str, str]) -> Mapping[str, str]:
     """The recipes of the running `up`, else one's own: what that `up` has made is not outdated where other settings are read."""
-    running = next(iter(running_pipelines(cur)), None)
     return own if running is None else running.pipeline.recipes
 
 

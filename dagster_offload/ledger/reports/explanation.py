@@ -7,7 +7,7 @@ from datetime import datetime
 from psycopg.types.json import Jsonb
 
 from dagster_offload.ledger.core.database import Cursor, see_one_moment
-from dagster_offload.ledger.core.pipelines import recipes_in_force
+from dagster_offload.ledger.core.pipelines import recipes_in_force, running_pipeline
 from dagster_offload.ledger.core.rows import State
 from dagster_offload.ledger.work.claims import DUE
 from dagster_offload.ledger.work.redo import OUTDATED
@@ -109,7 +109,7 @@ def explain(
         document,
         row["is_present"],
         row["digest"],
-        _items(cur, found, slots, recipes_in_force(cur, recipes or {})),
+        _items(cur, found, slots, recipes_in_force(running_pipeline(cur), recipes or {})),
         _transitions(cur, found),
         _calls(cur, found),
     )
