@@ -292,14 +292,13 @@ def describe(row: "SinkRow") -> str:
     from dagster_offload.cli.formatting import describe_time
     from dagster_offload.text.times import shown_moment
 
-    is_sent_to = row.is_configured and row.paused_at is None
     parts = [f"{row.waiting} waiting" if row.waiting else "nothing waits"]
     if row.reason is not None:
         since = f"since {shown_moment(row.reason_since)}: " if row.reason_since else ""
-        next_try = f", next try {describe_time(row.not_before)}" if row.not_before and is_sent_to else ""
+        next_try = f", next try {describe_time(row.not_before)}" if row.not_before and row.is_sent_to else ""
         parts[0] += f" ({since}{row.reason}{next_try})"
     if row.refused:
-        next_try = f", next try {describe_time(row.refused_next)}" if row.refused_next and is_sent_to else ""
+        next_try = f", next try {describe_time(row.refused_next)}" if row.refused_next and row.is_sent_to else ""
         parts.append(f"{row.refused} of them not taken ({row.refused_reason}{next_try})")
     if not row.is_configured:
         parts.append("no longer in the pipeline file")

@@ -146,8 +146,7 @@ def _backlog(ledger: Ledger, slot: SlotConfig) -> Iterator[Check]:
         yield Check("backlog", not advice, "; ".join(found), advice, is_about_slot=False)
     for hold in ledger.run(holds.list_holds):
         if hold.slot == slot.name:
-            shown = f"{slot.name} holds the stage {hold.stage}: {hold.reason_text}; {hold.left_text}"
-            yield Check(HELD, False, shown, _advice_about(hold), is_about_slot=False)
+            yield Check(HELD, False, hold.in_words, _advice_about(hold), is_about_slot=False)
 
 
 def _advice_about(hold: Hold) -> str:
@@ -214,7 +213,7 @@ def _recipients(settings: Settings, ledger: Ledger) -> Iterator[Check]:
     """The other sinks and channels that wait for a changed setting. The exit code is about the slot only."""
     named = {(each.noun, each.name) for each in incomplete(settings)}
     rows: tuple[tuple[str, SinkRow | ChannelRow], ...] = (
-        *(("sink", row) for row in ledger.run(sinks.list_sinks) if row.is_configured and row.paused_at is None),
+        *(("sink", row) for row in ledger.run(sinks.list_sinks) if row.is_sent_to),
         *(("channel", row) for row in ledger.run(notifications.list_channels, list(settings.channels))),
     )
     for noun, row in rows:

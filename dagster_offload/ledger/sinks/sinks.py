@@ -35,6 +35,11 @@ class SinkRow:
     refused_reason: str | None
     refused_next: datetime | None
 
+    @property
+    def is_sent_to(self) -> bool:
+        """Whether its records are sent: it is in the pipeline file, and not paused."""
+        return self.is_configured and self.paused_at is None
+
 
 def register(cur: Cursor, kinds: Mapping[str, str], existing: Mapping[str, bool]) -> None:
     """Store which sinks the pipeline file has, by name. Writes nothing if nothing changed.
