@@ -105,16 +105,19 @@ def _due_by_slot(
         if slot.name not in working:
             taken = stages_left(without_held(slot.name, preferred_to(slot, of_drains, stages), held_stages), working)
             waiting = [stage for stage in taken if stage not in answered]
-            found[slot.name] = Due(_due(cur, taken), _due(cur, waiting))
+            documents = _due(cur, taken)
+            found[slot.name] = Due(documents, documents if waiting == taken else _due(cur, waiting))
     return found
 
 
 def _due(cur: Cursor, stages: Sequence[str]) -> int:
+    if not stages:
+        return 0
     row = fetch_one(
         cur,
         "select count(distinct document_id) as n from (select document_id from work_items "
         "where state in ('pending', 'deferred') and stage = any(%s) limit %s) w",
-        [list(stages), news.MOST_COUNTED * max(len(stages), 1)],
+        [list(stages), news.MOST_COUNTED * len(stages)],
     )
     return min(int(row["n"]), news.MOST_COUNTED)
 
