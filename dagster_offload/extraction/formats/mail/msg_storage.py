@@ -79,8 +79,8 @@ class Storage:
 
     def _named_properties(self) -> Iterator[tuple[tuple[bytes, int], int]]:
         """Yield the group and the identity of each property that has a number for a name, and its number in this file."""
-        streams = (f"{_NAMES}/__substg1.0_{stream:04X}{_BINARY:04X}" for stream in (_GROUPS, _ENTRIES))
-        groups, entries = (self.file.openstream(one).read() if self.file.exists(one) else b"" for one in streams)
+        names = Storage(self.file, [_NAMES], header_bytes=8)
+        groups, entries = (names.binary(number) or b"" for number in (_GROUPS, _ENTRIES))
         for offset in range(0, len(entries) - 7, 8):
             identity, kind, index = struct.unpack_from("<IHH", entries, offset)
             start = ((kind >> 1) - _WELL_KNOWN_GROUPS) * 16

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 from dagster_offload.extraction.file_types.containers import DAMAGE_ERRORS, OfficeArchive, is_archive
 from dagster_offload.extraction.formats.html import html_text
 from dagster_offload.extraction.formats.office.odf_lists import LABEL, label_lists
-from dagster_offload.extraction.formats.office.odf_styles import mark_struck_cells, mark_text, remove_hidden
+from dagster_offload.extraction.formats.office.odf_styles import CELLS, mark_struck_cells, mark_text, remove_hidden
 from dagster_offload.extraction.formats.parts.line_marks import shown_line
 from dagster_offload.extraction.formats.parts.markdown import note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.number_format import display, plain
@@ -137,7 +137,7 @@ def _sheet_rows(element: Element) -> Iterator[dict[int, str]]:
     """Yield the row's texts by column, as often as the row is repeated. Yields nothing for an empty row."""
     row, column = {}, 0
     for cell in element:
-        if local(cell) not in ("table-cell", "covered-table-cell"):
+        if local(cell) not in CELLS:
             continue
         repeated = int_or(attribute(cell, "number-columns-repeated"), 1)
         text = "\n".join(_blocks(cell))

@@ -12,7 +12,7 @@ from dagster_offload.extraction.formats.parts.line_marks import RAISED_BEGINS, R
 from dagster_offload.extraction.formats.parts.zip_xml import attribute, int_or, local
 
 _RAISED = re.compile(r"super|[1-9]\d*%")
-_CELLS = frozenset({"table-cell", "covered-table-cell"})
+CELLS = frozenset({"table-cell", "covered-table-cell"})
 
 
 def remove_hidden(content: Element) -> None:
@@ -64,7 +64,7 @@ def _cells(sheet: Element) -> Iterator[tuple[Element, str | None]]:
             of_columns.append(None)
         elif local(element) == "table-row":
             of_row, column = attribute(element, "default-cell-style-name"), 0
-            for cell in (one for one in element if local(one) in _CELLS):
+            for cell in (one for one in element if local(one) in CELLS):
                 style = of_columns[bisect_right(begins, column) - 1]
                 yield cell, attribute(cell, "style-name") or of_row or style
                 column += int_or(attribute(cell, "number-columns-repeated"), 1)

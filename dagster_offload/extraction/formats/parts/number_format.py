@@ -127,6 +127,7 @@ def _section(code: str, value: float) -> str:
     return sections[index] if index < len(sections) and _parse(sections[index]).words else sections[0]
 
 
+@lru_cache(maxsize=1000)
 def _has_own_label_below_zero(code: str) -> bool:
     """Whether negative numbers have another label, such as the DR of `0" CR";0" DR"`. Few sections show a minus beside it."""
     sections, conditions = _sections(code)
