@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from dagster_offload.extraction.encodings.decoding import decode
 from dagster_offload.extraction.formats.parts.charsets import SYMBOL, codec_of_charset
 from dagster_offload.extraction.formats.parts.fields import shown_by_field
-from dagster_offload.extraction.formats.parts.line_marks import raised, shown_line, struck
+from dagster_offload.extraction.formats.parts.line_marks import marked, shown_line
 from dagster_offload.extraction.formats.parts.markdown import note_text, table_text
 from dagster_offload.extraction.symbol_fonts import symbol
 
@@ -194,8 +194,8 @@ class _Reader:
             self._add(text)
 
     def _add(self, text: str) -> None:
-        text = raised(text) if self.group.is_raised else text
-        self.out.line.append(struck(text) if self.group.is_struck and not self.group.is_instruction else text)
+        is_struck = self.group.is_struck and not self.group.is_instruction
+        self.out.line.append(marked(text, is_raised=self.group.is_raised, is_struck=is_struck))
 
     def _flush(self) -> None:
         """Decode the pending bytes with the encoding of their font."""

@@ -14,7 +14,7 @@ from dagster_offload.extraction.formats.office.inserted import inserted_text
 from dagster_offload.extraction.formats.parts.chart import CHARTS, chart_text
 from dagster_offload.extraction.formats.parts.drawing import paragraphs
 from dagster_offload.extraction.formats.parts.fields import OpenFields, shown_by_field
-from dagster_offload.extraction.formats.parts.line_marks import raised, shown_line, struck
+from dagster_offload.extraction.formats.parts.line_marks import marked, shown_line
 from dagster_offload.extraction.formats.parts.markdown import Row, note_text, placed_table_text
 from dagster_offload.extraction.formats.parts.office_math import formula_text, is_formula
 from dagster_offload.extraction.formats.parts.picture_marks import filled, picture_mark
@@ -241,8 +241,8 @@ class _Document:
 def _marked(run: Element, text: str) -> str:
     """Return the text of a run with marks if it is raised or struck out."""
     properties = dict(_run_properties(run))
-    text = raised(text) if properties.get("vertAlign") == "superscript" else text
-    return struck(text) if any(name in properties and properties[name] not in OFF for name in _STRUCK) else text
+    is_struck = any(name in properties and properties[name] not in OFF for name in _STRUCK)
+    return marked(text, is_raised=properties.get("vertAlign") == "superscript", is_struck=is_struck)
 
 
 def _shown(name: str, element: Element) -> str:

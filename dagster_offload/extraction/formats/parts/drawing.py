@@ -6,7 +6,7 @@ Format specification: ECMA-376 part 1, DrawingML.
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from dagster_offload.extraction.formats.parts.line_marks import raised, shown_line, struck
+from dagster_offload.extraction.formats.parts.line_marks import marked, shown_line
 from dagster_offload.extraction.formats.parts.numerals import numeral
 from dagster_offload.extraction.formats.parts.office_math import formula_text, is_formula
 from dagster_offload.extraction.formats.parts.zip_xml import attribute, int_or, local
@@ -80,6 +80,6 @@ def _line(parent: Element) -> Iterator[str]:
 def _marked(run: Element, text: str) -> str:
     """Return the text of a run with marks if it is raised or struck out."""
     for properties in (one for one in run if local(one) == "rPr"):
-        text = raised(text) if int_or(attribute(properties, "baseline"), 0) > 0 else text
-        text = struck(text) if (attribute(properties, "strike") or _NOT_STRUCK) != _NOT_STRUCK else text
+        is_struck = (attribute(properties, "strike") or _NOT_STRUCK) != _NOT_STRUCK
+        text = marked(text, is_raised=int_or(attribute(properties, "baseline"), 0) > 0, is_struck=is_struck)
     return text

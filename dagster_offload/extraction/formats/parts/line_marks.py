@@ -34,6 +34,12 @@ def not_struck(text: str) -> str:
     return f"{STRUCK_ENDS}{text}{STRUCK_BEGINS}" if text else ""
 
 
+def marked(text: str, *, is_raised: bool, is_struck: bool) -> str:
+    """Return a text with marks if it is raised or struck out."""
+    text = raised(text) if is_raised else text
+    return struck(text) if is_struck else text
+
+
 def shown_line(line: str) -> str:
     """Return a line without marks. Digits that are raised beside a number stay apart from it; other text is not changed."""
     if _MARKS.search(line) is None:
